@@ -1,0 +1,98 @@
+"""Mistakes in the configuration are sentences that name the key."""
+
+import copy
+
+import pytest
+import yaml
+from test_grid import CONFIG
+
+from cellgauge import config as settings
+from cellgauge.sources import SCRIPTS
+
+ROOT = SCRIPTS.parents[1]
+
+
+def full():
+    merged = {}
+    for name in ("models", "datasets", "tasks", "config"):
+        merged |= yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    return merged
+
+
+def changed(path, value):
+    config = copy.deepcopy(CONFIG)
+    *parents, last = path.split("/")
+    place = config
+    for key in parents:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return config
+
+
+def test_the_catalogue_is_right():
+    settings.check(full())
+
+
+def test_defaults_are_filled_in():
+    config = changed("run/seeds", None)
+    del config["run"]["profiles"]
+    settings.check(config)
+    assert config["run"]["seeds"] == [42] and config["run"]["profiles"] == ["reference", "corrected"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("runs", {}, "the top level: unknown key 'runs', did you mean 'run'?"),
+        ("run/model", ["x"], "run: unknown key 'model', did you mean 'models'?"),
+        ("run/models", ["lineer"], "run.models: no model 'lineer', did you mean 'linear'?"),
+        ("run/models", [], "run.models"),
+        ("run/tasks", ["clusterin"], "run.tasks: no task 'clusterin', did you mean 'clustering'?"),
+        ("run/datasets", ["pear"], "run.datasets: no dataset 'pear', did you mean 'pair'?"),
+        ("run/datasets", ["pair/humans"], "run.datasets: dataset 'pair' has no split 'humans', did you mean 'human'?"),
+        ("run/profiles", ["czb"], "run.profiles.0: 'czb' is not one of"),
+        ("run/seeds", [-1], "run.seeds.0: -1 is less than the minimum"),
+        ("models/linear/adaptor", "x", "models.linear: unknown key 'adaptor', did you mean 'adapter'?"),
+        ("models/linear/adapter", None, "models.linear: key 'adapter' is missing"),
+        ("models/linear/adapter", "lineer", "models.linear.adapter: no adapter 'lineer', did you mean 'linear'?"),
+        ("models/linear/env", "baseline", "models.linear.env: no environment 'baseline', did you mean 'baselines'?"),
+        ("models/mine/path", None, "models.mine: precomputed embeddings need a `path`"),
+        ("models/mine/splits", ["pair/dog"], "models.mine.splits: no dataset or split 'pair/dog'"),
+        ("models/human_only/organisms", ["humann"], "models.human_only.organisms: unknown organism 'humann'"),
+        ("models/My Model", {"adapter": "random"}, "'My Model' cannot be a name"),
+        ("models/mine/path", "x; rm -rf /", "models.mine.path"),
+        ("datasets/pair/columns/label", None, "datasets.pair.columns: key 'label' is missing"),
+        ("datasets/pair/splits/all", "x.h5ad", "'all' cannot be a name"),
+        ("datasets/pair/splits/human", "ftp://x/y", "unknown kind of URL 'ftp://'"),
+        ("datasets/pair/splits/dog", "s3://b/d.h5ad", "datasets.pair.splits.dog: no `organism`"),
+        ("datasets/pair/splits/dog", {"organism": "dog"}, "datasets.pair.splits.dog: no `url`"),
+        (
+            "datasets/pair/splits/dog",
+            {"organism": "dog", "url": "s3://c/h.h5ad"},
+            "two objects of the dataset are called 'h.h5ad'",
+        ),
+        ("datasets/pair/splits/human/organism", "martian", "datasets.pair.splits.human: unknown organism 'martian'"),
+        ("datasets/pair/tasks", ["cluster"], "datasets.pair.tasks: no task 'cluster', did you mean 'clustering'?"),
+        (
+            "datasets/pair/orthologues/columns",
+            {"humann": "h", "mouse": "m"},
+            "datasets.pair.orthologues.columns: unknown organism",
+        ),
+        ("tasks/clustering/scope", "cell", "tasks.clustering.scope: 'cell' is not one of"),
+    ],
+)
+def test_mistakes(path, value, words):
+    with pytest.raises(settings.ConfigError) as error:
+        settings.check(changed(path, value))
+    assert words in str(error.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    config = changed("run/models", ["lineer"])
+    config["run"]["tasks"] = ["clusterin"]
+    with pytest.raises(settings.ConfigError) as error:
+        settings.check(config)
+    assert "lineer" in str(error.value) and "clusterin" in str(error.value)

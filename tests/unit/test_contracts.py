@@ -1,0 +1,208 @@
+"""The files between the stages."""
+
+import anndata
+import h5py
+import numpy as np
+import pytest
+import tiny
+from scipy.sparse import csc_matrix, csr_matrix
+
+from cellgauge.contracts import (
+    SCORE_COLUMNS,
+    Embedding,
+    Score,
+    Split,
+    as_counts,
+    atomic_path,
+    read_scores,
+    write_embedding,
+    write_scores,
+)
+from cellgauge.errors import ContractError
+
+
+@pytest.fixture
+def split(tmp_path):
+    return Split.open(tiny.split_file(tmp_path))
+
+
+def rows_for(split, dims=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(len(split.cells), dims)).astype(np.float32)
+
+
+def test_split_reads_what_anndata_reads(split):
+    data = split.to_anndata()
+    assert split.cells.tolist() == data.obs_names.tolist()
+    assert split.genes.tolist() == data.var_names.tolist()
+    assert split.symbols.tolist() == data.var["feature_name"].tolist()
+    assert split.column("label").tolist() == data.obs["label"].astype(str).tolist()
+    assert (split.counts() != data.X).nnz == 0
+    assert split.counts().dtype == np.float32
+    assert (split.organism, split.dataset, split.name) == ("human", "tiny", "human")
+
+
+def test_missing_column_names_what_is_there(split):
+    with pytest.raises(ContractError, match=r"no column 'age' \(found: batch, donor, label\)"):
+        split.column("age")
+
+
+def test_plain_and_categorical_string_columns_read_alike(tmp_path, split):
+    data = split.to_anndata()
+    data.obs["plain"] = data.obs["label"].astype(str).astype(object)
+    data.obs["number"] = np.arange(data.n_obs)
+    data.write_h5ad(tmp_path / "other.h5ad")
+    other = Split.open(tmp_path / "other.h5ad")
+    assert other.column("plain").tolist() == split.column("label").tolist()
+    assert other.column("number")[:3].tolist() == ["0", "1", "2"]
+
+
+def test_missing_categories_are_empty(tmp_path, split):
+    data = split.to_anndata()
+    data.obs.loc[data.obs_names[0], "label"] = None
+    data.write_h5ad(tmp_path / "other.h5ad")
+    assert Split.open(tmp_path / "other.h5ad").column("label")[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no such file"),
+        (b"not hdf5", "truncated or corrupt"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 64, "truncated or corrupt"),
+    ],
+)
+def test_unreadable_files_are_one_sentence(tmp_path, content, words):
+    path = tmp_path / "x.h5ad"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ContractError, match=words):
+        Split.open(path)
+
+
+def test_truncated_split(tmp_path, split):
+    content = split.path.read_bytes()
+    path = tmp_path / "cut.h5ad"
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ContractError, match="truncated or corrupt"):
+        Split.open(path)
+
+
+def test_hdf5_without_a_matrix(tmp_path):
+    with h5py.File(tmp_path / "x.h5ad", "w") as file:
+        file.create_group("obs")
+    with pytest.raises(ContractError, match="lacks X, var"):
+        Split.open(tmp_path / "x.h5ad")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.5, "not whole numbers"), (-1, "negative"), (np.nan, "not finite"), (np.inf, "not finite")]
+)
+def test_counts_must_be_counts(value, words):
+    matrix = csr_matrix(np.array([[1.0, value], [0.0, 3.0]]))
+    with pytest.raises(ContractError, match=f"here: the matrix is not raw counts, 1 of .* {words}"):
+        as_counts(matrix, "here")
+
+
+@pytest.mark.parametrize("kind", [np.asarray, csr_matrix, csc_matrix])
+def test_counts_become_csr_float32(kind):
+    counts = as_counts(kind(np.array([[0, 2], [3, 0]], dtype=np.int64)), "here")
+    assert counts.format == "csr" and counts.dtype == np.float32 and counts.toarray().tolist() == [[0, 2], [3, 0]]
+
+
+def test_embedding_round_trip(tmp_path, split):
+    matrix = rows_for(split)
+    matrix[3] = np.nan
+    write_embedding(
+        tmp_path / "e.h5ad", matrix, split.cells, [split], {"model": "m", "split": "human", "params": {"b": 1}}
+    )
+    embedding = Embedding.read(tmp_path / "e.h5ad")
+    np.testing.assert_array_equal(embedding.rows_of(split), matrix)
+    assert embedding.uns["unembedded"] == 1
+    assert embedding.uns["params"] == '{"b": 1}'
+    assert anndata.read_h5ad(tmp_path / "e.h5ad").obs_names.tolist() == split.cells.tolist()
+
+
+def test_embedding_of_several_splits_gives_each_its_rows(tmp_path):
+    human = Split.open(tiny.split_file(tmp_path))
+    mouse = Split.open(tiny.split_file(tmp_path, organism="mouse", n_cells=50))
+    matrix = np.concatenate([rows_for(human), rows_for(mouse, seed=1)])
+    ids = np.concatenate([human.cells, mouse.cells])
+    write_embedding(tmp_path / "all.h5ad", matrix, ids, [human, mouse], {"split": "all"})
+    embedding = Embedding.read(tmp_path / "all.h5ad")
+    np.testing.assert_array_equal(embedding.rows_of(human), matrix[:120])
+    np.testing.assert_array_equal(embedding.rows_of(mouse), matrix[120:])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda m, ids: (m[:-1], ids), "as many rows"),
+        (lambda m, ids: (m[:, 0], ids), "must be a matrix"),
+        (lambda m, ids: (m, ids[::-1]), "row 0 is 'human-cell119', expected 'human-cell0'"),
+        (lambda m, ids: (m[:-1], ids[:-1]), "119 rows, expected 120"),
+        (lambda m, ids: (np.full_like(m, np.nan), ids), "no cell was embedded"),
+        (
+            lambda m, ids: (np.where(np.eye(*m.shape) > 0, np.inf, m), ids),
+            "human-cell0 holds a value that is not finite",
+        ),
+        (
+            lambda m, ids: (np.where(np.eye(*m.shape) > 0, np.nan, m), ids),
+            "human-cell0 holds a value that is not finite",
+        ),
+    ],
+)
+def test_bad_embeddings_are_refused_and_leave_nothing(tmp_path, split, spoil, words):
+    matrix, ids = spoil(rows_for(split), split.cells)
+    with pytest.raises(ContractError, match=words):
+        write_embedding(tmp_path / "e.h5ad", matrix, ids, [split], {})
+    assert not list(tmp_path.glob("*e.h5ad*"))
+
+
+def test_embedding_of_other_cells_is_refused(tmp_path, split):
+    write_embedding(tmp_path / "e.h5ad", rows_for(split), split.cells, [split], {"split": "human"})
+    (tmp_path / "other").mkdir()
+    other = Split.open(tiny.split_file(tmp_path / "other", n_cells=119))
+    with pytest.raises(ContractError, match="120 rows, expected 119"):
+        Embedding.read(tmp_path / "e.h5ad").rows_of(other)
+
+
+def test_scores_round_trip_with_all_digits(tmp_path):
+    scores = [
+        Score("ari", 1 / 3, "reference", task="clustering", model="m", dataset="d", split="s", seed=42),
+        Score("f1", profile="corrected", status="failed", reason="two\nlines\tand a tab", fold=0),
+    ]
+    write_scores(tmp_path / "s.tsv", scores)
+    first, second = read_scores(tmp_path / "s.tsv")
+    assert first == scores[0]
+    assert second.reason == "two lines and a tab" and second.fold == 0 and second.value is None
+    assert (tmp_path / "s.tsv").read_text().splitlines()[0].split("\t") == list(SCORE_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"value": None}, "needs a finite value"),
+        ({"value": float("nan")}, "needs a finite value"),
+        ({"value": 1.0, "status": "failed", "reason": "x"}, "no value"),
+        ({"status": "failed"}, "needs a reason"),
+        ({"value": 1.0, "status": "fine"}, "none of ok, failed, not_applicable"),
+    ],
+)
+def test_a_score_is_a_value_or_a_reason(fields, words):
+    with pytest.raises(ContractError, match=words):
+        Score("ari", **fields)
+
+
+def test_foreign_columns_are_refused(tmp_path):
+    (tmp_path / "s.tsv").write_text("a\tb\n1\t2\n")
+    with pytest.raises(ContractError, match="the columns are"):
+        read_scores(tmp_path / "s.tsv")
+
+
+def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

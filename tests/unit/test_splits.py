@@ -1,0 +1,182 @@
+"""From a published h5ad to the split contract."""
+
+import json
+import subprocess
+import sys
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+
+from cellgauge.contracts import Split
+from cellgauge.errors import CellgaugeError
+from cellgauge.sources import SCRIPTS
+from cellgauge.splits import make_split
+
+
+@pytest.fixture
+def data():
+    return tiny.published()
+
+
+@pytest.fixture
+def make(tmp_path, data):
+    def run(**changes):
+        data.write_h5ad(tmp_path / "published.h5ad")
+        make_split(tmp_path / "published.h5ad", tmp_path / "split.h5ad", tiny.options(**changes))
+        return Split.open(tmp_path / "split.h5ad")
+
+    return run
+
+
+def test_contract(make, data):
+    split = make(keep=["assay", "not_there"], licence="CC-BY", source="s3://b/k")
+    assert set(split.columns) == {"label", "donor", "batch", "assay"}
+    assert split.column("batch")[0] == "10x|donor0"
+    assert split.genes[0] == "ENSG00000000000" and split.symbols[0] == "GENE0"
+    assert (split.counts() != data.X).nnz == 0
+    uns = split.to_anndata().uns
+    assert uns["licence"] == "CC-BY" and uns["source"] == "s3://b/k" and len(uns["source_sha256"]) == 64
+
+
+def test_splits_of_one_object_by_column(make, data):
+    split = make(split_by="tissue", value="Large Intestine", split="large_intestine")
+    chosen = (data.obs["tissue"] == "Large Intestine").to_numpy()
+    assert split.cells.tolist() == data.obs_names[chosen].tolist()
+    assert (split.counts() != data.X[chosen]).nnz == 0
+
+
+@pytest.mark.parametrize("form", ["csc", "dense", "layer", "raw"])
+def test_counts_wherever_they_lie(make, data, form):
+    counts = data.X.copy()
+    place = {"layer": "layers/counts", "raw": "raw/X"}.get(form, "X")
+    if form == "csc":
+        data.X = counts.tocsc()
+    elif form == "dense":
+        data.X = counts.toarray()
+    elif form == "layer":
+        data.layers["counts"] = counts
+        data.X = counts.log1p()
+    else:
+        data.raw = data.copy()
+        data.X = counts.log1p()
+    split = make(counts=place, split_by="tissue", value="Lung")
+    assert (split.counts() != counts[(data.obs["tissue"] == "Lung").to_numpy()]).nnz == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"label": "cell_typ"}, "dataset tiny, split human: no column 'cell_typ' for label (found: assay, cell_type,"),
+        ({"label": "cell_typ"}, "did you mean 'cell_type'?"),
+        ({"donor": "who"}, "no column 'who' for donor"),
+        ({"batch": ["assay", "who"]}, "no column 'who' for batch"),
+        ({"ensembl": "gene_id"}, "no column 'gene_id' for ensembl (found: feature_name)"),
+        ({"organism": "martian"}, "dataset tiny, split human: unknown organism 'martian'"),
+        ({"organism": "mouse"}, "no gene id of column index starts with ENSMUSG, as those of mouse do"),
+        ({"counts": "layers/counts"}, "no matrix 'layers/counts' for counts (found: X)"),
+        ({"split_by": "tissue", "value": "Brain"}, "no cell has tissue = 'Brain' (found: Large Intestine, Lung)"),
+        ({"split_by": "organ"}, "no column 'organ' for split_by"),
+        ({"lable": "x"}, "unknown split option 'lable', did you mean 'label'?"),
+        ({"label": ""}, "must name 'label'"),
+    ],
+)
+def test_wrong_options_are_one_sentence(make, changes, words):
+    with pytest.raises(CellgaugeError) as error:
+        make(**changes)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_log_normalised_data_is_refused(make, data):
+    data.X = data.X.log1p()
+    with pytest.raises(
+        CellgaugeError, match=r"dataset tiny, split human: the matrix is not raw counts, .* name the layer"
+    ):
+        make()
+
+
+def test_duplicate_cell_ids_are_named(make, data):
+    data.obs_names = ["same", "same", *data.obs_names[2:]]
+    with pytest.raises(CellgaugeError, match="dataset tiny, split human: cell ids must be unique, 'same'"):
+        make()
+
+
+def test_duplicate_genes_are_named(make, data):
+    data.var_names = [data.var_names[1], *data.var_names[1:]]
+    with pytest.raises(CellgaugeError, match="gene ids must be unique, 'ENSG00000000001'"):
+        make()
+
+
+def test_missing_labels_are_counted_or_dropped(make, data):
+    data.obs["cell_type"] = data.obs["cell_type"].where(np.arange(120) > 2)
+    with pytest.raises(
+        CellgaugeError, match="3 of 120 cells have no label in column 'cell_type'; set `missing_labels: drop`"
+    ):
+        make()
+    assert len(make(missing_labels="drop").cells) == 117
+
+
+def test_no_labelled_cell_at_all(make, data):
+    data.obs["cell_type"] = pd.Categorical([None] * 120, categories=["T cell"])
+    with pytest.raises(CellgaugeError, match="no cells are left"):
+        make(missing_labels="drop")
+
+
+def test_orthologues_give_both_species_one_name(tmp_path):
+    table = tiny.orthologue_table(tmp_path / "orthologues.csv")
+    columns = {"orthologues": str(table), "orthologue_columns": {"human": "human", "mouse": "mouse"}}
+    for species in ("human", "mouse"):
+        split = Split.open(tiny.split_file(tmp_path, organism=species, **columns))
+        assert split.to_anndata().var["orthologue"].tolist() == [f"GENE{i}" for i in range(60)]
+
+
+def test_genes_that_are_not_one_to_one_have_no_orthologue(tmp_path):
+    rows = [
+        ("GENE0", "Gene0"),
+        ("GENE0", "Gene1"),
+        ("GENE2", "Gene2"),
+        ("GENE3", None),
+        ("GENE4", "Gene5"),
+        ("GENE5", "Gene5"),
+    ]
+    pd.DataFrame(rows, columns=["human", "mouse"]).to_csv(tmp_path / "o.csv", index=False)
+    columns = {"orthologues": str(tmp_path / "o.csv"), "orthologue_columns": {"human": "human", "mouse": "mouse"}}
+    names = Split.open(tiny.split_file(tmp_path, **columns)).to_anndata().var["orthologue"]
+    assert names[names != ""].tolist() == ["GENE2"]
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "words"),
+    [
+        (
+            {"human": ["A"], "mouse": ["a"]},
+            {"human": "human", "mouse": "mouse"},
+            "knows none of 60 genes such as GENE0",
+        ),
+        ({"human": ["A"], "mouse": ["a"]}, {"chicken": "human", "mouse": "mouse"}, "names no column for human"),
+        (
+            {"human": ["A"], "mouse": ["a"]},
+            {"human": "hs", "mouse": "mouse"},
+            r"has no column 'hs' \(found: human, mouse\)",
+        ),
+    ],
+)
+def test_wrong_orthologue_tables(tmp_path, table, columns, words):
+    pd.DataFrame(table).to_csv(tmp_path / "o.csv", index=False)
+    with pytest.raises(CellgaugeError, match=f"dataset tiny, split human: .*{words}"):
+        tiny.split_file(tmp_path, orthologues=str(tmp_path / "o.csv"), orthologue_columns=columns)
+
+
+def test_script_ends_with_the_sentence(tmp_path, data):
+    data.write_h5ad(tmp_path / "p.h5ad")
+    command = [sys.executable, SCRIPTS / "split_dataset.py", tmp_path / "p.h5ad", tmp_path / "s.h5ad", "--options"]
+    done = subprocess.run(
+        [*command, json.dumps(tiny.options(label="nope"))], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and not (tmp_path / "s.h5ad").exists()
+    assert done.stderr.splitlines()[-1].startswith("error: dataset tiny, split human: no column 'nope'")
+    assert "Traceback" not in done.stderr
+    subprocess.run([*command, json.dumps(tiny.options())], check=True)
+    assert anndata.read_h5ad(tmp_path / "s.h5ad").n_obs == 120

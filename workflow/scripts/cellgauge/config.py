@@ -1,0 +1,135 @@
+"""Check the merged configuration before the grid is built: every fault is one sentence that names the key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from cellgauge.errors import CellgaugeError
+from cellgauge.grid import REMOTE
+from cellgauge.models.base import adapter_names
+from cellgauge.organisms import organism
+
+WORKFLOW = Path(__file__).resolve().parents[2]
+
+
+class ConfigError(CellgaugeError):
+    """The configuration holds a mistake."""
+
+
+def check(config: MutableMapping[str, Any]) -> None:
+    """Check `config` against the schema and itself, and fill in the defaults of `run`.
+
+    Raises:
+        ConfigError: one sentence per fault, unknown keys and names with the nearest known one.
+    """
+    import yaml
+
+    schema = yaml.safe_load((WORKFLOW / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+    faults = list(_schema_faults(config, schema))
+    if not faults:
+        for key, rule in schema["properties"]["run"]["properties"].items():
+            if "default" in rule:
+                config["run"].setdefault(key, list(rule["default"]))
+        faults = [*_model_faults(config), *_dataset_faults(config), *_run_faults(config)]
+    if faults:
+        raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
+
+
+def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    from jsonschema import Draft202012Validator
+
+    for error in sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))):
+        where = ".".join(map(str, error.absolute_path)) or "the top level"
+        if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
+            known = list(error.schema.get("properties", {}))
+            for key in sorted(set(error.instance) - set(known)):
+                yield f"{where}: unknown key '{key}'{_hint(key, known)}"
+        elif error.validator == "required":
+            missing = next(name for name in error.validator_value if name not in error.instance)
+            yield f"{where}: key '{missing}' is missing"
+        elif error.validator in ("pattern", "not") and "propertyNames" in error.absolute_schema_path:
+            yield f"{where}: '{error.instance}' cannot be a name: use a-z, 0-9 and _, beginning with a letter, and not 'all'"
+        else:
+            yield f"{where}: {error.message}"
+
+
+def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    adapters = adapter_names()
+    environments = sorted(path.stem for path in (WORKFLOW / "envs").glob("*.yaml"))
+    for name, model in config["models"].items():
+        where = f"models.{name}"
+        if model["adapter"] not in adapters:
+            yield f"{where}.adapter: no adapter '{model['adapter']}'{_hint(model['adapter'], adapters)}"
+        if model.get("env", "baselines") not in environments:
+            yield f"{where}.env: no environment '{model['env']}'{_hint(model['env'], environments)}"
+        if model["adapter"] == "precomputed" and "path" not in model:
+            yield f"{where}: precomputed embeddings need a `path`, such as my_model/{{dataset}}/{{split}}.npy"
+        if model.get("organisms", "any") != "any":
+            yield from _organism_faults(f"{where}.organisms", model["organisms"])
+        known = [*config["datasets"], *(f"{d}/{s}" for d, entry in config["datasets"].items() for s in entry["splits"])]
+        for item in model.get("splits", ()):
+            if item not in known:
+                yield f"{where}.splits: no dataset or split '{item}'{_hint(item, known)}"
+
+
+def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    for name, dataset in config["datasets"].items():
+        where = f"datasets.{name}"
+        names: dict[str, str] = {}
+        for split, own in dataset["splits"].items():
+            own = {"url": own} if isinstance(own, str) else own or {}
+            url = own.get("url") or dataset.get("url")
+            species = own.get("organism") or dataset.get("organism")
+            if not url:
+                yield f"{where}.splits.{split}: no `url`, neither here nor on the dataset"
+                continue
+            yield from _url_faults(f"{where}.splits.{split}", url)
+            file = url.rpartition("!")[2].rpartition("/")[2]
+            if names.setdefault(file, url) != url:
+                yield f"{where}.splits.{split}: two objects of the dataset are called '{file}'"
+            if species:
+                yield from _organism_faults(f"{where}.splits.{split}", [species])
+            else:
+                yield f"{where}.splits.{split}: no `organism`, neither here nor on the dataset"
+        for task in dataset.get("tasks", ()):
+            if task not in config["tasks"]:
+                yield f"{where}.tasks: no task '{task}'{_hint(task, list(config['tasks']))}"
+        if "orthologues" in dataset:
+            yield from _organism_faults(f"{where}.orthologues.columns", list(dataset["orthologues"]["columns"]))
+
+
+def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    run = config["run"]
+    for kind in ("models", "tasks"):
+        for name in run[kind]:
+            if name not in config[kind]:
+                yield f"run.{kind}: no {kind[:-1]} '{name}'{_hint(name, list(config[kind]))}"
+    for item in run["datasets"]:
+        dataset, _, split = item.partition("/")
+        if dataset not in config["datasets"]:
+            yield f"run.datasets: no dataset '{dataset}'{_hint(dataset, list(config['datasets']))}"
+        elif split and split not in config["datasets"][dataset]["splits"]:
+            known = list(config["datasets"][dataset]["splits"])
+            yield f"run.datasets: dataset '{dataset}' has no split '{split}'{_hint(split, known)}"
+
+
+def _organism_faults(where: str, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        try:
+            organism(name)
+        except CellgaugeError as error:
+            yield f"{where}: {error}"
+
+
+def _url_faults(where: str, url: str) -> Iterator[str]:
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme not in (*REMOTE, "file"):
+        yield f"{where}: unknown kind of URL '{scheme}://'; there are {', '.join(REMOTE)}, file and plain paths"
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(str(name), list(map(str, known)), 1)
+    return f", did you mean '{near[0]}'?" if near else f" (known: {', '.join(map(str, known)) or 'none'})"

@@ -1,0 +1,467 @@
+"""The files between the stages: split, embedding, score. Read them, write them, check them.
+
+Splits and embeddings are h5ad files. They are written with anndata (which every environment that makes them has) and
+read with h5py alone where the file is what this module writes: a scorer that starts for each of some thousand cells of
+the grid must not pay a second for importing anndata. What h5py cannot place is read by anndata itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellgauge import ALL_SPLITS
+from cellgauge.errors import ContractError, one_line
+
+if TYPE_CHECKING:
+    import anndata
+    import h5py
+    from scipy.sparse import csr_matrix
+
+# --- writing whole files ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` and move it there when the block succeeds; leave nothing when it fails."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --- split -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """The cells of one tissue or species, as `split_dataset` wrote them. Matrices are read when asked for.
+
+    Attributes:
+        path: the h5ad file.
+        dataset, name: the catalogue's dataset and the split's slug.
+        organism: the canonical name of the species (`cellgauge.organisms`).
+        cells: cell ids, str, shape (n_cells,), unique.
+    """
+
+    path: Path
+    dataset: str
+    name: str
+    organism: str
+    cells: np.ndarray
+
+    @classmethod
+    def open(cls, path: str | Path) -> Split:
+        """Read the ids and the provenance of a split; raise ContractError when the file is not one."""
+        path = Path(path)
+        with open_h5(path) as file:
+            uns = _read_scalars(file)
+            missing = {"dataset", "split", "organism"} - set(uns)
+            if missing:
+                raise ContractError(
+                    f"{path}: not a split of cellgauge, uns lacks {', '.join(sorted(missing))};"
+                    " write it with split_dataset.py"
+                )
+            cells = _read_index(file, "obs")
+        _check_unique(cells, path)
+        return cls(path, str(uns["dataset"]), str(uns["split"]), str(uns["organism"]), cells)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of obs."""
+        with open_h5(self.path) as file:
+            return tuple(name for name in file["obs"] if name != _index_key(file["obs"]))
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one column of obs as str, shape (n_cells,); raise ContractError when it is missing."""
+        with open_h5(self.path) as file:
+            return _read_column(file, "obs", name, self.path)
+
+    @cached_property
+    def genes(self) -> np.ndarray:
+        """Gene ids (var_names: Ensembl without version where the data has them), str, shape (n_genes,)."""
+        with open_h5(self.path) as file:
+            return _read_index(file, "var")
+
+    @cached_property
+    def symbols(self) -> np.ndarray:
+        """Gene symbols (var["feature_name"]), str, shape (n_genes,)."""
+        with open_h5(self.path) as file:
+            return _read_column(file, "var", "feature_name", self.path)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_cells, n_genes), read from the header alone."""
+        return len(self.cells), len(self.genes)
+
+    def counts(self) -> csr_matrix:
+        """Return the raw counts, CSR float32, shape (n_cells, n_genes). Read anew at each call: the caller owns it."""
+        with open_h5(self.path) as file:
+            return _read_csr(file["X"], self.path)
+
+    def to_anndata(self) -> anndata.AnnData:
+        """Return the split as an AnnData, for adapters that use the scverse libraries."""
+        import anndata
+
+        return anndata.read_h5ad(self.path)
+
+
+def write_split(path: str | Path, data: anndata.AnnData) -> None:
+    """Write `data` as a split: CSR float32 counts, plain strings, no None in uns, old readers welcome.
+
+    Raises:
+        ContractError: no label column, no `feature_name`, duplicate ids, an empty split or X not raw counts.
+    """
+    where = f"split {data.uns.get('split', path)}"
+    if data.n_obs == 0:
+        raise ContractError(f"{where}: no cells")
+    if "label" not in data.obs:
+        raise ContractError(f"{where}: obs has no column 'label'")
+    if "feature_name" not in data.var:
+        raise ContractError(f"{where}: var has no column 'feature_name'")
+    _check_unique(data.obs_names.to_numpy(), where)
+    data.X = as_counts(data.X, where)
+    with atomic_path(path) as temporary:
+        data.write_h5ad(temporary, compression="gzip", compression_opts=1)
+
+
+def as_counts(matrix: Any, where: str) -> csr_matrix:
+    """Return `matrix` (n_cells, n_genes) as CSR float32 raw counts: finite, not negative, whole numbers.
+
+    Raises:
+        ContractError: naming `where` and the first value that is no count.
+    """
+    from scipy.sparse import csr_matrix, issparse
+
+    matrix = matrix.tocsr() if issparse(matrix) else csr_matrix(matrix)
+    values = matrix.data
+    for fault, wrong in (
+        ("not finite", ~np.isfinite(values)),
+        ("negative", values < 0),
+        ("not whole numbers", values != np.round(values)),
+    ):
+        if wrong.any():
+            example = float(values[np.argmax(wrong)])
+            raise ContractError(
+                f"{where}: the matrix is not raw counts, {int(wrong.sum())} of {values.size} stored values are {fault}"
+                f" (such as {example:.6g}); name the layer that holds counts with `counts:` in the dataset's entry"
+            )
+    matrix = csr_matrix((values.astype(np.float32, copy=False), matrix.indices, matrix.indptr), matrix.shape)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+# --- embedding -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The rows that a model gave to cells.
+
+    Attributes:
+        path: the h5ad file.
+        matrix: float32, shape (n_cells, n_dims); a cell that the model could not embed is a row of NaN.
+        cells: cell ids, str, shape (n_cells,).
+        splits: the split of each cell, str, shape (n_cells,).
+        uns: provenance: model, dataset, split, params, seed, device, seconds, memory, versions.
+    """
+
+    path: Path
+    matrix: np.ndarray
+    cells: np.ndarray
+    splits: np.ndarray
+    uns: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Embedding:
+        """Read an embedding file; raise ContractError when it is not one."""
+        path = Path(path)
+        with open_h5(path) as file:
+            uns = _read_scalars(file)
+            cells = _read_index(file, "obs")
+            if "split" in file["obs"]:
+                splits = _read_column(file, "obs", "split", path)
+            else:
+                splits = np.full(len(cells), str(uns.get("split", "")), dtype=object)
+            matrix = _read_dense(file["X"], path)
+        if matrix.shape[0] != len(cells):
+            raise ContractError(f"{path}: X has {matrix.shape[0]} rows for {len(cells)} cells")
+        return cls(path, matrix, cells, splits, uns)
+
+    def rows_of(self, split: Split) -> np.ndarray:
+        """Return the rows of `split`'s cells in its order, float32, shape (n_cells, n_dims).
+
+        Raises:
+            ContractError: a cell is missing, or (in a file of one split) there are others or another order.
+        """
+        spans_splits = self.uns.get("split") == ALL_SPLITS
+        chosen = np.flatnonzero(self.splits == split.name) if spans_splits else np.arange(len(self.cells))
+        if np.array_equal(self.cells[chosen], split.cells):
+            return self.matrix if len(chosen) == len(self.cells) else self.matrix[chosen]
+        raise ContractError(
+            f"{self.path}: its cells are not those of split {split.name} in their order"
+            f" ({_first_difference(self.cells[chosen], split.cells)})"
+        )
+
+
+def write_embedding(
+    path: str | Path,
+    matrix: np.ndarray,
+    cells: Sequence[str],
+    splits: Sequence[Split],
+    uns: Mapping[str, Any],
+) -> None:
+    """Check an adapter's rows against the splits that it was given and write them.
+
+    Args:
+        matrix: shape (n_cells, n_dims), any real dtype; written as float32.
+        cells: the ids of the rows, in the order of `splits` one after the other.
+        uns: provenance; values must be str, int, float or bool (None is left out, dicts become JSON).
+
+    Raises:
+        ContractError: wrong shape, other cells or order, a row partly NaN or with an infinite value, no row at all.
+    """
+    matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+    expected = np.concatenate([split.cells for split in splits])
+    cells = np.asarray(cells, dtype=object)
+    if matrix.ndim != 2 or matrix.shape[1] == 0 or len(matrix) != len(cells):
+        raise ContractError(f"an embedding of {len(cells)} cells must be a matrix of as many rows, not {matrix.shape}")
+    if not np.array_equal(cells, expected):
+        raise ContractError(
+            f"the rows are not those of the split's cells in their order ({_first_difference(cells, expected)})"
+        )
+    unembedded = np.isnan(matrix).all(axis=1)
+    if unembedded.all():
+        raise ContractError("no cell was embedded: every row is NaN")
+    if not np.isfinite(matrix[~unembedded]).all():
+        row = np.flatnonzero(~np.isfinite(matrix).all(axis=1) & ~unembedded)[0]
+        raise ContractError(f"the row of cell {cells[row]} holds a value that is not finite")
+
+    import anndata
+    import pandas as pd
+
+    names = np.concatenate([np.full(len(split.cells), split.name, dtype=object) for split in splits])
+    obs = pd.DataFrame({"split": pd.Categorical(names)}, index=cells.astype(str))
+    facts = {**uns, "unembedded": int(unembedded.sum()), "n_dims": matrix.shape[1]}
+    data = anndata.AnnData(X=matrix, obs=obs, uns={k: _plain(v) for k, v in facts.items() if v is not None})
+    with atomic_path(path) as temporary:
+        data.write_h5ad(temporary)
+
+
+# --- score -----------------------------------------------------------------------------------------------------------
+
+SCORE_COLUMNS = (
+    "task",
+    "model",
+    "dataset",
+    "split",
+    "classifier",
+    "metric",
+    "subset",
+    "condition",
+    "profile",
+    "seed",
+    "fold",
+    "value",
+    "status",
+    "reason",
+)
+STATUSES = ("ok", "failed", "not_applicable")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of a score file; an absent field is empty. docs/results.md says what each column holds.
+
+    Raises:
+        ContractError: an unknown status, `ok` without a finite value, another status with a value or without a reason.
+    """
+
+    metric: str = ""
+    value: float | None = None
+    profile: str = ""
+    classifier: str = ""
+    subset: str = ""
+    condition: str = ""
+    seed: int | None = None
+    fold: int | None = None
+    status: str = "ok"
+    reason: str = ""
+    task: str = ""
+    model: str = ""
+    dataset: str = ""
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ContractError(f"score {self.metric}: status {self.status!r} is none of {', '.join(STATUSES)}")
+        if self.status == "ok" and (self.value is None or not math.isfinite(self.value)):
+            raise ContractError(f"score {self.metric}: status ok needs a finite value, not {self.value}")
+        if self.status != "ok" and (self.value is not None or not self.reason):
+            raise ContractError(f"score {self.metric}: status {self.status} needs a reason and no value")
+
+    def cells(self) -> dict[str, str]:
+        """Return the row as text, one entry per column."""
+        return {column: _text(getattr(self, column)) for column in SCORE_COLUMNS}
+
+
+def write_scores(path: str | Path, scores: Iterable[Score]) -> None:
+    """Write score rows as TSV; floats with all their digits."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, SCORE_COLUMNS, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(score.cells() for score in scores)
+
+
+def read_scores(path: str | Path) -> list[Score]:
+    """Read a score file; raise ContractError when its columns or values are not those of the contract."""
+    path = Path(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, delimiter="\t")
+        if tuple(reader.fieldnames or ()) != SCORE_COLUMNS:
+            raise ContractError(f"{path}: the columns are {reader.fieldnames}, not {list(SCORE_COLUMNS)}")
+        return [_parse_score(row) for row in reader]
+
+
+def _parse_score(row: Mapping[str, str]) -> Score:
+    numbers = {
+        "value": float(row["value"]) if row["value"] else None,
+        "seed": int(row["seed"]) if row["seed"] else None,
+        "fold": int(row["fold"]) if row["fold"] else None,
+    }
+    return Score(**{**row, **numbers})
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return repr(float(value)) if isinstance(value, float | np.floating) else one_line(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, sort_keys=True)
+    return value if isinstance(value, str | bool) else np.asarray(value)[()]
+
+
+# --- h5ad with h5py --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_h5(path: str | Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; raise ContractError when it is missing, truncated or no HDF5."""
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise ContractError(f"{path}: no such file")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ContractError(f"{path}: not a readable h5ad file, truncated or corrupt ({one_line(error)})") from None
+    with file:
+        missing = {"obs", "var", "X"} - set(file)
+        if missing:
+            raise ContractError(f"{path}: not an h5ad file with a matrix, it lacks {', '.join(sorted(missing))}")
+        yield file
+
+
+def _read_scalars(file: h5py.File) -> dict[str, Any]:
+    """Return the scalars of uns (groups and arrays are left out)."""
+    import h5py
+
+    scalars = {}
+    for key, item in file.get("uns", {}).items():
+        if isinstance(item, h5py.Dataset) and item.shape == ():
+            value = item[()]
+            scalars[key] = value.decode() if isinstance(value, bytes) else np.asarray(value)[()]
+    return scalars
+
+
+def _index_key(frame: h5py.Group) -> str:
+    key = frame.attrs.get("_index", "_index")
+    return key.decode() if isinstance(key, bytes) else key
+
+
+def _read_index(file: h5py.File, frame: str) -> np.ndarray:
+    return _read_column(file, frame, _index_key(file[frame]), Path(file.filename))
+
+
+def _read_column(file: h5py.File, frame: str, name: str, path: Path) -> np.ndarray:
+    if name not in file[frame]:
+        found = ", ".join(sorted(key for key in file[frame] if not key.startswith("_"))) or "none"
+        raise ContractError(f"{path}: {frame} has no column '{name}' (found: {found})")
+    item = file[frame][name]
+    encoding = item.attrs.get("encoding-type", "")
+    if encoding == "categorical":
+        codes = item["codes"][:]
+        categories = np.append(_strings(item["categories"]), "")
+        return categories[np.where(codes < 0, len(categories) - 1, codes)]
+    if encoding in ("string-array", "array"):
+        return _strings(item)
+    from anndata.io import read_elem
+
+    values = ["" if value is None or value != value else str(value) for value in read_elem(item)]
+    return np.asarray(values, dtype=object)
+
+
+def _strings(dataset: h5py.Dataset) -> np.ndarray:
+    import h5py
+
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        return dataset.asstr()[:].astype(object)
+    return np.asarray([str(value) for value in dataset[:].tolist()], dtype=object)
+
+
+def _read_csr(item: h5py.Group | h5py.Dataset, path: Path) -> csr_matrix:
+    from scipy.sparse import csc_matrix, csr_matrix
+
+    encoding = item.attrs.get("encoding-type", "array")
+    if encoding in ("csr_matrix", "csc_matrix"):
+        parts = (item["data"][:].astype(np.float32, copy=False), item["indices"][:], item["indptr"][:])
+        kind = csr_matrix if encoding == "csr_matrix" else csc_matrix
+        return kind(parts, shape=tuple(item.attrs["shape"])).tocsr()
+    if encoding == "array":
+        return csr_matrix(item[:].astype(np.float32, copy=False))
+    raise ContractError(f"{path}: X is encoded as {encoding!r}, not as a CSR, CSC or dense matrix")
+
+
+def _read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:
+    import h5py
+
+    if isinstance(item, h5py.Group):
+        return _read_csr(item, path).toarray()
+    matrix = np.empty(item.shape, dtype=np.float32)
+    if matrix.ndim != 2 or not matrix.size:
+        raise ContractError(f"{path}: X has shape {item.shape}, an embedding is a matrix of cells x dimensions")
+    item.read_direct(matrix)
+    return matrix
+
+
+def _check_unique(cells: np.ndarray, where: object) -> None:
+    seen: set[str] = set()
+    repeated = next((cell for cell in cells if cell in seen or seen.add(cell)), None)
+    if repeated is not None:
+        raise ContractError(f"{where}: cell ids must be unique, '{repeated}' stands there more than once")
+
+
+def _first_difference(found: np.ndarray, expected: np.ndarray) -> str:
+    if len(found) != len(expected):
+        return f"{len(found)} rows, expected {len(expected)}"
+    row = int(np.argmax(found != expected))
+    return f"row {row} is '{found[row]}', expected '{expected[row]}'"

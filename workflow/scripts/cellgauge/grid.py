@@ -1,0 +1,388 @@
+"""The benchmark's grid: which (task, model, dataset, split) cells exist, which do not apply and why, and what each needs.
+
+The grid is known from the configuration alone, before anything is downloaded; nothing but the standard library is
+imported here. The methods that take `w` are Snakemake input functions: `w` holds the wildcards of a job.
+
+A model's name in a path is its key in config/models.yaml, or `key@seed` for the replicates that `seeds:` asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from cellgauge import ALL_SPLITS
+from cellgauge.models.base import Traits, traits
+from cellgauge.organisms import organism
+from cellgauge.sources import sources
+
+REMOTE = ("s3", "https", "http", "pypi")
+
+
+class Wildcards(Protocol):
+    """The wildcards of a job, as attributes."""
+
+    task: str
+    model: str
+    dataset: str
+    split: str
+    object: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid: a score file that the run makes. `split` is "all" where a task spans the splits."""
+
+    task: str
+    model: str
+    dataset: str
+    split: str
+
+    @property
+    def path(self) -> str:
+        return f"results/scores/{self.task}/{self.model}/{self.dataset}/{self.split}.tsv"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A part of the grid that does not apply: never a job, but a row of the tables with its reason."""
+
+    task: str
+    model: str
+    dataset: str
+    split: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SplitSource:
+    """Where a split comes from: the object's URL or path, its species, and the value of `split_by` that selects it."""
+
+    url: str
+    organism: str
+    value: str
+
+
+class Grid:
+    """Everything that the rules ask about the merged and checked configuration."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._models: Mapping[str, Any] = config["models"]
+        self._datasets: Mapping[str, Any] = config["datasets"]
+        self._tasks: Mapping[str, Any] = config["tasks"]
+        self._run: Mapping[str, Any] = config["run"]
+
+    # --- what was asked for ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The models of the run; a model that draws random numbers once more for each further seed."""
+        first, *further = self._run["seeds"]
+        names = list(dict.fromkeys(self._run["models"]))
+        return [
+            name if seed == first else f"{name}@{seed}"
+            for name in names
+            for seed in (first, *(further if self.traits(name).stochastic else ()))
+        ]
+
+    @cached_property
+    def datasets(self) -> dict[str, list[str]]:
+        """The datasets of the run with their splits: all of them, or those named as `dataset/split`."""
+        chosen: dict[str, list[str]] = {}
+        for item in self._run["datasets"]:
+            dataset, _, split = item.partition("/")
+            splits = [split] if split else list(self._datasets[dataset]["splits"])
+            chosen[dataset] = list(dict.fromkeys([*chosen.get(dataset, []), *splits]))
+        return chosen
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks of the run."""
+        return list(dict.fromkeys(self._run["tasks"]))
+
+    # --- what applies ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _plan(self) -> tuple[list[Cell], list[Skipped]]:
+        cells: list[Cell] = []
+        skipped: list[Skipped] = []
+        for dataset, splits in self.datasets.items():
+            for task in self.tasks:
+                spans = self._tasks[task]["scope"] == "dataset"
+                for model in self.models:
+                    reason = self._why_not(task, model, dataset, splits)
+                    if reason:
+                        skipped.append(Skipped(task, model, dataset, ALL_SPLITS, reason))
+                        continue
+                    faults = {split: self._why_not_split(model, dataset, split) for split in splits}
+                    if spans:
+                        fault = next((f"{split}: {why}" for split, why in faults.items() if why), "")
+                        faults = {ALL_SPLITS: fault}
+                    cells += (Cell(task, model, dataset, split) for split, why in faults.items() if not why)
+                    skipped += (Skipped(task, model, dataset, split, why) for split, why in faults.items() if why)
+        return cells, skipped
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells that the run scores."""
+        return self._plan[0]
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What does not apply, with reasons."""
+        return self._plan[1]
+
+    def _why_not(self, task: str, model: str, dataset: str, splits: list[str]) -> str:
+        """Return why a model cannot be scored on a task for a whole dataset, "" if it can."""
+        entry, own = self._datasets[dataset], self.traits(model)
+        offered = entry.get("tasks")
+        if entry["modality"] != self._tasks[task]["modality"]:
+            return f"the task needs {self._tasks[task]['modality']} data, the dataset holds {entry['modality']} data"
+        if offered is not None and task not in offered:
+            return f"the dataset is not meant for this task (its entry lists {', '.join(offered)})"
+        species = {self.source(dataset, split).organism for split in splits}
+        if self._tasks[task]["scope"] == "dataset":
+            if len(species) < 2:
+                return f"the task compares species, the selected splits hold {', '.join(species)} alone"
+            if not self._model(model).get("shared_space", own.shared_space):
+                return "the model gives each split axes of its own, so species cannot be compared"
+        if own.scope == "dataset":
+            if len(species) < 2:
+                return f"the model joins species, the selected splits hold {', '.join(species)} alone"
+            if "orthologues" not in entry:
+                return "the model joins species on one-to-one orthologues, the dataset names no table of them"
+        return ""
+
+    def _why_not_split(self, model: str, dataset: str, split: str) -> str:
+        entry = self._model(model)
+        takes = entry.get("organisms", "any")
+        species = self.source(dataset, split).organism
+        if takes != "any" and species not in {organism(name).name for name in takes}:
+            return f"the model does not take {species} (it takes {', '.join(takes)})"
+        covered = entry.get("splits")
+        if covered is not None and not {dataset, f"{dataset}/{split}"} & set(covered):
+            return "the model has no embedding of this split"
+        return ""
+
+    # --- targets -----------------------------------------------------------------------------------------------------
+
+    def scores(self, w: object = None) -> list[str]:
+        """Return the score files of the run."""
+        return [cell.path for cell in self.cells]
+
+    def embeddings(self, w: object = None) -> list[str]:
+        """Return the embeddings of the run."""
+        return list(dict.fromkeys(path for cell in self.cells for path in self._embeddings(cell)))
+
+    def jobs(self, cell: Cell) -> Iterator[tuple[str, str, str]]:
+        """Yield (rule, result, log) of every job that a score needs, upstream first."""
+        splits = self.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]
+        files = [self.source(cell.dataset, split).url for split in splits]
+        files += [table["url"] for table in [self._datasets[cell.dataset].get("orthologues")] if table]
+        results = [("download", _local(url, f"resources/datasets/{cell.dataset}")) for url in files if is_remote(url)]
+        results += [("split", f"results/splits/{cell.dataset}/{split}.h5ad") for split in splits]
+        for split in splits:
+            path = self._model(cell.model).get("path", "")
+            if is_remote(path):
+                folder = f"resources/weights/{cell.model}/{cell.dataset}/{split}"
+                results.append(("download_weights", _local(_fill(path, cell.dataset, split), folder)))
+        results += [("embed", path) for path in self._embeddings(cell)]
+        results.append(("score", cell.path))
+        for rule, result in results:
+            tail = result.split("/", 2)[2]
+            yield rule, result, f"logs/{rule}/{tail if rule.startswith('download') else tail.rpartition('.')[0]}.log"
+
+    def catalogue(self, w: object = None) -> str:
+        """Return as JSON what the tables and the report say of models, datasets and tasks, and what does not apply."""
+        about = (
+            "title",
+            "description",
+            "kind",
+            "licence",
+            "citation",
+            "url",
+            "organisms",
+            "modality",
+            "adapter",
+            "metrics",
+        )
+        shown = {
+            "models": {name: self._model(name) for name in self.models},
+            "datasets": {name: self._datasets[name] for name in self.datasets},
+            "tasks": {name: self._tasks[name] for name in self.tasks},
+        }
+        text: dict[str, Any] = {
+            kind: {name: {key: entry[key] for key in about if key in entry} for name, entry in entries.items()}
+            for kind, entries in shown.items()
+        }
+        for dataset, splits in self.datasets.items():
+            text["datasets"][dataset]["splits"] = {split: self.source(dataset, split).organism for split in splits}
+        text["skipped"] = [list(vars(skipped).values()) for skipped in self.skipped]
+        return json.dumps(text, sort_keys=True)
+
+    # --- data --------------------------------------------------------------------------------------------------------
+
+    def source(self, dataset: str, split: str) -> SplitSource:
+        """Return where a split comes from."""
+        entry = self._datasets[dataset]
+        own = entry["splits"][split]
+        own = {"url": own} if isinstance(own, str) else dict(own or {})
+        return SplitSource(
+            url=own.get("url") or entry.get("url", ""),
+            organism=organism(own.get("organism") or entry.get("organism", "")).name,
+            value=str(own.get("value", split)),
+        )
+
+    def objects(self, dataset: str) -> dict[str, str]:
+        """Return the URL of every object of a dataset by its file name, the orthologue table among them."""
+        entry = self._datasets[dataset]
+        urls = [self.source(dataset, split).url for split in entry["splits"]]
+        if "orthologues" in entry:
+            urls.append(entry["orthologues"]["url"])
+        return {_file_name(url): url for url in urls}
+
+    def object_url(self, w: Wildcards) -> str:
+        """Return the URL that a download job fetches."""
+        return self.objects(w.dataset)[w.object]
+
+    def split_object(self, w: Wildcards) -> str:
+        """Return the file that a split is made from: downloaded, or where the user keeps it."""
+        return _local(self.source(w.dataset, w.split).url, f"resources/datasets/{w.dataset}")
+
+    def orthologues(self, w: Wildcards) -> list[str]:
+        """Return the orthologue table of a dataset, as a list of one or none."""
+        table = self._datasets[w.dataset].get("orthologues")
+        return [_local(table["url"], f"resources/datasets/{w.dataset}")] if table else []
+
+    def split_options(self, w: Wildcards) -> str:
+        """Return the options of split_dataset.py as JSON: what of the dataset's entry changes the split's file."""
+        entry, source = self._datasets[w.dataset], self.source(w.dataset, w.split)
+        columns = dict(entry.get("columns", {}))
+        options: dict[str, Any] = {
+            **columns,
+            "dataset": w.dataset,
+            "split": w.split,
+            "organism": source.organism,
+            "source": source.url,
+            "licence": entry.get("licence", ""),
+        }
+        for key in ("counts", "missing_labels"):
+            if key in entry:
+                options[key] = entry[key]
+        if "split_by" in entry:
+            options |= {"split_by": entry["split_by"], "value": source.value}
+        if "orthologues" in entry:
+            table = entry["orthologues"]
+            options |= {"orthologues": self.orthologues(w)[0], "orthologue_columns": table["columns"]}
+            options |= {"orthologue_key": table.get("key", "symbol")}
+        return json.dumps(options, sort_keys=True)
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    def _model(self, model: str) -> Mapping[str, Any]:
+        return self._models[model.partition("@")[0]]
+
+    def traits(self, model: str) -> Traits:
+        """Return what the adapter of a model says of itself."""
+        return traits(self._model(model)["adapter"])
+
+    def adapter(self, w: Wildcards) -> str:
+        """Return the adapter of a model."""
+        return self._model(w.model)["adapter"]
+
+    def env(self, w: Wildcards) -> str:
+        """Return the environment file of a model, as seen from workflow/rules."""
+        return f"../envs/{self._model(w.model).get('env', 'baselines')}.yaml"
+
+    def gpus(self, w: Wildcards) -> int:
+        """Return how many GPUs a job of this model asks for."""
+        return self._model(w.model).get("gpus", 0)
+
+    def threads(self, w: Wildcards) -> int:
+        """Return how many threads a job of this model uses."""
+        return self._model(w.model).get("threads", 1)
+
+    def weights_url(self, w: Wildcards) -> str:
+        """Return the URL of a model's weights, or of a user's embeddings, for one dataset and split."""
+        return _fill(self._model(w.model)["path"], w.dataset, w.split)
+
+    def weights(self, w: Wildcards) -> list[str]:
+        """Return the file that a model needs beside the split, as a list of one or none."""
+        if "path" not in self._model(w.model):
+            return []
+        return [_local(self.weights_url(w), f"resources/weights/{w.model}/{w.dataset}/{w.split}")]
+
+    def model_options(self, w: Wildcards) -> str:
+        """Return the options of embed_cells.py as JSON: the model's params and the seed."""
+        entry, (_, _, seed) = self._model(w.model), w.model.partition("@")
+        options = {**entry.get("params", {}), "seed": int(seed) if seed else self._run["seeds"][0]}
+        if "shared_space" in entry:
+            options["shared_space"] = entry["shared_space"]
+        return json.dumps(options, sort_keys=True)
+
+    def model_code(self, w: Wildcards) -> tuple[str, ...]:
+        """Return our files that a model's job runs."""
+        return sources("embed_cells", f"cellgauge.models.{self.adapter(w)}")
+
+    def embed_splits(self, w: Wildcards) -> list[str]:
+        """Return the splits that an embedding job reads."""
+        splits = self.datasets[w.dataset] if w.split == ALL_SPLITS else [w.split]
+        return [f"results/splits/{w.dataset}/{split}.h5ad" for split in splits]
+
+    # --- scores ------------------------------------------------------------------------------------------------------
+
+    def _embedding(self, model: str, dataset: str, split: str) -> str:
+        tail = ALL_SPLITS if self.traits(model).scope == "dataset" else split
+        return f"results/embeddings/{model}/{dataset}/{tail}.h5ad"
+
+    def _embeddings(self, cell: Cell | Wildcards) -> list[str]:
+        splits = self.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]
+        return list(dict.fromkeys(self._embedding(cell.model, cell.dataset, split) for split in splits))
+
+    def score_embeddings(self, w: Wildcards) -> list[str]:
+        """Return the embeddings that a scoring job reads."""
+        return self._embeddings(w)
+
+    def task_options(self, w: Wildcards) -> str:
+        """Return the options of score_task.py as JSON: the task's params, the profiles and the seed."""
+        seed = int(w.model.partition("@")[2] or self._run["seeds"][0])
+        options = {**self._tasks[w.task].get("params", {}), "profiles": self._run["profiles"], "seed": seed}
+        return json.dumps(options, sort_keys=True)
+
+    def task_code(self, w: Wildcards) -> tuple[str, ...]:
+        """Return our files that a task's job runs."""
+        return sources("score_task", f"cellgauge.tasks.{w.task}")
+
+    # --- wildcards ---------------------------------------------------------------------------------------------------
+
+    def pattern(self, kind: str) -> str:
+        """Return the regular expression of a wildcard: the catalogue's keys and nothing else."""
+        keys = {"model": self._models, "dataset": self._datasets, "task": self._tasks}
+        if kind in keys:
+            names = "|".join(map(re.escape, keys[kind]))
+            return rf"(?:{names})(?:@\d+)?" if kind == "model" else names
+        return {"split": r"[a-z0-9_]+", "object": r"[^/]+"}[kind]
+
+
+def is_remote(url: str) -> bool:
+    """Say whether a URL must be fetched (a path, or file://, is read where it lies)."""
+    return urlsplit(url).scheme in REMOTE
+
+
+def _fill(pattern: str, dataset: str, split: str) -> str:
+    return pattern.replace("{dataset}", dataset).replace("{split}", split)
+
+
+def _file_name(url: str) -> str:
+    """Return the name under which an object is kept: its last component, the member's where it lies in an archive."""
+    return url.rpartition("!")[2].rstrip("/").rpartition("/")[2]
+
+
+def _local(url: str, folder: str) -> str:
+    """Return where an object lies on this machine: under `folder` when it is fetched, else the path itself."""
+    return f"{folder}/{_file_name(url)}" if is_remote(url) else url.removeprefix("file://")

@@ -1,0 +1,260 @@
+"""Make the splits of a dataset: from an h5ad as its authors published it to the split contract.
+
+The options are a dataset's entry in config/datasets.yaml, as `Grid.split_options` flattens it; config/README.md explains
+each key. A fault is one sentence that names the dataset, the column and what was found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from hashlib import file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellgauge.contracts import open_h5, write_split
+from cellgauge.errors import CellgaugeError, ContractError
+from cellgauge.genes import shared_names
+from cellgauge.organisms import Organism, organism
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+    import pandas as pd
+
+_ENSEMBL_VERSION = re.compile(r"^(ENS[A-Z]*G\d+)\.\d+$")
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """What a dataset's entry says of one split. Columns are names in obs or var of the published file.
+
+    Attributes:
+        label: the column of cell types. `missing_labels` says what to do with cells without one: "error" or "drop".
+        donor, batch: columns; several batch columns are joined with "|".
+        keep: further columns of obs to carry over under their own names where the file has them (such as assay).
+        counts: where raw counts lie: "X", "raw/X" or "layers/<name>".
+        ensembl, symbol: columns of var, or "index" for its index; the first that is there is taken. Empty where the
+            data have none.
+        split_by, value: take the cells whose column `split_by` equals `value`.
+        orthologues: a table of one-to-one orthologues, one column per organism (`orthologue_columns`), matched by
+            "symbol" or "ensembl" (`orthologue_key`).
+    """
+
+    organism: str
+    label: str
+    dataset: str = ""
+    split: str = ""
+    missing_labels: str = "error"
+    donor: str = ""
+    batch: Sequence[str] = ()
+    keep: Sequence[str] = ()
+    counts: str = "X"
+    ensembl: Sequence[str] = ()
+    symbol: Sequence[str] = ()
+    split_by: str = ""
+    value: str = ""
+    source: str = ""
+    licence: str = ""
+    orthologues: str = ""
+    orthologue_columns: Mapping[str, str] = field(default_factory=dict)
+    orthologue_key: str = "symbol"
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any], path: Path) -> SplitOptions:
+        """Check the names and fill in what a run by hand may leave out; raise CellgaugeError naming the option."""
+        known = cls.__dataclass_fields__
+        for name in options:
+            if name not in known:
+                near = get_close_matches(name, known, 1)
+                raise CellgaugeError(
+                    f"unknown split option '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
+                )
+        for name in ("organism", "label"):
+            if not options.get(name):
+                raise CellgaugeError(f"{path}: the split options must name '{name}'")
+        several = {name: _as_tuple(options.get(name, ())) for name in ("batch", "keep", "ensembl", "symbol")}
+        names = {name: options.get(name) or path.stem for name in ("dataset", "split")}
+        return cls(**{**options, **several, **names})
+
+    @property
+    def where(self) -> str:
+        return f"dataset {self.dataset}, split {self.split}"
+
+
+def make_split(source: str | Path, target: str | Path, options: Mapping[str, Any]) -> None:
+    """Read the published h5ad `source` and write one split of it to `target`.
+
+    Raises:
+        CellgaugeError: an unknown organism or option, a missing column or layer, a matrix that is not raw counts,
+            duplicate cell ids, missing labels, no cells, or a file that cannot be read.
+    """
+    import anndata
+
+    source = Path(source)
+    wanted = SplitOptions.parse(options, source)
+    species = _organism(wanted)
+    with open_h5(source) as file:
+        obs = _frame(file, "obs", wanted)
+        rows = _rows(obs, wanted)
+        obs = obs.iloc[rows]
+        counts, var = _counts(file, rows, wanted)
+    data = anndata.AnnData(X=counts, obs=_obs(obs, wanted), var=_var(var, wanted, species))
+    data.uns = {
+        "dataset": wanted.dataset,
+        "split": wanted.split,
+        "organism": species.name,
+        "source": wanted.source or source.name,
+        "licence": wanted.licence,
+        "source_sha256": _sha256(source),
+    }
+    try:
+        write_split(target, data)
+    except ContractError as error:
+        raise ContractError(str(error).replace(f"split {wanted.split}", wanted.where, 1)) from None
+
+
+def _organism(wanted: SplitOptions) -> Organism:
+    try:
+        return organism(wanted.organism)
+    except CellgaugeError as error:
+        raise CellgaugeError(f"{wanted.where}: {error}") from None
+
+
+def _frame(file: h5py.File, key: str, wanted: SplitOptions) -> pd.DataFrame:
+    from anndata.io import read_elem
+
+    try:
+        return read_elem(file[key])
+    except Exception as error:  # whatever h5py or anndata raise on a damaged file
+        raise CellgaugeError(f"{wanted.where}: {key} of {Path(file.filename).name} cannot be read ({error})") from None
+
+
+def _rows(obs: pd.DataFrame, wanted: SplitOptions) -> np.ndarray:
+    """Return the positions of the split's cells."""
+    import numpy as np
+
+    chosen = np.ones(len(obs), dtype=bool)
+    if wanted.split_by:
+        groups = _column(obs, wanted.split_by, "split_by", wanted).astype(str)
+        value = wanted.value or wanted.split
+        chosen = (groups == value).to_numpy()
+        if not chosen.any():
+            found = _shorten(sorted(groups.unique()))
+            raise CellgaugeError(f"{wanted.where}: no cell has {wanted.split_by} = '{value}' (found: {found})")
+    labels = _column(obs, wanted.label, "label", wanted)
+    unlabelled = (labels.isna() | (labels.astype(str).str.strip() == "")).to_numpy() & chosen
+    if unlabelled.any() and wanted.missing_labels != "drop":
+        raise CellgaugeError(
+            f"{wanted.where}: {int(unlabelled.sum())} of {int(chosen.sum())} cells have no label in column"
+            f" '{wanted.label}'; set `missing_labels: drop` in the dataset's entry to leave them out"
+        )
+    rows = np.flatnonzero(chosen & ~unlabelled)
+    if not len(rows):
+        raise CellgaugeError(f"{wanted.where}: no cells are left, the file holds {len(obs)} and none has a label")
+    return rows
+
+
+def _column(frame: pd.DataFrame, name: str, role: str, wanted: SplitOptions) -> pd.Series:
+    if name in frame:
+        return frame[name]
+    near = get_close_matches(name, map(str, frame.columns), 1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise CellgaugeError(
+        f"{wanted.where}: no column '{name}' for {role} (found: {_shorten(sorted(map(str, frame.columns)))}){hint}"
+    )
+
+
+def _shorten(names: Sequence[str], most: int = 30) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _counts(file: h5py.File, rows: np.ndarray, wanted: SplitOptions) -> tuple[Any, pd.DataFrame]:
+    """Return the rows of the count matrix and the var that belongs to it."""
+    import numpy as np
+    from anndata.io import read_elem, sparse_dataset
+
+    if wanted.counts not in file:
+        found = ["X", *(f"layers/{name}" for name in file.get("layers", {})), *(["raw/X"] if "raw" in file else [])]
+        raise CellgaugeError(f"{wanted.where}: no matrix '{wanted.counts}' for counts (found: {', '.join(found)})")
+    item = file[wanted.counts]
+    var = _frame(file, "raw/var" if wanted.counts == "raw/X" else "var", wanted)
+    whole = len(rows) == len(file["obs"][_index_name(file["obs"])])
+    try:
+        if hasattr(item, "keys"):
+            # row by row from disk where a part is wanted: one tissue of an atlas must not cost the atlas's memory
+            matrix = read_elem(item) if whole or "csc" in str(item.attrs.get("encoding-type")) else sparse_dataset(item)
+            matrix = matrix if whole else matrix[rows]
+        else:
+            matrix = item[np.s_[:] if whole else rows]
+    except (OSError, ValueError, KeyError) as error:
+        raise CellgaugeError(
+            f"{wanted.where}: matrix '{wanted.counts}' cannot be read, the file is truncated or corrupt ({error})"
+        ) from None
+    return matrix, var
+
+
+def _index_name(frame: h5py.Group) -> str:
+    return frame.attrs.get("_index", "_index")
+
+
+def _obs(obs: pd.DataFrame, wanted: SplitOptions) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = {"label": _column(obs, wanted.label, "label", wanted)}
+    if wanted.donor:
+        columns["donor"] = _column(obs, wanted.donor, "donor", wanted)
+    if wanted.batch:
+        parts = [_column(obs, name, "batch", wanted).astype(str) for name in wanted.batch]
+        columns["batch"] = parts[0].str.cat(parts[1:], sep="|") if len(parts) > 1 else parts[0]
+    columns |= {name: obs[name] for name in wanted.keep if name in obs and name not in columns}
+    index = pd.Index(obs.index.astype(str), name=None)
+    return pd.DataFrame(
+        {name: pd.Categorical(column.astype(str).to_numpy()) for name, column in columns.items()}, index=index
+    )
+
+
+def _var(var: pd.DataFrame, wanted: SplitOptions, species: Organism) -> pd.DataFrame:
+    """Return var with Ensembl ids (without version) as index where the data have them, and symbols as `feature_name`."""
+    import pandas as pd
+
+    symbols = _gene_names(var, wanted.symbol or ("index",), "symbol", wanted)
+    if wanted.ensembl:
+        ids = _gene_names(var, wanted.ensembl, "ensembl", wanted).str.replace(_ENSEMBL_VERSION, r"\1", regex=True)
+        prefix = species.ensembl_prefix
+        if prefix and not ids.str.startswith(prefix).any():
+            raise CellgaugeError(
+                f"{wanted.where}: no gene id of column {' or '.join(wanted.ensembl)} starts with {prefix}, as those of"
+                f" {species.name} do (found: {_shorten(list(ids[:3]))})"
+            )
+    else:
+        ids = symbols
+    if ids.duplicated().any():
+        raise CellgaugeError(
+            f"{wanted.where}: gene ids must be unique, '{ids[ids.duplicated()].iloc[0]}' stands there more than once"
+        )
+    frame = pd.DataFrame({"feature_name": symbols.to_numpy()}, index=pd.Index(ids.to_numpy(), name=None))
+    if wanted.orthologues:
+        keys = frame["feature_name"] if wanted.orthologue_key == "symbol" else frame.index.to_series()
+        try:
+            frame["orthologue"] = shared_names(keys, wanted.orthologues, wanted.orthologue_columns, species.name)
+        except CellgaugeError as error:
+            raise CellgaugeError(f"{wanted.where}: {error}") from None
+    return frame
+
+
+def _gene_names(var: pd.DataFrame, columns: Sequence[str], role: str, wanted: SplitOptions) -> pd.Series:
+    """Return the first of `columns` that var has ("index" is its index), as str."""
+    there = next((name for name in columns if name == "index" or name in var), columns[0])
+    return var.index.to_series().astype(str) if there == "index" else _column(var, there, role, wanted).astype(str)
+
+
+def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
+    return ((names,) if names else ()) if isinstance(names, str) else tuple(names)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
