@@ -1,0 +1,260 @@
+"""The adapters that need no checkpoint."""
+
+import json
+import subprocess
+import sys
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from scipy.spatial.distance import cdist
+
+from cellgauge.contracts import Embedding, Split
+from cellgauge.errors import CellgaugeError
+from cellgauge.models.base import embed_files
+from cellgauge.sources import SCRIPTS
+
+
+@pytest.fixture
+def human(tmp_path):
+    return tiny.split_file(tmp_path)
+
+
+@pytest.fixture
+def species(tmp_path):
+    table = tiny.orthologue_table(tmp_path / "orthologues.csv")
+    columns = {"orthologues": str(table), "orthologue_columns": {"human": "human", "mouse": "mouse"}}
+    return [tiny.split_file(tmp_path, organism=name, seed=n, **columns) for n, name in enumerate(("human", "mouse"))]
+
+
+def embed(adapter, splits, folder, weights=None, **options):
+    splits = splits if isinstance(splits, list) else [splits]
+    embed_files(adapter, splits, folder / "e.h5ad", weights=weights, options=options)
+    return Embedding.read(folder / "e.h5ad")
+
+
+def test_linear_is_the_references_pca(human, tmp_path):
+    import scanpy
+
+    data = anndata.read_h5ad(human)
+    scanpy.pp.normalize_total(data)
+    scanpy.pp.log1p(data)
+    scanpy.pp.highly_variable_genes(data, n_top_genes=40)
+    data = data[:, data.var["highly_variable"]].copy()
+    scanpy.pp.pca(data, n_comps=10, random_state=42)
+    found = embed("linear", human, tmp_path, n_top_genes=40, n_components=10)
+    np.testing.assert_array_equal(found.matrix, data.obsm["X_pca"])
+    assert json.loads(found.uns["expression_tasks"]) == ["label_prediction"]
+
+
+def test_linear_on_fewer_cells_than_components(tmp_path):
+    found = embed("linear", tiny.split_file(tmp_path, n_cells=12), tmp_path)
+    assert found.matrix.shape == (12, 11)
+
+
+def test_hvg_is_sparse_expression_made_dense(human, tmp_path):
+    found = embed("hvg", human, tmp_path, n_top_genes=20)
+    assert found.matrix.shape == (120, 20) and (found.matrix >= 0).all()
+
+
+@pytest.mark.parametrize("adapter", ["pca_joint", "harmony"])
+def test_joint_models_embed_all_cells_in_the_order_of_the_splits(species, tmp_path, adapter):
+    found = embed(adapter, species, tmp_path, n_components=10)
+    assert found.matrix.shape == (240, 10)
+    assert found.uns["split"] == "all" and found.uns["organism"] == "human+mouse"
+    human, mouse = (Split.open(path) for path in species)
+    np.testing.assert_array_equal(found.rows_of(mouse), found.matrix[120:])
+    # the same types of both species meet: a mouse cell's nearest human cell has mostly its label
+    nearest = cdist(found.rows_of(mouse), found.rows_of(human)).argmin(axis=1)
+    assert (human.column("label")[nearest] == mouse.column("label")).mean() > 0.8
+
+
+def test_joint_models_say_that_orthologues_are_missing(tmp_path):
+    splits = [tiny.split_file(tmp_path, organism=name) for name in ("human", "mouse")]
+    with pytest.raises(CellgaugeError, match="split human of tiny has no column 'orthologue'"):
+        embed("pca_joint", splits, tmp_path)
+
+
+@pytest.mark.parametrize("adapter", ["random", "shuffled", "oracle", "harmony"])
+def test_seeds_change_stochastic_models_and_repeat(species, tmp_path, adapter):
+    splits = species if adapter == "harmony" else species[0]
+    first, again, other = (embed(adapter, splits, tmp_path, seed=seed).matrix for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert adapter == "harmony" or not np.array_equal(first, other)
+
+
+def test_random_differs_between_splits(species, tmp_path):
+    human, mouse = (embed("random", path, tmp_path).matrix for path in species)
+    assert not np.allclose(human, mouse)
+
+
+def test_shuffled_has_the_rows_of_linear(human, tmp_path):
+    linear = embed("linear", human, tmp_path).matrix
+    shuffled = embed("shuffled", human, tmp_path).matrix
+    assert not np.array_equal(linear, shuffled)
+    np.testing.assert_array_equal(np.sort(linear[:, 0]), np.sort(shuffled[:, 0]))
+
+
+def test_oracle_puts_a_label_in_one_place_in_every_species(species, tmp_path):
+    human, mouse = (embed("oracle", path, tmp_path) for path in species)
+    labels = [Split.open(path).column("label") for path in species]
+    nearest = cdist(mouse.matrix, human.matrix).argmin(axis=1)
+    assert (labels[0][nearest] == labels[1]).all()
+
+
+def test_scvi_is_trained_in_place(human, tmp_path):
+    found = embed("scvi_trained", human, tmp_path, max_epochs=2, n_latent=5, device="cpu")
+    assert found.matrix.shape == (120, 5) and np.isfinite(found.matrix).all()
+    assert found.uns["epochs"] == 2 and found.uns["batches"] == 4 and found.uns["device"] == "cpu"
+    again = embed("scvi_trained", human, tmp_path, max_epochs=2, n_latent=5, device="cpu")
+    np.testing.assert_array_equal(found.matrix, again.matrix)
+
+
+def test_provenance(human, tmp_path):
+    uns = embed("random", human, tmp_path, seed=7).uns
+    assert {"model", "adapter", "dataset", "split", "params", "seed", "device", "wall_seconds", "cpu_seconds"} <= set(
+        uns
+    )
+    assert uns["seed"] == 7 and uns["peak_memory_mb"] > 10 and "numpy" in json.loads(uns["versions"])
+
+
+@pytest.mark.parametrize(
+    ("adapter", "options", "words"),
+    [
+        ("lineer", {}, "unknown adapter 'lineer', did you mean 'linear'"),
+        ("linear", {"n_component": 3}, "adapter 'linear': unknown option 'n_component', did you mean 'n_components'"),
+        ("scvi_trained", {"device": "cuda"}, "device 'cuda' is not available here"),
+    ],
+)
+def test_wrong_names_are_one_sentence(human, tmp_path, adapter, options, words):
+    import torch
+
+    if options.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has the device that the test wants to be missing")
+    with pytest.raises(CellgaugeError, match=words):
+        embed(adapter, human, tmp_path, **options)
+
+
+def test_a_model_per_split_refuses_two(species, tmp_path):
+    with pytest.raises(CellgaugeError, match="'linear' embeds one split at a time, 2 were given"):
+        embed("linear", species, tmp_path)
+
+
+# --- precomputed -----------------------------------------------------------------------------------------------------
+
+
+def save(folder, form, matrix, ids, index_name="cell"):
+    path = folder / f"mine.{form}"
+    if form == "npy":
+        np.save(path, matrix)
+        return path
+    frame = pd.DataFrame(
+        matrix, index=pd.Index(ids, name=index_name), columns=[f"d{i}" for i in range(matrix.shape[1])]
+    )
+    if form == "npz":
+        np.savez(path, embedding=matrix, cells=np.asarray(ids, dtype=str))
+    elif form in ("csv", "tsv"):
+        frame.to_csv(path, sep={"csv": ",", "tsv": "\t"}[form])
+    elif form == "parquet":
+        frame.to_parquet(path)
+    elif form == "h5ad":
+        anndata.AnnData(obs=pd.DataFrame(index=ids), obsm={"X_mine": matrix}).write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["npz", "csv", "tsv", "parquet", "h5ad"])
+def test_precomputed_rows_are_aligned_by_cell_id(human, tmp_path, form):
+    cells = Split.open(human).cells
+    matrix = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
+    order = np.random.default_rng(1).permutation(120)
+    extra = np.concatenate([matrix[order][:-1], np.ones((1, 3), np.float32)])
+    ids = [*cells[order][:-1], "a cell of nobody"]
+    found = embed("precomputed", human, tmp_path, weights=save(tmp_path, form, extra, ids)).matrix
+    lost = order[-1]
+    assert np.isnan(found[lost]).all()
+    np.testing.assert_allclose(np.delete(found, lost, 0), np.delete(matrix, lost, 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("index_name", ["cell", None])
+def test_numeric_looking_cell_ids_stay_text(tmp_path, form, index_name):
+    data = tiny.published()
+    data.obs_names = [f"{i:04d}" for i in range(120)]
+    data.write_h5ad(tmp_path / "p.h5ad")
+    from cellgauge.splits import make_split
+
+    make_split(tmp_path / "p.h5ad", tmp_path / "s.h5ad", tiny.options())
+    matrix = np.arange(240, dtype=np.float32).reshape(120, 2)
+    found = embed(
+        "precomputed", tmp_path / "s.h5ad", tmp_path, weights=save(tmp_path, form, matrix, data.obs_names, index_name)
+    )
+    np.testing.assert_array_equal(found.matrix, matrix)
+
+
+def test_rows_in_order_only_when_told_so_and_counts_match(human, tmp_path):
+    matrix = np.arange(240, dtype=np.float32).reshape(120, 2)
+    path = save(tmp_path, "npy", matrix, [])
+    np.testing.assert_array_equal(embed("precomputed", human, tmp_path, weights=path, align="row").matrix, matrix)
+    with pytest.raises(CellgaugeError, match="holds no cell ids; add them, or set `align: row`"):
+        embed("precomputed", human, tmp_path, weights=path)
+    path = save(tmp_path, "npy", matrix[:-1], [])
+    with pytest.raises(CellgaugeError, match="it has 119 rows, split human has 120 cells"):
+        embed("precomputed", human, tmp_path, weights=path, align="row")
+
+
+def test_rows_in_order_are_verified(human, tmp_path):
+    labels = Split.open(human).column("label")
+    obs = pd.DataFrame({"cell_type": labels}, index=[f"other{i}" for i in range(120)])
+    matrix = np.ones((120, 2), np.float32)
+    path = tmp_path / "mine.h5ad"
+    anndata.AnnData(obs=obs, obsm={"emb": matrix}).write_h5ad(path)
+    embed("precomputed", human, tmp_path, weights=path, align="row", verify={"cell_type": "label"})
+    obs["cell_type"] = np.roll(labels, 1)
+    anndata.AnnData(obs=obs, obsm={"emb": matrix}).write_h5ad(path)
+    with pytest.raises(
+        CellgaugeError, match=r"its rows are not the cells of split human, \d+ of 120 differ in 'cell_type'"
+    ):
+        embed("precomputed", human, tmp_path, weights=path, align="row", verify={"cell_type": "label"})
+
+
+def test_a_pickle_in_an_npy_is_not_opened(human, tmp_path):
+    path = tmp_path / "bomb.npy"
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(CellgaugeError, match="cannot be read as npy"):
+        embed("precomputed", human, tmp_path, weights=path, align="row")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("x.pkl", b"", "unknown format '.pkl'; embeddings are read from .npy"),
+        ("x.h5ad", b"junk", "cannot be read as h5ad"),
+        ("x.csv", b"cell,a\nnobody,1\n", "none of its 1 cell ids"),
+        ("x.csv", b"cell,a\nhuman-cell0,1\nhuman-cell0,2\n", "'human-cell0' stands there more than once"),
+        ("missing.npy", None, "no such file"),
+    ],
+)
+def test_unusable_files_are_one_sentence(human, tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CellgaugeError, match=words):
+        embed("precomputed", human, tmp_path, weights=tmp_path / name)
+
+
+def test_which_matrix_is_asked_where_several_fit(human, tmp_path):
+    cells = Split.open(human).cells
+    obsm = {"X_a": np.ones((120, 2)), "X_b": np.zeros((120, 2))}
+    anndata.AnnData(obs=pd.DataFrame(index=cells), obsm=obsm).write_h5ad(tmp_path / "two.h5ad")
+    with pytest.raises(CellgaugeError, match=r"which matrix is the embedding\? Name it with `key`.*X_a, X_b"):
+        embed("precomputed", human, tmp_path, weights=tmp_path / "two.h5ad")
+    assert (embed("precomputed", human, tmp_path, weights=tmp_path / "two.h5ad", key="X_b").matrix == 0).all()
+
+
+def test_script(human, tmp_path):
+    command = [sys.executable, SCRIPTS / "embed_cells.py", "random", "--split", human, "--output", tmp_path / "o.h5ad"]
+    subprocess.run([*command, "--model", "noise", "--options", '{"n_dims": 3}'], check=True)
+    assert Embedding.read(tmp_path / "o.h5ad").uns["model"] == "noise"
+    done = subprocess.run([*command, "--options", '{"n_dim": 3}'], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: adapter 'random': unknown option")

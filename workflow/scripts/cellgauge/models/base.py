@@ -1,0 +1,193 @@
+"""What adapters share: the contract, and the way from split files to an embedding file.
+
+An adapter is a module with
+
+    SCOPE = "split"          # embeds each split on its own; "dataset": all splits of a dataset in one job
+    SHARED_SPACE = True      # cells of different splits may be compared; False: each split has axes of its own
+    STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
+    EXPRESSION_TASKS = ()    # tasks that score the expression matrix instead of the embedding
+    PACKAGES = ("scanpy",)   # whose versions are recorded
+
+    def embed(cells, weights, *, device, seed, **options):
+        '''Return Embedded: one float32 row per cell, with the ids of the cells that they belong to.'''
+
+`cells` is a `Split` (a list of them where SCOPE is "dataset"), `weights` the file or folder of the checkpoint (None where
+there is none), `options` the `params` of the entry in config/models.yaml. An adapter imports nothing but the standard
+library at its top: the grid reads the constants of every adapter before any environment exists.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import metadata
+from inspect import Parameter, signature
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from cellgauge import ALL_SPLITS, models
+from cellgauge.errors import CellgaugeError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCOPES = ("split", "dataset")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What an adapter returns.
+
+    Attributes:
+        matrix: shape (n_cells, n_dims); NaN in the whole row of a cell that the model cannot embed.
+        cells: the ids of the rows, shape (n_cells,).
+        facts: what else is worth knowing, such as matched_genes, revision, gpu_seconds (str, int, float or bool).
+    """
+
+    matrix: np.ndarray
+    cells: Sequence[str] | np.ndarray
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The constants of an adapter, with their defaults."""
+
+    scope: str
+    shared_space: bool
+    stochastic: bool
+    expression_tasks: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+def adapter_names() -> list[str]:
+    """Return the names of all adapters."""
+    return sorted(module.name for module in iter_modules(models.__path__) if module.name != "base")
+
+
+def load_adapter(name: str) -> ModuleType:
+    """Return the module of an adapter; raise CellgaugeError naming the nearest one."""
+    known = adapter_names()
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        hint = f", did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
+        raise CellgaugeError(f"unknown adapter '{name}'{hint}")
+    return models.load(name)
+
+
+def traits(name: str) -> Traits:
+    """Return what an adapter says of itself."""
+    module = load_adapter(name)
+    return Traits(
+        scope=module.SCOPE,
+        shared_space=getattr(module, "SHARED_SPACE", True),
+        stochastic=getattr(module, "STOCHASTIC", False),
+        expression_tasks=tuple(getattr(module, "EXPRESSION_TASKS", ())),
+        packages=tuple(getattr(module, "PACKAGES", ())),
+    )
+
+
+def embed_files(
+    adapter: str,
+    split_paths: Sequence[str | Path],
+    output: str | Path,
+    *,
+    weights: str | Path | None = None,
+    model: str = "",
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Embed the cells of one or several splits and write the embedding file.
+
+    Args:
+        split_paths: one split, or for an adapter of scope "dataset" all splits to be embedded together.
+        model: the catalogue's name of the model; by default the adapter's.
+        options: `seed` (default 42), `device` (default "auto"), `shared_space`, and the adapter's own.
+
+    Raises:
+        CellgaugeError: unknown adapter or option, or what the adapter or the contract finds wrong.
+    """
+    from cellgauge.contracts import Split, write_embedding
+    from cellgauge.devices import pick_device
+
+    module, own = load_adapter(adapter), traits(adapter)
+    settings = dict(options or {})
+    seed, device = int(settings.pop("seed", 42)), settings.pop("device", "auto")
+    shared_space = bool(settings.pop("shared_space", own.shared_space))
+    _check_options(adapter, module.embed, settings)
+    splits = [Split.open(path) for path in split_paths]
+    if own.scope == "split" and len(splits) != 1:
+        raise CellgaugeError(f"adapter '{adapter}' embeds one split at a time, {len(splits)} were given")
+    datasets = {split.dataset for split in splits}
+    if len(datasets) != 1:
+        raise CellgaugeError(f"the splits must be of one dataset, not of {', '.join(sorted(datasets))}")
+
+    _seed_everything(seed)
+    needs_device = getattr(module, "NEEDS_DEVICE", False)
+    device = pick_device(device) if needs_device else "cpu"
+    cells = splits if own.scope == "dataset" else splits[0]
+    clock = Stopwatch()
+    embedded = module.embed(cells, Path(weights) if weights else None, device=device, seed=seed, **settings)
+    provenance = {
+        "model": model or adapter,
+        "adapter": adapter,
+        "dataset": splits[0].dataset,
+        "split": ALL_SPLITS if own.scope == "dataset" else splits[0].name,
+        "organism": "+".join(dict.fromkeys(split.organism for split in splits)),
+        "params": settings,
+        "seed": seed,
+        "device": device,
+        "shared_space": shared_space,
+        "expression_tasks": list(own.expression_tasks),
+        "versions": versions(own.packages),
+        **clock.read(),
+        **embedded.facts,
+    }
+    write_embedding(output, embedded.matrix, embedded.cells, splits, provenance)
+
+
+class Stopwatch:
+    """Wall and CPU seconds since it was made, and the peak memory of this process."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        """Return wall_seconds, cpu_seconds and peak_memory_mb (MiB, of the whole process so far)."""
+        return {
+            "wall_seconds": time.perf_counter() - self._wall,
+            "cpu_seconds": time.process_time() - self._cpu,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the installed versions of `packages` and of numpy and anndata."""
+    return {name: metadata.version(name) for name in sorted({*packages, "numpy", "anndata"})}
+
+
+def _check_options(adapter: str, embed: Callable[..., Embedded], options: Mapping[str, Any]) -> None:
+    reserved = {"cells", "weights", "device", "seed"}
+    parameters = signature(embed).parameters
+    known = [name for name, p in parameters.items() if name not in reserved and p.kind is not Parameter.VAR_KEYWORD]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f", did you mean '{near[0]}'?" if near else f"; it takes {', '.join(known) or 'none'}"
+            raise CellgaugeError(f"adapter '{adapter}': unknown option '{name}'{hint}")
+    missing = [name for name in known if parameters[name].default is Parameter.empty and name not in options]
+    if missing:
+        raise CellgaugeError(f"adapter '{adapter}': option '{missing[0]}' must be given in the model's `params`")
+
+
+def _seed_everything(seed: int) -> None:
+    """Seed the global generators too: a library may draw from them whatever it is told."""
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)

@@ -1,0 +1,60 @@
+"""scVI (Lopez et al. 2018) trained in place on the split itself, with scvi-tools: what pretraining has to improve on."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from cellgauge.models.base import Embedded
+
+if TYPE_CHECKING:
+    from cellgauge.contracts import Split
+
+SCOPE = "split"
+SHARED_SPACE = False
+STOCHASTIC = True
+NEEDS_DEVICE = True
+PACKAGES = ("scvi-tools", "torch", "scanpy")
+
+
+def embed(
+    cells: Split,
+    weights: None,
+    *,
+    device: str,
+    seed: int,
+    n_top_genes: int = 2000,
+    n_latent: int = 30,
+    n_layers: int = 2,
+    max_epochs: int | None = None,
+    batch_size: int = 128,
+) -> Embedded:
+    """Return the mean of q(z | x), float32, shape (n_cells, n_latent).
+
+    Trained on the raw counts of the most variable genes, with the split's `batch` as batch where it has more than one.
+    Without `max_epochs` scvi-tools' heuristic decides: 400 epochs up to 20,000 cells, fewer beyond.
+    """
+    import scvi
+
+    from cellgauge.expression import variable_genes
+
+    scvi.settings.seed = seed
+    scvi.settings.verbosity = logging.WARNING
+    data = cells.to_anndata()
+    data.layers["counts"] = data.X.copy()
+    data = variable_genes(data, n_top_genes)
+    batches = data.obs["batch"].nunique() if "batch" in data.obs else 1
+    scvi.model.SCVI.setup_anndata(data, layer="counts", batch_key="batch" if batches > 1 else None)
+    model = scvi.model.SCVI(data, n_latent=n_latent, n_layers=n_layers)
+    model.train(
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        accelerator="gpu" if device.startswith("cuda") else "cpu",
+        devices=1,
+        early_stopping=True,
+        early_stopping_patience=20,
+        enable_progress_bar=True,
+        logger=False,
+    )
+    facts = {"matched_genes": data.n_vars, "epochs": int(model.trainer.current_epoch), "batches": batches}
+    return Embedded(model.get_latent_representation(), cells.cells, facts)
