@@ -1,0 +1,59 @@
+"""What all tests share: settings, and real cells, fetched once."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import settings
+
+from cellgauge.fetch import FetchError, fetch
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".cache" / "test-data"
+
+settings.register_profile("cellgauge", deadline=None)  # how long an example takes says more of the machine than of it
+settings.load_profile("cellgauge")
+
+
+class Baron(NamedTuple):
+    """Paths of the Baron pancreas cells as published: h5ad, raw counts, obs["cell_ontology_class"], obs["donor"]."""
+
+    human: Path
+    mouse: Path
+
+
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[object], None]:
+    """Return a function that skips a test, saying why, or fails it where nothing may be skipped.
+
+    That is where CELLGAUGE_REQUIRE_ANCHOR=1, as CI sets it.
+    """
+
+    def stop(reason: object) -> None:
+        if os.environ.get("CELLGAUGE_REQUIRE_ANCHOR") == "1":
+            pytest.fail(f"CELLGAUGE_REQUIRE_ANCHOR=1, but: {reason}")
+        pytest.skip(str(reason))
+
+    return stop
+
+
+@pytest.fixture(scope="session")
+def baron(unavailable) -> Baron:
+    """Fetch the Baron pancreas cells from the package index, once; skip without one."""
+    paths = {}
+    for species in Baron._fields:
+        member = f"raw-Baron_{species}.h5ad"
+        try:
+            fetch(
+                f"pypi://came==0.1.13/came/sample_data.zip!{member}",
+                CACHE / member,
+                known=[ROOT / "config" / "checksums.yaml"],
+                ledger=CACHE / "checksums.yaml",
+                archives=CACHE / "archives",
+            )
+        except FetchError as error:
+            unavailable(error)
+        paths[species] = CACHE / member
+    return Baron(**paths)

@@ -1,0 +1,77 @@
+"""The catalogue of tasks says what the code does: parameters, scope, and every metric that a task yields."""
+
+from inspect import signature
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import yaml
+
+from cellgauge.contracts import Split, write_embedding
+from cellgauge.tasks.base import load_task, score_files
+
+CATALOGUE = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "tasks.yaml").read_text(encoding="utf-8"))[
+    "tasks"
+]
+TASKS = ("clustering", "label_prediction", "cross_species")
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory):
+    """All rows of a task, both profiles, on two small species that mix."""
+    folder = tmp_path_factory.mktemp("tiny")
+    splits = [tiny.split_file(folder, organism=organism, n_cells=120) for organism in ("human", "mouse")]
+    embeddings = []
+    for path in splits:
+        split = Split.open(path)
+        embeddings.append(folder / f"embedding_{split.name}.h5ad")
+        codes = np.unique(split.column("label"), return_inverse=True)[1]
+        matrix = 2 * np.eye(3)[codes] + np.random.default_rng(0).normal(size=(len(codes), 3))
+        uns = {"model": "none", "dataset": split.dataset, "split": split.name, "shared_space": True}
+        write_embedding(embeddings[-1], matrix, split.cells, [split], uns)
+
+    def of(task):
+        several = load_task(task).SCOPE == "dataset"
+        return list(score_files(task, embeddings[: 1 + several], splits[: 1 + several]))
+
+    return {task: of(task) for task in TASKS}
+
+
+@pytest.mark.parametrize("task", CATALOGUE)
+def test_params_are_the_defaults_of_the_code(task):
+    parameters = signature(load_task(task).score).parameters
+    defaults = {name: p.default for name, p in parameters.items() if name not in ("cells", "profiles", "seed")}
+    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    assert CATALOGUE[task].get("params", {}) == defaults
+
+
+@pytest.mark.parametrize("task", CATALOGUE)
+def test_scope_and_texts(task):
+    entry = CATALOGUE[task]
+    assert entry["scope"] == load_task(task).SCOPE
+    assert entry["title"]
+    assert entry["description"]
+    for metric in entry["metrics"].values():
+        assert metric["description"].endswith(".")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_metric_of_the_code_is_described_and_the_other_way_round(task, scores):
+    yielded = {score.metric for score in scores[task] if score.metric}
+    assert yielded == set(CATALOGUE[task]["metrics"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_values_lie_in_the_range_that_is_told(task, scores):
+    for score in (score for score in scores[task] if score.status == "ok"):
+        low, high = CATALOGUE[task]["metrics"][score.metric]["range"]
+        assert low is None or score.value >= low, score
+        assert high is None or score.value <= high, score
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_both_profiles_are_there_and_no_row_twice(task, scores):
+    keys = [(s.profile, s.classifier, s.metric, s.subset, s.condition, s.seed, s.fold) for s in scores[task]]
+    assert len(set(keys)) == len(keys)
+    assert {s.profile for s in scores[task]} == {"reference", "corrected"}

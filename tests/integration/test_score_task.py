@@ -1,0 +1,112 @@
+"""score_task.py as a user runs it: files in, rows out, no heavy library, no second wasted."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from cellgauge.contracts import Split, read_scores, write_embedding
+
+SCRIPT = Path(__file__).resolve().parents[2] / "workflow" / "scripts" / "score_task.py"
+HEAVY = ("scanpy", "jax", "torch", "pandas", "anndata", "matplotlib", "numba", "umap")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A split and an embedding of it per species; `files(organism, edit)` lets `edit` change the rows first."""
+
+    def make(organism="human", edit=None, **changes):
+        path = tiny.split_file(tmp_path, organism=organism, **changes)
+        split = Split.open(path)
+        codes = np.unique(split.column("label"), return_inverse=True)[1]
+        matrix = 2 * np.eye(3)[codes] + np.random.default_rng(0).normal(size=(len(codes), 3))
+        if edit:
+            edit(matrix)
+        output = tmp_path / f"embedding_{organism}.h5ad"
+        uns = {"model": "none", "dataset": split.dataset, "split": split.name, "shared_space": True}
+        write_embedding(output, matrix, split.cells, [split], uns)
+        return output, path
+
+    return make
+
+
+def command(task, files, output, **options):
+    embeddings, splits = zip(*files, strict=True)
+    arguments = [task, "--embeddings", *embeddings, "--splits", *splits, "--output", output]
+    if options:
+        arguments += ["--options", tiny.as_json(options)]
+    return list(map(str, arguments))
+
+
+def run(task, files, output, **options):
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), *command(task, files, output, **options)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return read_scores(output)
+
+
+@pytest.mark.parametrize("task", ["clustering", "label_prediction", "cross_species"])
+def test_scorers_load_no_heavy_library(task, files, tmp_path):
+    given = [files("human"), files("mouse")] if task == "cross_species" else [files()]
+    code = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    code += f"print(sorted(set({HEAVY!r}) & set(sys.modules)), 'sklearn' in sys.modules)"
+    arguments = [str(SCRIPT), *command(task, given, tmp_path / "scores.tsv")]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)
+    assert result.stdout.strip() == f"[] {task == 'label_prediction'}", result.stderr
+
+
+@pytest.mark.parametrize("task", ["clustering", "label_prediction", "cross_species"])
+def test_a_trivial_job_costs_less_than_one_and_a_half_seconds_of_cpu(task, files, tmp_path):
+    """Interpreter, imports and reading included. Label prediction has nothing to fit: all cells but nine are of one type."""
+    if task == "label_prediction":
+        given = [files(n_cells=27)]
+    else:
+        given = [files("human"), files("mouse")] if task == "cross_species" else [files()]
+    process = subprocess.Popen([sys.executable, str(SCRIPT), *command(task, given, tmp_path / "scores.tsv")])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert usage.ru_utime + usage.ru_stime < 1.5
+
+
+def test_cells_without_an_embedding_are_left_out_and_counted(files, tmp_path):
+    def edit(matrix):
+        matrix[5:25] = np.nan
+
+    rows = run("clustering", [files(edit=edit)], tmp_path / "scores.tsv", profiles=["reference"])
+    values = {row.metric: row.value for row in rows}
+    assert (values["n_cells"], values["n_unembedded"]) == (100, 20)
+    assert values["ari"] > 0.1
+    assert {(row.task, row.model, row.dataset, row.split) for row in rows} == {("clustering", "none", "tiny", "human")}
+
+
+def test_what_cannot_be_scored_is_a_row_per_profile_with_its_reason(files, tmp_path):
+    rows = run("label_prediction", [files(n_cells=27)], tmp_path / "scores.tsv")
+    assert [(row.profile, row.status) for row in rows] == [
+        ("reference", "not_applicable"),
+        ("corrected", "not_applicable"),
+    ]
+    assert rows[0].reason == "0 of 3 labels have at least 10 cells, a prediction needs two of them"
+    rows = run("cross_species", [files()], tmp_path / "scores.tsv")
+    assert {row.reason for row in rows} == {"all 120 cells are of the species human: there is nothing to mix"}
+
+
+def test_a_row_has_the_same_value_every_time(files, tmp_path):
+    given = [files()]
+    options = {"n_trees": 5, "seed": 7}
+    first, second = (run("label_prediction", given, tmp_path / "scores.tsv", **options) for _ in range(2))
+    assert first == second
+
+
+def test_a_wrong_option_is_one_clear_sentence(files, tmp_path):
+    arguments = command("clustering", [files()], tmp_path / "scores.tsv", metrics=["purity"])
+    result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.strip() == "error: clustering: unknown metric 'purity'; there are ari, nmi, silhouette"
+    assert not (tmp_path / "scores.tsv").exists()

@@ -1,0 +1,179 @@
+"""Silhouettes: scikit-learn's widths, scib-metrics' scaling."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import silhouette_samples
+
+from cellgauge.metrics import silhouette
+from cellgauge.metrics.silhouette import batch_silhouettes, label_silhouette, silhouette_widths
+
+# Each float32 distance may be off by 1e-4 of itself where it is short against the cell's distance to the centre, and far
+# less elsewhere; errors have either sign, so a mean over some hundred cells keeps 1e-6 of them at most.
+PER_CELL, MEAN = 1e-5, 1e-6
+
+
+def cells(n=600, dims=20, seed=0, groups=6, spread=2.0):
+    generator = np.random.default_rng(seed)
+    codes = generator.integers(0, groups, n)
+    matrix = generator.normal(0, spread, (groups, dims))[codes] + generator.normal(size=(n, dims))
+    return matrix.astype(np.float32), np.asarray([f"type {code}" for code in codes], dtype=object)
+
+
+def check(matrix, labels):
+    expected = silhouette_samples(matrix.astype(np.float64), labels)
+    found = silhouette_widths(matrix, labels)
+    np.testing.assert_allclose(found, expected, atol=PER_CELL)
+    assert found.mean() == pytest.approx(expected.mean(), abs=MEAN)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 20, 300])
+def test_widths_are_those_of_scikit_learn(dims):
+    check(*cells(dims=dims))
+
+
+@pytest.mark.parametrize("offset, scale", [(1e3, 1.0), (0, 1e-30), (0, 1e30), (-50, 0.1)])
+def test_far_from_the_origin_and_at_any_scale(offset, scale):
+    matrix, labels = cells()
+    check((offset + scale * matrix).astype(np.float32), labels)
+
+
+def test_tight_clusters_far_apart():
+    """Most distances are then a millionth of the lengths, of which a float32 product keeps no digit."""
+    matrix, labels = cells(spread=0.5)
+    matrix = (1e-4 * matrix).astype(np.float32)
+    matrix[300:] += 3
+    check(matrix, labels)
+
+
+def test_one_point_per_label_is_a_perfect_silhouette():
+    _, labels = cells()
+    codes = np.unique(labels, return_inverse=True)[1]
+    assert (silhouette_widths(np.eye(6, dtype=np.float32)[codes], labels) == 1).all()
+
+
+def test_a_few_near_pairs_are_mended_one_by_one(monkeypatch):
+    matrix, labels = cells()
+    matrix[1::100] = matrix[::100] + np.float32(1e-3)
+    mended = []
+    pairs = silhouette.pair_distances
+    monkeypatch.setattr(silhouette, "pair_distances", lambda *args: mended.append(len(args[1])) or pairs(*args))
+    check(matrix, labels)
+    assert 0 < sum(mended) < 0.01 * len(matrix) ** 2
+
+
+@pytest.mark.parametrize("halved", [True, False])
+def test_blocks_change_nothing(monkeypatch, halved):
+    matrix, labels = cells()
+    whole = silhouette_widths(matrix, labels)
+    monkeypatch.setattr(silhouette, "EDGE", 83)
+    monkeypatch.setattr(silhouette, "SUMS_BYTES", 8 * 600 * 6 if halved else 8 * 50 * 6)
+    np.testing.assert_allclose(silhouette_widths(matrix, labels), whole, atol=1e-6)
+    check(matrix, labels)
+    check((matrix + np.float32(1e3)).astype(np.float32), labels)
+
+
+def test_memory_is_bounded_by_the_blocks(monkeypatch):
+    monkeypatch.setattr(silhouette, "SUMS_BYTES", 1 << 20)
+    matrix = cells(n=4000)[0]
+    tracemalloc.start()
+    silhouette_widths(matrix, np.arange(4000) // 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20  # all distances at once would take 64 MB, all sums as much
+
+
+def test_a_constant_embedding_has_width_zero():
+    _, labels = cells()
+    assert (silhouette_widths(np.full((600, 7), 0.1, dtype=np.float32), labels) == 0).all()
+
+
+def test_a_cell_alone_in_its_group_has_width_zero():
+    matrix, labels = cells(n=50)
+    labels[3] = "alone"
+    check(matrix, labels)
+    assert silhouette_widths(matrix, labels)[3] == 0
+    assert (silhouette_widths(matrix, np.arange(50)) == 0).all()  # all alone: scikit-learn refuses, scib-metrics says 0
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(4, 30), st.integers(1, 3)), elements=st.integers(-3, 3)),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=60)
+def test_with_duplicates(matrix, random):
+    labels = np.asarray([0, 1, *(random.randrange(3) for _ in range(len(matrix) - 2))])
+    np.testing.assert_allclose(
+        silhouette_widths(matrix, labels), silhouette_samples(matrix.astype(np.float64), labels), atol=PER_CELL
+    )
+
+
+def test_one_group_is_refused():
+    with pytest.raises(ValueError, match="at least two groups"):
+        silhouette_widths(cells(n=10)[0], np.zeros(10))
+
+
+def test_label_silhouette_is_scaled_to_the_unit_interval():
+    matrix, labels = cells()
+    expected = (silhouette_samples(matrix.astype(np.float64), labels).mean() + 1) / 2
+    assert label_silhouette(matrix, labels) == pytest.approx(expected, abs=MEAN)
+    shuffled = np.random.default_rng(0).permutation(labels)
+    assert label_silhouette(matrix, shuffled) == pytest.approx(0.5, abs=0.05)
+    assert label_silhouette(matrix, labels) > 0.6
+
+
+@pytest.mark.parametrize("change", ["rotate", "permute", "scale", "shift"])
+def test_what_does_not_matter(change):
+    matrix, labels = cells()
+    before = label_silhouette(matrix, labels)
+    if change == "rotate":
+        matrix = matrix @ np.linalg.qr(np.random.default_rng(1).normal(size=(20, 20)))[0].astype(np.float32)
+    elif change == "permute":
+        order = np.random.default_rng(1).permutation(len(matrix))
+        matrix, labels = matrix[order], labels[order]
+    else:
+        matrix = matrix * np.float32(8) if change == "scale" else matrix + np.float32(20)
+    assert label_silhouette(matrix, labels) == pytest.approx(before, abs=MEAN)
+
+
+# --- batches within labels -------------------------------------------------------------------------------------------
+
+
+def plain_batch_silhouettes(matrix, labels, batches):
+    """The definition in scib-metrics, with scikit-learn's widths."""
+    values = {}
+    for label in np.unique(labels):
+        chosen = labels == label
+        n_batches = len(np.unique(batches[chosen]))
+        if n_batches not in (1, chosen.sum()):
+            widths = silhouette_samples(matrix[chosen].astype(np.float64), batches[chosen])
+            values[label] = (1 - np.abs(widths)).mean()
+    return values
+
+
+def test_batch_silhouettes_follow_the_definition():
+    matrix, labels = cells()
+    batches = np.random.default_rng(3).choice(np.asarray(["human", "mouse", "chicken"], dtype=object), len(matrix))
+    matrix[batches == "mouse"] += 1
+    batches[labels == "type 0"] = "human"  # one batch
+    labels[:3], batches[:3] = "rare", ["human", "mouse", "chicken"]  # each cell a batch of its own
+    labels[3:6], batches[3:6] = "small", ["human", "human", "mouse"]
+    found, expected = batch_silhouettes(matrix, labels, batches), plain_batch_silhouettes(matrix, labels, batches)
+    assert list(found) == list(expected)
+    assert "small" in found
+    assert not {"type 0", "rare"} & set(found)
+    for label, value in expected.items():
+        assert found[label] == pytest.approx(value, abs=1e-5)  # of as few as three cells
+    assert np.mean(list(found.values())) == pytest.approx(np.mean(list(expected.values())), abs=MEAN)
+
+
+def test_batches_that_mix_score_near_one_and_batches_apart_near_zero():
+    matrix, labels = cells(spread=0)
+    batches = np.random.default_rng(3).choice(np.asarray(["a", "b"], dtype=object), len(matrix))
+    assert min(batch_silhouettes(matrix, labels, batches).values()) > 0.95
+    matrix[batches == "b"] += 100
+    assert max(batch_silhouettes(matrix, labels, batches).values()) < 0.05

@@ -1,0 +1,111 @@
+"""Blocks of squared Euclidean distances by matrix multiplication, in bounded memory.
+
+|x - y|^2 = |x|^2 + |y|^2 - 2 x.y turns nearly all the work into one matrix product, some tens of times faster than
+differences. The price is cancellation: the error of a distance grows with the lengths of x and y, not with the distance.
+So rows are centred first (distances do not change, lengths become as small as they can be), float32 serves to tell far
+from near, and whatever depends on the error is computed again from differences in float64 (`pair_distances`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    Matrix = np.ndarray | csr_matrix
+
+PRODUCT_BYTES = 64 << 20
+"""Largest block of distances that is held at a time."""
+ROWS_BYTES = 96 << 20
+"""Largest block of rows that is held at a time as a dense, centred copy."""
+MOST_REFERENCES = 16_384
+"""Most references per block: more brings the matrix product nothing."""
+
+
+class CentredRows:
+    """The rows of a matrix minus a common centre, given out in dense blocks; the matrix itself is not copied.
+
+    Args:
+        matrix: float32, dense or CSR, shape (n_rows, n_columns).
+        centre: shape (n_columns,).
+        scale: what rows are multiplied with, see `safe_scale`.
+    """
+
+    def __init__(self, matrix: Matrix, centre: np.ndarray, scale: float) -> None:
+        self.matrix = matrix
+        self.centre = centre
+        self.scale = scale
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+    def block(self, rows: slice | np.ndarray, dtype: type = np.float32) -> np.ndarray:
+        """Return centred, scaled rows, C-contiguous, of `dtype`."""
+        chosen = self.matrix[rows]
+        dense = chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
+        centred = np.subtract(dense, self.centre.astype(dtype), dtype=dtype, casting="same_kind")
+        if self.scale != 1:
+            centred *= dtype(self.scale)
+        return centred
+
+
+def safe_scale(matrix: Matrix) -> float:
+    """Return a power of two that brings a matrix into the range where float32 squares neither overflow nor vanish."""
+    largest = float(max(matrix.max(), -matrix.min()))
+    return 1.0 if largest == 0 or 1e-9 < largest < 1e9 else 2.0 ** -np.frexp(largest)[1]
+
+
+def column_means(matrix: Matrix) -> np.ndarray:
+    """Return the mean row, float64, shape (n_columns,)."""
+    if isinstance(matrix, np.ndarray):
+        return matrix.mean(axis=0, dtype=np.float64)
+    return np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel() / matrix.shape[0]
+
+
+def squared_norms(rows: np.ndarray) -> np.ndarray:
+    """Return the squared lengths of rows, float64, shape (n_rows,)."""
+    return np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+
+
+def inner_products(queries: np.ndarray, references: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """Return queries @ references.T in the memory of `buffer`, a flat array at least as large: no new pages per block."""
+    shape = (len(queries), len(references))
+    return np.dot(queries, references.T, out=buffer[: shape[0] * shape[1]].reshape(shape))
+
+
+def block_shape(n_queries: int, n_references: int, n_columns: int, itemsize: int = 4) -> tuple[int, int]:
+    """Return how many queries and how many references make one block of distances within the limits above."""
+    in_rows = max(1, ROWS_BYTES // (itemsize * n_columns))
+    references = min(n_references, MOST_REFERENCES, in_rows)
+    queries = min(n_queries, in_rows, max(1, PRODUCT_BYTES // (itemsize * references)))
+    return queries, references
+
+
+def slices(n: int, step: int, start: int = 0) -> Iterator[slice]:
+    """Cut range(start, n) into slices of at most `step`."""
+    for first in range(start, n, step):
+        yield slice(first, min(first + step, n))
+
+
+def pair_distances(
+    queries: Matrix, query_rows: np.ndarray, references: Matrix, reference_rows: np.ndarray
+) -> np.ndarray:
+    """Return the squared distances of given pairs of rows from their differences, float64, shape (n_pairs,)."""
+    squared = np.empty(len(query_rows))
+    dense = isinstance(queries, np.ndarray)
+    width = (
+        queries.shape[1] if dense else 1 + 3 * (queries.nnz // queries.shape[0] + references.nnz // references.shape[0])
+    )
+    for part in slices(len(query_rows), max(1, (PRODUCT_BYTES // 8) // (8 * width))):
+        left, right = queries[query_rows[part]], references[reference_rows[part]]
+        if dense:
+            difference = np.subtract(left, right, dtype=np.float64)
+            squared[part] = np.einsum("ij,ij->i", difference, difference)
+        else:
+            difference = left.astype(np.float64) - right.astype(np.float64)
+            squared[part] = np.asarray(difference.multiply(difference).sum(axis=1)).ravel()
+    return squared

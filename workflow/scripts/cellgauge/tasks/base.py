@@ -1,0 +1,200 @@
+"""What tasks share: the cells to be scored, the errors, and the way from files to rows.
+
+A task is a module with
+
+    SCOPE = "split"       # scored per split, or "dataset": over all splits of a dataset
+    NEEDS = ("label",)    # columns of obs that every split must have
+
+    def score(cells, *, profiles, seed, **params):
+        '''Yield cellgauge.contracts.Score rows for `cells`, a CellsToScore.'''
+
+`params` are the task's entry in config/tasks.yaml; the keyword defaults of `score` equal that entry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellgauge import ALL_SPLITS, tasks
+from cellgauge.contracts import Embedding, Score, Split
+from cellgauge.errors import CellgaugeError, ContractError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+PROFILES = ("reference", "corrected")
+
+
+class NotScorable(CellgaugeError):
+    """These cells cannot be scored on this task: a fact about the data, written as a row, not a crash."""
+
+
+@dataclass(frozen=True)
+class CellsToScore:
+    """Embedded cells with what is known of them; cells that the model could not embed are left out.
+
+    Attributes:
+        matrix: the embedding, float32, finite, shape (n_cells, n_dims).
+        obs: columns of str, shape (n_cells,): "label", "split", "organism", and where known "batch" and "donor".
+        n_unembedded: how many cells were left out.
+        splits, kept: the split files and the rows of their concatenation that are in `matrix`.
+        uses_expression: the model is scored on the expression matrix itself (the reference's linear baseline).
+    """
+
+    matrix: np.ndarray
+    obs: Mapping[str, np.ndarray]
+    n_unembedded: int = 0
+    splits: Sequence[Split] = ()
+    kept: np.ndarray | None = None
+    uses_expression: bool = False
+
+    def expression(self) -> csr_matrix:
+        """Return the raw counts of the cells, CSR float32, shape (n_cells, n_genes). Only for a single split."""
+        (split,) = self.splits
+        counts = split.counts()
+        return counts if self.kept is None or self.kept.all() else counts[np.flatnonzero(self.kept)]
+
+
+def load_task(name: str) -> ModuleType:
+    """Return the module of a task; raise CellgaugeError naming the tasks there are."""
+    known = sorted(module.name for module in iter_modules(tasks.__path__) if module.name != "base")
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        hint = f", did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
+        raise CellgaugeError(f"unknown task '{name}'{hint}")
+    return tasks.load(name)
+
+
+def gather(embeddings: Sequence[Embedding], splits: Sequence[Split], task: ModuleType, task_name: str) -> CellsToScore:
+    """Put the rows of one or several splits together with their labels.
+
+    Args:
+        embeddings: one file per split, or one file that spans them.
+        splits: the splits to be scored, in the order wanted.
+
+    Raises:
+        ContractError: an embedding is missing, or its cells are not the split's.
+        NotScorable: the embeddings of several splits do not share one space, or a needed column is missing.
+    """
+    by_split = {_split_of(e, splits, position): e for position, e in enumerate(embeddings)}
+    rows = []
+    for split in splits:
+        embedding = by_split.get(split.name) or by_split.get(ALL_SPLITS)
+        if embedding is None:
+            found = ", ".join(by_split)
+            raise ContractError(f"no embedding given for split {split.name} of {split.dataset} (found: {found})")
+        rows.append(embedding.rows_of(split))
+    first = embeddings[0].uns
+    if len(splits) > 1 and not all(bool(e.uns.get("shared_space", True)) for e in embeddings):
+        raise NotScorable("each split was embedded in a space of its own: distances between splits mean nothing")
+    dims = {matrix.shape[1] for matrix in rows}
+    if len(dims) > 1:
+        raise NotScorable(f"the splits' embeddings differ in dimensions ({', '.join(map(str, sorted(dims)))})")
+
+    matrix = rows[0] if len(rows) == 1 else np.concatenate(rows)
+    kept = np.isfinite(matrix).all(axis=1)
+    if not kept.any():
+        raise NotScorable("the model embedded none of these cells")
+    obs = {name: np.concatenate(values)[kept] for name, values in _columns(splits, task.NEEDS).items()}
+    if "label" in obs and (obs["label"] == "").any():
+        raise ContractError(f"{(obs['label'] == '').sum()} cells have no label; make the splits with split_dataset.py")
+    return CellsToScore(
+        matrix=matrix if kept.all() else matrix[kept],
+        obs=obs,
+        n_unembedded=int((~kept).sum()),
+        splits=tuple(splits),
+        kept=kept,
+        uses_expression=task_name in json.loads(str(first.get("expression_tasks", "[]"))),
+    )
+
+
+def _split_of(embedding: Embedding, splits: Sequence[Split], position: int) -> str:
+    """Return the split that a file names, or (in a file made by hand) the one that stands at its position."""
+    return str(embedding.uns.get("split") or splits[min(position, len(splits) - 1)].name)
+
+
+def _columns(splits: Sequence[Split], needed: Sequence[str]) -> dict[str, list[np.ndarray]]:
+    columns = {
+        "split": [np.full(len(split.cells), split.name, dtype=object) for split in splits],
+        "organism": [np.full(len(split.cells), split.organism, dtype=object) for split in splits],
+    }
+    for name in ("label", "batch", "donor"):
+        if all(name in split.columns for split in splits):
+            columns[name] = [split.column(name) for split in splits]
+        elif name in needed:
+            lacking = next(split for split in splits if name not in split.columns)
+            raise NotScorable(f"split {lacking.name} of {lacking.dataset} has no column '{name}'")
+    return columns
+
+
+def score_files(
+    task_name: str,
+    embedding_paths: Sequence[str | Path],
+    split_paths: Sequence[str | Path],
+    *,
+    profiles: Sequence[str] = PROFILES,
+    seed: int = 42,
+    **params: Any,
+) -> Iterator[Score]:
+    """Score one model's embeddings on one task; the rows carry task, model, dataset and split.
+
+    What cannot be scored for a reason that lies in the data is one row per profile with status `not_applicable`.
+
+    Raises:
+        CellgaugeError: an unknown task, profile or parameter; files that do not belong together.
+    """
+    task = load_task(task_name)
+    _check_options(task, profiles, params)
+    splits = [Split.open(path) for path in split_paths]
+    embeddings = [Embedding.read(path) for path in embedding_paths]
+    identity = _identity(task_name, embeddings, splits)
+    try:
+        cells = gather(embeddings, splits, task, task_name)
+        scores = [*_counts(cells, profiles), *task.score(cells, profiles=profiles, seed=seed, **params)]
+    except NotScorable as reason:
+        scores = [Score(profile=profile, status="not_applicable", reason=str(reason)) for profile in profiles]
+    for score in scores:
+        yield replace(score, **identity)
+
+
+def _check_options(task: ModuleType, profiles: Sequence[str], params: Mapping[str, Any]) -> None:
+    from inspect import signature
+
+    unknown = set(profiles) - set(PROFILES)
+    if unknown:
+        raise CellgaugeError(f"unknown profile '{min(unknown)}'; there are {', '.join(PROFILES)}")
+    known = [name for name in signature(task.score).parameters if name not in ("cells", "profiles", "seed")]
+    for name in params:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise CellgaugeError(
+                f"{task.__name__}: unknown parameter '{name}'"
+                + (f", did you mean '{near[0]}'?" if near else f"; it takes {', '.join(known) or 'none'}")
+            )
+
+
+def _identity(task_name: str, embeddings: Sequence[Embedding], splits: Sequence[Split]) -> dict[str, str]:
+    models = {str(e.uns.get("model", "")) for e in embeddings}
+    datasets = {split.dataset for split in splits}
+    if len(models) != 1 or len(datasets) != 1:
+        raise ContractError(
+            f"one job scores one model on one dataset, not models {sorted(models)} on datasets {sorted(datasets)}"
+        )
+    (model,), (dataset,) = models, datasets
+    split = splits[0].name if len(splits) == 1 else ALL_SPLITS
+    return {"task": task_name, "model": model, "dataset": dataset, "split": split}
+
+
+def _counts(cells: CellsToScore, profiles: Sequence[str]) -> Iterator[Score]:
+    for profile in profiles:
+        yield Score("n_cells", float(len(cells.matrix)), profile)
+        yield Score("n_unembedded", float(cells.n_unembedded), profile)

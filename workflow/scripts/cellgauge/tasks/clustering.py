@@ -1,0 +1,82 @@
+"""Clustering: do the communities that Leiden finds in the embedding agree with the labels, and are labels compact?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellgauge.contracts import Score
+from cellgauge.errors import CellgaugeError
+from cellgauge.metrics.graph import fuzzy_edges, leiden, neighbour_count
+from cellgauge.metrics.neighbours import nearest_neighbours
+from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
+from cellgauge.metrics.silhouette import label_silhouette
+from cellgauge.tasks.base import NotScorable
+
+if TYPE_CHECKING:
+    from cellgauge.tasks.base import CellsToScore
+
+SCOPE = "split"
+NEEDS = ("label",)
+AGREEMENT = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
+METRICS = (*AGREEMENT, "silhouette")
+FLAVORS = ("igraph", "leidenalg")
+
+
+def score(
+    cells: CellsToScore,
+    *,
+    profiles: Sequence[str],
+    seed: int,
+    metrics: Sequence[str] = METRICS,
+    n_neighbors: int = 15,
+    resolution: float = 1.0,
+    n_iterations: int = 2,
+    n_seeds: int = 10,
+    flavor: str = "igraph",
+) -> Iterator[Score]:
+    """Yield agreement of Leiden's communities with the labels, and the labels' silhouette.
+
+    Profile reference takes the communities of one seed; corrected those of `n_seeds` seeds on the same graph, and reports
+    each, their mean and their standard deviation: single seeds differ by more than many models do.
+
+    Args:
+        flavor: the implementation of Leiden, "igraph" (the reference's) or "leidenalg".
+
+    Raises:
+        CellgaugeError: an unknown metric or flavor.
+        NotScorable: all cells carry the same label.
+    """
+    unknown = set(metrics) - set(METRICS)
+    if unknown:
+        raise CellgaugeError(f"clustering: unknown metric '{min(unknown)}'; there are {', '.join(METRICS)}")
+    if flavor not in FLAVORS:
+        raise CellgaugeError(f"clustering: unknown flavor '{flavor}'; there are {', '.join(FLAVORS)}")
+    labels = cells.obs["label"]
+    if len(np.unique(labels)) < 2:
+        raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
+    agreement = [name for name in AGREEMENT if name in metrics]
+    if agreement:
+        edges = fuzzy_edges(*nearest_neighbours(cells.matrix, neighbour_count(len(labels), n_neighbors)))
+        seeds = list(range(seed, seed + (n_seeds if "corrected" in profiles else 1)))
+        communities = leiden(edges, seeds, resolution, n_iterations, flavor)
+        tables = [contingency(labels, found) for found in communities]
+        values = {name: [AGREEMENT[name](table) for table in tables] for name in agreement}
+        values["n_clusters"] = [float(len(table.second)) for table in tables]
+        if "reference" in profiles:
+            yield from (Score(name, found[0], "reference") for name, found in values.items())
+        if "corrected" in profiles:
+            yield from _over_seeds(values, seeds)
+    if "silhouette" in metrics:
+        width = label_silhouette(cells.matrix, labels)
+        yield from (Score("silhouette", width, profile) for profile in profiles)
+
+
+def _over_seeds(values: dict[str, list[float]], seeds: list[int]) -> Iterator[Score]:
+    for name, found in values.items():
+        yield from (Score(name, value, "corrected", seed=seed) for seed, value in zip(seeds, found, strict=True))
+        yield Score(name, float(np.mean(found)), "corrected")
+        if name in AGREEMENT and len(found) > 1:
+            yield Score(f"{name}_sd", float(np.std(found, ddof=1)), "corrected")

@@ -1,0 +1,130 @@
+"""Cross-species integration: do cells of different species lie among each other, and do their labels meet?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellgauge.contracts import Score
+from cellgauge.metrics.mixing import balanced_subsample, expected_entropy, neighbourhood_entropy
+from cellgauge.metrics.neighbours import neighbourhoods
+from cellgauge.metrics.silhouette import batch_silhouettes
+from cellgauge.tasks.base import NotScorable
+
+if TYPE_CHECKING:
+    from cellgauge.tasks.base import CellsToScore
+
+SCOPE = "dataset"
+NEEDS = ("label",)
+
+
+def score(
+    cells: CellsToScore,
+    *,
+    profiles: Sequence[str],
+    seed: int,
+    n_neighbors: int = 200,
+    n_draws: int = 3,
+) -> Iterator[Score]:
+    """Yield the entropy of species in cells' neighbourhoods and the silhouette of species within labels.
+
+    Profile corrected sets the entropy against its expectation if species were spread at random over the same cells, and
+    repeats both on subsamples with as many cells of every species.
+
+    Raises:
+        NotScorable: the cells are of one species.
+    """
+    species, labels = cells.obs["organism"], cells.obs["label"]
+    sizes = np.unique(species, return_counts=True)[1]
+    if len(sizes) < 2:
+        raise NotScorable(f"all {len(species)} cells are of the species {species[0]}: there is nothing to mix")
+    k = min(n_neighbors, len(species))
+    entropies = neighbourhood_entropy(neighbourhoods(cells.matrix, k), species)
+    silhouettes = batch_silhouettes(cells.matrix, labels, species)
+    if "reference" in profiles:
+        yield from _reference(entropies, silhouettes, n_neighbors)
+    if "corrected" in profiles:
+        yield from _mixing(entropies, sizes, k, n_neighbors)
+        yield from _per_label(entropies, labels)
+        yield from _on_balanced_subsamples(cells, entropies, sizes, seed, n_neighbors, n_draws)
+        yield from _silhouettes(silhouettes, labels, species)
+
+
+def _reference(entropies: np.ndarray, silhouettes: dict[str, float], n_neighbors: int) -> Iterator[Score]:
+    if len(entropies) >= n_neighbors:
+        yield Score("entropy_per_cell", float(entropies.mean()), "reference")
+    else:
+        yield Score(
+            "entropy_per_cell",
+            profile="reference",
+            status="not_applicable",
+            reason=f"there are {len(entropies)} cells, the reference needs {n_neighbors} neighbours of each",
+        )
+    yield _mean_silhouette(silhouettes, "reference")
+
+
+def _mean_silhouette(silhouettes: dict[str, float], profile: str) -> Score:
+    if silhouettes:
+        return Score("batch_silhouette", float(np.mean(list(silhouettes.values()))), profile)
+    return Score(
+        "batch_silhouette",
+        profile=profile,
+        status="not_applicable",
+        reason="no label has cells of two species, and more than one of some",
+    )
+
+
+def _mixing(
+    entropies: np.ndarray, sizes: np.ndarray, k: int, n_neighbors: int, subset: str = "", seed: int | None = None
+) -> Iterator[Score]:
+    """Yield the mean entropy, what it would be under random mixing, and their ratio."""
+    everything = k == len(entropies)
+    clamped = f"{len(entropies)} cells: neighbourhoods of {k} instead of {n_neighbors}" if k < n_neighbors else ""
+    common = {"profile": "corrected", "subset": subset, "seed": seed}
+    observed, expected = float(entropies.mean()), expected_entropy(sizes, k)
+    yield Score("entropy_per_cell", observed, **common, reason=clamped)
+    yield Score("entropy_expected", expected, **common, reason=clamped)
+    if everything:
+        reason = f"every neighbourhood holds all {k} cells: mixing cannot be told from separation"
+        yield Score("entropy_ratio", **common, status="not_applicable", reason=reason)
+    else:
+        yield Score("entropy_ratio", observed / expected, **common, reason=clamped)
+
+
+def _per_label(entropies: np.ndarray, labels: np.ndarray) -> Iterator[Score]:
+    for label in np.unique(labels):
+        value = float(entropies[labels == label].mean())
+        yield Score("entropy_per_cell", value, "corrected", condition=str(label))
+
+
+def _on_balanced_subsamples(
+    cells: CellsToScore, entropies: np.ndarray, sizes: np.ndarray, seed: int, n_neighbors: int, n_draws: int
+) -> Iterator[Score]:
+    """Yield `_mixing` on draws with equal numbers of cells per species: each draw, and the mean where there are several."""
+    species = cells.obs["organism"]
+    even = np.full_like(sizes, sizes.min())
+    k = min(n_neighbors, int(even.sum()))
+    if (sizes == sizes.min()).all():
+        yield from _mixing(entropies, sizes, k, n_neighbors, subset="balanced")
+        return
+    drawn = []
+    for draw in range(seed, seed + n_draws):
+        rows = balanced_subsample(species, draw)
+        found = neighbourhood_entropy(neighbourhoods(cells.matrix[rows], k), species[rows])
+        drawn.append(found)
+        yield from _mixing(found, even, k, n_neighbors, subset="balanced", seed=draw)
+    yield from _mixing(np.mean(drawn, axis=0), even, k, n_neighbors, subset="balanced")
+
+
+def _silhouettes(silhouettes: dict[str, float], labels: np.ndarray, species: np.ndarray) -> Iterator[Score]:
+    names = np.unique(labels)
+    shared = [name for name in names if len(np.unique(species[labels == name])) > 1]
+    alone = sorted(set(names) - set(shared))
+    yield _mean_silhouette(silhouettes, "corrected")
+    for label, value in silhouettes.items():
+        yield Score("batch_silhouette", value, "corrected", condition=label)
+    yield Score("labels_shared", float(len(shared)), "corrected")
+    reason = f"in one species only: {', '.join(alone)}" if alone else ""
+    yield Score("labels_not_shared", float(len(alone)), "corrected", reason=reason)

@@ -1,0 +1,348 @@
+"""Label prediction: can simple classifiers tell the labels of cells that they were not trained on?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellgauge.contracts import Score
+from cellgauge.errors import CellgaugeError, one_line
+from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
+from cellgauge.metrics.classifiers import (
+    Prediction,
+    k_nearest_neighbours,
+    logistic_regression,
+    random_forest,
+    standardize,
+)
+from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
+from cellgauge.tasks.base import NotScorable
+
+if TYPE_CHECKING:
+    from cellgauge.metrics.distances import Matrix
+    from cellgauge.tasks.base import CellsToScore
+
+SCOPE = "split"
+NEEDS = ("label",)
+METRICS = ("accuracy", "f1", "precision", "recall", "auroc")
+CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
+RANDOM, DONORS = "random_folds", "donor_folds"
+
+
+def score(
+    cells: CellsToScore,
+    *,
+    profiles: Sequence[str],
+    seed: int,
+    classifiers: Sequence[str] = CLASSIFIERS,
+    n_folds: int = 5,
+    min_class_size: int = 10,
+    n_neighbors: int = 5,
+    n_trees: int = 100,
+    max_dense_gb: float = 4.0,
+) -> Iterator[Score]:
+    """Yield the scores of cross-validated classifiers: per fold, mean over folds, and mean over classifiers.
+
+    Profile reference averages over classes as cz-benchmarks does: for exactly two classes it scores the second one alone.
+    Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors.
+
+    Args:
+        max_dense_gb: largest dense float32 matrix of expression, in GB (1e9 bytes); a larger one is used sparse.
+
+    Raises:
+        CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
+        NotScorable: fewer than two labels have `min_class_size` cells.
+    """
+    unknown = set(classifiers) - set(CLASSIFIERS)
+    if unknown or not classifiers:
+        wrong = f"unknown classifier '{min(unknown)}'" if unknown else "no classifier is named"
+        raise CellgaugeError(f"label_prediction: {wrong}; there are {', '.join(CLASSIFIERS)}")
+    if min_class_size < n_folds:
+        raise CellgaugeError(
+            f"label_prediction: min_class_size is {min_class_size}, but {n_folds} folds need classes of {n_folds} cells"
+        )
+    classes = _Classes.of(cells.obs["label"], min_class_size)
+    features = _Features.of(cells, classes.rows, max_dense_gb)
+    fits: dict[str, _Fit] = {
+        "logistic_regression": logistic_regression,
+        "knn": lambda *data: k_nearest_neighbours(*data, n_neighbors),
+        "random_forest": lambda *data: random_forest(*data, n_trees, seed),
+    }
+    fits = {name: fits[name] for name in CLASSIFIERS if name in classifiers}
+    results = _cross_validate(features, classes, random_folds(classes.codes, n_folds, seed), fits)
+    for profile in profiles:
+        yield from classes.scores(profile)
+        subset = RANDOM if profile == "corrected" else ""
+        yield from _scores(results, _values_of(profile, classes), profile, subset, features.note)
+    if "corrected" in profiles:
+        yield from _donor_scores(cells, classes, features, fits, n_folds, seed)
+
+
+_Fit = Callable[["Matrix", np.ndarray, "Matrix", int], Prediction]
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """The labels that are large enough to be predicted.
+
+    Attributes:
+        rows: the cells that carry them, ascending.
+        codes: their labels as positions in the sorted names, shape (len(rows),).
+        n: how many labels there are.
+        n_dropped: how many labels were too small.
+        n_cells: how many cells there were before.
+    """
+
+    rows: np.ndarray
+    codes: np.ndarray
+    n: int
+    n_dropped: int
+    n_cells: int
+
+    @classmethod
+    def of(cls, labels: np.ndarray, min_size: int) -> _Classes:
+        names, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        large = sizes >= min_size
+        if large.sum() < 2:
+            raise NotScorable(
+                f"{large.sum()} of {len(names)} labels have at least {min_size} cells, a prediction needs two of them"
+            )
+        rows = np.flatnonzero(large[codes])
+        return cls(rows, (np.cumsum(large) - 1)[codes[rows]], int(large.sum()), int((~large).sum()), len(labels))
+
+    def scores(self, profile: str) -> Iterator[Score]:
+        yield Score("n_classes", float(self.n), profile)
+        yield Score("n_classes_dropped", float(self.n_dropped), profile)
+        yield Score("n_cells_dropped", float(self.n_cells - len(self.rows)), profile)
+
+
+@dataclass(frozen=True)
+class _Features:
+    """What classifiers see of the cells: the embedding, or where that is asked for the expression matrix itself.
+
+    Attributes:
+        matrix: float32, dense or CSR, shape (n_cells, n_dims).
+        rows: the cells that are predicted.
+        dense: whether the rows of a CSR matrix are used densely.
+        note: what the reader of a score must know of the features.
+    """
+
+    matrix: Matrix
+    rows: np.ndarray
+    dense: bool = True
+    note: str = ""
+
+    @classmethod
+    def of(cls, cells: CellsToScore, rows: np.ndarray, max_dense_gb: float) -> _Features:
+        if not cells.uses_expression:
+            return cls(cells.matrix, rows)
+        counts = cells.expression()
+        size = 4e-9 * len(rows) * counts.shape[1]
+        if size <= max_dense_gb:
+            return cls(counts, rows, True, "expression matrix, dense and centred")
+        note = f"expression matrix, sparse and not centred: dense would take {size:.3g} GB, limit {max_dense_gb:g} GB"
+        return cls(counts, rows, False, note)
+
+    def take(self, positions: np.ndarray) -> Matrix:
+        """Return the features of some of the predicted cells; the caller owns them."""
+        chosen = self.matrix[self.rows[positions]]
+        return chosen.toarray() if self.dense and not isinstance(chosen, np.ndarray) else chosen
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One classifier on one fold: what it got right, or why it could not be fitted.
+
+    Attributes:
+        confusion: true by predicted classes, shape (n_classes, n_classes).
+        areas: under the ROC curve, per class, NaN where undefined; shape (n_classes,).
+        trained: whether the class was among the training cells, shape (n_classes,).
+    """
+
+    classifier: str
+    fold: int
+    failure: str = ""
+    confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    trained: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    iterations: int = 0
+
+
+def _cross_validate(
+    features: _Features, classes: _Classes, folds: Folds, fits: Mapping[str, _Fit], among: np.ndarray | None = None
+) -> list[_Result]:
+    """Fit every classifier on every fold, once; `among` are the positions that the folds' rows refer to, if not all."""
+    results = []
+    for number, (train_rows, test_rows) in enumerate(folds):
+        if among is not None:
+            train_rows, test_rows = among[train_rows], among[test_rows]
+        if not len(train_rows) or not len(test_rows):
+            reason = f"fold {number} has {len(train_rows)} training and {len(test_rows)} test cells"
+            results += [_Result(name, number, reason) for name in fits]
+            continue
+        codes, truth = classes.codes[train_rows], classes.codes[test_rows]
+        train, test = features.take(train_rows), features.take(test_rows)
+        if "random_forest" in fits:  # first, on unscaled features: scaling happens in place
+            results.append(_fit("random_forest", number, fits["random_forest"], train, codes, test, truth, classes.n))
+        scaled = [name for name in fits if name != "random_forest"]
+        if scaled:
+            standardize(train, test)
+            results += [_fit(name, number, fits[name], train, codes, test, truth, classes.n) for name in scaled]
+    return results
+
+
+def _fit(
+    name: str, fold: int, fit: _Fit, train: Matrix, codes: np.ndarray, test: Matrix, truth: np.ndarray, n_classes: int
+) -> _Result:
+    try:
+        prediction = fit(train, codes, test, n_classes)
+    except ValueError as error:
+        return _Result(name, fold, f"fold {fold}: {one_line(error)}")
+    return _Result(
+        name,
+        fold,
+        confusion=confusion_matrix(truth, prediction.classes, n_classes),
+        areas=auroc_per_class(truth, prediction.probabilities),
+        trained=np.bincount(codes, minlength=n_classes) > 0,
+        iterations=prediction.iterations,
+    )
+
+
+# --- from results to rows --------------------------------------------------------------------------------------------
+
+_Values = Callable[[_Result], dict[str, float]]
+
+
+def _values_of(profile: str, classes: _Classes) -> _Values:
+    return _binary_values if profile == "reference" and classes.n == 2 else _macro_values
+
+
+def _binary_values(result: _Result) -> dict[str, float]:
+    """Score the second class in alphabetical order, as cz-benchmarks does where there are two."""
+    scores = class_scores(result.confusion)
+    return {
+        "accuracy": accuracy(result.confusion),
+        **{name: float(values[1]) for name, values in scores.items()},
+        "auroc": float(result.areas[1]),
+    }
+
+
+def _macro_values(result: _Result) -> dict[str, float]:
+    """Average over the classes of the test cells; the AUROC over those of them that the classifier was trained on."""
+    present = result.confusion.sum(axis=1) > 0
+    scores = class_scores(result.confusion)
+    areas = result.areas[result.trained & ~np.isnan(result.areas)]
+    return {
+        "accuracy": accuracy(result.confusion),
+        **{name: float(values[present].mean()) for name, values in scores.items()},
+        "auroc": float(areas.mean()) if len(areas) else np.nan,
+    }
+
+
+def _scores(results: Sequence[_Result], values_of: _Values, profile: str, subset: str, note: str) -> Iterator[Score]:
+    """Yield, per classifier, every fold, the mean over the folds that succeeded, and then the mean over classifiers."""
+    common = {"profile": profile, "subset": subset}
+    found: dict[str, dict[str, list[float]]] = {}
+    for name in (name for name in CLASSIFIERS if any(result.classifier == name for result in results)):
+        of_classifier = [result for result in results if result.classifier == name]
+        succeeded = [result for result in of_classifier if not result.failure]
+        found[name] = {metric: [] for metric in METRICS}
+        for result in of_classifier:
+            yield from _fold_scores(result, values_of, found[name], note, common)
+        for metric in METRICS:
+            yield _mean(metric, found[name][metric], len(of_classifier), note, {**common, "classifier": name})
+        yield Score("folds_succeeded", float(len(succeeded)), **common, classifier=name)
+        if name == "logistic_regression" and succeeded:
+            most = max(result.iterations for result in succeeded)
+            yield Score("iterations", float(most), **common, classifier=name)
+    missing = [name for name in CLASSIFIERS if name not in found]
+    note = _join(note, f"mean without {', '.join(missing)}" if missing else "")
+    for metric in METRICS:
+        yield _mean_over_classifiers(metric, found, note, common)
+
+
+def _fold_scores(
+    result: _Result, values_of: _Values, found: Mapping[str, list[float]], note: str, common: Mapping[str, str]
+) -> Iterator[Score]:
+    where = {**common, "classifier": result.classifier, "fold": result.fold}
+    values = {} if result.failure else values_of(result)
+    for metric in METRICS:
+        value = values.get(metric, np.nan)
+        if np.isfinite(value):
+            found[metric].append(value)
+            yield Score(metric, value, **where, reason=note)
+        else:
+            reason = result.failure or f"fold {result.fold}: no class known from training divides its test cells"
+            yield Score(metric, **where, status="failed", reason=reason)
+
+
+def _mean(metric: str, values: Sequence[float], n_folds: int, note: str, where: Mapping[str, str]) -> Score:
+    if not values:
+        return Score(metric, **where, status="failed", reason=f"none of {n_folds} folds succeeded")
+    partial = f"mean over {len(values)} of {n_folds} folds, the others failed" if len(values) < n_folds else ""
+    return Score(metric, float(np.mean(values)), **where, reason=_join(note, partial))
+
+
+def _mean_over_classifiers(
+    metric: str, found: Mapping[str, Mapping[str, Sequence[float]]], note: str, common: Mapping[str, str]
+) -> Score:
+    """Average over all folds of all classifiers, as cz-benchmarks does; over classifiers' means this is only equal where
+    as many folds of each succeeded, and so the corrected profile takes these.
+    """
+    per_classifier = [values[metric] for values in found.values() if values[metric]]
+    where = {**common, "classifier": "mean"}
+    if not per_classifier:
+        return Score(metric, **where, status="failed", reason="no fold of any classifier succeeded")
+    if common["profile"] == "reference":
+        value = np.mean(np.concatenate(per_classifier))
+    else:
+        value = np.mean([np.mean(values) for values in per_classifier])
+    failed = [name for name, values in found.items() if not values[metric]]
+    return Score(
+        metric, float(value), **where, reason=_join(note, f"mean without {', '.join(failed)}" if failed else "")
+    )
+
+
+def _join(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
+# --- donors ----------------------------------------------------------------------------------------------------------
+
+
+def _donor_scores(
+    cells: CellsToScore,
+    classes: _Classes,
+    features: _Features,
+    fits: Mapping[str, _Fit],
+    n_folds: int,
+    seed: int,
+) -> Iterator[Score]:
+    """Yield the scores of folds that hold out whole donors, with how many classes each fold could not do justice to."""
+    where = {"profile": "corrected", "subset": DONORS}
+    if "donor" not in cells.obs:
+        yield Score(**where, status="not_applicable", reason="the cells have no column 'donor'")
+        return
+    donors = cells.obs["donor"][classes.rows]
+    known = np.flatnonzero(donors != "")
+    names = np.unique(donors[known])
+    if len(names) < 2:
+        reason = f"all cells are of one donor, {names[0]}" if len(names) else "the donor of no cell is known"
+        yield Score(**where, status="not_applicable", reason=reason)
+        return
+    note = f"without {len(donors) - len(known)} cells of unknown donor" if len(known) < len(donors) else ""
+    codes = classes.codes[known]
+    try:
+        folds = held_out_folds(codes, donors[known], n_folds, seed)
+    except ValueError as error:
+        yield Score(**where, status="failed", reason=one_line(error))
+        return
+    results = _cross_validate(features, classes, folds, fits, known)
+    yield from _scores(results, _macro_values, **where, note=_join(features.note, note))
+    for number, (train_rows, test_rows) in enumerate(folds):
+        train, test = (np.bincount(codes[rows], minlength=classes.n) > 0 for rows in (train_rows, test_rows))
+        yield Score("classes_not_in_training", float((test & ~train).sum()), **where, fold=number)
+        yield Score("classes_not_in_test", float((train & ~test).sum()), **where, fold=number)

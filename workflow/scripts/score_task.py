@@ -1,0 +1,29 @@
+"""Score one model's embeddings on one task: a TSV with one row per value."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")  # before numpy: idle BLAS threads cost more than they bring
+
+from cellgauge.contracts import write_scores
+from cellgauge.errors import run_cli
+from cellgauge.tasks.base import score_files
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__)
+    cli.add_argument("task", help="a task of config/tasks.yaml, such as clustering")
+    cli.add_argument("--embeddings", nargs="+", required=True, metavar="H5AD", help="one per split, or one for all")
+    cli.add_argument("--splits", nargs="+", required=True, metavar="H5AD")
+    cli.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="profiles, seed, task parameters")
+    cli.add_argument("--output", required=True, metavar="TSV")
+    args = cli.parse_args()
+    write_scores(args.output, list(score_files(args.task, args.embeddings, args.splits, **args.options)))
+
+
+if __name__ == "__main__":
+    run_cli(main)
