@@ -1,0 +1,306 @@
+"""The report in a browser: it shows, sorts, filters and links without an error and without a request.
+
+Runs in headless Chromium, in Debian `apt-get install chromium`. CELLGAUGE_REQUIRE_CHROMIUM=1 makes a missing one a failure
+(CI sets it), CELLGAUGE_SCREENSHOTS=DIR keeps pictures of every page at the width of a phone and of a desktop.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import made_up
+import pandas as pd
+import pytest
+from browser import NAMES, Browser, chromium
+
+from cellgauge.report import render
+
+WIDTHS = {"phone": 390, "desktop": 1280}
+EVIL = "<script>window.hacked=1</script>\"'><img src=x onerror=window.hacked=1>"
+PAGES = (
+    "overview",
+    "task-clustering",
+    "task-label-prediction",
+    "task-cross-species",
+    "cost",
+    "failures",
+    "catalogue",
+    "guide",
+)
+
+if chromium() is None and os.environ.get("CELLGAUGE_REQUIRE_CHROMIUM") == "1":
+    pytest.fail(f"none of {', '.join(NAMES)} is on PATH, and CELLGAUGE_REQUIRE_CHROMIUM=1 asks for one", pytrace=False)
+pytestmark = pytest.mark.skipif(
+    chromium() is None, reason=f"none of {', '.join(NAMES)} is on PATH (Debian: apt-get install chromium)"
+)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The address of the demo's report, with a failed model, a hostile name and a very long one."""
+    folder = tmp_path_factory.mktemp("report")
+    config = made_up.demo()
+    config["models"]["linear"]["title"] = EVIL
+    config["models"]["hvg"]["title"] = "a name of three hundred letters " * 10
+    tables = made_up.write_tables(folder, config, failed={"harmony": f"out of memory {EVIL}"})
+    render(tables, folder / "report.html")
+    return (folder / "report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as one:
+        yield one
+
+
+@pytest.fixture
+def page(browser, report):
+    """Open the report at an address; afterwards nothing went wrong and nothing was asked for."""
+
+    def open_(anchor: str = "") -> Browser:
+        browser.open(report + anchor)
+        return browser
+
+    yield open_
+    assert browser.errors == []
+    assert {url.partition("#")[0] for url in browser.requests if not url.startswith("data:")} <= {report}
+    assert browser.run("window.hacked") is None
+
+
+def column(browser: Browser, key: str) -> list[str]:
+    """The texts of a column of the first visible table."""
+    return browser.run(
+        f"""(() => {{
+          const table = [...document.querySelectorAll("table")].find((t) => t.checkVisibility());
+          const at = [...[...table.tHead.rows].at(-1).cells].findIndex((h) => h.dataset.key === "{key}");
+          const rows = [...table.tBodies[0].rows].filter((r) => r.checkVisibility());
+          return rows.map((r) => r.cells[at].firstChild?.textContent.trim() ?? "");
+        }})()"""
+    )
+
+
+def captions(browser: Browser) -> list[str]:
+    """The captions of the visible tables."""
+    return browser.run(
+        '[...document.querySelectorAll("caption")].filter((c) => c.checkVisibility()).map((c) => c.textContent.trim())'
+    )
+
+
+def choose(browser: Browser, name: str, value: str) -> None:
+    """Choose an option of a visible select, as a user does."""
+    browser.run(
+        f"""(() => {{
+          const select = [...document.querySelectorAll('select[name="{name}"]')].find((s) => s.checkVisibility());
+          select.value = "{value}";
+          if (select.value !== "{value}") throw new Error("no such option");
+          select.dispatchEvent(new Event("change", {{ bubbles: true }}));
+        }})()"""
+    )
+
+
+def click(browser: Browser, selector: str) -> None:
+    browser.run(f"[...document.querySelectorAll('{selector}')].find((e) => e.checkVisibility()).click()")
+
+
+def numbers(texts: list[str]) -> list[float]:
+    return [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts if text not in ("failed", "n/a", "")]
+
+
+def test_every_page_shows_by_its_address_alone(page):
+    for name in PAGES:
+        browser = page(f"#{name}")
+        visible = browser.run(
+            '[...document.querySelectorAll("section.page")].filter((s) => s.checkVisibility()).map((s) => s.id)'
+        )
+        assert visible == [name]
+        assert browser.run('document.querySelector("nav [aria-current=page]").dataset.page') == name
+        assert browser.errors == []
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_no_page_is_wider_than_the_screen(page, width):
+    browser = page()
+    browser.resize(width, 900)
+    try:
+        for name in PAGES:
+            page(f"#{name}")
+            assert browser.run("document.documentElement.scrollWidth") <= width, name
+            folder = os.environ.get("CELLGAUGE_SCREENSHOTS")
+            if folder:
+                browser.screenshot(Path(folder) / f"{name}-{width}.png", whole=True)
+    finally:
+        browser.resize(1280, 900)
+
+
+def test_hostile_names_are_text_and_long_ones_keep_their_end(page):
+    browser = page("#overview")
+    assert EVIL in browser.run('document.querySelector("#overview").innerText')
+    assert browser.run("document.scripts.length") == 1
+    assert browser.run("document.images.length") == 0
+    longest = '[...document.querySelectorAll(".long")].sort((a, b) => b.title.length - a.title.length)[0]'
+    title, text = browser.run(f"[{longest}.title, {longest}.textContent]")
+    assert title == text and len(text) > 300
+
+
+def test_a_click_on_a_heading_sorts_turns_and_undoes(page):
+    browser = page("#overview")
+    before = column(browser, "clustering.ari")
+    click(browser, 'th[data-key="clustering.ari"] button')
+    down = column(browser, "clustering.ari")
+    assert numbers(down) == sorted(numbers(before), reverse=True) != numbers(before)
+    assert down[-1] == "failed"
+    assert browser.run('document.querySelector("th[aria-sort]").getAttribute("aria-sort")') == "descending"
+    assert "sort=-clustering.ari" in browser.run("location.hash")
+    assert browser.run("document.getElementById('status').textContent").startswith("Sorted by Adjusted Rand index")
+    click(browser, 'th[data-key="clustering.ari"] button')
+    up = column(browser, "clustering.ari")
+    assert numbers(up) == sorted(numbers(before)) and up[-1] == "failed"
+    click(browser, 'th[data-key="clustering.ari"] button')
+    assert column(browser, "clustering.ari") == before
+    assert browser.run('document.querySelector("th[aria-sort]")') is None
+
+
+def test_the_keyboard_sorts(page):
+    browser = page("#cost")
+    before = numbers(column(browser, "seconds"))
+    for _ in range(60):
+        browser.press("Tab")
+        if browser.run('document.activeElement.closest("th")?.dataset.key') == "seconds":
+            break
+    browser.press("Enter")
+    assert numbers(column(browser, "seconds")) == sorted(before, reverse=True)
+    assert browser.run('document.activeElement.closest("th").getAttribute("aria-sort")') == "descending"
+
+
+def test_text_sorts_by_alphabet(page):
+    browser = page("#cost?sort=stage")
+    stages = column(browser, "stage")
+    assert stages == sorted(stages, key=str.lower) and len(set(stages)) == 4
+
+
+def test_filters_narrow_what_is_shown_and_stand_in_the_address(page):
+    browser = page("#overview")
+    assert len(captions(browser)) == 2 and all("profile corrected" in text for text in captions(browser))
+    choose(browser, "profile", "reference")
+    assert len(captions(browser)) == 2 and all("profile reference" in text for text in captions(browser))
+    choose(browser, "dataset", "baron_pancreas")
+    assert [text.partition(":")[0] for text in captions(browser)] == ["Baron pancreas"]
+    browser.run(
+        """(() => { const i = document.querySelector("input[name=model]"); i.value = "ORACLE";
+           i.dispatchEvent(new Event("input", { bubbles: true })); })()"""
+    )
+    assert column(browser, "model") == ["Oracle (positive control)"]
+    hash_ = browser.run("location.hash")
+    again = page(hash_)
+    assert column(again, "model") == ["Oracle (positive control)"]
+    assert again.run('document.querySelector("select[name=profile]").value') == "reference"
+    click(browser, "button[type=reset]")
+    assert len(captions(browser)) == 2 and len(column(browser, "model")) == 8
+
+
+def test_the_task_filter_hides_the_other_tasks_columns(page):
+    browser = page("#overview?task=cross_species&dataset=baron_pancreas")
+    heads = browser.run(
+        '[...document.querySelectorAll("#overview thead th")].filter((h) => h.checkVisibility()).map((h) => h.dataset.key)'
+    )
+    assert [head for head in heads if head] == [
+        "model", "cross-species.entropy_per_cell", "cross-species.entropy_ratio", "cross-species.batch_silhouette",
+    ]  # fmt: skip
+    cells = browser.run(
+        """[...document.querySelectorAll("#overview .panel")].find((p) => p.checkVisibility()).querySelector("tbody tr")
+           .querySelectorAll("td:not([hidden])").length"""
+    )
+    assert cells == 3
+
+
+def test_nothing_left_is_said(page):
+    browser = page("#overview?model=no+such+model")
+    assert captions(browser) == []
+    assert browser.run('document.querySelector("#overview .nothing").checkVisibility()')
+
+
+def test_choices_on_a_task_page(page):
+    browser = page("#task-label-prediction")
+    assert (
+        captions(browser)[0] == "Baron pancreas: Accuracy, mean of the classifiers, donors held out, profile corrected"
+    )
+    choose(browser, "metric", "f1")
+    choose(browser, "classifier", "knn")
+    choose(browser, "subset", "random_folds")
+    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbours, random folds, profile corrected"
+    choose(browser, "profile", "reference")
+    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbours, profile reference"
+    subset = '[...document.querySelectorAll("#task-label-prediction [name=subset]")][0].closest("label")'
+    assert not browser.run(f"{subset}.checkVisibility()")
+    choose(browser, "profile", "corrected")
+    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbours, random folds, profile corrected"
+    assert (
+        browser.run(
+            '[...document.querySelectorAll("#task-label-prediction dt")].filter((d) => d.checkVisibility()).length'
+        )
+        == 1
+    )
+
+
+def test_a_gap_names_its_reason_without_a_pointer_and_with_one(page):
+    browser = page("#task-clustering?dataset=baron_pancreas")
+    title = browser.run('[...document.querySelectorAll("td.failed")].find((c) => c.checkVisibility()).title')
+    assert title == f"failed: out of memory {EVIL}"
+    assert title in browser.run('document.querySelector("#task-clustering .notes").innerText')
+
+
+def test_going_back_and_links_keep_the_filters(page):
+    browser = page("#overview")
+    choose(browser, "dataset", "transcriptformer_tests")
+    click(browser, 'nav a[data-page="cost"]')
+    shown = '[...document.querySelectorAll("#cost tbody tr")].filter((r) => r.checkVisibility()).map((r) => r.dataset.dataset)'
+    assert set(browser.run(shown)) == {"transcriptformer_tests"}
+    browser.run(
+        "new Promise((done) => { addEventListener('hashchange', done, { once: true }); history.back(); }).then(() => 0)"
+    )
+    assert browser.run("document.querySelector('nav [aria-current]').dataset.page") == "overview"
+    assert len(captions(browser)) == 1
+
+
+def test_a_strange_address_shows_the_overview(page):
+    browser = page("#%3Cscript%3E?sort=__proto__&profile=none&dataset=%22")
+    assert browser.run('document.querySelector("select[name=profile]").value') == "corrected"
+    assert browser.run("document.querySelector('nav [aria-current]').dataset.page") == "overview"
+
+
+def test_dark_mode_and_print(report):
+    with Browser(dark=True) as browser:
+        browser.open(report + "#overview")
+        lightness = (
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b) / 765"
+        )
+        assert browser.run(lightness) < 0.2
+        best = 'getComputedStyle(document.querySelector("td.v12")).backgroundColor'
+        dark = browser.run(best)
+        browser.print_mode()
+        assert browser.run(lightness) == 1
+        assert browser.run(best) != dark
+        assert not browser.run('document.querySelector("nav").checkVisibility()')
+        assert browser.errors == []
+
+
+def test_without_javascript_every_table_shows(report):
+    with Browser(javascript=False) as browser:
+        browser.open(report)
+        picture = browser.snapshot()
+        assert len(picture) > 100 and all(height > 0 for height in picture)
+
+
+def test_the_full_grid_opens_quickly(tmp_path, browser):
+    tables = made_up.write_tables(tmp_path, made_up.full_grid(n_models=10))
+    assert pd.read_csv(tables / "summary.csv")["n_splits"].max() == 26
+    render(tables, tmp_path / "report.html")
+    uri = (tmp_path / "report.html").as_uri()
+    browser.open(f"{uri}#overview")
+    took = browser.run("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    browser.open(f"{uri}#task-label-prediction?metric=f1&sort=-mean")
+    assert browser.errors == []
+    means = numbers(column(browser, "mean"))
+    assert means == sorted(means, reverse=True) and len(means) == 12
+    assert took < 5000, f"{took:.0f} ms"

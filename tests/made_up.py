@@ -1,0 +1,136 @@
+"""Tables with plausible numbers for the grid of a configuration, written by the code that writes the real ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from cellgauge.contracts import Score, write_scores
+from cellgauge.grid import Cell, Grid
+from cellgauge.tables import collect
+
+CONFIG = Path(__file__).parents[1] / "config"
+CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
+SKILL = {"oracle": 0.97, "linear": 0.6, "hvg": 0.5, "random": 0.0, "shuffled": 0.01}
+
+
+def configuration(*overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the catalogue and the run that is selected by default, with keys of `overrides` laid over them."""
+    config: dict[str, Any] = {}
+    for name in ("models", "datasets", "tasks", "config"):
+        _lay_over(config, yaml.safe_load((CONFIG / f"{name}.yaml").read_text(encoding="utf-8")))
+    for override in overrides:
+        _lay_over(config, override)
+    return config
+
+
+def demo() -> dict[str, Any]:
+    """Return the configuration of `make demo`."""
+    return configuration(yaml.safe_load((CONFIG / "demo.yaml").read_text(encoding="utf-8")))
+
+
+def full_grid(n_models: int = 10) -> dict[str, Any]:
+    """Return a configuration with `n_models` models beside the controls on every tissue and species of the catalogue."""
+    named = {
+        f"model_{n}": {"title": f"Foundation model {n}", "kind": "foundation", "adapter": "hvg", "shared_space": True}
+        for n in range(n_models)
+    }
+    return configuration({"models": named, "run": {"models": [*named, "random", "oracle"]}})
+
+
+def write_tables(folder: Path, config: Mapping[str, Any], *, failed: Mapping[str, str] | None = None) -> Path:
+    """Write score files and benchmarks below `folder` and collect them; return the tables' folder.
+
+    Args:
+        failed: models whose scores were not made, each with the reason.
+    """
+    failed = failed or {}
+    grid = Grid(config)
+    for place, cell in enumerate(grid.cells):
+        if cell.model in failed:
+            continue
+        own = {"task": cell.task, "model": cell.model, "dataset": cell.dataset, "split": cell.split}
+        rows = [Score(**{**vars(row), **own}) for row in _scores(cell, np.random.default_rng(place))]
+        write_scores(folder / cell.path, rows)
+    for place, cell in enumerate(grid.cells):
+        for tail in (f"embed/{cell.model}/{cell.dataset}/{cell.split}", f"score/{cell.path[15:-4]}"):
+            benchmark = folder / "benchmarks" / f"{tail}.tsv"
+            benchmark.parent.mkdir(parents=True, exist_ok=True)
+            seconds = 1.0 + place % 17
+            benchmark.write_text(f"s\tmax_rss\tcpu_time\n{seconds}\t{300 + place}\t{seconds * 0.9}\n", encoding="utf-8")
+    collect(
+        [folder / path for path in grid.scores()],
+        folder / "results" / "tables",
+        benchmarks=folder / "benchmarks",
+        catalogue=json.loads(grid.catalogue()),
+        failed={str(folder / cell.path): failed[cell.model] for cell in grid.cells if cell.model in failed},
+    )
+    return folder / "results" / "tables"
+
+
+def _lay_over(base: dict[str, Any], override: Mapping[str, Any]) -> None:
+    for key, value in override.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _lay_over(base[key], value)
+        else:
+            base[key] = value
+
+
+# --- rows as the tasks write them ------------------------------------------------------------------------------------
+
+
+def _scores(cell: Cell, generator: np.random.Generator) -> Iterator[Score]:
+    skill = SKILL.get(cell.model, 0.3 + 0.5 * (sum(map(ord, cell.model)) % 17) / 17)
+    of_task = {"clustering": _clustering, "label_prediction": _label_prediction, "cross_species": _cross_species}
+    for profile in ("reference", "corrected"):
+        yield Score("n_cells", float(900 + sum(map(ord, cell.split)) % 700), profile)
+        yield Score("n_unembedded", 0.0, profile)
+        yield from of_task[cell.task](profile, skill, generator)
+
+
+def _near(skill: float, generator: np.random.Generator) -> float:
+    return float(np.clip(skill + generator.normal(0, 0.06), 0, 1))
+
+
+def _clustering(profile: str, skill: float, generator: np.random.Generator) -> Iterator[Score]:
+    for metric in ("ari", "nmi", "n_clusters"):
+        values = [_near(skill, generator) if metric != "n_clusters" else 12.0 for _ in range(10)]
+        if profile == "corrected":
+            yield from (Score(metric, value, profile, seed=42 + n) for n, value in enumerate(values))
+            if metric != "n_clusters":
+                yield Score(f"{metric}_sd", float(np.std(values, ddof=1)), profile)
+        yield Score(metric, float(np.mean(values)), profile)
+    yield Score("silhouette", 0.5 + _near(skill, generator) / 4, profile)
+
+
+def _label_prediction(profile: str, skill: float, generator: np.random.Generator) -> Iterator[Score]:
+    yield Score("n_classes", 9.0, profile)
+    for subset in ("random_folds", "donor_folds") if profile == "corrected" else ("",):
+        for metric in ("accuracy", "f1", "precision", "recall", "auroc"):
+            means = []
+            for classifier in CLASSIFIERS:
+                values = [_near(skill, generator) for _ in range(5)]
+                where = {"profile": profile, "classifier": classifier, "subset": subset}
+                yield from (Score(metric, value, fold=fold, **where) for fold, value in enumerate(values))
+                means.append(float(np.mean(values)))
+                yield Score(metric, means[-1], **where)
+            yield Score(metric, float(np.mean(means)), profile, classifier="mean", subset=subset)
+        yield Score("iterations", 100.0, profile, classifier="logistic_regression", subset=subset)
+
+
+def _cross_species(profile: str, skill: float, generator: np.random.Generator) -> Iterator[Score]:
+    for subset in ("", "balanced") if profile == "corrected" else ("",):
+        mixed = _near(0.9 - skill, generator)
+        yield Score("entropy_per_cell", mixed, profile, subset=subset)
+        if profile == "corrected":
+            yield Score("entropy_expected", 0.95, profile, subset=subset)
+            yield Score("entropy_ratio", mixed / 0.95, profile, subset=subset)
+            yield Score("entropy_per_cell", mixed, profile, subset=subset, condition="T cell")
+    yield Score("batch_silhouette", _near(0.8, generator), profile)
+    if profile == "corrected":
+        yield Score("labels_not_shared", 1.0, profile, reason="in one species only: schwann cell")

@@ -1,0 +1,81 @@
+"""Following a missing score back to the job that failed."""
+
+import os
+
+import pytest
+from test_grid import grid
+
+from cellgauge.failures import failures
+from cellgauge.publish import summary
+
+SCORE = "results/scores/clustering/linear/pair/human.tsv"
+BEGAN = 1000.0
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(path, text="", age=0.0):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        os.utime(file, (BEGAN + 10 - age, BEGAN + 10 - age))
+
+    return write
+
+
+def reason():
+    return failures(grid(), BEGAN).get(SCORE, "")
+
+
+def test_jobs_of_a_score_upstream_first():
+    chosen = grid()
+    cell = next(cell for cell in chosen.cells if cell.path == SCORE)
+    assert list(chosen.jobs(cell)) == [
+        ("download", "resources/datasets/pair/h.h5ad", "logs/download/pair/h.h5ad.log"),
+        ("download", "resources/datasets/pair/o.csv", "logs/download/pair/o.csv.log"),
+        ("split", "results/splits/pair/human.h5ad", "logs/split/pair/human.log"),
+        ("embed", "results/embeddings/linear/pair/human.h5ad", "logs/embed/linear/pair/human.log"),
+        ("score", SCORE, "logs/score/clustering/linear/pair/human.log"),
+    ]
+
+
+def test_the_job_without_a_result_is_blamed(files):
+    assert reason() == "the job was not run"
+    files("logs/score/clustering/linear/pair/human.log", "Traceback ...\nValueError: bad\n")
+    assert reason() == "score: ValueError: bad"
+    files("logs/embed/linear/pair/human.log", "working\nerror: the checkpoint is\ttruncated\nmore noise\n")
+    assert reason() == "embed: the checkpoint is truncated"
+    files("results/embeddings/linear/pair/human.h5ad")
+    assert reason() == "score: ValueError: bad"
+    files(SCORE)
+    assert reason() == ""
+
+
+def test_a_score_of_an_earlier_run_counts_as_failed_when_its_embedding_failed_now(files):
+    files(SCORE, age=100)
+    assert reason() == ""
+    files("logs/embed/linear/pair/human.log", "error: no memory\n")
+    assert reason() == "embed: no memory"
+
+
+def test_files_that_were_removed_to_save_space_are_no_failures(files):
+    files(SCORE, age=100)
+    files("logs/split/pair/human.log", age=200)
+    files("logs/download/pair/h.h5ad.log", "done", age=300)
+    assert reason() == ""
+
+
+def test_a_killed_job_is_named(files):
+    files("logs/embed/linear/pair/human.log", "")
+    assert "embed: the job wrote nothing" in reason()
+
+
+def test_summary_groups_by_reason():
+    paths = [f"results/scores/clustering/m{i}/d/s.tsv" for i in range(5)]
+    text = summary(dict.fromkeys(paths, "embed: no memory"), 9)
+    assert text.splitlines()[:2] == [
+        "5 of 9 scores are missing:",
+        "  m0 on d/s, m1 on d/s, m2 on d/s and 2 more: embed: no memory",
+    ]

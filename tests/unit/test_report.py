@@ -1,0 +1,707 @@
+"""The report: what stands in the tables stands on the page, and nothing else does."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import made_up
+import pandas as pd
+import pytest
+
+from cellgauge.contracts import Score, write_scores
+from cellgauge.errors import CellgaugeError
+from cellgauge.report import HERE, colours, render
+from cellgauge.report.charts import strip
+from cellgauge.report.data import Metric, Missing, Tables, Variant, slug
+from cellgauge.report.formats import DASH, MINUS, as_printed, number
+from cellgauge.report.heat import Notes
+from cellgauge.report.pages import overview
+from cellgauge.report.scales import Scale, ranks
+from cellgauge.report.words import usual
+from cellgauge.sources import SCRIPTS, sources
+from cellgauge.tables import RUNTIME_COLUMNS, collect
+
+ARI = Metric("ari", "ARI", higher_is_better=True, low=-0.5, high=1.0)
+MSE = Metric("mse", "MSE", higher_is_better=False, low=0.0)
+EVIL = "<script>window.hacked=1</script>\"'><img src=x onerror=window.hacked=1>&amp;"
+LONG = "a model with a name of three hundred letters " * 7
+
+
+# --- reading a page --------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """A report's elements: tags with attributes, the text, and every table as {caption, about, head, rows}."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.tables, self.texts = [], [], []
+        self._section = self._about = self._row = self._cell = None
+        self._within = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        self._within.append(tag)
+        if tag in ("meta", "link", "br", "input", "img"):
+            self._within.pop()
+        if tag == "section":
+            self._section = attributes["id"]
+        elif tag == "figure":
+            self._about = {k.removeprefix("data-"): v for k, v in attributes.items() if k.startswith("data-")}
+        elif tag == "table":
+            self.tables.append({"page": self._section, "about": self._about, "caption": "", "head": [], "rows": []})
+        elif tag == "tr":
+            self._row = []
+        elif tag in ("td", "th") and self._row is not None:
+            self._cell = {"text": "", "small": "", "tag": tag, **attributes}
+            self._row.append(self._cell)
+
+    def handle_endtag(self, tag):
+        while self._within and self._within.pop() != tag:
+            pass
+        if tag in ("td", "th"):
+            self._cell = None
+        elif tag == "tr":
+            self.tables[-1]["head" if "thead" in self._within else "rows"].append(self._row)
+            self._row = None
+
+    def handle_data(self, data):
+        if "script" in self._within or "style" in self._within:
+            return
+        self.texts.append(data)
+        if self._cell is not None and "sup" not in self._within:
+            self._cell["small" if "small" in self._within else "text"] += data
+        elif "caption" in self._within:
+            self.tables[-1]["caption"] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.texts).split())
+
+    def of(self, page: str, **about: str) -> list[dict]:
+        return [t for t in self.tables if t["page"] == page and about.items() <= (t["about"] or {}).items()]
+
+
+def heading(table) -> list[str]:
+    return [cell.get("data-key") for cell in table["head"][-1]]
+
+
+def rows(table) -> dict[str, dict[str, str]]:
+    """The texts of a table by the first cell of the row and the heading's key."""
+    keys = heading(table)
+    return {
+        row[0]["text"].strip(): {key: cell["text"].strip() for key, cell in zip(keys, row, strict=True)}
+        for row in table["rows"]
+    }
+
+
+def page_of(folder, **changes) -> Page:
+    output = folder / "report.html"
+    render(folder, output)
+    return Page(output.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo's tables, with one model that failed."""
+    return made_up.write_tables(tmp_path_factory.mktemp("demo"), made_up.demo(), failed={"harmony": "out of memory"})
+
+
+@pytest.fixture(scope="module")
+def page(demo):
+    return page_of(demo)
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Write score files, by (model, split), and collect them with a catalogue."""
+
+    def write(cells, *, catalogue=None, task="clustering"):
+        paths = []
+        for (model, split), scores in cells.items():
+            path = tmp_path / "results" / "scores" / task / model / "d" / f"{split}.tsv"
+            own = {"task": task, "model": model, "dataset": "d", "split": split}
+            write_scores(path, [Score(**{**vars(score), **own}) for score in scores])
+            paths.append(path)
+        output = tmp_path / "tables"
+        collect(paths, output, benchmarks=tmp_path / "benchmarks", catalogue=catalogue or {})
+        return output
+
+    return write
+
+
+def described(*metrics, models=(), skipped=()):
+    """A catalogue with one task: metrics as Metric, models as {name: kind}."""
+    facts = {
+        m.name: {
+            "title": m.title,
+            "description": "what it is",
+            "higher_is_better": m.higher_is_better,
+            "range": [m.low, m.high],
+        }
+        for m in metrics
+    }
+    return {
+        "tasks": {"clustering": {"title": "Clustering", "metrics": facts}},
+        "models": {name: {"title": name.title(), "kind": kind} for name, kind in dict(models).items()},
+        "skipped": list(skipped),
+    }
+
+
+def ari(value, **fields):
+    return [Score("ari", value, "corrected", **fields)]
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_score_of_every_split_is_on_the_page_as_it_is_in_the_table(demo, page):
+    scores = pd.read_csv(
+        demo / "scores.csv", keep_default_na=False, na_values=dict.fromkeys(("value", "seed", "fold"), "")
+    )
+    known = pd.read_csv(demo / "tasks.csv").set_index(["task", "metric"])
+    titles = pd.read_csv(demo / "models.csv").set_index("model")["title"]
+    whole = scores[
+        (scores["status"] == "ok") & scores["fold"].isna() & scores["seed"].isna() & (scores["condition"] == "")
+    ]
+    checked = 0
+    for row in whole[whole["split"] != "all"].itertuples():
+        if pd.isna(known.loc[(row.task, row.metric), "higher_is_better"]) or row.metric.endswith("_sd"):
+            continue
+        about = {key: getattr(row, key) for key in ("profile", "metric", "classifier", "subset", "dataset")}
+        (table,) = page.of(f"task-{row.task.replace('_', '-')}", **about)
+        cell = rows(table)[titles[row.model]][row.split]
+        assert float(cell.replace(MINUS, "-")) == pytest.approx(row.value, abs=0.0005 + 1e-9), about
+        checked += 1
+    assert checked > 1000
+
+
+def test_overview_and_task_means_equal_the_summary(demo, page):
+    summary = pd.read_csv(demo / "summary.csv", keep_default_na=False)
+    titles = pd.read_csv(demo / "models.csv").set_index("model")["title"]
+    checked = 0
+    for row in summary.itertuples():
+        if row.classifier not in ("", "mean") or row.metric in ("entropy_expected",) or row.metric.endswith("_sd"):
+            continue
+        task = row.task.replace("_", "-")
+        for place, key in (
+            ("overview", f"{task}.{row.metric}"),
+            (f"task-{task}", ".".join(filter(None, (row.metric, row.subset)))),
+        ):
+            for table in page.of(place, profile=row.profile, dataset=row.dataset):
+                cells = rows(table).get(titles[row.model], {}) if "metric" not in table["about"] else {}
+                preferred = place != "overview" or row.subset in ("", "donor_folds")
+                if key in cells and preferred and table["about"].get("classifier", row.classifier) == row.classifier:
+                    text = cells[key].replace(MINUS, "-").replace(",", "")
+                    assert float(text) == pytest.approx(float(row.mean), abs=0.0005 + 1e-9)
+                    checked += 1
+    assert checked > 200
+
+
+def test_overview_keeps_profiles_datasets_and_tasks_apart(page):
+    found = page.of("overview")
+    assert [(t["about"]["profile"], t["about"]["dataset"]) for t in found] == [
+        (profile, dataset)
+        for profile in ("corrected", "reference")
+        for dataset in ("baron_pancreas", "transcriptformer_tests")
+    ]
+    tasks = [cell.get("data-task") for cell in found[0]["head"][0] if cell["tag"] == "th"]
+    assert tasks == ["clustering", "label_prediction", "cross_species"]
+    assert not any("overall" in str(key) for table in found for key in heading(table))
+
+
+def test_overview_takes_held_out_donors_where_there_are_such_folds(page):
+    corrected, reference = (
+        page.of("overview", profile=p, dataset="baron_pancreas")[0] for p in ("corrected", "reference")
+    )
+    f1 = {
+        table["about"]["profile"]: rows(table)["Linear baseline"]["label-prediction.f1"]
+        for table in (corrected, reference)
+    }
+    by_subset = rows(
+        page.of("task-label-prediction", profile="corrected", classifier="mean", dataset="baron_pancreas")[-1]
+    )
+    assert f1["corrected"] == by_subset["Linear baseline"]["f1.donor_folds"]
+    assert f1["corrected"] != by_subset["Linear baseline"]["f1.random_folds"]
+
+
+def test_overview_takes_random_folds_where_few_splits_have_donors(tables):
+    def f1(value, subset):
+        return Score("f1", value, "corrected", classifier="mean", subset=subset)
+
+    one_donor = Score(profile="corrected", subset="donor_folds", status="not_applicable", reason="one donor")
+    cells = {("a", split): [f1(0.9, "random_folds"), one_donor] for split in "stu"}
+    cells["a", "u"] = [f1(0.9, "random_folds"), f1(0.2, "donor_folds")]
+    catalogue = described(Metric("f1", "F1", higher_is_better=True, low=0.0, high=1.0))
+    assert rows(page_of(tables(cells, catalogue=catalogue)).of("overview")[0])["a"]["clustering.f1"] == "0.900"
+    cells["a", "t"] = cells["a", "u"]
+    page = page_of(tables(cells, catalogue=catalogue))
+    assert rows(page.of("overview")[0])["a"]["clustering.f1"] == "0.200"
+    assert "without s: one donor" in page.text and "corrected; donors held out" in page.text
+
+
+def test_pictures_come_with_enough_splits(tables):
+    cells = {("a", split): ari(0.5) for split in "stuv"}
+    assert [tag for tag, _ in page_of(tables(cells, catalogue=described(ARI))).tags].count("svg") == 1
+
+
+def test_counts_stand_apart_from_the_scores(page):
+    heat = [t["about"]["metric"] for t in page.tables if "metric" in (t["about"] or {})]
+    assert "ari" in heat and not {"n_cells", "n_clusters", "n_unembedded", "ari_sd"} & set(heat)
+    (counts,) = [
+        t
+        for t in page.of("task-clustering", profile="corrected", dataset="baron_pancreas")
+        if "What" in t["head"][0][0]["text"]
+    ]
+    assert [row[0]["text"] for row in counts["rows"]] == ["Cells scored", "Cells left out", "Clusters"]
+    assert {row[1]["text"] for row in counts["rows"]} == {"all models"}
+
+
+def test_models_that_lack_splits_agree_with_the_others_on_counts(page):
+    found = page.of("task-clustering", profile="corrected", dataset="transcriptformer_tests")
+    (counts,) = [table for table in found if "What" in table["head"][0][0]["text"]]
+    assert [row[1]["text"] for row in counts["rows"]] == ["all models"] * 3
+    assert DASH not in {cell["text"] for row in counts["rows"] for cell in row}
+
+
+def test_counts_that_differ_name_their_models(tables):
+    clusters = {("a", "s"): 7, ("a", "t"): 9, ("b", "s"): 7, ("b", "t"): 9, ("c", "s"): 8}
+    cells = {key: [*ari(0.5), Score("n_clusters", float(n), "corrected")] for key, n in clusters.items()}
+    counts = page_of(tables(cells, catalogue=described(ARI))).of("task-clustering")[-1]
+    assert [[cell["text"] for cell in row] for row in counts["rows"]] == [
+        ["n_clusters", "a, b", "7", "9"],
+        ["n_clusters", "c", "8", DASH],
+    ]
+
+
+def test_values_of_single_conditions_do_not_stand_for_the_whole(tables):
+    cells = {("a", split): [*ari(0.5), *ari(0.1, condition="T cell")] for split in "st"}
+    page = page_of(tables(cells, catalogue=described(ARI)))
+    assert {cell["text"] for t in page.of("task-clustering", metric="ari") for cell in t["rows"][0][3:]} == {"0.500"}
+
+
+def test_the_spread_of_seeds_stands_beside_the_score(demo, page):
+    assert "±: Standard deviation of the ARI over Leiden seeds" in page.text
+    scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
+    one = scores[(scores["metric"] == "ari_sd") & (scores["model"] == "linear") & (scores["split"] == "mouse")]
+    assert f"±{float(one['value'].iloc[0]):.3f}" in page.text
+
+
+def test_cross_species_shows_the_expected_entropy_beside_the_observed(page):
+    (table,) = page.of("task-cross-species", profile="corrected")
+    assert heading(table)[1:] == [
+        "entropy_per_cell", "entropy_ratio", "batch_silhouette", "entropy_per_cell.balanced", "entropy_ratio.balanced",
+        "n_cells", "n_unembedded", "entropy_expected", "labels_not_shared", "entropy_expected.balanced",
+    ]  # fmt: skip
+    assert rows(table)["Joint PCA"]["entropy_expected"] == "0.950"
+    assert "in one species only: schwann cell" in page.text
+
+
+# --- ranks, colours --------------------------------------------------------------------------------------------------
+
+
+def cell_of(page, model, key="clustering.ari", place="overview"):
+    (table,) = page.of(place)[:1]
+    at = heading(table).index(key)
+    return next(row[at] for row in table["rows"] if row[0]["text"].strip() == model)
+
+
+def test_ranks_share_a_place_leave_controls_out_and_need_every_split(tables):
+    kinds = {"a": "foundation", "b": "baseline", "c": "baseline", "part": "foundation", "noise": "control"}
+    values = {"a": (0.5, 0.7), "b": (0.6, 0.6001), "c": (0.1, 0.2), "part": (0.9,), "noise": (0.99, 0.99)}
+    cells = {(m, split): ari(v) for m, own in values.items() for split, v in zip(("s", "t"), own, strict=False)}
+    catalogue = described(ARI, models=kinds, skipped=[["clustering", "part", "d", "t", "no embedding of it"]])
+    folder = tables(cells, catalogue=catalogue)
+    page = page_of(folder)
+    text = (folder / "report.html").read_text()
+    first = text[text.index('id="overview"') : text.index("</figure>")]
+    shown = dict(re.findall(r'<tr data-model="(\w+)".*?<td[^>]*>[\d.]+(.*?)</td>', first))
+    assert [re.sub("<[^>]+>", "", shown[m]).strip() for m in "abc"] == ["rank #1", "rank #1", "rank #3"]
+    assert "rank" not in shown["noise"]
+    assert "1 of 2 splits" in shown["part"] and "rank" not in shown["part"]
+    assert "class" not in cell_of(page, "Part") and cell_of(page, "Noise")["class"] == "v12"
+    assert "n/a: no embedding of it" in page.text
+
+
+def test_lower_is_better_turns_ranks_and_colours(tables):
+    page = page_of(
+        tables(
+            {(m, "s"): [Score("mse", v, "corrected")] for m, v in (("good", 0.001), ("bad", 0.5))},
+            catalogue=described(MSE, models={"good": "foundation", "bad": "foundation"}),
+        )
+    )
+    assert cell_of(page, "Good", "clustering.mse")["class"] == "v12"
+    assert cell_of(page, "Bad", "clustering.mse")["class"] == "v0"
+    assert "lower is better" in page.text
+    assert ranks({"good": 0.001, "bad": 0.5}, MSE) == {"good": 1, "bad": 2}
+
+
+def test_colours_do_not_blow_up_small_differences():
+    scale = Scale.of([0.50, 0.51], ARI)
+    assert scale.high - scale.low == pytest.approx(0.15)
+    assert scale.level(0.51) - scale.level(0.50) <= 1
+    assert Scale.of([0.99, 1.0], ARI).high == 1.0
+    assert Scale.of([0.3], MSE).level(0.3) == 6
+
+
+@pytest.mark.parametrize("anchors", [colours.LIGHT, colours.DARK])
+def test_colours_are_ordered_by_lightness_and_leave_text_legible(anchors):
+    steps = colours.ramp(anchors)
+    light = [colours.luminance(step) for step in steps]
+    assert light == sorted(light, reverse=anchors is colours.LIGHT)
+    assert min(abs(b - a) for a, b in pairwise(light)) > 0.004
+    assert min(colours.contrast(step, colours.text_on(step)) for step in steps) >= 4.5
+
+
+def test_text_is_legible_on_the_page_in_both_modes():
+    style = (HERE / "assets" / "report.css").read_text()
+    for block in re.findall(r":root \{(.*?)\}", style, re.S):
+        named = dict(re.findall(r"--([\w-]+): (#\w{6})", block))
+        for text in ("ink", "soft", "link", "failed"):
+            assert colours.contrast(named[text], named["page"]) >= 4.5, text
+        assert colours.contrast(named["warn"], named["warn-shade"]) >= 4.5
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "text"),
+    [
+        (0.5, ARI, "0.500"),
+        (-0.01234, ARI, f"{MINUS}0.012"),
+        (-0.0001, ARI, "0.000"),
+        (-10.0, MSE, f"{MINUS}10"),
+        (0.0016234, MSE, "0.00162"),
+        (1234.5, MSE, "1.23e+03"),
+        (1.0531, MSE, "1.053"),
+        (0.0, MSE, "0.000"),
+        (2142.0, Metric("n_cells", "Cells"), "2,142"),
+        (12.4, Metric("n_clusters", "Clusters"), "12.4"),
+    ],
+)
+def test_numbers(value, metric, text):
+    assert number(value, metric) == text
+    assert as_printed(value, metric) == pytest.approx(value, rel=0.05, abs=0.0005)
+
+
+def test_pictures_hold_one_dot_per_value():
+    drawn = str(strip([0.0, 0.5, 1.0], 0.5, 0.0, 1.0, said='0 to "1"'))
+    assert 'd="M5 9h0M60 9h0M115 9h0"' in drawn and 'd="M60 3v12"' in drawn
+    assert "0 to &#34;1&#34;" in drawn
+
+
+def test_the_usual_variant():
+    of = [Variant("corrected", "f1", c, s) for c in ("knn", "mean") for s in ("random_folds", "donor_folds")]
+    assert usual(of) == Variant("corrected", "f1", "mean", "donor_folds")
+    assert usual(of[:1]) == of[0]
+
+
+# --- what is missing -------------------------------------------------------------------------------------------------
+
+
+def test_gaps_say_why_below_the_table_and_on_their_page(page):
+    (table,) = page.of("task-clustering", profile="corrected", metric="ari", dataset="transcriptformer_tests")
+    cells = rows(table)["TF-Sapiens (shipped embedding)"]
+    assert (cells["chicken_embryo"], cells["mouse_brain"]) == ("n/a", "n/a") and float(cells["human_heart"]) > 0
+    assert "n/a: the model has no embedding of this split" in page.text
+    (table,) = page.of("task-clustering", profile="corrected", metric="ari", dataset="baron_pancreas")
+    assert rows(table)["Harmony"]["human"] == "failed"
+    assert "failed: out of memory" in page.text
+    assert "TF-Sapiens (shipped embedding)" not in rows(table)
+    assert "Not in this table: TF-Sapiens (shipped embedding), TF-Metazoa (shipped embedding)" in page.text
+    failed, not_applicable = page.of("failures")
+    assert ["out of memory", "Harmony", "Baron pancreas", "human, mouse", "Clustering", "all"] in [
+        [cell["text"] for cell in row] for row in failed["rows"]
+    ]
+    assert any(
+        row[1]["text"] == "all models" and "not meant for this task" in row[0]["text"] for row in not_applicable["rows"]
+    )
+
+
+def test_a_missing_score_is_never_a_number(page):
+    for table in page.tables:
+        for row in table["rows"]:
+            if row[0]["text"].strip() == "Harmony" and table["page"] != "cost":
+                assert {cell["text"] for cell in row[1:]} <= {"failed", "n/a", ""}
+
+
+def test_the_most_specific_reason_wins(tables):
+    rows_ = [
+        *ari(0.5),
+        Score("nmi", profile="corrected", status="not_applicable", reason="one label"),
+        Score("nmi", profile="corrected", fold=1, status="failed", reason="a fold broke"),
+    ]
+    catalogue = described(ARI, Metric("nmi", "NMI", higher_is_better=True))
+    folder = tables({("a", "s"): rows_, ("b", "s"): [*ari(0.4), Score("nmi", 0.3, "corrected")]}, catalogue=catalogue)
+    found = Tables.read(folder)
+    assert found.why("clustering", "d", "a", "s", Variant("corrected", "nmi", "", "")).reason == "a fold broke"
+    assert (
+        found.why("clustering", "d", "a", "s", Variant("reference", "nmi", "", "")).reason
+        == "the score file holds no such value"
+    )
+    text = page_of(folder).text
+    assert "failed: a fold broke" in text and "NMI; fold 1" in text
+
+
+def test_splits_to_which_nothing_applies_do_not_count_against_a_model(tables):
+    cells = {
+        ("a", "s"): ari(0.5),
+        ("a", "t"): [Score("ari", profile="corrected", status="not_applicable", reason="one label")],
+    }
+    page = page_of(tables(cells, catalogue=described(ARI, models={"a": "foundation"})))
+    assert cell_of(page, "A")["text"] == "0.500" and "class" in cell_of(page, "A")
+    assert "without t: one label" in page.text
+
+
+def test_remarks_on_values_become_notes(tables):
+    page = page_of(tables({("a", "s"): ari(0.5, reason="only 30 cells")}, catalogue=described(ARI)))
+    assert "only 30 cells" in page.text
+
+
+def test_notes_are_lettered_beyond_z():
+    notes = Notes()
+    marks = [notes.mark(Missing("failed", str(n))) for n in range(28)]
+    assert marks[:2] + marks[25:] == ["a", "b", "z", "aa", "ab"]
+    assert notes.mark(Missing("failed", "1")) == "b"
+
+
+def test_everything_failed(tmp_path):
+    config = made_up.demo()
+    page = page_of(made_up.write_tables(tmp_path, config, failed=dict.fromkeys(config["models"], "no disk")))
+    assert "no disk" in page.text
+    assert "No score succeeded" in page.text
+    assert any(table["page"] == "failures" for table in page.tables)
+
+
+def test_no_scores_at_all(tmp_path):
+    collect([], tmp_path / "tables")
+    page = page_of(tmp_path / "tables")
+    assert "No score succeeded" in page.text and "Nothing failed" in page.text
+
+
+def test_scores_without_a_catalogue(tables):
+    page = page_of(tables({("a", "s"): ari(0.5)}))
+    assert "0.500" in page.text and "made without a catalogue" in page.text
+    assert {t["page"] for t in page.tables} == {"task-clustering"}
+
+
+# --- names are the users' --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hostile(demo, tmp_path):
+    """The demo's tables with a hostile text in every cell that is text, models and all."""
+    names = pd.read_csv(demo / "models.csv")["model"]
+    evil = {"linear": EVIL, "hvg": LONG, "oracle": "NA", "random": '"><script>1</script>'}
+    evil |= {name: f"{name}' onmouseover='window.hacked=1" for name in names if name not in evil}
+    for source in demo.glob("*.csv"):
+        table = pd.read_csv(source, dtype=str, keep_default_na=False)
+        if "model" in table:
+            table["model"] = table["model"].map(evil)
+        for column in ("title", "description", "licence", "citation", "reason", "task_title", "source"):
+            if column in table:
+                table[column] = table[column].where(table[column] == "", table[column] + EVIL)
+        if "dataset" in table:
+            table["dataset"] = table["dataset"].replace("baron_pancreas", f"baron {EVIL}")
+        if "split" in table:
+            table["split"] = table["split"].replace("mouse", f"mouse {EVIL}")
+        if source.name == "models.csv":
+            table["url"] = "javascript:window.hacked=1"
+        table.to_csv(tmp_path / source.name, index=False)
+    return tmp_path
+
+
+def test_hostile_names_show_as_text(hostile, page):
+    found = page_of(hostile)
+    assert sum(tag == "script" for tag, _ in found.tags) == 1
+    assert not any(tag == "img" for tag, _ in found.tags)
+    assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+    assert not [a["href"] for tag, a in found.tags if tag == "a" and "script:" in a.get("href", "")]
+    assert {tag for tag, _ in found.tags} == {tag for tag, _ in page.tags} | {"span"}
+    assert EVIL in found.text and LONG.strip() in found.text
+    assert any(row[0]["text"].strip().startswith("TF-Sapiens") for table in found.tables for row in table["rows"])
+
+
+def test_a_model_may_be_called_na(tables):
+    page = page_of(tables({("NA", "s"): ari(0.5), ("null", "s"): ari(0.4)}, catalogue=described(ARI)))
+    assert set(rows(page.of("overview")[0])) == {"NA", "null"}
+
+
+def test_models_of_one_title_are_told_apart(tables):
+    catalogue = described(ARI)
+    catalogue["models"] = {name: {"title": "Random", "kind": "control"} for name in ("random", "random@43")}
+    page = page_of(tables({("random", "s"): ari(0.5), ("random@43", "s"): ari(0.4)}, catalogue=catalogue))
+    assert set(rows(page.of("overview")[0])) == {"Random (random)", "Random (random@43)"}
+
+
+def test_ids_of_tasks_are_safe_and_unlike():
+    assert slug("label_prediction") == "label-prediction"
+    assert slug('"><script>', ["script"]) == "script-2"
+    assert slug("...") == "x"
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_asks_for_nothing(demo, page):
+    urls = [
+        v
+        for _, attributes in page.tags
+        for k, v in attributes.items()
+        if k in ("src", "href", "action", "poster", "data")
+    ]
+    outside = [url for url in urls if not url.startswith(("#", "data:"))]
+    assert outside == []
+    text = (demo / "report.html").read_text()
+    assert not re.search(r"@import|url\(", text)
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in policy
+    assert not [a for _, a in page.tags if "style" in a]
+
+
+def test_links_of_the_catalogue_open_only_where_they_may(tables):
+    catalogue = described(ARI)
+    catalogue["models"] = {
+        "a": {"title": "A", "url": "https://example.org/a"},
+        "b": {"title": "B", "url": "javascript:alert(1)"},
+    }
+    page = page_of(tables({("a", "s"): ari(0.5), ("b", "s"): ari(0.5)}, catalogue=catalogue))
+    links = [a["href"] for tag, a in page.tags if tag == "a" and not a["href"].startswith("#")]
+    assert links == ["https://example.org/a"]
+
+
+def test_tables_are_accessible(page):
+    for table in page.tables:
+        assert table["caption"].strip()
+        assert all(
+            cell.get("scope") in ("col", "colgroup") for row in table["head"] for cell in row if cell["tag"] == "th"
+        )
+    assert all(a.get("aria-label") for tag, a in page.tags if tag == "svg")
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    headings = [tag for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == "h1" and headings.count("h1") == 1
+
+
+def test_the_page_without_a_script_hides_no_table(page):
+    assert not [a for tag, a in page.tags if "hidden" in a and tag not in ("form", "p")]
+
+
+def test_the_guide_tells_the_profiles_apart_and_warns_of_small_runs(page):
+    assert "It alone may be set beside published cz-benchmarks numbers" in page.text
+    assert "so this is no ranking" in page.text
+    assert "This run is small" in page.text
+
+
+def test_what_was_run_in_numbers(demo):
+    found = {what: n for n, what, _ in overview.facts(Tables.read(demo))}
+    scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
+    cells = scores[(scores["metric"] == "n_cells") & (scores["split"] != "all")]
+    sizes = cells.drop_duplicates(["dataset", "split"])["value"].astype(float)
+    assert found == {
+        "models": "11",
+        "datasets": "2",
+        "splits": "5",
+        "cells": f"{int(sizes.sum()):,}",
+        "failed score files": "5",
+    }
+
+
+def test_cost_sums_jobs_and_keeps_the_peak(demo, page):
+    (table,) = page.of("cost")
+    runtime = pd.read_csv(demo / "runtime.csv", keep_default_na=False)
+    own = runtime[
+        (runtime["model"] == "linear") & (runtime["stage"] == "embed") & (runtime["dataset"] == "baron_pancreas")
+    ]
+    ((_, _, cpu, _, seconds, memory, jobs),) = [
+        [cell["text"].strip() for cell in row]
+        for row in table["rows"]
+        if [cell["text"].strip() for cell in row[:2]] == ["Linear baseline", "embedding"]
+        and row[1]["small"] == "Baron pancreas"
+    ]
+    assert jobs == str(len(own)) == "2"
+    assert [float(seconds), float(cpu)] == pytest.approx([own["seconds"].sum(), own["cpu_seconds"].sum()], abs=0.05)
+    assert float(memory) == own["max_rss_mb"].max()
+
+
+def test_jobs_that_ended_before_they_were_measured_have_no_cost(demo, tmp_path):
+    for source in demo.glob("*.csv"):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    runtime = pd.read_csv(demo / "runtime.csv")
+    runtime[["cpu_seconds", "max_rss_mb"]] = None
+    runtime.to_csv(tmp_path / "runtime.csv", index=False)
+    (table,) = page_of(tmp_path).of("cost")
+    assert {row[2]["text"] for row in table["rows"]} == {row[5]["text"] for row in table["rows"]} == {DASH}
+
+
+def test_the_same_tables_give_the_same_bytes(demo, tmp_path):
+    for name in ("a", "b"):
+        render(demo, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_demo_is_small(demo, page):
+    assert (demo / "report.html").stat().st_size < 1_000_000
+
+
+def test_the_full_grid_stays_below_five_megabytes(tmp_path):
+    folder = made_up.write_tables(tmp_path, made_up.full_grid(n_models=10))
+    scores = pd.read_parquet(folder / "scores.parquet")
+    assert scores["model"].nunique() == 12 and scores["split"].nunique() == 26 + 9 + 1
+    assert scores["fold"].notna().sum() > 50_000
+    render(folder, tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 5_000_000
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    command = [sys.executable, str(SCRIPTS / "render_report.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_script_writes_the_report(demo, tmp_path):
+    done = run(demo, "--output", tmp_path / "deep" / "report.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "deep" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_missing_table_is_one_sentence(tmp_path):
+    done = run(tmp_path, "--output", tmp_path / "report.html")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path}/scores.csv: no such table; make the tables with collect_tables.py\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("scores.csv", "", "scores.csv: not a readable CSV table"),
+        ("summary.csv", "task,model\n", "summary.csv: the table has no column dataset, classifier"),
+        ("models.csv", "name\nx\n", r"models.csv: the table has no column model \(found: name\)"),
+("runtime.csv", ",".join(RUNTIME_COLUMNS) + "\ne,,m,d,s,long,1,1\n", "runtime.csv: column seconds must hold numbers"),
+    ],
+)  # fmt: skip
+def test_a_broken_table_is_one_sentence(tables, name, text, message):
+    folder = tables({("a", "s"): ari(0.5)})
+    (folder / name).write_text(text)
+    with pytest.raises(CellgaugeError, match=message) as error:
+        render(folder, folder / "report.html")
+    assert "\n" not in str(error.value)
+
+
+def test_the_reports_modules_are_found_by_the_import_closure():
+    found = {path.rpartition("cellgauge/report/")[2] for path in sources("render_report")}
+    own = {str(path.relative_to(HERE)) for path in HERE.rglob("*.py")}
+    assert own <= found

@@ -1,0 +1,127 @@
+"""Tables from score files."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from cellgauge.contracts import SCORE_COLUMNS, Score, write_scores
+from cellgauge.tables import collect, headline
+
+
+def score(metric="ari", value=0.5, **fields):
+    return Score(metric, value, **{"task": "clustering", "model": "m", "dataset": "d", "profile": "corrected"} | fields)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def collect_all(files, **options):
+        paths = []
+        for name, scores in files.items():
+            if scores is not None:
+                write_scores(tmp_path / name, scores)
+            paths.append(name)
+        collect(paths, "results/tables", **options)
+        return {path.name: path for path in (tmp_path / "results/tables").iterdir()}
+
+    return collect_all
+
+
+def path_of(model="m", split="s", task="clustering"):
+    return f"results/scores/{task}/{model}/d/{split}.tsv"
+
+
+def test_every_row_of_every_file_in_csv_and_parquet(run):
+    files = run({path_of(split=s): [score(split=s, seed=42), score("nmi", 1 / 3, split=s)] for s in ("a", "b")})
+    table = pd.read_csv(files["scores.csv"])
+    assert list(table) == list(SCORE_COLUMNS) and len(table) == 4
+    assert table["value"][1] == 1 / 3
+    assert pd.read_parquet(files["scores.parquet"])["value"].tolist() == table["value"].tolist()
+
+
+def test_headline_prefers_the_mean_and_leaves_folds_out(run):
+    rows = [
+        score(seed=42, value=0.1, split="s"),
+        score(seed=43, value=0.3, split="s"),
+        score(value=0.2, split="s"),
+        score("f1", 0.9, fold=0, split="s"),
+        score("ari", 0.7, seed=42, profile="reference", split="s"),
+    ]
+    files = run({path_of(): rows})
+    best = headline(
+        pd.read_csv(files["scores.csv"], keep_default_na=False, na_values={"value": "", "fold": "", "seed": ""})
+    )
+    assert sorted(best["value"]) == [0.2, 0.7]
+
+
+def test_summary_over_splits(run):
+    files = run(
+        {path_of(split=s): [score(split=s, value=v)] for s, v in (("a", 0.2), ("b", 0.4))} | {path_of(split="c"): None}
+    )
+    summary = pd.read_csv(files["summary.csv"])
+    assert summary[["mean", "n_splits", "n_failed", "n_not_applicable"]].to_numpy().tolist() == [
+        [pytest.approx(0.3), 2, 1, 0]
+    ]
+    assert summary["sd"][0] == pytest.approx(0.1414, abs=1e-4)
+
+
+def test_what_one_subset_lacks_is_not_counted_against_the_others(run):
+    rows = [
+        score("f1", 0.5, subset="random_folds", split="s"),
+        score("f1", 0.5, subset="donor_folds", split="t"),
+        score("", None, subset="donor_folds", split="s", status="not_applicable", reason="one donor"),
+    ]
+    summary = pd.read_csv(run({path_of(): rows})["summary.csv"]).set_index("subset")
+    assert summary["n_not_applicable"].to_dict() == {"random_folds": 0, "donor_folds": 1}
+
+
+def test_missing_scores_are_failed_rows_and_the_others_stay(run):
+    files = run({path_of(): [score(split="s")], path_of(model="lost"): None})
+    table = pd.read_csv(files["scores.csv"], keep_default_na=False).set_index("model")
+    assert table["status"].to_dict() == {"m": "ok", "lost": "failed"}
+    assert table.loc["lost", ["value", "reason"]].tolist() == ["", "there is no score file"]
+
+
+def test_a_score_of_an_earlier_run_does_not_hide_a_failure(run):
+    files = run({path_of(): [score(split="s")]}, failed={path_of(): "embed: out of memory"})
+    table = pd.read_csv(files["scores.csv"])
+    assert table[["status", "reason"]].to_numpy().tolist() == [["failed", "embed: out of memory"]]
+
+
+def test_what_does_not_apply_is_a_row(run):
+    catalogue = {"skipped": [["cross_species", "linear", "d", "all", "axes of its own"]]}
+    table = pd.read_csv(run({path_of(): [score(split="s")]}, catalogue=catalogue)["scores.csv"])
+    assert table.iloc[-1][["task", "status", "reason"]].tolist() == [
+        "cross_species",
+        "not_applicable",
+        "axes of its own",
+    ]
+
+
+def test_catalogue_and_cost(run, tmp_path):
+    catalogue = {
+        "models": {"m": {"title": "<b>M</b>", "organisms": ["human"]}},
+        "datasets": {"d": {"title": "D", "splits": {"s": "human"}}},
+        "tasks": {"clustering": {"title": "C", "metrics": {"ari": {"title": "ARI", "range": [-0.5, 1]}}}},
+    }
+    cost = tmp_path / "benchmarks/embed/m/d/s.tsv"
+    cost.parent.mkdir(parents=True)
+    cost.write_text("s\th:m:s\tmax_rss\tcpu_time\n1.5\t0:00:01\t100.0\t-\n")
+    files = run({path_of(): [score(split="s")]}, catalogue=catalogue)
+    assert pd.read_csv(files["models.csv"])["title"][0] == "<b>M</b>"
+    assert json.loads(pd.read_csv(files["datasets.csv"])["splits"][0]) == {"s": "human"}
+    assert pd.read_csv(files["tasks.csv"])[["task", "metric", "title"]].to_numpy().tolist() == [
+        ["clustering", "ari", "ARI"]
+    ]
+    runtime = pd.read_csv(files["runtime.csv"])
+    assert runtime[["stage", "model", "split", "seconds", "max_rss_mb"]].to_numpy().tolist() == [
+        ["embed", "m", "s", 1.5, 100.0]
+    ]
+    assert runtime["cpu_seconds"].isna().all()
+
+
+def test_an_empty_run_still_has_tables(run):
+    files = run({})
+    assert list(pd.read_csv(files["scores.csv"])) == list(SCORE_COLUMNS)

@@ -1,0 +1,63 @@
+"""Publish what there is when a run ends with failed jobs: the other models' tables and report stay of use."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellgauge.failures import failures
+from cellgauge.sources import SCRIPTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cellgauge.grid import Grid
+
+BEGAN = time.time()
+"""When Snakemake read the workflow, seconds since the epoch: logs of this run are newer."""
+LONG_AGO = 0
+"""An mtime (seconds) that is older than any input: the next run makes the tables anew, whatever has changed by then."""
+
+
+def publish_what_there_is(grid: Grid) -> None:
+    """Write tables and report from the scores that exist; the others become rows `failed` with their reason.
+
+    Called by Snakemake in the run's folder after a failure. It never raises: the failure that led here is the news.
+    """
+    failed = failures(grid, BEGAN)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as reasons:
+        json.dump(failed, reasons)
+        reasons.flush()
+        collect = ["collect_tables.py", *grid.scores(), "--catalogue", grid.catalogue(), "--failed", reasons.name]
+        render = ["render_report.py", "results/tables", "--output", "results/report.html"]
+        for script, *arguments in ([*collect, "--output", "results/tables"], render):
+            command = [sys.executable, str(SCRIPTS / script), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(f"the tables of what did succeed could not be written: {done.stderr.strip()}", file=sys.stderr)
+                return
+    for path in (*Path("results/tables").glob("*.*"), Path("results/report.html")):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    print(summary(failed, len(grid.cells)), file=sys.stderr)
+
+
+def summary(failed: Mapping[str, str], total: int) -> str:
+    """Return what failed and why, one line per reason, for the end of Snakemake's output."""
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in failed.items():
+        _, _, _, model, dataset, split = Path(path).with_suffix("").parts
+        by_reason.setdefault(reason, []).append(f"{model} on {dataset}/{split}")
+    lines = [f"{len(failed)} of {total} scores are missing:"]
+    for reason, cells in by_reason.items():
+        cells = list(dict.fromkeys(cells))
+        lines.append(f"  {', '.join(cells[:3])}{f' and {len(cells) - 3} more' if len(cells) > 3 else ''}: {reason}")
+    lines.append(
+        "Tables and report hold the other scores, and these as rows 'failed'. The same command tries them again."
+    )
+    return "\n".join(lines)

@@ -1,0 +1,98 @@
+"""The report: one page, one file, made from the tables alone.
+
+`render` writes it. A page of the report is a module of `cellgauge.report.pages` with a function `pages(tables)` and a
+template that its pages name; to add one, write both and list the module in MODULES. What the page's script can do for it
+(filters, choices, sorting) is asked for by attributes of the HTML, which assets/report.js describes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellgauge.contracts import atomic_path
+from cellgauge.report import colours, words
+from cellgauge.report.data import Tables
+from cellgauge.report.formats import DASH, number, readable, seconds
+from cellgauge.report.pages import catalogue, cost, failures, guide, overview, tasks
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
+
+HERE = Path(__file__).parent
+MODULES = (overview, tasks, cost, failures, catalogue, guide)
+"""The pages in the order of the navigation."""
+
+
+def render(tables_dir: str | Path, output: str | Path) -> None:
+    """Write the report of the tables in `tables_dir` as one HTML file that needs no other and no network.
+
+    The same tables give the same bytes.
+
+    Raises:
+        CellgaugeError: a table is missing, unreadable or lacks a column.
+    """
+    tables = Tables.read(tables_dir)
+    style = colours.stylesheet() + _asset("report.css")
+    script = _asset("report.js")
+    pages = [page for module in MODULES for page in module.pages(tables)]
+    text = _environment().get_template("report.html").render(
+        tables=tables,
+        pages=pages,
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+    )  # fmt: skip
+    with atomic_path(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"steps": colours.STEPS, "dash": DASH}
+    environment.filters |= {
+        "data": _data,
+        "readable": readable,
+        "number": number,
+        "seconds": seconds,
+        "classifier": words.classifier,
+        "subset": words.subset,
+    }
+    return environment
+
+
+def _data(about: Mapping[str, str]) -> Markup:
+    """Return attributes data-KEY="VALUE", escaped."""
+    from markupsafe import Markup
+
+    return Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in about.items())
+
+
+def _asset(name: str) -> str:
+    return (HERE / "assets" / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the Content-Security-Policy by which a browser runs our script and style alone and requests nothing.
+
+    It holds the second line of defence: should a name ever get past the escaping, it cannot run.
+    """
+    allowed = {kind: f"'sha256-{_digest(text)}'" for kind, text in (("script-src", script), ("style-src", style))}
+    rules = {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'", **allowed}
+    return "; ".join(f"{kind} {source}" for kind, source in rules.items())
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,178 @@
+"""The two comparisons of models: one metric over splits, and several metrics, each a mean over splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from cellgauge.report.charts import strip
+from cellgauge.report.data import Entry, Metric, Missing, Tables, Variant
+from cellgauge.report.formats import number, readable
+from cellgauge.report.heat import Cell, Column, HeatTable, Row
+from cellgauge.report.scales import Scale, ranks
+
+FEWEST_IN_A_PICTURE = 4
+"""With fewer splits than this the numbers show their spread as well as a picture does."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the models reached in one variant of a metric on one dataset."""
+
+    tables: Tables
+    task: str
+    dataset: str
+    variant: Variant
+
+    @property
+    def metric(self) -> Metric:
+        return self.tables.metric(self.task, self.variant.metric)
+
+    @cached_property
+    def values(self) -> Mapping[tuple[str, str], float]:
+        """By model and split."""
+        return self.tables.values.get((self.task, self.dataset, self.variant), {})
+
+    @cached_property
+    def means(self) -> Mapping[str, tuple[float, int]]:
+        """The mean over splits and their number, by model."""
+        return self.tables.means.get((self.task, self.dataset, self.variant), {})
+
+    @cached_property
+    def splits(self) -> list[str]:
+        """The splits to which the variant applies: some model has a value there, or failed to get one."""
+        return [split for split in self.tables.splits(self.task, self.dataset) if self._applies(split)]
+
+    def _applies(self, split: str) -> bool:
+        models = self.tables.models
+        return any((m, split) in self.values or self.why(m, split).status == "failed" for m in models)
+
+    def why(self, model: str, split: str) -> Missing:
+        """Return why a value is missing."""
+        return self.tables.why(self.task, self.dataset, model, split, self.variant)
+
+    def gap(self, model: str) -> Missing:
+        """Return why a model lacks splits: a failure before all else."""
+        lacking = [split for split in self.splits or self.all_splits if (model, split) not in self.values]
+        found = [self.why(model, split) for split in lacking]
+        return next((missing for missing in found if missing.status == "failed"), found[0])
+
+    def without(self) -> Missing | None:
+        """Return which splits the means of all models are without, and why."""
+        lacking = [split for split in self.all_splits if split not in self.splits]
+        if not lacking or not self.splits:
+            return None
+        reason = self.why(next(iter(self.means or self.tables.models)), lacking[0]).reason
+        return Missing("ok", f"without {', '.join(map(readable, lacking))}: {reason}")
+
+    @property
+    def all_splits(self) -> list[str]:
+        return self.tables.splits(self.task, self.dataset)
+
+    def remark(self, model: str, splits: Sequence[str]) -> Missing | None:
+        """Return what the score files say of a model's values on `splits`, where they say the same of all."""
+        said = {self.tables.remarks.get((self.task, self.dataset, model, split, self.variant), "") for split in splits}
+        text = said.pop() if len(said) == 1 else ""
+        return Missing("ok", text) if text else None
+
+    @cached_property
+    def _spread(self) -> Result:
+        return replace(self, variant=replace(self.variant, metric=f"{self.variant.metric}_sd"))
+
+    @property
+    def spread_title(self) -> str:
+        """What the standard deviation beside the values is of, "" where there is none."""
+        return self._spread.metric.title if self._spread.values else ""
+
+    def spread(self, model: str, split: str) -> str:
+        """Return "±" and the standard deviation that the score file gives beside a value."""
+        value = self._spread.values.get((model, split))
+        return "" if value is None else f"±{number(value, self.metric)}"
+
+
+def by_split(tables: Tables, task: str, dataset: str, variant: Variant, caption: str) -> HeatTable | None:
+    """Return models x splits for one variant of a metric; None when no model has a value."""
+    result = Result(tables, task, dataset, variant)
+    if not result.values:
+        return None
+    scale = Scale.of(result.values.values(), result.metric)
+    species = _species(tables.datasets[dataset].organisms)
+    splits = result.all_splits
+    columns = [Column(split, readable(split), result.metric, about=species.get(split, "")) for split in splits]
+    rows = [_row_of_splits(result, model, scale) for model in tables.models.values()]
+    spreads = [result.spread_title] if result.spread_title else []
+    about = {**vars(variant), "dataset": dataset}
+    return HeatTable(caption, columns, rows, about, scale.ends(result.metric), spreads)
+
+
+def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
+    metric, splits = result.metric, result.all_splits
+    cells = []
+    for split in splits:
+        value = result.values.get((model.name, split))
+        if value is None:
+            cells.append(Cell.gap(result.why(model.name, split)))
+            continue
+        remark, spread = result.remark(model.name, [split]), result.spread(model.name, split)
+        cells.append(Cell(number(value, metric), scale.level(value), said=remark, extra=spread))
+    own = [result.values[model.name, split] for split in splits if (model.name, split) in result.values]
+    if len(own) < 2:
+        return Row(model, cells)
+    mean, n = result.means[model.name]
+    covered = "" if n == len(splits) else f"{n} of {len(splits)}"
+    if len(splits) < FEWEST_IN_A_PICTURE:
+        return Row(model, cells, Cell(number(mean, metric), extra=covered))
+    said = f"{number(min(own), metric)} to {number(max(own), metric)}"
+    picture = strip(own, mean, scale.low, scale.high, said=said)
+    return Row(model, cells, Cell(number(mean, metric), extra=covered), picture)
+
+
+def by_metric(
+    tables: Tables, dataset: str, columns: Sequence[tuple[str, Variant, Column]], caption: str, about: Mapping[str, str]
+) -> HeatTable | None:
+    """Return models x metrics, each the mean over the splits of a dataset; None when no model has a value or failed.
+
+    A model that lacks splits is neither ranked nor coloured: its mean is over other cells than those of the others.
+    Controls are not ranked; they bracket the others.
+
+    Args:
+        columns: (task, variant, column) of each.
+    """
+    results = [Result(tables, task, dataset, variant) for task, variant, _ in columns]
+    made = [_column_of_means(result) for result in results]
+    rows = [Row(model, [cells[name] for cells in made]) for name, model in tables.models.items()]
+    if not any(row.applies for row in rows):
+        return None
+    headed = [replace(column, said=result.without()) for (_, _, column), result in zip(columns, results, strict=True)]
+    spreads = dict.fromkeys(r.spread_title for r in results if r.spread_title and len(r.all_splits) == 1)
+    return HeatTable(caption, headed, rows, {**about, "dataset": dataset}, spreads=list(spreads))
+
+
+def _column_of_means(result: Result) -> dict[str, Cell]:
+    """Return the cell of every model."""
+    metric, expected = result.metric, len(result.splits)
+    whole = {model: mean for model, (mean, n) in result.means.items() if n == expected}
+    contest = {m: mean for m, mean in whole.items() if result.tables.models[m].kind != "control"}
+    scale = Scale.of(whole.values(), metric) if whole and metric.is_score else None
+    places = ranks(contest, metric) if len(contest) > 1 and metric.is_score else {}
+    cells = {}
+    for model in result.tables.models:
+        mean, n = result.means.get(model, (0.0, 0))
+        if not n:
+            cells[model] = Cell.gap(result.gap(model))
+        elif n < expected:
+            cells[model] = Cell(number(mean, metric), said=result.gap(model), extra=f"{n} of {expected} splits")
+        else:
+            spread = result.spread(model, result.splits[0]) if len(result.all_splits) == 1 else ""
+            level = scale.level(mean) if scale else None
+            remark = result.remark(model, result.splits)
+            cells[model] = Cell(number(mean, metric), level, places.get(model), remark, spread)
+    return cells
+
+
+def _species(organisms: Mapping[str, str]) -> dict[str, str]:
+    """Return the species of each split, where the splits' own names do not tell it."""
+    if len(set(organisms.values())) < 2:
+        return {}
+    return {split: readable(organism) for split, organism in organisms.items() if organism != split}

@@ -1,0 +1,358 @@
+"""What the report knows: the tables of results/tables, typed, in the order in which the run produced them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cellgauge import ALL_SPLITS
+from cellgauge.contracts import SCORE_COLUMNS
+from cellgauge.errors import CellgaugeError, one_line
+from cellgauge.report.formats import short
+from cellgauge.tables import RUNTIME_COLUMNS, headline
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = ("foundation", "precomputed", "baseline", "control")
+"""The kinds of models, in the order of the rows of every table."""
+
+PROFILES = ("corrected", "reference")
+"""The profiles of the metrics, the one shown first at the front."""
+
+SUMMARY_COLUMNS = ["task", "model", "dataset", "classifier", "metric", "subset", "profile", "mean", "sd", "n_splits"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What tells two scores of one model on one split apart."""
+
+    profile: str
+    metric: str
+    classifier: str
+    subset: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as config/tasks.yaml describes it; one without a direction is a count that stands beside the scores."""
+
+    name: str
+    title: str
+    description: str = ""
+    source: str = ""
+    higher_is_better: bool | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether it is the standard deviation of another metric, which is shown beside that one."""
+        return self.name.endswith("_sd")
+
+    @property
+    def is_score(self) -> bool:
+        """Whether models may be compared by it."""
+        return self.higher_is_better is not None and not self.is_spread
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether both ends of the range are known."""
+        return self.low is not None and self.high is not None
+
+    @property
+    def direction(self) -> str:
+        """What a larger value means, in words."""
+        return {True: "higher is better", False: "lower is better", None: "no score, a count"}[self.higher_is_better]
+
+    @property
+    def arrow(self) -> str:
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
+    @property
+    def range(self) -> str:
+        """The range in words, "" when it is not known."""
+        low, high = (None if end is None else short(end) for end in (self.low, self.high))
+        if self.is_closed:
+            return f"{low} to {high}"
+        return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    title: str
+    metrics: Mapping[str, Metric]
+    slug: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model or a dataset: its key, the title that the page shows, and what else the catalogue says of it."""
+
+    name: str
+    title: str
+    kind: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The link, "" when it is not one that a page may offer to click."""
+        url = self.facts.get("url", "")
+        return url if urlsplit(url).scheme in ("http", "https") else ""
+
+    @property
+    def organisms(self) -> dict[str, str]:
+        """The species of each split, of a dataset whose catalogue entry names them."""
+        splits = _parsed(self.facts.get("splits", ""))
+        return {str(k): str(v) for k, v in splits.items()} if isinstance(splits, dict) else {}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A score that is not there, and why (or, with status ok, what is to be said of one that is)."""
+
+    status: str
+    reason: str
+
+    @property
+    def label(self) -> str:
+        return {"failed": "failed", "ok": "note"}.get(self.status, "n/a")
+
+
+NO_ROW = Missing("not_applicable", "the score file holds no such value")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one run.
+
+    Attributes:
+        scores: every row of scores.csv; text columns never NaN, `value`, `seed` and `fold` numbers.
+        summary: summary.csv, the means over splits.
+        runtime: runtime.csv, one row per job.
+        models, datasets, tasks: the catalogue, completed by what the scores name beside it.
+    """
+
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    runtime: pd.DataFrame
+    models: Mapping[str, Entry]
+    datasets: Mapping[str, Entry]
+    tasks: Mapping[str, Task]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Tables:
+        """Read the tables of `folder`; raise CellgaugeError when one is missing or lacks a column."""
+        folder = Path(folder)
+        scores = _read(folder / "scores.csv", SCORE_COLUMNS, numbers=["value", "seed", "fold"])
+        summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=["mean", "sd", "n_splits"])
+        runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=["seconds", "cpu_seconds", "max_rss_mb"])
+        metrics = _read(folder / "tasks.csv", ["task", "task_title", "metric"])
+        models = _entries(_read(folder / "models.csv", ["model"]), "model", _order(scores, "model"))
+        return cls(
+            scores=scores,
+            summary=summary,
+            runtime=runtime,
+            models=dict(sorted(models.items(), key=lambda item: _rank_of_kind(item[1].kind))),
+            datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", _order(scores, "dataset")),
+            tasks=_tasks(metrics, scores),
+        )
+
+    # --- scores ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """The row that stands for each score (`cellgauge.tables.headline`), without those of single conditions."""
+        rows = headline(self.scores)
+        return rows[rows["condition"] == ""]
+
+    @cached_property
+    def profiles(self) -> list[str]:
+        """The profiles that have values, the one to be shown first at the front."""
+        found = _order(self.best, "profile")
+        return [p for p in PROFILES if p in found] + [p for p in found if p not in PROFILES]
+
+    @cached_property
+    def values(self) -> Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], float]]:
+        """The value of each model and split, by task, dataset and variant."""
+        found: dict[tuple[str, str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
+        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "model", "split", "value"]
+        for task, dataset, *variant, model, split, value in self.best[columns].itertuples(index=False, name=None):
+            found[task, dataset, Variant(*variant)][model, split] = value
+        return found
+
+    @cached_property
+    def remarks(self) -> Mapping[tuple[str, str, str, str, Variant], str]:
+        """What a score file says of a value that it has, by task, dataset, model, split and variant."""
+        rows = self.best[self.best["reason"] != ""]
+        columns = ["task", "dataset", "model", "split", "profile", "metric", "classifier", "subset", "reason"]
+        found = rows[columns].itertuples(index=False, name=None)
+        return {(task, data, model, split, Variant(*rest)): said for task, data, model, split, *rest, said in found}
+
+    @cached_property
+    def means(self) -> Mapping[tuple[str, str, Variant], Mapping[str, tuple[float, int]]]:
+        """The mean over splits and their number, by task, dataset and variant, then by model."""
+        found: dict[tuple[str, str, Variant], dict[str, tuple[float, int]]] = defaultdict(dict)
+        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "model", "mean", "n_splits"]
+        for task, dataset, *variant, model, mean, n in self.summary[columns].itertuples(index=False, name=None):
+            found[task, dataset, Variant(*variant)][model] = (mean, int(n))
+        return found
+
+    @cached_property
+    def _splits(self) -> Mapping[tuple[str, str], list[str]]:
+        found: dict[tuple[str, str], list[str]] = {}
+        for (task, dataset), rows in self.scores.groupby(["task", "dataset"], sort=False):
+            names = [split for split in _order(rows, "split") if split != ALL_SPLITS]
+            found[task, dataset] = names or [ALL_SPLITS]
+        return found
+
+    def splits(self, task: str, dataset: str) -> list[str]:
+        """Return the splits of a dataset that a task scores; ["all"] where it spans them."""
+        return self._splits.get((task, dataset), [])
+
+    def variants(self, task: str, dataset: str | None = None) -> list[Variant]:
+        """Return what a task has values of (for one dataset), in the order of the score files."""
+        found = (v for (t, d, v) in self.values if t == task and dataset in (None, d))
+        return list(dict.fromkeys(found))
+
+    def metric(self, task: str, name: str) -> Metric:
+        """Return what is known of a metric; one that the catalogue does not describe counts as a count."""
+        return self.tasks[task].metrics.get(name) or Metric(name, name)
+
+    # --- what is missing ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def missing(self) -> pd.DataFrame:
+        """The rows that have no value, failures first."""
+        rows = self.scores[self.scores["status"] != "ok"]
+        return rows.sort_values("status", key=lambda status: status != "failed", kind="stable")
+
+    @cached_property
+    def _missing(self) -> Mapping[tuple[str, str, str], list[dict[str, Any]]]:
+        found: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+        for row in self.missing.to_dict("records"):
+            found[row["task"], row["dataset"], row["model"]].append(row)
+        return found
+
+    def why(self, task: str, dataset: str, model: str, split: str, variant: Variant | None = None) -> Missing:
+        """Return why a score is missing: what the most specific row says that covers it, a failure before all else."""
+        wanted = {"split": split, **(vars(variant) if variant else {})}
+        fitting = []
+        for row in self._missing.get((task, dataset, model), ()):
+            said = {key: "" if row[key] == ALL_SPLITS else row[key] for key in wanted}
+            if all(said[key] in ("", value) for key, value in wanted.items()):
+                fitting.append((row["status"] == "failed", sum(map(bool, said.values())), row))
+        if not fitting:
+            return NO_ROW
+        row = max(fitting, key=lambda item: item[:2])[2]
+        return Missing(row["status"], row["reason"])
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table; text stays text (a model may be called NA), an empty number is NaN."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise CellgaugeError(f"{path}: no such table; make the tables with collect_tables.py") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise CellgaugeError(f"{path}: not a readable CSV table ({one_line(error)})") from None
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        found = ", ".join(table.columns) or "none"
+        raise CellgaugeError(f"{path}: the table has no column {', '.join(lacking)} (found: {found})")
+    for column in numbers:
+        try:
+            table[column] = pd.to_numeric(table[column].replace("", None)).astype("float64")
+        except ValueError as error:
+            raise CellgaugeError(f"{path}: column {column} must hold numbers ({one_line(error)})") from None
+    return table
+
+
+def _order(table: pd.DataFrame, column: str) -> list[str]:
+    return list(dict.fromkeys(table[column]))
+
+
+def _rank_of_kind(kind: str) -> int:
+    return KINDS.index(kind) if kind in KINDS else len(KINDS) - 1.5
+
+
+def _entries(table: pd.DataFrame, key: str, in_scores: Sequence[str]) -> dict[str, Entry]:
+    """Return the catalogue's entries, in the order of the scores; titles that several share are told apart by the key."""
+    rows = {row.pop(key): row for row in table.to_dict("records")}
+    names = [*in_scores, *(name for name in rows if name not in in_scores)]
+    titles = {name: rows.get(name, {}).get("title") or name for name in names}
+    shared = {title for title in titles.values() if list(titles.values()).count(title) > 1}
+    return {
+        name: Entry(
+            name,
+            f"{titles[name]} ({name})" if titles[name] in shared and titles[name] != name else titles[name],
+            rows.get(name, {}).get("kind", ""),
+            rows.get(name, {}),
+        )
+        for name in names
+    }
+
+
+def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
+    rows: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in table.to_dict("records"):
+        rows[row["task"]].append(row)
+    names = dict.fromkeys([*_order(scores, "task"), *rows])
+    slugs: dict[str, str] = {}
+    for name in names:
+        slugs[name] = slug(name, taken=slugs.values())
+    return {
+        name: Task(
+            name,
+            rows[name][0]["task_title"] if rows[name] else name,
+            {row["metric"]: _metric(row) for row in rows[name]},
+            slugs[name],
+            rows[name][0].get("task_description", "") if rows[name] else "",
+        )
+        for name in names
+    }
+
+
+def _metric(row: Mapping[str, str]) -> Metric:
+    ends = _parsed(row.get("range", ""))
+    low, high = ends if isinstance(ends, list) and len(ends) == 2 else (None, None)
+    return Metric(
+        row["metric"],
+        row.get("title") or row["metric"],
+        row.get("description", ""),
+        row.get("source", ""),
+        {"true": True, "false": False}.get(row.get("higher_is_better", "").lower()),
+        low,
+        high,
+    )
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def slug(name: str, taken: Iterable[str] = ()) -> str:
+    """Return `name` as a part of an HTML id and of a permalink, unlike all those `taken`."""
+    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "x"
+    used, number = set(taken), 2
+    found = base
+    while found in used:
+        found, number = f"{base}-{number}", number + 1
+    return found

@@ -1,0 +1,41 @@
+"""Numbers and keys as the page prints them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cellgauge.report.data import Metric
+
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+
+
+def number(value: float, metric: Metric) -> str:
+    """Return a value as text: counts whole where they are, else three decimals, or three digits outside of [0.1, 10)."""
+    if not metric.is_score and value == int(value):
+        text = f"{int(value):,}"
+    elif metric.is_closed or value == 0 or 0.1 <= abs(value) < 10:
+        text = f"{value:.3f}"
+    else:
+        text = f"{value:.3g}"
+    return text.replace("-", MINUS) if text.strip("-0.") else text.lstrip("-")
+
+
+def as_printed(value: float, metric: Metric) -> float:
+    """Return a value with no more digits than `number` prints."""
+    return float(number(value, metric).replace(MINUS, "-").replace(",", ""))
+
+
+def short(value: float) -> str:
+    """Return the end of a range: as few digits as it takes."""
+    return f"{value:g}".replace("-", MINUS)
+
+
+def seconds(value: float) -> str:
+    """Return seconds as text: one decimal below a hundred."""
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def readable(name: str) -> str:
+    """Return a key as words: bone_marrow becomes "bone marrow"."""
+    return name.replace("_", " ").strip() or name

@@ -1,0 +1,149 @@
+"""Heat tables as the macro `heat` of templates/macros.html shows them: models x columns, and notes on what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+from cellgauge.report.data import Entry, Metric, Missing
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value as the page shows it.
+
+    Attributes:
+        text: the number, or why there is none ("failed", "n/a").
+        level: the step of the colour scale, None for no colour.
+        rank: the place among the ranked models of the column.
+        said: what the note below the table says of it; the page's script makes that the cell's title too.
+        extra: what stands small beside the number, such as the splits that it covers.
+    """
+
+    text: str
+    level: int | None = None
+    rank: int | None = None
+    said: Missing | None = None
+    extra: str = ""
+
+    @classmethod
+    def gap(cls, missing: Missing) -> Cell:
+        """Return the cell of a score that is not there."""
+        return cls(missing.label, said=missing)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `key` names it in permalinks, `group` is the heading that it shares with its neighbours.
+
+    `task` is what the filter hides it by, `about` stands small below the title, `said` is what its note says.
+    """
+
+    key: str
+    title: str
+    metric: Metric
+    group: str = ""
+    task: str = ""
+    about: str = ""
+    said: Missing | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model. `mean` and `picture` sum up its cells, where these are of one metric."""
+
+    model: Entry
+    cells: Sequence[Cell]
+    mean: Cell | None = None
+    picture: Markup | str = ""
+
+    @property
+    def applies(self) -> bool:
+        """Whether there is anything to be seen: a value, or a failure."""
+        return any(cell.text != "n/a" for cell in self.cells)
+
+
+@dataclass
+class Notes:
+    """The notes below a table, lettered as they come up."""
+
+    found: dict[Missing, str] = field(default_factory=dict)
+
+    def mark(self, said: Missing) -> str:
+        """Return the letter of a note: a to z, then aa, ab, ..."""
+        place = len(self.found)
+        letters = ascii_lowercase[place // 26 - 1] * (place >= 26) + ascii_lowercase[place % 26]
+        return self.found.setdefault(said, letters)
+
+    def __iter__(self) -> Iterator[tuple[str, Missing]]:
+        return ((mark, said) for said, mark in self.found.items())
+
+
+@dataclass(frozen=True)
+class HeatTable:
+    """Models x columns.
+
+    Attributes:
+        caption: what the table shows, as text.
+        about: the variant that the page's controls choose by, such as {"profile": "corrected", "metric": "ari"}.
+        rows: all models; those to which nothing applies are named below the table instead (`left_out`).
+        ends: the worst and the best value of the colours, where all columns share one scale.
+        spreads: what the "±" in the cells are.
+    """
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    about: Mapping[str, str]
+    ends: tuple[str, str] | None = None
+    spreads: Sequence[str] = ()
+
+    @property
+    def shown(self) -> list[Row]:
+        """The rows of the table."""
+        return [row for row in self.rows if row.applies]
+
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        """The titles of the models to which nothing applies, by the reason."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            if not row.applies:
+                found.setdefault(next(cell.said.reason for cell in row.cells if cell.said), []).append(row.model.title)
+        return found
+
+    @property
+    def notes(self) -> Notes:
+        """What the columns and cells say, from the top left to the bottom right."""
+        notes = Notes()
+        for part in (*self.columns, *(cell for row in self.shown for cell in row.cells)):
+            if part.said:
+                notes.mark(part.said)
+        return notes
+
+    @property
+    def groups(self) -> list[tuple[str, str, int]]:
+        """The headings above the columns: (task, title, number of columns)."""
+        runs = groupby(self.columns, key=lambda column: (column.task, column.group))
+        return [(task, title, len(list(run))) for (task, title), run in runs]
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the headings are turned by 90 degrees, for many splits."""
+        return len(self.columns) > 9 and not self.columns[0].group
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether any row has a picture."""
+        return any(row.picture for row in self.shown)
+
+    @property
+    def has_means(self) -> bool:
+        """Whether any row sums up its cells."""
+        return any(row.mean for row in self.shown)

@@ -1,0 +1,21 @@
+"""What was run: the models, the data, the metrics, with their licences and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cellgauge.report.data import Metric, Tables
+from cellgauge.report.pages import Page
+
+
+def pages(tables: Tables) -> Iterator[Page]:
+    """Yield the page of models, data and metrics."""
+    metrics = [(task, list(_metrics(tables, task.name))) for task in tables.tasks.values()]
+    context = {"metrics": [(task, found) for task, found in metrics if found]}
+    yield Page("catalogue", "Models, data, metrics", "catalogue.html", context, ("dataset", "task", "model"))
+
+
+def _metrics(tables: Tables, task: str) -> Iterator[Metric]:
+    """Yield the scores before the counts, in the order of the score files, then what the catalogue has beside them."""
+    names = dict.fromkeys([*(v.metric for v in tables.variants(task)), *tables.tasks[task].metrics])
+    yield from sorted((tables.metric(task, name) for name in names), key=lambda metric: not metric.is_score)

@@ -1,0 +1,70 @@
+"""Cost: the time and memory that each model's jobs took, as Snakemake measured them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cellgauge.report.charts import bar
+from cellgauge.report.data import Entry, Tables
+from cellgauge.report.formats import seconds
+from cellgauge.report.pages import Page
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from markupsafe import Markup
+
+STAGES = {"embed": "embedding", "score": "scoring", "predict": "prediction"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The jobs of one model and stage on one dataset.
+
+    `seconds` and `cpu_seconds` are sums over the jobs, `memory` the highest peak of one of them in MiB; None where
+    Snakemake has measured nothing, as for jobs that end at once.
+    """
+
+    model: Entry
+    dataset: str
+    stage: str
+    task: str
+    jobs: int
+    seconds: float | None
+    cpu_seconds: float | None
+    memory: float | None
+    picture: Markup | str = ""
+
+
+def pages(tables: Tables) -> Iterator[Page]:
+    """Yield the page, unless nothing was measured."""
+    costs = list(_costs(tables))
+    if costs:
+        yield Page("cost", "Cost", "cost.html", {"costs": costs}, ("dataset", "task", "model"))
+
+
+def _costs(tables: Tables) -> Iterator[Cost]:
+    groups = tables.runtime.groupby(["model", "stage", "task", "dataset"], sort=False)
+    totals = [(key, rows, _or_none(rows["cpu_seconds"].sum(min_count=1))) for key, rows in groups]
+    highest = {
+        stage: max((cpu for (_, s, _, _), _, cpu in totals if s == stage and cpu is not None), default=0.0)
+        for stage in dict.fromkeys(tables.runtime["stage"])
+    }
+    order = {name: place for place, name in enumerate(tables.models)}
+    for (model, stage, task, dataset), rows, cpu in sorted(totals, key=lambda item: order.get(item[0][0], len(order))):
+        yield Cost(
+            model=tables.models.get(model) or Entry(model, model),
+            dataset=dataset,
+            stage=STAGES.get(stage, stage),
+            task=task,
+            jobs=len(rows),
+            seconds=_or_none(rows["seconds"].sum(min_count=1)),
+            cpu_seconds=cpu,
+            memory=_or_none(rows["max_rss_mb"].max()),
+            picture=bar(cpu, highest[stage], said=f"{seconds(cpu)} CPU seconds") if cpu is not None else "",
+        )
+
+
+def _or_none(value: float | pd.NA) -> float | None:
+    return float(value) if value == value else None

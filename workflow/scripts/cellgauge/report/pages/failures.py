@@ -1,0 +1,66 @@
+"""What failed and what does not apply, with the reason of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cellgauge import ALL_SPLITS
+from cellgauge.report import words
+from cellgauge.report.data import Tables
+from cellgauge.report.formats import readable
+from cellgauge.report.pages import Page
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Scores that are missing for one reason: every model of `models` on every split of `splits`."""
+
+    status: str
+    task: str
+    dataset: str
+    models: Sequence[str]
+    splits: str
+    what: str
+    reason: str
+
+
+def pages(tables: Tables) -> Iterator[Page]:
+    """Yield the page, also when nothing is missing: that is worth saying."""
+    gaps = list(_gaps(tables))
+    context = {
+        "failed": [gap for gap in gaps if gap.status == "failed"],
+        "not_applicable": [gap for gap in gaps if gap.status != "failed"],
+    }
+    yield Page("failures", "Failures and gaps", "failures.html", context, ("task", "dataset", "model"))
+
+
+def _gaps(tables: Tables) -> Iterator[Gap]:
+    """Put rows with the same reason together, first over metrics, then over splits, then over models."""
+    cells: dict[tuple, dict[str, dict[str, None]]] = {}
+    for row in tables.missing.to_dict("records"):
+        key = (row["status"], row["task"], row["dataset"], row["reason"], row["model"], row["split"])
+        parts = cells.setdefault(key, {})
+        for column in ("profile", "metric", "classifier", "subset", "condition", "fold"):
+            if row[column] == row[column] and row[column] != "":
+                parts.setdefault(column, {})[_named(tables, row["task"], column, row[column])] = None
+    over_splits: dict[tuple, list[str]] = {}
+    for (status, task, dataset, reason, model, split), parts in cells.items():
+        what = "; ".join(", ".join(names) for names in parts.values())
+        over_splits.setdefault((status, task, dataset, reason, what, model), []).append(split)
+    over_models: dict[tuple, list[str]] = {}
+    for (status, task, dataset, reason, what, model), splits in over_splits.items():
+        over_models.setdefault((status, task, dataset, reason, what, tuple(splits)), []).append(model)
+    for (status, task, dataset, reason, what, splits), models in over_models.items():
+        named = "all" if splits == (ALL_SPLITS,) else ", ".join(readable(split) for split in splits)
+        yield Gap(status, task, dataset, models, named, what, reason)
+
+
+def _named(tables: Tables, task: str, column: str, value: object) -> str:
+    if column == "metric":
+        return tables.metric(task, str(value)).title
+    if column == "classifier":
+        return words.classifier(str(value))
+    if column == "subset":
+        return words.subset(str(value))
+    return f"fold {int(value)}" if column == "fold" else str(value)

@@ -1,0 +1,14 @@
+"""How to read the report: profiles, controls, gaps, colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cellgauge.report.data import Tables
+from cellgauge.report.pages import Page
+from cellgauge.report.pages.overview import MANY, n_splits
+
+
+def pages(tables: Tables) -> Iterator[Page]:
+    """Yield the guide."""
+    yield Page("guide", "How to read this", "guide.html", {"small": n_splits(tables) < MANY, "n": n_splits(tables)})

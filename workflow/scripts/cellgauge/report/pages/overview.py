@@ -1,0 +1,105 @@
+"""Overview: one table per dataset and profile, models x (task, metric), means over the dataset's splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cellgauge import ALL_SPLITS
+from cellgauge.report.compare import Result, by_metric
+from cellgauge.report.data import Metric, Tables, Task, Variant
+from cellgauge.report.heat import Column, HeatTable
+from cellgauge.report.pages import Page
+from cellgauge.report.words import subset, usual
+
+MANY = 6
+"""With fewer splits than this in all, the page says that the run is too small to rank models."""
+
+
+def pages(tables: Tables) -> Iterator[Page]:
+    """Yield the overview."""
+    made = [_table(tables, dataset, profile) for profile in tables.profiles for dataset in tables.datasets]
+    shown = [table for table in made if table]
+    context = {
+        "shown": shown,
+        "metrics": _metrics(shown),
+        "facts": facts(tables),
+        "small": n_splits(tables) < MANY,
+    }
+    yield Page("overview", "Overview", "overview.html", context, ("profile", "dataset", "task", "model"))
+
+
+def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
+    columns = [column for task in tables.tasks.values() for column in _columns(tables, task, dataset, profile)]
+    n = max((len(tables.splits(task, dataset)) for task in tables.tasks), default=0)
+    over = f"means over {n} splits" if n > 1 else "one split"
+    caption = f"{tables.datasets[dataset].title}: {over}, profile {profile}"
+    return by_metric(tables, dataset, columns, caption, {"profile": profile})
+
+
+def _columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[str, Variant, Column]]:
+    """Yield a column for each score of a task, of the classifier that stands for the task."""
+    found = [v for v in tables.variants(task.name, dataset) if v.profile == profile]
+    scores = [v for v in found if tables.metric(task.name, v.metric).is_score]
+    if not found and _has_failed(tables, task.name, dataset):
+        scores = [Variant(profile, metric.name, "", "") for metric in task.metrics.values() if metric.is_score]
+    chosen = usual(scores).classifier if scores else ""
+    for name in dict.fromkeys(v.metric for v in scores if v.classifier == chosen):
+        variant = usual(_widespread(tables, task, dataset, [v for v in scores if v.metric == name]))
+        metric = tables.metric(task.name, name)
+        about = subset(variant.subset) if variant.subset else ""
+        yield task.name, variant, Column(f"{task.slug}.{name}", metric.title, metric, task.title, task.name, about)
+
+
+def _widespread(tables: Tables, task: Task, dataset: str, variants: Sequence[Variant]) -> list[Variant]:
+    """Return the variants that apply to at least half as many splits as the one that applies to most of them."""
+    counts = [len(Result(tables, task.name, dataset, variant).splits) for variant in variants]
+    return [variant for variant, n in zip(variants, counts, strict=True) if 2 * n >= max(counts)]
+
+
+def _has_failed(tables: Tables, task: str, dataset: str) -> bool:
+    rows = tables.missing
+    return ((rows["task"] == task) & (rows["dataset"] == dataset) & (rows["status"] == "failed")).any()
+
+
+def _metrics(shown: Sequence[HeatTable]) -> dict[str, list[Metric]]:
+    """Return the metrics of the tables by the titles of their tasks, to be explained below them."""
+    found: dict[str, dict[str, Metric]] = {}
+    for column in (column for table in shown for column in table.columns):
+        found.setdefault(column.group, {})[column.metric.name] = column.metric
+    return {title: list(metrics.values()) for title, metrics in found.items()}
+
+
+def n_splits(tables: Tables) -> int:
+    """Return the number of splits that have any value, over all datasets."""
+    return sum(len(splits) for splits in _cells_of(tables).values())
+
+
+def facts(tables: Tables) -> list[tuple[str, str, str]]:
+    """Return what was run, in numbers: (number, what, the page that tells more or "")."""
+    cells = _cells_of(tables)
+    counts = [
+        (len(tables.models), "model", "models", "catalogue"),
+        (len(cells), "dataset", "datasets", "catalogue"),
+        (sum(map(len, cells.values())), "split", "splits", ""),
+        (int(sum(n for splits in cells.values() for n in splits.values())), "cell", "cells", ""),
+        (_n_failed(tables), "failed score file", "failed score files", "failures"),
+    ]
+    return [(f"{n:,}", one if n == 1 else many, page) for n, one, many, page in counts]
+
+
+def _n_failed(tables: Tables) -> int:
+    rows = tables.missing[tables.missing["status"] == "failed"]
+    return len(rows.drop_duplicates(["task", "model", "dataset", "split"]))
+
+
+def _cells_of(tables: Tables) -> dict[str, dict[str, float]]:
+    """Return how many cells each split has, by dataset: the most that any model was scored on."""
+    sizes: dict[str, dict[str, float]] = {}
+    for (_, dataset, variant), values in tables.values.items():
+        own = sizes.setdefault(dataset, {})
+        for (_, split), value in values.items():
+            own[split] = max(own.get(split, 0.0), value if variant.metric == "n_cells" else 0.0)
+    for own in sizes.values():
+        if len(own) > 1:
+            own.pop(ALL_SPLITS, None)
+    return sizes

@@ -1,0 +1,173 @@
+"""One page per task: every score of every model on every split, and the counts beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from cellgauge.report import words
+from cellgauge.report.compare import by_metric, by_split
+from cellgauge.report.data import Tables, Task, Variant
+from cellgauge.report.formats import DASH, number, readable
+from cellgauge.report.heat import Column, HeatTable
+from cellgauge.report.pages import Page
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the controls above the tables: `options` are (value, label)."""
+
+    key: str
+    title: str
+    options: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What stands beside the scores of a dataset: rows of (what, models, one text per split)."""
+
+    caption: str
+    splits: Sequence[str]
+    rows: Sequence[tuple[str, str, Sequence[str]]]
+    about: dict[str, str]
+
+
+def pages(tables: Tables) -> Iterator[Page]:
+    """Yield a page for each task that has values."""
+    for task in tables.tasks.values():
+        variants = tables.variants(task.name)
+        if not variants:
+            continue
+        metrics = dict.fromkeys(v.metric for v in variants)
+        described = [metric for name in metrics if (metric := tables.metric(task.name, name)).is_score]
+        summaries, heats = list(_summaries(tables, task)), list(_heats(tables, task))
+        context = {
+            "summaries": summaries,
+            "heats": heats,
+            "counts": list(_counts(tables, task)),
+            "choices": _choices(tables, task, variants, [*heats, *summaries]),
+            "metrics": described,
+            "description": task.description,
+        }
+        yield Page(f"task-{task.slug}", task.title, "task.html", context, ("profile", "dataset", "model"))
+
+
+def _choices(tables: Tables, task: Task, variants: Sequence[Variant], shown: Sequence[HeatTable]) -> list[Choice]:
+    """Return the controls by which the tables can be told apart, each with its options in the order of preference."""
+    used = {key for table in shown for key in table.about}
+    scores = [v for v in variants if tables.metric(task.name, v.metric).is_score]
+    classifiers = sorted(_once(v.classifier for v in scores), key=words.place_of_classifier)
+    subsets = sorted(_once(v.subset for v in scores), key=words.place_of_subset)
+    choices = [
+        Choice(
+            "metric",
+            "Metric",
+            [(name, tables.metric(task.name, name).title) for name in _once(v.metric for v in scores)],
+        ),
+        Choice("classifier", "Classifier", [(name, words.classifier(name) or "none") for name in classifiers]),
+        Choice("subset", "Cells", [(name, words.subset(name)) for name in subsets]),
+    ]
+    return [choice for choice in choices if len(choice.options) > 1 and choice.key in used]
+
+
+def _once(names: Iterator[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _summaries(tables: Tables, task: Task) -> Iterator[HeatTable]:
+    """Yield models x metrics for each dataset, profile and classifier; with one split also what is no score."""
+    for dataset, entry in tables.datasets.items():
+        single = len(tables.splits(task.name, dataset)) == 1
+        variants = tables.variants(task.name, dataset)
+        for profile in tables.profiles:
+            own = [v for v in variants if v.profile == profile]
+            for name in _once(v.classifier for v in own if tables.metric(task.name, v.metric).is_score):
+                fitting = [v for v in own if v.classifier == name or (single and v.classifier == "")]
+                columns = [_column(tables, task, variant) for variant in fitting]
+                columns = [c for c in columns if c[2].metric.is_score or (single and not c[2].metric.is_spread)]
+                columns.sort(key=lambda column: (not column[2].metric.is_score, column[1].subset))
+                about = {"profile": profile, "classifier": name}
+                over = (
+                    "one value per model" if single else f"means over {len(tables.splits(task.name, dataset))} splits"
+                )
+                table = by_metric(tables, dataset, columns, _caption(entry.title, over, profile, name), about)
+                if table:
+                    yield table
+
+
+def _column(tables: Tables, task: Task, variant: Variant) -> tuple[str, Variant, Column]:
+    metric = tables.metric(task.name, variant.metric)
+    key = ".".join(part for part in (variant.metric, variant.subset) if part)
+    subset = words.subset(variant.subset) if variant.subset else ""
+    if metric.is_score:
+        return task.name, variant, Column(key, metric.title, metric, words.subset(variant.subset))
+    return task.name, variant, Column(key, metric.title, metric, "beside the scores", about=subset)
+
+
+def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:
+    for variant in tables.variants(task.name):
+        metric = tables.metric(task.name, variant.metric)
+        if not metric.is_score:
+            continue
+        for dataset, entry in tables.datasets.items():
+            if len(tables.splits(task.name, dataset)) < 2:
+                continue
+            caption = _caption(
+                f"{entry.title}: {metric.title}", "", variant.profile, variant.classifier, variant.subset
+            )
+            table = by_split(tables, task.name, dataset, variant, caption)
+            if table:
+                yield table
+
+
+def _caption(what: str, over: str, profile: str, classifier: str = "", subset: str = "") -> str:
+    parts = [what, over, words.classifier(classifier), words.subset(subset) if subset else "", f"profile {profile}"]
+    return ", ".join(part for part in parts if part)
+
+
+def _counts(tables: Tables, task: Task) -> Iterator[Counts]:
+    """Yield what is no score, unless the summary of a single split shows it; models that agree share a row."""
+    for dataset, entry in tables.datasets.items():
+        splits = tables.splits(task.name, dataset)
+        variants = tables.variants(task.name, dataset)
+        for profile in tables.profiles:
+            scores = any(v.profile == profile and tables.metric(task.name, v.metric).is_score for v in variants)
+            if len(splits) < 2 and scores:
+                continue
+            rows = []
+            for variant in variants:
+                metric = tables.metric(task.name, variant.metric)
+                if variant.profile != profile or metric.is_score or metric.is_spread:
+                    continue
+                values = tables.values[task.name, dataset, variant]
+                subset = words.subset(variant.subset) if variant.subset else ""
+                what = [metric.title, words.classifier(variant.classifier), subset]
+                for models, numbers in _agreeing(tables, values, splits):
+                    texts = [DASH if n is None else number(n, metric) for n in numbers]
+                    rows.append((", ".join(filter(None, what)), models, texts))
+            if rows:
+                caption = f"{entry.title}, profile {profile}"
+                about = {"profile": profile, "dataset": dataset}
+                yield Counts(caption, [readable(split) for split in splits], rows, about)
+
+
+def _agreeing(
+    tables: Tables, values: Mapping[tuple[str, str], float], splits: Sequence[str]
+) -> list[tuple[str, list[float | None]]]:
+    """Put models together that do not contradict each other: (titles, one number per split)."""
+    rows = {model: [values.get((model, split)) for split in splits] for model in tables.models}
+    groups: list[tuple[list[str], list[float | None]]] = []
+    for model, own in sorted(rows.items(), key=lambda item: item[1].count(None)):
+        if own.count(None) == len(own):
+            continue
+        for models, numbers in groups:
+            if all(n is None or n == m for n, m in zip(own, numbers, strict=True)):
+                models.append(model)
+                break
+        else:
+            groups.append(([model], own))
+    titles = [[tables.models[model].title for model in tables.models if model in models] for models, _ in groups]
+    alike = len(groups) == 1 and len(titles[0]) > 1
+    return [
+        ("all models" if alike else ", ".join(own), numbers) for own, (_, numbers) in zip(titles, groups, strict=True)
+    ]

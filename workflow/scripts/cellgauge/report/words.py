@@ -1,0 +1,39 @@
+"""The words for the keys of the score rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cellgauge.report.data import Variant
+from cellgauge.report.formats import readable
+
+CLASSIFIERS = {"": "", "mean": "mean of the classifiers", "knn": "k nearest neighbours"}
+SUBSETS = {"": "all cells", "donor_folds": "donors held out", "balanced": "equal cells per species"}
+USUAL_CLASSIFIERS = ("mean", "")
+USUAL_SUBSETS = ("", "donor_folds")
+"""What stands for a metric where it exists, in this order; held-out donors say what to expect of cells to come."""
+
+
+def classifier(name: str) -> str:
+    """Return a classifier in words, "" for none."""
+    return CLASSIFIERS.get(name, readable(name))
+
+
+def subset(name: str) -> str:
+    """Return the cells or folds that a score is over, in words."""
+    return SUBSETS.get(name, readable(name))
+
+
+def place_of_classifier(name: str) -> int:
+    """Return where a classifier stands in a choice: the usual ones first."""
+    return [*USUAL_CLASSIFIERS, name].index(name)
+
+
+def place_of_subset(name: str) -> int:
+    """Return where a subset stands in a choice: the usual ones first."""
+    return [*USUAL_SUBSETS, name].index(name)
+
+
+def usual(variants: Sequence[Variant]) -> Variant:
+    """Return the variant that stands for a metric: mean of the classifiers where there is one, all cells or donors out."""
+    return min(variants, key=lambda v: (place_of_classifier(v.classifier), place_of_subset(v.subset)))

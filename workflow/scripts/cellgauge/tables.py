@@ -1,0 +1,167 @@
+"""The tables: all score rows in one file, their summary over splits, what each job cost, and what the catalogue says.
+
+Tables are made from score files alone. A score file that is missing becomes a row of status `failed`, so that one broken
+model never hides the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from cellgauge import ALL_SPLITS
+from cellgauge.contracts import SCORE_COLUMNS, Score, atomic_path, read_scores
+from cellgauge.errors import CellgaugeError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEY = ["task", "model", "dataset", "split", "classifier", "metric", "subset", "condition", "profile"]
+RUNTIME_COLUMNS = ["stage", "task", "model", "dataset", "split", "seconds", "cpu_seconds", "max_rss_mb"]
+
+
+def collect(
+    scores: Sequence[str | Path],
+    output: str | Path,
+    *,
+    benchmarks: str | Path = "benchmarks",
+    catalogue: Mapping[str, Any] | None = None,
+    failed: Mapping[str, str] | None = None,
+) -> None:
+    """Write scores.{csv,parquet}, summary.csv, runtime.csv, models.csv, datasets.csv and tasks.csv into `output`.
+
+    Args:
+        scores: score files, results/scores/{task}/{model}/{dataset}/{split}.tsv; those that are missing count as failed.
+        benchmarks: the folder of Snakemake's benchmark files; what is not there (any more) is left out.
+        catalogue: what `Grid.catalogue` says of models, datasets, tasks and of what does not apply.
+        failed: the reason of score files that were not made; a file that is there from an earlier run is not read then.
+    """
+    import pandas as pd
+
+    catalogue = catalogue or {}
+    output = Path(output)
+    failed = failed or {}
+    rows = [score for path in scores for score in _rows_of(Path(path), failed.get(str(path), ""))]
+    rows += [
+        Score(task=task, model=model, dataset=dataset, split=split, status="not_applicable", reason=reason)
+        for task, model, dataset, split, reason in catalogue.get("skipped", [])
+    ]
+    table = pd.DataFrame([asdict(row) for row in rows], columns=list(SCORE_COLUMNS))
+    table = table.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
+    _write(table, output / "scores.csv")
+    _write(table, output / "scores.parquet")
+    _write(summarise(table), output / "summary.csv")
+    _write(_runtime([Path(path) for path in scores], Path(benchmarks)), output / "runtime.csv")
+    for kind in ("models", "datasets"):
+        _write(_entries(catalogue.get(kind, {}), kind[:-1]), output / f"{kind}.csv")
+    _write(_metrics(catalogue.get("tasks", {})), output / "tasks.csv")
+
+
+def headline(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the row that stands for each score: the mean over folds and seeds where there is one, else the only row.
+
+    Rows of single folds, and of single seeds beside their mean, are left out.
+    """
+    rows = table[(table["status"] == "ok") & table["fold"].isna()]
+    means_first = rows.assign(_single=rows["seed"].notna()).sort_values("_single", kind="stable")
+    return means_first.drop_duplicates(KEY).drop(columns="_single").sort_index()
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean and standard deviation over splits of every headline score, with the number of splits.
+
+    `n_splits` counts the splits that have a value; `n_failed` and `n_not_applicable` those that have none, for the job as a
+    whole or for this metric, subset and profile.
+    """
+    best = headline(table)
+    by = ["task", "model", "dataset", "classifier", "metric", "subset", "profile"]
+    best = best[best["condition"] == ""]
+    summary = best.groupby(by, sort=False)["value"].agg(mean="mean", sd="std", n_splits="size").reset_index()
+    for status in ("failed", "not_applicable"):
+        lacking = table[(table["status"] == status) & table["fold"].isna()]
+        groups = dict(list(lacking.groupby(by[:3])))
+        summary[f"n_{status}"] = [
+            _splits_without(groups.get(row[:3]), row) for row in summary[by].itertuples(index=False)
+        ]
+    return summary
+
+
+def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
+    """Return how many splits have no value for one row of the summary; an empty field of `lacking` means all."""
+    if lacking is None:
+        return 0
+    for column in ("classifier", "metric", "subset", "profile"):
+        lacking = lacking[lacking[column].isin(["", getattr(row, column)])]
+    return lacking["split"].nunique()
+
+
+def _rows_of(path: Path, reason: str) -> Iterator[Score]:
+    if path.is_file() and not reason:
+        yield from read_scores(path)
+        return
+    task, model, dataset, split = _tail(path)
+    reason = reason or "there is no score file"
+    yield Score(task=task, model=model, dataset=dataset, split=split, status="failed", reason=reason)
+
+
+def _tail(path: PurePath) -> tuple[str, str, str, str]:
+    if len(path.parts) < 4:
+        raise CellgaugeError(f"{path}: not a score file of the form TASK/MODEL/DATASET/SPLIT.tsv")
+    task, model, dataset = path.parts[-4:-1]
+    return task, model, dataset, path.stem
+
+
+def _runtime(scores: Sequence[Path], folder: Path) -> pd.DataFrame:
+    """Return what each job cost, from Snakemake's benchmark files (seconds, CPU seconds, peak resident MiB)."""
+    import pandas as pd
+
+    jobs: dict[tuple[str, ...], None] = {}
+    for task, model, dataset, split in map(_tail, scores):
+        jobs |= dict.fromkeys([("embed", "", model, dataset, split), ("embed", "", model, dataset, ALL_SPLITS)])
+        jobs[("score", task, model, dataset, split)] = None
+    rows = []
+    for job in sorted(jobs):
+        path = folder.joinpath(*filter(None, job)).with_suffix(".tsv")
+        if path.is_file():
+            measured = pd.read_csv(path, sep="\t", na_values="-").iloc[0]
+            rows.append([*job, measured["s"], measured["cpu_time"], measured["max_rss"]])
+    return pd.DataFrame(rows, columns=RUNTIME_COLUMNS)
+
+
+def _entries(entries: Mapping[str, Mapping[str, Any]], kind: str) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [{kind: name, **{key: _cell(value) for key, value in entry.items()}} for name, entry in entries.items()]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[kind])
+
+
+def _metrics(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        {
+            "task": task,
+            "task_title": entry.get("title", task),
+            "task_description": entry.get("description", ""),
+            "metric": metric,
+            **{k: _cell(v) for k, v in facts.items()},
+        }
+        for task, entry in tasks.items()
+        for metric, facts in entry.get("metrics", {}).items()
+    ]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["task", "task_title", "task_description", "metric"])
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping | list) else value
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        if path.suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            table.to_csv(temporary, index=False)
