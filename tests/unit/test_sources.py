@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cellgauge.sources import SCRIPTS, script, sources
+from cellgauge.sources import SCRIPTS, package_data, script, sources
 
 
 def names(*modules):
@@ -44,6 +44,11 @@ def test_the_closure_holds_every_project_module_that_python_really_imports():
     )
     imported = {line.split("workflow/scripts/")[-1] for line in done.stdout.splitlines() if line.endswith(".py")}
     assert imported and imported <= names("score_task")
+
+
+def test_templates_are_found():
+    found = {path.split("cellgauge/report/")[-1] for path in package_data("cellgauge.report")}
+    assert "assets/report.css" in found and not any(path.endswith(".py") for path in found)
 
 
 def test_unknown_modules_are_errors():

@@ -45,6 +45,13 @@ def project_file(name: str) -> str:
     return _shown(SCRIPTS.parents[1] / name)
 
 
+def package_data(package: str) -> tuple[str, ...]:
+    """Return the files of a package that are not Python: templates, style sheets."""
+    folder = SCRIPTS.joinpath(*package.split("."))
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+    return tuple(sorted(map(_shown, files)))
+
+
 def script(name: str) -> str:
     """Return the path of workflow/scripts/`name`.py as a job's input."""
     path = _path(name)

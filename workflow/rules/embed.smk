@@ -1,0 +1,27 @@
+"""Embed the cells: one rule for all models."""
+
+
+rule embed:
+    input:
+        script=script("embed_cells"),
+        code=grid.model_code,
+        splits=grid.embed_splits,
+        weights=grid.weights,
+    output:
+        "results/embeddings/{model}/{dataset}/{split}.h5ad",
+    log:
+        "logs/embed/{model}/{dataset}/{split}.log",
+    benchmark:
+        "benchmarks/embed/{model}/{dataset}/{split}.tsv"
+    conda:
+        grid.env
+    threads: grid.threads
+    resources:
+        gpu=grid.gpus,
+        mem_mb=memory(base_mb=2000, times=20),
+    params:
+        adapter=grid.adapter,
+        options=grid.model_options,
+    shell:
+        "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {input.weights:q}"
+        " --model {wildcards.model:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

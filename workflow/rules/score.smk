@@ -1,0 +1,24 @@
+"""Score the embeddings: one rule for all tasks, per split or over the splits of a dataset."""
+
+
+rule score:
+    input:
+        script=script("score_task"),
+        code=grid.task_code,
+        embeddings=grid.score_embeddings,
+        splits=grid.embed_splits,
+    output:
+        "results/scores/{task}/{model}/{dataset}/{split}.tsv",
+    log:
+        "logs/score/{task}/{model}/{dataset}/{split}.log",
+    benchmark:
+        "benchmarks/score/{task}/{model}/{dataset}/{split}.tsv"
+    conda:
+        "../envs/score.yaml"
+    resources:
+        mem_mb=memory(base_mb=1500, times=10),
+    params:
+        options=grid.task_options,
+    shell:
+        "python {input.script:q} {wildcards.task:q} --embeddings {input.embeddings:q} --splits {input.splits:q}"
+        " --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -1,0 +1,21 @@
+"""Fetch what a model needs beside the cells: embeddings that others computed."""
+
+
+rule download_weights:
+    input:
+        script=ancient(script("download_object")),
+        known=ancient(project_file("config/checksums.yaml")),
+    output:
+        "resources/weights/{model}/{dataset}/{split}/{object}",
+    log:
+        "logs/download_weights/{model}/{dataset}/{split}/{object}.log",
+    retries: 2
+    conda:
+        "../envs/data.yaml"
+    resources:
+        downloads=1,
+        mem_mb=1000,
+    params:
+        url=grid.weights_url,
+    shell:
+        "python {input.script:q} {params.url:q} {output:q} --checksums-known {input.known:q} > {log:q} 2>&1"
