@@ -1,0 +1,316 @@
+"""Time the scorers against cz-benchmarks on the same embeddings: whole processes, one thread each, A B A B.
+
+    .venv/bin/python bench/bench_scorers.py [--cells 2000 10000] [--dims 512] [--repeats 2] [--tasks clustering ...]
+    .venv/bin/python bench/bench_scorers.py --large 120000      # our side alone: does each task stay under 4 GB?
+
+A is cz-benchmarks 0.15.1 in the anchor's environment (tests/anchor), at its best: on one thread, which costs it least. B is
+score_task.py on files of the contracts, profile reference, which computes the same numbers. CPU is user + system time of
+the whole process, so that other work on the machine hardly counts; ratios are medians over the pairs. Prints a table,
+writes results/bench/, and fails when a goal is missed. "ours, all" is the job as the workflow runs it: both profiles, all
+metrics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Only the standard library here: the system counts a parent's memory as its child's peak.
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+PINNED_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # would tie OpenBLAS to another processor's, slower code
+SPECIES = ("human", "mouse", "rhesus_macaque")
+APPROXIMATE_FROM = 8192  # cells from which the anchor's clustering searches neighbours approximately
+MEMORY_LIMIT_MB = 4000
+
+NAMES = {  # the anchor's metrics -> ours
+    "adjusted_rand_index": "ari",
+    "normalized_mutual_info": "nmi",
+    "silhouette_score": "silhouette",
+    "entropy_per_cell": "entropy_per_cell",
+    "batch_silhouette": "batch_silhouette",
+    **{f"mean_fold_{name}": name for name in ("accuracy", "f1", "precision", "recall", "auroc")},
+    "lr": "logistic_regression",
+    "knn": "knn",
+    "rf": "random_forest",
+    "MEAN(knn,lr,rf)": "mean",
+}
+TOLERANCES = {
+    "ari": 1e-12,
+    "nmi": 1e-12,
+    "silhouette": 1e-6,
+    "entropy_per_cell": 1e-3,
+    "batch_silhouette": 1e-6,
+    "knn": 1e-12,
+    "random_forest": 1e-12,
+    "logistic_regression": 1e-3,
+    "mean": 1e-3,
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is compared: a task of ours with options, the anchor's task that computes the same, and what must be reached.
+
+    Attributes:
+        cpu: the anchor's CPU seconds must be at least this many times ours.
+        memory: our peak memory must be at most this share of the anchor's.
+    """
+
+    task: str
+    anchor: str
+    options: Mapping[str, object]
+    cpu: float
+    memory: float
+
+
+BENCHES = {
+    "clustering": Bench("clustering", "clustering", {"metrics": ["ari", "nmi"]}, 15, 1 / 3),
+    "silhouette": Bench("clustering", "silhouette", {"metrics": ["silhouette"]}, 20, 1 / 3),
+    "cross_species": Bench("cross_species", "cross_species", {}, 20, 1 / 3),
+    "label_prediction": Bench("label_prediction", "label_prediction", {}, 1, 1),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    cpu: float
+    memory_mb: float
+
+
+@dataclass
+class Line:
+    """One line of the table."""
+
+    name: str
+    n_cells: int
+    n_dims: int
+    anchor: list[Cost] = field(default_factory=list)
+    ours: list[Cost] = field(default_factory=list)
+    differences: dict[str, float] = field(default_factory=dict)
+    goal: Bench | None = None
+    note: str = ""
+
+    def ratio(self, attribute: str) -> float:
+        pairs = zip(self.anchor, self.ours, strict=True)
+        return statistics.median(getattr(a, attribute) / getattr(b, attribute) for a, b in pairs)
+
+    @property
+    def misses(self) -> list[str]:
+        """What of the goal was not reached."""
+        if self.goal is None:
+            peak = max(cost.memory_mb for cost in self.ours)
+            return (
+                [f"{peak:.0f} MB, limit {MEMORY_LIMIT_MB}"] if self.note == "large" and peak > MEMORY_LIMIT_MB else []
+            )
+        found = []
+        if self.ratio("cpu") < self.goal.cpu:
+            found.append(f"CPU x{self.ratio('cpu'):.2f}, goal x{self.goal.cpu:g}")
+        if 1 / self.ratio("memory_mb") > self.goal.memory:
+            found.append(f"memory {1 / self.ratio('memory_mb'):.3f}, goal {self.goal.memory:.3f}")
+        return found + [
+            f"{name} differs by {value:.1e}" for name, value in self.differences.items() if self._wrong(name)
+        ]
+
+    def _wrong(self, name: str) -> bool:
+        if self.goal and self.goal.anchor == "clustering" and self.n_cells >= APPROXIMATE_FROM:
+            return False  # the anchor's graph is approximate: within the spread of Leiden's seeds at best
+        return not self.differences[name] <= TOLERANCES[name.rpartition("/")[2]]
+
+    def cells(self) -> dict[str, str]:
+        """Return the line as text."""
+
+        def middle(costs: Sequence[Cost], attribute: str, digits: int) -> str:
+            return f"{statistics.median(getattr(c, attribute) for c in costs):.{digits}f}" if costs else ""
+
+        paired = bool(self.anchor)
+        worst: dict[str, float] = {}
+        for name, value in self.differences.items():
+            group = name.rpartition("/")[2]
+            worst[group] = max(worst.get(group, 0.0), value)
+        return {
+            "task": self.name,
+            "cells": str(self.n_cells),
+            "dims": str(self.n_dims),
+            "anchor CPU s": middle(self.anchor, "cpu", 2),
+            "our CPU s": middle(self.ours, "cpu", 2),
+            "CPU ratio": f"{self.ratio('cpu'):.1f}" if paired else "",
+            "anchor MB": middle(self.anchor, "memory_mb", 0),
+            "our MB": middle(self.ours, "memory_mb", 0),
+            "memory share": f"{1 / self.ratio('memory_mb'):.3f}" if paired else "",
+            "largest difference": ", ".join(f"{name} {value:.1e}" for name, value in worst.items()),
+            "goal": ("MISSED: " + "; ".join(self.misses)) if self.misses else "met" if self.goal or self.note else "",
+        }
+
+
+def run(command: Sequence[str]) -> Cost:
+    """Run a process to its end; return its CPU seconds and peak memory."""
+    environment = {key: value for key, value in os.environ.items() if key not in PINNED_KERNELS}
+    environment |= dict.fromkeys(SINGLE_THREAD, "1") | {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            log.seek(0)
+            sys.exit(f"error: {' '.join(command)} failed:\n{log.read().decode(errors='replace')[-2000:]}")
+    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def score_command(bench: Bench, folder: Path, output: Path, profiles: Sequence[str], **options: object) -> list[str]:
+    splits = SPECIES if bench.task == "cross_species" else ("whole",)
+    return [
+        sys.executable,
+        str(ROOT / "workflow" / "scripts" / "score_task.py"),
+        bench.task,
+        "--embeddings",
+        *(str(folder / f"embedding_{name}.h5ad") for name in splits),
+        "--splits",
+        *(str(folder / f"split_{name}.h5ad") for name in splits),
+        "--options",
+        json.dumps({"profiles": list(profiles), **options}),
+        "--output",
+        str(output),
+    ]
+
+
+def anchor_command(python: Path, bench: Bench, folder: Path, output: Path) -> list[str]:
+    arrays = [f"--{option}={folder / name}.npy" for option, name in (("matrix", "matrix"), ("labels", "label"))]
+    species = [f"--species={folder / 'species'}.npy"] if bench.anchor == "cross_species" else []
+    runner = str(ROOT / "tests" / "anchor" / "run_anchor.py")
+    return [str(python), runner, bench.anchor, *arrays, *species, f"--output={output}"]
+
+
+def anchor_metrics(path: Path) -> dict[str, float]:
+    metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    return {"/".join(NAMES[part] for part in name.split("/")): value for name, value in metrics.items()}
+
+
+def our_metrics(path: Path) -> dict[str, float]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["status"] == "ok" and not row["fold"]]
+    return {"/".join(filter(None, (row["metric"], row["classifier"]))): float(row["value"]) for row in rows}
+
+
+def compare(name: str, python: Path, folder: Path, n_cells: int, n_dims: int, repeats: int) -> Line:
+    """Run both sides in turn and set their metrics against each other."""
+    bench = BENCHES[name]
+    line = Line(name, n_cells, n_dims, goal=bench)
+    theirs, ours = folder / "anchor.json", folder / "ours.tsv"
+    for _ in range(repeats):
+        line.anchor.append(run(anchor_command(python, bench, folder, theirs)))
+        line.ours.append(run(score_command(bench, folder, ours, ["reference"], **bench.options)))
+    found = our_metrics(ours)
+    line.differences = {key: abs(value - found[key]) for key, value in anchor_metrics(theirs).items()}
+    return line
+
+
+def alone(name: str, folder: Path, n_cells: int, n_dims: int, note: str, **options: object) -> Line:
+    """Run our side alone, as the workflow does: both profiles, all metrics."""
+    bench = BENCHES[name]
+    line = Line(f"{name} (ours, all)", n_cells, n_dims, note=note)
+    line.ours.append(run(score_command(bench, folder, folder / "all.tsv", ["reference", "corrected"], **options)))
+    return line
+
+
+def show(rows: Sequence[Mapping[str, str]]) -> None:
+    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+    for row in ({key: key for key in widths}, *rows):
+        print("  ".join(f"{row[key]:<{width}}" for key, width in widths.items()).rstrip())
+
+
+def write(lines: Sequence[Line], folder: Path, name: str, versions: Mapping[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [line.cells() for line in lines]
+    with (folder / f"{name}.tsv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    runs = [
+        {
+            "table": row,
+            "anchor": [vars(cost) for cost in line.anchor],
+            "ours": [vars(cost) for cost in line.ours],
+            "differences": line.differences,
+        }
+        for row, line in zip(rows, lines, strict=True)
+    ]
+    (folder / f"{name}.json").write_text(json.dumps({"anchor versions": versions, "runs": runs}, indent=1) + "\n")
+
+
+def make_cells(folder: Path, n_cells: int, n_dims: int) -> None:
+    run([sys.executable, str(ROOT / "bench" / "synthetic.py"), str(folder), str(n_cells), str(n_dims)])
+
+
+def paired(args: argparse.Namespace, scratch: Path) -> tuple[list[Line], dict[str, str]]:
+    from anchor.environment import AnchorUnavailable, anchor_python
+
+    try:
+        python = anchor_python()
+    except AnchorUnavailable as reason:
+        sys.exit(f"error: nothing to compare with: {reason}")
+    lines, versions = [], {}
+    for n_cells in args.cells:
+        folder = scratch / str(n_cells)
+        make_cells(folder, n_cells, args.dims)
+        if not versions:  # once without timing: byte code and file caches are then warm on both sides
+            run(anchor_command(python, BENCHES["silhouette"], folder, folder / "warm.json"))
+            run(score_command(BENCHES["silhouette"], folder, folder / "warm.tsv", ["reference"]))
+            run(
+                score_command(
+                    BENCHES["label_prediction"], folder, folder / "warm.tsv", ["reference"], classifiers=["knn"]
+                )
+            )
+            versions = json.loads((folder / "warm.json").read_text(encoding="utf-8"))["versions"]
+        for name in args.tasks:
+            print(f"{name}, {n_cells} cells x {args.dims} ...", file=sys.stderr, flush=True)
+            lines.append(compare(name, python, folder, n_cells, args.dims, args.repeats))
+        for name in ("clustering", "cross_species"):
+            if name in args.tasks:
+                lines.append(alone(name, folder, n_cells, args.dims, note=""))
+    return lines, versions
+
+
+def large(args: argparse.Namespace, scratch: Path) -> list[Line]:
+    folder = scratch / str(args.large)
+    make_cells(folder, args.large, args.dims)
+    lines = []
+    for name in dict.fromkeys(BENCHES[name].task for name in args.tasks):
+        print(f"{name}, {args.large} cells x {args.dims} ...", file=sys.stderr, flush=True)
+        options = {"classifiers": ["logistic_regression", "knn"]} if name == "label_prediction" else {}
+        lines.append(alone(name, folder, args.large, args.dims, "large", **options))
+    return lines
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--cells", type=int, nargs="+", default=[2000, 10000])
+    cli.add_argument("--dims", type=int, default=512)
+    cli.add_argument("--repeats", type=int, default=2)
+    cli.add_argument("--tasks", nargs="+", choices=list(BENCHES), default=list(BENCHES))
+    cli.add_argument(
+        "--large", type=int, metavar="CELLS", help="our side alone, on so many cells, against the memory limit"
+    )
+    cli.add_argument("--output", type=Path, default=ROOT / "results" / "bench")
+    args = cli.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        lines, versions = (large(args, Path(scratch)), {}) if args.large else paired(args, Path(scratch))
+    show([line.cells() for line in lines])
+    write(lines, args.output, "large" if args.large else "scorers", versions)
+    if any(line.misses for line in lines):
+        sys.exit("error: a goal was missed, see the column `goal`")
+
+
+if __name__ == "__main__":
+    main()

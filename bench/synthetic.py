@@ -1,0 +1,72 @@
+"""Write synthetic cells for the benchmark: the files of the contracts for our side, plain arrays for the anchor.
+
+    python bench/synthetic.py FOLDER N_CELLS N_DIMS
+
+Some 25 cell types of power-law sizes, low-rank structure plus noise, three species and five donors with shifts of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
+
+from cellgauge.contracts import Split, write_embedding, write_split
+
+SPECIES = ("human", "mouse", "rhesus_macaque")
+N_TYPES, N_DONORS, RANK = 25, 5, 40
+
+
+def cells(n_cells: int, n_dims: int, seed: int = 7) -> dict[str, np.ndarray]:
+    """Return "matrix", float32 (n_cells, n_dims), and "label", "species", "donor", str (n_cells,), sorted by species."""
+    generator = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, N_TYPES + 1) ** 1.1
+    types = generator.choice(N_TYPES, n_cells, p=shares / shares.sum())
+    species = np.sort(generator.choice(len(SPECIES), n_cells, p=(0.5, 0.3, 0.2)))
+    donors = generator.integers(0, N_DONORS, n_cells)
+    latent = (
+        generator.normal(0, 1, (N_TYPES, RANK))[types]
+        + generator.normal(0, 0.3, (len(SPECIES), RANK))[species]
+        + generator.normal(0, 0.2, (N_DONORS, RANK))[donors]
+        + generator.normal(0, 0.9, (n_cells, RANK))
+    ).astype(np.float32)
+    matrix = latent @ (generator.normal(0, 1, (RANK, n_dims)) / RANK**0.5).astype(np.float32)
+    matrix += 0.5 * generator.standard_normal((n_cells, n_dims), dtype=np.float32)
+    return {
+        "matrix": matrix,
+        "label": np.asarray([f"type{code:02d}" for code in types]),
+        "species": np.asarray(SPECIES)[species],
+        "donor": np.asarray([f"donor{code}" for code in donors]),
+    }
+
+
+def write(folder: Path, n_cells: int, n_dims: int) -> None:
+    """Write matrix.npy, label.npy, species.npy, and split and embedding files of all cells and of every species."""
+    import anndata
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    folder.mkdir(parents=True, exist_ok=True)
+    made = cells(n_cells, n_dims)
+    for name in ("matrix", "label", "species"):
+        np.save(folder / f"{name}.npy", made[name], allow_pickle=False)
+    for name in ("whole", *SPECIES):
+        rows = np.flatnonzero(made["species"] == name) if name in SPECIES else np.arange(n_cells)
+        obs = {column: pd.Categorical(made[column][rows]) for column in ("label", "donor")}
+        data = anndata.AnnData(
+            X=csr_matrix((len(rows), 1), dtype=np.float32),
+            obs=pd.DataFrame(obs, index=[f"cell{row}" for row in rows]),
+            var=pd.DataFrame({"feature_name": ["none"]}, index=["none"]),
+            uns={"dataset": "synthetic", "split": name, "organism": name if name in SPECIES else SPECIES[0]},
+        )
+        write_split(folder / f"split_{name}.h5ad", data)
+        split = Split.open(folder / f"split_{name}.h5ad")
+        uns = {"model": "synthetic", "dataset": "synthetic", "split": name, "shared_space": True}
+        write_embedding(folder / f"embedding_{name}.h5ad", made["matrix"][rows], split.cells, [split], uns)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,153 @@
+"""Profile reference equals cz-benchmarks, run beside it in an environment of its own, on real cells.
+
+cz-benchmarks 0.15.1 computes what 0.10.2 does but for two things: its label prediction does not centre the features
+(the runner makes it), and its entropy takes fewer neighbours where there are fewer than 200 cells (there are more here).
+"""
+
+import json
+import os
+import subprocess
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from anchor.environment import AnchorUnavailable, anchor_python
+
+from cellgauge.tasks.base import CellsToScore, load_task
+
+pytestmark = [
+    pytest.mark.anchor,
+    pytest.mark.network,
+    pytest.mark.xdist_group("anchor"),
+    pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning"),
+]
+
+RUNNER = Path(__file__).resolve().parents[1] / "anchor" / "run_anchor.py"
+CLASSIFIERS = {"lr": "logistic_regression", "knn": "knn", "rf": "random_forest", "MEAN(knn,lr,rf)": "mean"}
+METRICS = ("accuracy", "f1", "precision", "recall", "auroc")
+
+
+class Cells(NamedTuple):
+    """An embedding with what is known of its cells; species is None where there is one."""
+
+    matrix: np.ndarray
+    labels: np.ndarray
+    species: np.ndarray | None = None
+
+
+def components(data, n=50):
+    """Principal components of log counts, as scanpy computes them."""
+    import scanpy
+
+    scanpy.pp.log1p(data)
+    scanpy.pp.pca(data, n_comps=n, random_state=42)
+    return np.ascontiguousarray(data.obsm["X_pca"], dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def human(baron):
+    import anndata
+
+    data = anndata.read_h5ad(baron.human)
+    return Cells(components(data), data.obs["cell_ontology_class"].astype(str).to_numpy())
+
+
+@pytest.fixture(scope="module")
+def two_types(human):
+    chosen = np.isin(human.labels, ["type B pancreatic cell", "pancreatic A cell"])
+    return Cells(human.matrix[chosen], human.labels[chosen])
+
+
+@pytest.fixture(scope="module")
+def two_species(baron):
+    """Human and mouse cells in common components, over genes that have the same name in both."""
+    import anndata
+
+    parts = [anndata.read_h5ad(path) for path in baron]
+    for part in parts:
+        part.var_names = part.var_names.str.upper()
+        part.var_names_make_unique()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = anndata.concat(parts, join="inner", label="species", keys=baron._fields, index_unique="-")
+    labels, species = (data.obs[name].astype(str).to_numpy() for name in ("cell_ontology_class", "species"))
+    return Cells(components(data), labels, species)
+
+
+@pytest.fixture(scope="module")
+def anchor(tmp_path_factory, unavailable):
+    """Return a function that runs a task of cz-benchmarks on cells and returns its metrics."""
+    try:
+        python = anchor_python()
+    except AnchorUnavailable as reason:
+        unavailable(reason)
+
+    def run(task: str, cells: Cells) -> dict[str, float]:
+        folder = tmp_path_factory.mktemp(task)
+        arguments = []
+        for name in (name for name in cells._fields if getattr(cells, name) is not None):
+            values = getattr(cells, name)
+            np.save(folder / f"{name}.npy", values if name == "matrix" else values.astype(str), allow_pickle=False)
+            arguments.append(f"--{name}={folder / name}.npy")
+        output = folder / "metrics.json"
+        # the runner's imports must be its own environment's, and jax would look for accelerators
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
+            "JAX_PLATFORMS": "cpu"
+        }
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+        command = [str(python), str(RUNNER), task, *arguments, f"--output={output}"]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert result.returncode == 0, result.stderr[-3000:]
+        report = json.loads(output.read_text(encoding="utf-8"))
+        assert report["versions"]["cz-benchmarks"] == "0.15.1"
+        return report["metrics"]
+
+    return run
+
+
+def reference(task: str, cells: Cells, **params) -> dict[tuple[str, str], float]:
+    """Return our headline values of profile reference: (metric, classifier) -> value."""
+    obs = {"label": cells.labels.astype(object)}
+    if cells.species is not None:
+        obs["organism"] = cells.species.astype(object)
+    scores = load_task(task).score(CellsToScore(cells.matrix, obs), profiles=["reference"], seed=42, **params)
+    return {
+        (score.metric, score.classifier): score.value for score in scores if score.fold is None and score.status == "ok"
+    }
+
+
+def test_clustering(anchor, human):
+    """Below 8,192 cells both search neighbours exactly, so the partitions are the same."""
+    theirs, ours = anchor("clustering", human), reference("clustering", human)
+    assert theirs["adjusted_rand_index"] == pytest.approx(ours["ari", ""], abs=1e-12)
+    assert theirs["normalized_mutual_info"] == pytest.approx(ours["nmi", ""], abs=1e-12)
+    assert 0.1 < ours["ari", ""] < 0.9  # neither a trivial nor a failed clustering
+
+
+def test_silhouette(anchor, human):
+    theirs, ours = anchor("silhouette", human), reference("clustering", human, metrics=["silhouette"])
+    assert theirs["silhouette_score"] == pytest.approx(ours["silhouette", ""], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["human", "two_types"])
+def test_label_prediction(anchor, name, request):
+    """Two labels, too: the reference then scores the second one alone."""
+    cells = request.getfixturevalue(name)
+    theirs, ours = anchor("label_prediction", cells), reference("label_prediction", cells)
+    for their_name, classifier in CLASSIFIERS.items():
+        # equal neighbours and trees to the last cell; logistic regression stops before it converges, so that its
+        # 100th step hangs on the order in which the processor adds
+        tolerance = 1e-12 if classifier in ("knn", "random_forest") else 1e-3
+        for metric in METRICS:
+            theirs_here = theirs[f"mean_fold_{metric}/{their_name}"]
+            assert theirs_here == pytest.approx(ours[metric, classifier], abs=tolerance), (metric, classifier)
+
+
+def test_cross_species(anchor, two_species):
+    """The reference's neighbours are approximate, hence the tolerance of the entropy."""
+    theirs, ours = anchor("cross_species", two_species), reference("cross_species", two_species)
+    assert theirs["entropy_per_cell"] == pytest.approx(ours["entropy_per_cell", ""], abs=1e-3)
+    assert theirs["batch_silhouette"] == pytest.approx(ours["batch_silhouette", ""], abs=1e-6)
+    assert 0.05 < ours["entropy_per_cell", ""] < 0.95

@@ -1,0 +1,80 @@
+"""The benchmark's verdict: a goal that is missed is said and fails."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).resolve().parents[2] / "bench" / "bench_scorers.py"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    spec = importlib.util.spec_from_file_location("bench_scorers", PATH)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["bench_scorers"] = module  # its dataclasses look themselves up there
+    before = list(sys.path)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path[:] = before
+    del sys.modules["bench_scorers"]
+
+
+def line(bench, name="silhouette", n_cells=2000, cpu=(40, 1), memory=(1000, 100), **differences):
+    costs = [[bench.Cost(cpu[side], memory[side])] for side in (0, 1)]
+    return bench.Line(name, n_cells, 512, *costs, differences, bench.BENCHES[name])
+
+
+def test_goals_that_are_met(bench):
+    good = line(bench, silhouette=1e-8)
+    assert good.misses == []
+    assert good.cells()["goal"] == "met"
+    assert good.cells()["CPU ratio"] == "40.0"
+    assert good.cells()["memory share"] == "0.100"
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"cpu": (19, 1)}, "CPU x19.00, goal x20"),
+        ({"memory": (1000, 400)}, "memory 0.400, goal 0.333"),
+        ({"silhouette": 2e-6}, "silhouette differs by 2.0e-06"),
+        ({"silhouette": float("nan")}, "silhouette differs by nan"),
+    ],
+)
+def test_goals_that_are_missed(bench, changes, reason):
+    bad = line(bench, **{"silhouette": 0.0, **changes})
+    assert bad.misses == [reason]
+    assert bad.cells()["goal"] == f"MISSED: {reason}"
+
+
+def test_the_ratio_is_the_median_over_pairs(bench):
+    several = line(bench, silhouette=0.0)
+    several.anchor = [bench.Cost(cpu, 1000) for cpu in (30, 50, 400)]
+    several.ours = [bench.Cost(cpu, 100) for cpu in (1, 2, 4)]
+    assert several.ratio("cpu") == 30
+
+
+def test_partitions_must_be_identical_only_where_both_sides_search_exactly(bench):
+    assert line(bench, "clustering", 8191, ari=1e-3).misses == ["ari differs by 1.0e-03"]
+    assert line(bench, "clustering", 8192, ari=1e-3).misses == []
+
+
+def test_classifiers_have_tolerances_of_their_own(bench):
+    differences = {"f1/logistic_regression": 9e-4, "f1/knn": 0.0, "f1/random_forest": 1e-6}
+    assert line(bench, "label_prediction", **differences).misses == ["f1/random_forest differs by 1.0e-06"]
+
+
+def test_a_large_job_must_stay_below_the_memory_limit(bench):
+    fits, bursts = (bench.Line("x", 120_000, 512, ours=[bench.Cost(1, mb)], note="large") for mb in (3999, 4001))
+    assert fits.misses == []
+    assert bursts.misses == ["4001 MB, limit 4000"]
+
+
+def test_processes_are_measured_and_failures_end_the_benchmark(bench):
+    cost = bench.run([sys.executable, "-c", "x = bytearray(60_000_000); [i * i for i in range(3_000_000)]"])
+    assert cost.cpu > 0.05
+    assert cost.memory_mb > 60
+    with pytest.raises(SystemExit, match="Boom"):
+        bench.run([sys.executable, "-c", "raise RuntimeError('Boom')"])
