@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from cellgauge.fetch import FetchError, fetch
+from cellgauge.fetch.locks import locked
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "test-data"
@@ -42,18 +43,18 @@ def unavailable() -> Callable[[object], None]:
 @pytest.fixture(scope="session")
 def baron(unavailable) -> Baron:
     """Fetch the Baron pancreas cells from the package index, once; skip without one."""
-    paths = {}
-    for species in Baron._fields:
-        member = f"raw-Baron_{species}.h5ad"
-        try:
-            fetch(
-                f"pypi://came==0.1.13/came/sample_data.zip!{member}",
-                CACHE / member,
-                known=[ROOT / "config" / "checksums.yaml"],
-                ledger=CACHE / "checksums.yaml",
-                archives=CACHE / "archives",
-            )
-        except FetchError as error:
-            unavailable(error)
-        paths[species] = CACHE / member
+    paths = {species: CACHE / f"raw-Baron_{species}.h5ad" for species in Baron._fields}
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with locked(CACHE / "fetching.lock"):  # tests may run in several processes
+        for path in paths.values():
+            try:
+                fetch(
+                    f"pypi://came==0.1.13/came/sample_data.zip!{path.name}",
+                    path,
+                    known=[ROOT / "config" / "checksums.yaml"],
+                    ledger=CACHE / "checksums.yaml",
+                    archives=CACHE / "archives",
+                )
+            except FetchError as error:
+                unavailable(error)
     return Baron(**paths)
