@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 import tiny
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, vstack
 
 from cellgauge.contracts import (
     SCORE_COLUMNS,
@@ -39,6 +39,49 @@ def test_split_reads_what_anndata_reads(split):
     assert (split.counts() != data.X).nnz == 0
     assert split.counts().dtype == np.float32
     assert (split.organism, split.dataset, split.name) == ("human", "tiny", "human")
+
+
+@pytest.mark.parametrize("form", [csr_matrix, csc_matrix, np.asarray])
+@pytest.mark.parametrize("rows", [1, 7, 120, 1000])
+def test_blocks_are_the_counts_however_they_are_stored(tmp_path, split, form, rows):
+    data = split.to_anndata()
+    data.X = form(data.X.toarray())
+    data.write_h5ad(tmp_path / "other.h5ad", compression="gzip")
+    blocks = list(Split.open(tmp_path / "other.h5ad").count_blocks(rows))
+    assert [start for start, _ in blocks] == list(range(0, 120, rows))
+    assert all(block.dtype == np.float32 and block.has_canonical_format and block.data.all() for _, block in blocks)
+    assert (vstack([block for _, block in blocks]) != split.counts()).nnz == 0
+
+
+def test_blocks_put_columns_in_order_and_leave_stored_zeros_out(tmp_path, split):
+    data = split.to_anndata()
+    data.X = csr_matrix((np.array([3.0, 0, 2]), np.array([5, 4, 1]), np.array([0, 3, *[3] * 119])), data.shape)
+    data.write_h5ad(tmp_path / "other.h5ad")
+    _, block = next(Split.open(tmp_path / "other.h5ad").count_blocks(2))
+    assert (block.indices.tolist(), block.data.tolist()) == ([1, 5], [2, 3])
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_blocks_hold_counts_alone(tmp_path, split, value):
+    data = split.to_anndata()
+    data.X.data[-1] = value
+    data.write_h5ad(tmp_path / "other.h5ad")
+    blocks = Split.open(tmp_path / "other.h5ad").count_blocks(50)
+    assert next(blocks)[0] == 0 and next(blocks)[0] == 50
+    with pytest.raises(ContractError, match="X holds counts that are negative or not finite"):
+        next(blocks)
+
+
+def test_a_damaged_block_is_one_sentence(tmp_path, split):
+    data = split.to_anndata()
+    data.write_h5ad(tmp_path / "other.h5ad", compression="gzip")
+    with h5py.File(tmp_path / "other.h5ad") as file:
+        place = file["X/data"].id.get_chunk_info(0).byte_offset
+    with (tmp_path / "other.h5ad").open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 40)
+    with pytest.raises(ContractError, match="X cannot be read, truncated or corrupt"):
+        list(Split.open(tmp_path / "other.h5ad").count_blocks())
 
 
 def test_missing_column_names_what_is_there(split):

@@ -550,6 +550,10 @@ def test_an_output_with_the_known_sum_is_kept(tmp_path):
         ("gs://bucket/x", "gs:// is not supported"),
         ("s3://bucket", "s3://bucket/key"),
         ("s3://bucket/folder/", "s3://bucket/key"),
+        ("hf://owner/repo/x", "write hf://owner/repo@revision/file"),
+        ("hf://owner/repo@main/", "write hf://owner/repo@revision/file"),
+        ("hf://repo@main/x", "write hf://owner/repo@revision/file"),
+        ("hf://owner/repo@/x", "write hf://owner/repo@revision/file"),
         ("https://", "names no host"),
         ("https://[::1/x", "this is not a URL"),
         ("http://example.org/x", "use https"),
@@ -718,3 +722,14 @@ def test_the_note_beside_a_part_says_whose_bytes_these_are(tmp_path):
     interrupted(Source(), tmp_path / "x")
     note = json.loads((tmp_path / "x.part.json").read_text())
     assert note == {"url": "test://object", "validator": "v1", "size": len(DATA)}
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:9"])
+def test_a_file_of_the_hub_is_asked_for_at_its_revision(tmp_path, endpoint):
+    code = (
+        "from cellgauge.fetch import https; https.opener = print\n"
+        "from cellgauge.fetch import hub; hub.opener('hf://genbio-ai/AIDO.Cell-3M@v1.0/a b/c.json'.replace(' ', '_'))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(SCRIPTS)} | ({"HF_ENDPOINT": endpoint} if endpoint else {})
+    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert said == f"{endpoint or 'https://huggingface.co'}/genbio-ai/AIDO.Cell-3M/resolve/v1.0/a_b/c.json\n"

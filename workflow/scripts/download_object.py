@@ -1,4 +1,4 @@
-"""Fetch one object (s3://, https://, pypi:// or a path) into a file: resumable and verified."""
+"""Fetch one object (s3://, https://, hf://, pypi:// or a path) into a file: resumable and verified."""
 
 from __future__ import annotations
 

@@ -113,6 +113,28 @@ class Split:
         with open_h5(self.path) as file:
             return _read_csr(file["X"], self.path)
 
+    def count_blocks(self, rows_per_block: int = 512) -> Iterator[tuple[int, csr_matrix]]:
+        """Yield (position of the first cell, counts) of the cells in their order, CSR float32, so many rows at a time.
+
+        Only the rows of one block are in memory; column indices ascend and no zero is stored. Splits of cellgauge are CSR
+        (a CSC matrix cannot be read by rows and is read whole).
+
+        Raises:
+            ContractError: a count that is negative or not finite, or a block that cannot be read.
+        """
+        with open_h5(self.path) as file:
+            try:
+                for start, block in _read_row_blocks(file["X"], rows_per_block, self.path):
+                    if not (np.isfinite(block.data) & (block.data >= 0)).all():
+                        raise ContractError(f"{self.path}: X holds counts that are negative or not finite")
+                    block.sum_duplicates()
+                    block.eliminate_zeros()
+                    yield start, block
+            except (OSError, KeyError, ValueError) as error:
+                raise ContractError(
+                    f"{self.path}: X cannot be read, truncated or corrupt ({one_line(error)})"
+                ) from None
+
     def to_anndata(self) -> anndata.AnnData:
         """Return the split as an AnnData, for adapters that use the scverse libraries."""
         import anndata
@@ -439,6 +461,23 @@ def _read_csr(item: h5py.Group | h5py.Dataset, path: Path) -> csr_matrix:
     if encoding == "array":
         return csr_matrix(item[:].astype(np.float32, copy=False))
     raise ContractError(f"{path}: X is encoded as {encoding!r}, not as a CSR, CSC or dense matrix")
+
+
+def _read_row_blocks(item: h5py.Group | h5py.Dataset, size: int, path: Path) -> Iterator[tuple[int, csr_matrix]]:
+    from scipy.sparse import csr_matrix
+
+    if item.attrs.get("encoding-type", "array") != "csr_matrix":
+        whole = _read_csr(item, path) if hasattr(item, "keys") else item
+        for start in range(0, whole.shape[0], size):
+            yield start, csr_matrix(whole[start : start + size], dtype=np.float32)
+        return
+    n_rows, n_columns = item.attrs["shape"]
+    ends = item["indptr"][:]
+    for start in range(0, n_rows, size):
+        bounds = ends[start : start + size + 1]
+        stored = slice(int(bounds[0]), int(bounds[-1]))
+        parts = (item["data"][stored].astype(np.float32, copy=False), item["indices"][stored], bounds - bounds[0])
+        yield start, csr_matrix(parts, shape=(len(bounds) - 1, n_columns))
 
 
 def _read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
 from cellgauge.errors import CellgaugeError
+
+POLL_SECONDS = 1.0
+_held: list[int] = []  # descriptors of locks: the system drops them when this process ends, however it ends
 
 
 def pick_device(requested: str = "auto") -> str:
-    """Return "cuda", "mps" or "cpu": what was requested, or with "auto" the best at hand.
+    """Return "cuda:0", "mps", "cpu" or such: what was requested, or with "auto" the best at hand.
+
+    Of several GPUs one that no other job of cellgauge on this machine uses is taken, and waited for where all are used:
+    each is held by a lock until this process ends. Where CUDA_VISIBLE_DEVICES is set, someone else shares them out.
 
     Raises:
         CellgaugeError: the device that was asked for is not there.
@@ -15,8 +27,39 @@ def pick_device(requested: str = "auto") -> str:
 
     at_hand = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if requested == "auto":
-        return "cuda" if at_hand["cuda"] else "cpu"
+        requested = "cuda" if at_hand["cuda"] else "cpu"
     if not at_hand.get(requested.split(":")[0], False):
         there = ", ".join(name for name, present in at_hand.items() if present)
         raise CellgaugeError(f"device '{requested}' is not available here (there is {there}); set `device: auto`")
-    return requested
+    if requested != "cuda":
+        return requested
+    return "cuda:0" if os.environ.get("CUDA_VISIBLE_DEVICES") else f"cuda:{_free_gpu(torch.cuda.device_count())}"
+
+
+def _free_gpu(count: int) -> int:
+    """Return the index of a GPU that is now locked for this process; wait where other processes hold all."""
+    told = False
+    while True:
+        for index in range(count):
+            if _lock(Path(tempfile.gettempdir()) / f"cellgauge-gpu{index}.lock"):
+                return index
+        if not told:
+            print(f"all {count} GPUs are used by other jobs, waiting for one", file=sys.stderr, flush=True)
+        told = True
+        time.sleep(POLL_SECONDS)
+
+
+def _lock(path: Path) -> bool:
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)  # reading is enough for a lock, for other users too
+    except OSError as error:
+        raise CellgaugeError(f"{path}: cannot be opened to lock a GPU ({error.strerror})") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    _held.append(descriptor)
+    return True

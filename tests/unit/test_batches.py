@@ -1,0 +1,242 @@
+"""From a split to rows: streaming, batches, memory of the device, random numbers of single cells."""
+
+import math
+import threading
+import time
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from cellgauge.batches import (
+    Record,
+    cell_generator,
+    cell_generators,
+    embed_split,
+    key_mask,
+    padded,
+    require_matches,
+)
+from cellgauge.contracts import Split
+from cellgauge.errors import CellgaugeError
+
+
+class Sums:
+    """Embeds a cell as (sum of counts, number of genes); its batches can be watched, and made too large."""
+
+    n_dims = 2
+
+    def __init__(self, skip=(), capacity=math.inf):
+        self.skip, self.capacity, self.sizes, self.widths = set(skip), capacity, [], []
+
+    def tokenise(self, counts, cells):
+        for row, cell in zip(counts, cells, strict=True):
+            yield None if cell in self.skip else Record((row.data,), row.nnz)
+
+    def collate(self, records):
+        return padded([record.arrays[0] for record in records], 0), *key_mask([record.length for record in records])
+
+    def forward(self, counts, mask=None):
+        if counts.numel() > self.capacity:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        self.sizes.append(len(counts))
+        self.widths.append(counts.shape[1])
+        tokens = torch.ones_like(counts) if mask is None else mask.float()
+        return torch.stack([counts.sum(1), tokens.sum(1)], dim=1)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return Split.open(tiny.split_file(tmp_path_factory.mktemp("tiny"), n_cells=150))
+
+
+@pytest.fixture(scope="module")
+def expected(split):
+    counts = split.counts()
+    return np.column_stack([counts.sum(axis=1).A1, counts.getnnz(axis=1)]).astype(np.float32)
+
+
+def run(split, encoder, **options):
+    return embed_split(split, encoder, device="cpu", **options)
+
+
+@pytest.mark.parametrize("tokens", [1, 100, 10**6, None])
+@pytest.mark.parametrize("window", [1, 16, 1000])
+def test_rows_are_the_splits_whatever_the_batches(split, expected, tokens, window):
+    encoder = Sums()
+    matrix, facts = run(split, encoder, tokens_per_batch=tokens, cells_per_window=window)
+    np.testing.assert_array_equal(matrix, expected)
+    assert sum(encoder.sizes) == 150 and max(encoder.sizes) <= window
+    fits = np.multiply(encoder.sizes, encoder.widths) <= (tokens or 8192)
+    assert (fits | (np.asarray(encoder.sizes) == 1)).all()
+    assert facts["cells_per_second"] > 0 and facts["precision"] == "fp32" and facts["halved_batches"] == 0
+    assert facts["gpu_seconds"] == 0 and facts["peak_gpu_memory_mb"] == 0
+
+
+def test_batches_are_formed_of_about_equal_lengths(split):
+    encoder = Sums()
+    run(split, encoder, tokens_per_batch=500)
+    in_order = Sums()
+    run(split, in_order, tokens_per_batch=500, cells_per_window=12)
+    padding = [int(np.dot(e.sizes, e.widths)) for e in (encoder, in_order)]
+    assert padding[0] < padding[1]
+
+
+def test_without_a_budget_a_window_is_one_batch(split, expected):
+    encoder = Sums(skip=split.cells[:3])
+    matrix, _ = run(split, encoder, tokens_per_batch=math.inf, cells_per_window=25)
+    assert encoder.sizes == [25] * 5 + [22]
+    np.testing.assert_array_equal(matrix[3:], expected[3:])
+
+
+def test_cells_without_a_record_are_nan_rows(split, expected):
+    skip = split.cells[[0, 7, 149]]
+    matrix, _ = run(split, Sums(skip=skip), tokens_per_batch=200)
+    lost = np.isin(split.cells, skip)
+    assert np.isnan(matrix[lost]).all()
+    np.testing.assert_array_equal(matrix[~lost], expected[~lost])
+
+
+@pytest.mark.parametrize("capacity", [80, 200, 700])
+def test_batches_that_do_not_fit_are_halved_once_and_for_all(split, expected, capacity):
+    encoder = Sums(capacity=capacity)
+    matrix, facts = run(split, encoder, tokens_per_batch=5000)
+    np.testing.assert_array_equal(matrix, expected)
+    assert 0 < facts["halved_batches"] < 10  # not anew for every batch
+    assert sum(encoder.sizes) == 150
+
+
+def test_one_cell_that_does_not_fit_is_one_sentence(split):
+    with pytest.raises(
+        CellgaugeError, match=r"one cell of \d+ tokens does not fit the memory of cpu; use another device"
+    ):
+        run(split, Sums(capacity=3))
+
+
+def test_a_network_that_yields_nan_is_one_sentence(split):
+    encoder = Sums()
+    encoder.forward = lambda counts, mask=None: torch.full((len(counts), 2), torch.nan)
+    with pytest.raises(
+        CellgaugeError, match="split human of tiny: the network yields values that are not finite for cell 'human-"
+    ):
+        run(split, encoder)
+
+
+@pytest.mark.parametrize("where", ["tokenise", "collate", "forward"])
+def test_errors_of_every_stage_reach_the_caller_and_no_thread_stays(split, where):
+    encoder = Sums()
+
+    def fail(*arguments):
+        raise CellgaugeError(f"{where} failed")
+
+    setattr(encoder, where, fail)
+    with pytest.raises(CellgaugeError, match=f"{where} failed"):
+        run(split, encoder)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tokenise")]
+
+
+def test_tokenising_overlaps_the_device(split):
+    """The network waits for the next batch to be made: one after the other that would never come."""
+    encoder, made = Sums(), threading.Semaphore(0)
+    collate, forward = encoder.collate, encoder.forward
+    encoder.collate = lambda records: (collate(records), made.release())[0]
+
+    def wait_for_next(*arrays):
+        is_last = len(encoder.sizes) == 29
+        assert made.acquire(timeout=20) and (is_last or made.acquire(timeout=20))
+        made.release()
+        return forward(*arrays)
+
+    encoder.forward = wait_for_next
+    run(split, encoder, tokens_per_batch=math.inf, cells_per_window=5)
+    assert len(encoder.sizes) == 30
+
+
+def test_no_more_than_a_few_batches_are_made_ahead(split):
+    encoder, made = Sums(), []
+    collate, forward = encoder.collate, encoder.forward
+    encoder.collate = lambda records: (made.append(1), collate(records))[1]
+    ahead = []
+    encoder.forward = lambda *arrays: (
+        time.sleep(0.01),
+        ahead.append(len(made) - len(encoder.sizes)),
+        forward(*arrays),
+    )[2]
+    run(split, encoder, tokens_per_batch=math.inf, cells_per_window=5)
+    assert max(ahead) <= 5
+
+
+# --- precision -------------------------------------------------------------------------------------------------------
+
+
+class Product(Sums):
+    """Embeds a cell as a product of matrices."""
+
+    n_dims = 8
+
+    def forward(self, counts, mask=None):
+        weight = torch.linspace(-1, 1, 8 * counts.shape[1]).reshape(8, -1)
+        return torch.nn.functional.linear(counts, weight)
+
+
+def test_bf16_reports_how_far_it_is_from_fp32(split):
+    exact, facts = run(split, Product(), cells_per_window=1)
+    assert "fp32_max_deviation" not in facts
+    rounded, facts = run(split, Product(), cells_per_window=1, precision="bf16")
+    assert 0 < facts["fp32_max_deviation"] == np.abs(rounded[0] - exact[0]).max() and facts["precision"] == "bf16"
+    assert 0.99 < facts["fp32_min_cosine"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "words"),
+    [("fp16", "precision must be one of fp32, tf32, bf16, not 'fp16'"), ("tf32", "'tf32' needs an NVIDIA GPU")],
+)
+def test_precisions_that_cannot_be_had(split, precision, words):
+    with pytest.raises(CellgaugeError, match=words):
+        run(split, Sums(), precision=precision)
+
+
+# --- random numbers, genes, padding ----------------------------------------------------------------------------------
+
+
+def test_a_cells_random_numbers_depend_on_the_seed_and_its_id_alone():
+    first, again = cell_generator(1, "a").random(5), cell_generator(1, "a").random(5)
+    np.testing.assert_array_equal(first, again)
+    others = [cell_generator(2, "a"), cell_generator(1, "b"), cell_generator(1, "a "), cell_generator(1, "")]
+    assert len({first[0], *(generator.random() for generator in others)}) == 5
+    # other machines and releases must draw the same
+    drawn = cell_generator(42, "AAACCTG-1").random(3)
+    np.testing.assert_allclose(drawn, [0.8313397780068407, 0.3752301244196026, 0.48047788262296387], rtol=1e-15)
+
+
+def test_streams():
+    of_cells = cell_generators("cell", 3, None)
+    assert of_cells("a").random() == of_cells("a").random() == cell_generator(3, "a").random()
+    official = cell_generators("official", 3, np.random.RandomState)
+    np.testing.assert_array_equal(
+        [official("a").random(), official("a").random()], np.random.RandomState(3).random_sample(2)
+    )
+    with pytest.raises(CellgaugeError, match="random_stream must be 'cell' or 'official', not 'none'"):
+        cell_generators("none", 3, None)
+
+
+def test_too_few_known_genes(split):
+    require_matches(30, 60, 0.5, "the list", split)
+    words = (
+        r"split human of tiny: 29 of 60 genes that could match are in the list, fewer than the share 0.5 that"
+        r" `min_matched_genes` asks for \(its symbols are such as 'GENE0', 'GENE1', 'GENE2', its ids such as 'ENSG0+'\)"
+    )
+    with pytest.raises(CellgaugeError, match=words):
+        require_matches(29, 60, 0.5, "the list", split)
+    with pytest.raises(CellgaugeError, match="0 of 60"):
+        require_matches(0, 60, 0.0, "the list", split)
+
+
+def test_padding_and_masks():
+    arrays = [np.array([1, 2, 3]), np.array([4])]
+    np.testing.assert_array_equal(padded(arrays, 9), [[1, 2, 3], [4, 9, 9]])
+    np.testing.assert_array_equal(padded(arrays, 9, width=4), [[1, 2, 3, 9], [4, 9, 9, 9]])
+    assert padded([np.ones(2, np.float32)], 0).dtype == np.float32
+    np.testing.assert_array_equal(key_mask([3, 1])[0], [[True, True, True], [True, False, False]])
+    assert key_mask([3, 3]) == ()

@@ -1,0 +1,51 @@
+"""Which device a model gets, with GPUs made up: their locks are real."""
+
+import os
+import threading
+
+import pytest
+import torch
+
+from cellgauge import devices
+from cellgauge.errors import CellgaugeError
+
+
+@pytest.fixture
+def two_gpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(devices, "_held", [])
+    yield
+    for descriptor in devices._held:
+        os.close(descriptor)
+
+
+def test_jobs_get_gpus_of_their_own_and_wait_where_all_are_used(two_gpus, capsys):
+    assert [devices.pick_device(), devices.pick_device("cuda")] == ["cuda:0", "cuda:1"]
+    third = []
+    waiting = threading.Thread(target=lambda: third.append(devices.pick_device()))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive() and not third
+    os.close(devices._held.pop(1))  # the second job ends
+    waiting.join(20)
+    assert third == ["cuda:1"]
+    assert capsys.readouterr().err == "all 2 GPUs are used by other jobs, waiting for one\n"
+
+
+def test_a_scheduler_or_the_user_may_have_chosen(two_gpus, monkeypatch):
+    assert devices.pick_device("cuda:1") == "cuda:1" and devices.pick_device("cpu") == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert [devices.pick_device() for _ in range(3)] == ["cuda:0"] * 3 and devices._held == []
+
+
+def test_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert devices.pick_device() == "cpu"
+    for name in ("cuda", "cuda:1", "mps", "tpu"):
+        with pytest.raises(CellgaugeError, match=f"device '{name}' is not available here \\(there is cpu\\)"):
+            devices.pick_device(name)
