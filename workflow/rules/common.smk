@@ -32,9 +32,18 @@ def memory(base_mb, times):
     return mem_mb
 
 
+def embed_memory(wildcards, input, attempt):
+    """Return the memory that an embedding job asks for: with a checkpoint the cells are streamed."""
+    weights_mb = sum(Path(file).stat().st_size for file in input.get("weights", [])) / 2**20
+    times = 2 if weights_mb else 20
+    return int((2000 + times * input.size_mb) * attempt)
+
+
 wildcard_constraints:
     model=grid.pattern("model"),
     dataset=grid.pattern("dataset"),
     task=grid.pattern("task"),
     split=grid.pattern("split"),
     object=grid.pattern("object"),
+    folder=grid.pattern("folder"),
+    file=grid.pattern("file"),

@@ -18,10 +18,11 @@ rule embed:
     threads: grid.threads
     resources:
         gpu=grid.gpus,
-        mem_mb=memory(base_mb=2000, times=20),
+        mem_mb=embed_memory,
     params:
         adapter=grid.adapter,
+        weights=grid.weights_argument,
         options=grid.model_options,
     shell:
-        "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {input.weights:q}"
+        "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
         " --model {wildcards.model:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cellgauge.errors import CellgaugeError
-from cellgauge.grid import REMOTE
+from cellgauge.grid import REMOTE, is_remote
 from cellgauge.models.base import adapter_names
 from cellgauge.organisms import organism
 
@@ -65,6 +65,7 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.adapter: no adapter '{model['adapter']}'{_hint(model['adapter'], adapters)}"
         if model.get("env", "baselines") not in environments:
             yield f"{where}.env: no environment '{model['env']}'{_hint(model['env'], environments)}"
+        yield from _weights_faults(where, model)
         if model["adapter"] == "precomputed" and "path" not in model:
             yield f"{where}: precomputed embeddings need a `path`, such as my_model/{{dataset}}/{{split}}.npy"
         if model.get("organisms", "any") != "any":
@@ -73,6 +74,42 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
         for item in model.get("splits", ()):
             if item not in known:
                 yield f"{where}.splits: no dataset or split '{item}'{_hint(item, known)}"
+    yield from _shared_weights_faults(config["models"])
+
+
+def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
+    if "path" in model and "weights" in model:
+        yield f"{where}: `path` is for embeddings, `weights` for checkpoints; give one of them"
+    if isinstance(model.get("weights"), str) and is_remote(model["weights"]):
+        yield f"{where}.weights: a folder on this machine, or {{file name: URL}}, not a single URL"
+    yield from _organism_faults(f"{where}.species_weights", list(model.get("species_weights", {})))
+    for key, name, url in _weights_files(model):
+        yield from _url_faults(f"{where}.{key}", url)
+        if not is_remote(url):
+            yield f"{where}.{key}: '{name}' must be a URL; give files on this machine as a folder, `weights: my/folder`"
+
+
+def _shared_weights_faults(models: Mapping[str, Any]) -> Iterator[str]:
+    """Check that what has one name in one folder is one object."""
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    for model, entry in models.items():
+        folder = entry.get("weights_folder", model)
+        for key, name, url in _weights_files(entry):
+            other, expected = first.setdefault((folder, name), (model, url))
+            if url != expected:
+                yield (
+                    f"models.{model}.{key}: '{name}' is another object than models.{other} has under this name in the"
+                    f" folder '{folder}' that they share"
+                )
+
+
+def _weights_files(model: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, file name, URL) of the files of a checkpoint."""
+    parts = {"weights": model.get("weights", {})}
+    parts |= {f"species_weights.{name}": files for name, files in model.get("species_weights", {}).items()}
+    for key, files in parts.items():
+        if isinstance(files, Mapping):
+            yield from ((key, name, url) for name, url in files.items())
 
 
 def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
@@ -107,6 +144,10 @@ def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
         for name in run[kind]:
             if name not in config[kind]:
                 yield f"run.{kind}: no {kind[:-1]} '{name}'{_hint(name, list(config[kind]))}"
+    known = sorted({model["needs_acceptance"] for model in config["models"].values() if "needs_acceptance" in model})
+    for name in run["accept_licences"]:
+        if name not in known:
+            yield f"run.accept_licences: no model asks for '{name}'{_hint(name, known)}"
     for item in run["datasets"]:
         dataset, _, split = item.partition("/")
         if dataset not in config["datasets"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,7 +21,8 @@ from cellgauge.models.base import Traits, traits
 from cellgauge.organisms import organism
 from cellgauge.sources import sources
 
-REMOTE = ("s3", "https", "http", "pypi")
+WEIGHTS = "resources/weights"
+REMOTE = ("s3", "https", "http", "hf", "pypi")
 
 
 class Wildcards(Protocol):
@@ -32,6 +33,8 @@ class Wildcards(Protocol):
     dataset: str
     split: str
     object: str
+    folder: str
+    file: str
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,9 @@ class Grid:
 
     def _why_not_split(self, model: str, dataset: str, split: str) -> str:
         entry = self._model(model)
+        licence = entry.get("needs_acceptance")
+        if licence and licence not in self._run.get("accept_licences", ()):
+            return f"the licence {licence} must be accepted: read it ({entry.get('licence')}), then add it to accept_licences"
         takes = entry.get("organisms", "any")
         species = self.source(dataset, split).organism
         if takes != "any" and species not in {organism(name).name for name in takes}:
@@ -189,8 +195,10 @@ class Grid:
         for split in splits:
             path = self._model(cell.model).get("path", "")
             if is_remote(path):
-                folder = f"resources/weights/{cell.model}/{cell.dataset}/{split}"
+                folder = f"{WEIGHTS}/{cell.model}/{cell.dataset}/{split}"
                 results.append(("download_weights", _local(_fill(path, cell.dataset, split), folder)))
+            files = self._checkpoint(cell.model, [self.source(cell.dataset, split).organism])
+            results += [("download_checkpoint", file) for file in files]
         results += [("embed", path) for path in self._embeddings(cell)]
         results.append(("score", cell.path))
         for rule, result in results:
@@ -307,15 +315,50 @@ class Grid:
         """Return how many threads a job of this model uses."""
         return self._model(w.model).get("threads", 1)
 
+    def _checkpoint(self, model: str, species: Iterable[str]) -> dict[str, str]:
+        """Return the URL of each file of a model's checkpoint by the path that it is kept under.
+
+        Models with one `weights_folder` share their files; those of a species are there for its cells alone.
+        """
+        entry = self._model(model)
+        files = dict(entry["weights"]) if isinstance(entry.get("weights"), Mapping) else {}
+        for name, more in entry.get("species_weights", {}).items():
+            if organism(name).name in species:
+                files |= more
+        folder = f"{WEIGHTS}/{entry.get('weights_folder') or model.partition('@')[0]}"
+        return {f"{folder}/{name}": url for name, url in files.items()}
+
+    @cached_property
+    def _checkpoints(self) -> dict[str, str]:
+        """The URL of every file of every checkpoint of the catalogue, by path."""
+        everything = ((name, entry.get("species_weights", {})) for name, entry in self._models.items())
+        files = (self._checkpoint(name, [organism(species).name for species in own]) for name, own in everything)
+        return {path: url for urls in files for path, url in urls.items()}
+
+    def checkpoint_url(self, w: Wildcards) -> str:
+        """Return the URL of a file of a checkpoint."""
+        return self._checkpoints[f"{WEIGHTS}/{w.folder}/{w.file}"]
+
     def weights_url(self, w: Wildcards) -> str:
         """Return the URL of a model's weights, or of a user's embeddings, for one dataset and split."""
         return _fill(self._model(w.model)["path"], w.dataset, w.split)
 
     def weights(self, w: Wildcards) -> list[str]:
-        """Return the file that a model needs beside the split, as a list of one or none."""
-        if "path" not in self._model(w.model):
-            return []
-        return [_local(self.weights_url(w), f"resources/weights/{w.model}/{w.dataset}/{w.split}")]
+        """Return the files that a model needs beside the splits."""
+        entry = self._model(w.model)
+        if "path" in entry:
+            return [_local(self.weights_url(w), f"{WEIGHTS}/{w.model}/{w.dataset}/{w.split}")]
+        if isinstance(entry.get("weights"), str):
+            return [_local(entry["weights"], "")]
+        splits = self.datasets[w.dataset] if w.split == ALL_SPLITS else [w.split]
+        return list(self._checkpoint(w.model, {self.source(w.dataset, split).organism for split in splits}))
+
+    def weights_argument(self, w: Wildcards) -> list[str]:
+        """Return what embed_cells.py is given of them: the file, the folder of the checkpoint, or nothing."""
+        entry = self._model(w.model)
+        if "path" in entry or not isinstance(entry.get("weights"), Mapping):
+            return self.weights(w)
+        return [f"{WEIGHTS}/{entry.get('weights_folder') or w.model.partition('@')[0]}"]
 
     def model_options(self, w: Wildcards) -> str:
         """Return the options of embed_cells.py as JSON: the model's params and the seed."""
@@ -366,7 +409,10 @@ class Grid:
         if kind in keys:
             names = "|".join(map(re.escape, keys[kind]))
             return rf"(?:{names})(?:@\d+)?" if kind == "model" else names
-        return {"split": r"[a-z0-9_]+", "object": r"[^/]+"}[kind]
+        if kind == "folder":
+            folders = {path.split("/")[2] for path in self._checkpoints}
+            return "|".join(sorted(map(re.escape, folders))) or r"(?!)"
+        return {"split": r"[a-z0-9_]+", "object": r"[^/]+", "file": r".+"}[kind]
 
 
 def is_remote(url: str) -> bool:

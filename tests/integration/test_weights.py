@@ -1,0 +1,226 @@
+"""Checkpoints through the workflow: fetched once from S3, a hub and a package, embedded with, scored; and what goes wrong."""
+
+import functools
+import json
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import anndata
+import made_checkpoints
+import numpy as np
+import pytest
+from project import CONFIG, make_project
+
+from cellgauge.contracts import Embedding
+
+pytestmark = [
+    pytest.mark.xdist_group("workflow"),
+    pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning"),  # the Baron file is as old as its data
+]
+
+UCE_FILES = ("4layer_model.torch", "model_files/species_chrom.csv", "model_files/species_offsets.pkl")
+PROTEINS = {"human": "Homo_sapiens.GRCh38", "mouse": "Mus_musculus.GRCm39"}
+MODELS = ("scgpt_tiny", "uce_tiny", "uce_tiny_reference", "aido_tiny")
+
+
+class Hub(ThreadingHTTPServer):
+    """Stands in for the Hugging Face Hub: /owner/repo/resolve/revision/file, on loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked = []
+        super().__init__(("127.0.0.1", 0), functools.partial(_Handler, directory=str(folder)))
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, baron, s3_server):
+    """A project on some Baron cells, with tiny checkpoints on an S3 server and a hub; not run yet."""
+    folder = tmp_path_factory.mktemp("weights")
+    cells = anndata.read_h5ad(baron.human)
+    cells = cells[np.random.default_rng(0).choice(cells.n_obs, 250, replace=False)].copy()
+    symbols = cells.var_names.tolist()
+    made_checkpoints.scgpt(folder / "scgpt", symbols)
+    # the mouse symbols of the tiny data, so that both species of it can be embedded
+    tiny = [f"GENE{i}" for i in range(60)]
+    made_checkpoints.uce(folder / "uce", {"human": symbols + tiny, "mouse": [symbol.title() for symbol in tiny]})
+    made_checkpoints.aido_cell(folder / "hub/owner/AIDO-tiny/resolve/abc123", symbols[:300])
+    for family in ("scgpt", "uce"):
+        for path in (folder / family).rglob("*"):
+            if path.is_file():
+                s3_server.put("models", f"{family}/{path.relative_to(folder / family)}", path.read_bytes())
+
+    s3, proteins = "s3://models", "model_files/protein_embeddings/{}.gene_symbol_to_embedding_ESM2.pt"
+    uce = {
+        "adapter": "uce",
+        "env": "uce",
+        "weights_folder": "uce_small",
+        "organisms": ["human", "mouse"],
+        "params": {"sample_size": 32, "device": "cpu"},
+        "weights": {name: f"{s3}/uce/{name}" for name in UCE_FILES},
+        "species_weights": {
+            species: {proteins.format(name): f"{s3}/uce/{proteins.format(name)}"} for species, name in PROTEINS.items()
+        },
+    }
+    human = uce["species_weights"]["human"]
+    reference = {
+        "species": "human",
+        "padding": "additive",
+        "random_stream": "official",
+        "min_cells": 2,
+        "min_genes": 25,
+    }
+    names = ("config.json", "model.safetensors", "OS_scRNA_gene_index.19264.tsv")
+    models = {
+        "scgpt_tiny": {
+            "adapter": "scgpt",
+            "env": "scgpt",
+            "splits": ["baron"],
+            "organisms": ["human"],
+            "params": {"max_length": 200, "device": "cpu"},
+            "weights": {name: f"{s3}/scgpt/{name}" for name in ("args.json", "vocab.json", "best_model.pt")},
+        },
+        "uce_tiny": uce,
+        "uce_tiny_reference": {
+            **{key: value for key, value in uce.items() if key != "species_weights"},
+            "params": {**uce["params"], **reference},
+            "weights": {**uce["weights"], **human},
+        },
+        "aido_tiny": {
+            "adapter": "aido_cell",
+            "env": "aido_cell",
+            "splits": ["baron"],
+            "organisms": ["human"],
+            "params": {"device": "cpu"},
+            "weights": {name: f"hf://owner/AIDO-tiny@abc123/{name}" for name in names},
+            "needs_acceptance": "genbio-community",
+        },
+    }
+    columns = {"label": "cell_ontology_class", "donor": "donor", "symbol": "index"}
+    baron_cells = {
+        "modality": "expression",
+        "columns": columns,
+        "splits": {"human": {"organism": "human", "url": "cells.h5ad"}},
+    }
+    project = make_project(folder / "project", CONFIG)
+    cells.write_h5ad(project.folder / "cells.h5ad")
+    run = {"models": list(MODELS), "datasets": ["baron", "tiny"], "tasks": ["clustering", "cross_species"]}
+    project.configure(
+        {
+            "run": {**run, "accept_licences": ["genbio-community"], "profiles": ["corrected"]},
+            "models": models,
+            "datasets": {**CONFIG["datasets"], "baron": baron_cells},
+        }
+    )
+    hub = Hub(folder / "hub")
+    yield project, hub, {"AWS_ENDPOINT_URL": s3_server.url, "HF_ENDPOINT": hub.url}
+    hub.shutdown()
+
+
+@pytest.fixture(scope="module")
+def finished(served):
+    project, hub, environment = served
+    project.run(**environment)
+    return project, hub
+
+
+def test_every_model_is_scored(finished):
+    project, _ = finished
+    table = project.table()
+    done = table[table["status"] == "ok"][["task", "model", "dataset"]].drop_duplicates().itertuples(index=False)
+    expected = {("clustering", model, "baron") for model in MODELS}
+    expected |= {(task, model, "tiny") for task in ("clustering", "cross_species") for model in MODELS[1:3]}
+    assert set(map(tuple, done)) >= expected
+    for model in MODELS:
+        found = Embedding.read(project.folder / f"results/embeddings/{model}/baron/human.h5ad")
+        assert np.isfinite(found.matrix[~np.isnan(found.matrix[:, 0])]).all() and found.uns["device"] == "cpu"
+        assert found.uns["model"] == model and found.uns["revision"].startswith("sha256:")
+
+
+def test_files_are_fetched_once_and_shared(finished):
+    project, hub = finished
+    weights = project.folder / "resources/weights"
+    assert sorted(path.name for path in weights.iterdir()) == ["aido_tiny", "scgpt_tiny", "uce_small"]
+    assert sorted(
+        p.name.partition(".")[0] for p in (weights / "uce_small/model_files/protein_embeddings").glob("*.pt")
+    ) == [
+        "Homo_sapiens",
+        "Mus_musculus",
+    ]
+    assert sorted(hub.asked) == sorted(
+        f"/owner/AIDO-tiny/resolve/abc123/{name}"
+        for name in ("config.json", "model.safetensors", "OS_scRNA_gene_index.19264.tsv")
+    )
+    known = (project.folder / "config/checksums.yaml").read_text()
+    assert "hf://owner/AIDO-tiny@abc123/model.safetensors:" in known and "s3://models/uce/4layer_model.torch:" in known
+
+
+def test_nothing_is_left_to_do_and_an_edited_network_runs_its_model_alone(finished):
+    project, _ = finished
+    assert project.planned() == {}
+    path = project.folder / "workflow/scripts/cellgauge/networks/scgpt.py"
+    text = path.read_text()
+    try:
+        path.write_text(text + "\n# edited\n")
+        embeddings = {name for name in project.planned() if name.startswith("results/embeddings")}
+    finally:
+        path.write_text(text)
+    assert embeddings == {"results/embeddings/scgpt_tiny/baron/human.h5ad"}
+
+
+def test_a_licence_that_is_not_accepted_is_a_row_with_the_reason(finished):
+    project, _ = finished
+    config = project.config
+    config["run"]["accept_licences"] = []
+    project.configure(config)
+    try:
+        planned = project.planned()
+        assert not [name for name in planned if "aido" in name]
+        project.run("--forcerun", "tables", "--", "results/tables/scores.csv")
+        rows = project.table().query("model == 'aido_tiny'")
+        assert set(rows["status"]) == {"not_applicable"} and rows["reason"].str.contains("must be accepted").any()
+    finally:
+        config["run"]["accept_licences"] = ["genbio-community"]
+        project.configure(config)
+
+
+def test_a_checkpoint_that_is_not_what_it_should_be_is_a_row_with_the_reason(finished):
+    """A truncated file came from the server; the other models are scored."""
+    project, _ = finished
+    path = project.folder / "resources/weights/scgpt_tiny/best_model.pt"
+    content = path.read_bytes()
+    path.write_bytes(content[:1000])
+    try:
+        done = project.run("--keep-going", "--", "results/tables/scores.csv", check=False)
+        assert done.returncode
+        assert not (project.folder / "results/embeddings/scgpt_tiny/baron/human.h5ad").exists()
+        log = (project.folder / "logs/embed/scgpt_tiny/baron/human.log").read_text().splitlines()
+        assert (
+            log[-1].startswith("error: ")
+            and "best_model.pt: not a checkpoint of torch, truncated or corrupt" in log[-1]
+        )
+        table = project.table().query("model == 'scgpt_tiny' and dataset == 'baron' and task == 'clustering'")
+        assert set(table["status"]) == {"failed"} and "truncated or corrupt" in table["reason"].iloc[0]
+    finally:
+        path.write_bytes(content)
+    project.run()
+    assert project.planned() == {}
+
+
+def test_options_say_which_cells_were_not_embedded(finished):
+    project, _ = finished
+    uns = Embedding.read(project.folder / "results/embeddings/uce_tiny_reference/tiny/mouse.h5ad").uns
+    assert uns["species"] == "human" and json.loads(uns["params"])["padding"] == "additive"

@@ -1,0 +1,78 @@
+"""Tiny checkpoints with random weights, in the layouts of the official ones, for genes of the caller's choice."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from cellgauge.networks.aido_cell import AidoCell, Settings
+from cellgauge.networks.scgpt import ScGPT
+from cellgauge.networks.uce import UCE
+
+
+def scgpt(folder: Path, symbols: Sequence[str], seed: int = 0) -> Path:
+    """Write args.json, vocab.json and best_model.pt, with flash-attn's names and unused heads."""
+    folder.mkdir(parents=True)
+    names = [*symbols, "<pad>", "<cls>", "<eoc>"]
+    torch.manual_seed(seed)
+    state = ScGPT(len(names), 16, 24, 2, 4).state_dict()
+    _fill(state)
+    state = {name.replace("self_attn.in_proj_", "self_attn.Wqkv."): tensor for name, tensor in state.items()}
+    torch.save({**state, "decoder.fc.0.weight": torch.ones(2, 2)}, folder / "best_model.pt")
+    (folder / "vocab.json").write_text(json.dumps({name: index for index, name in enumerate(names)}))
+    args = {"embsize": 16, "nheads": 4, "d_hid": 24, "nlayers": 2, "pad_token": "<pad>", "pad_value": -2}
+    (folder / "args.json").write_text(json.dumps({**args, "input_emb_style": "continuous", "n_bins": 51}))
+    return folder
+
+
+def uce(folder: Path, symbols: dict[str, Sequence[str]], seed: int = 0) -> Path:
+    """Write a .torch and model_files/ for the genes of species by their official names, such as human or macaca_mulatta."""
+    scientific = {
+        "human": "Homo_sapiens.GRCh38",
+        "mouse": "Mus_musculus.GRCm39",
+        "macaca_mulatta": "Macaca_mulatta.Mmul_10",
+    }
+    files = folder / "model_files"
+    (files / "protein_embeddings").mkdir(parents=True)
+    torch.manual_seed(seed)
+    offsets, lines, first = {}, ["gene_symbol,chromosome,start,species"], 4
+    for name in sorted(symbols):
+        offsets[name], first = first, first + len(symbols[name])
+        vectors = {symbol: torch.randn(10) for symbol in symbols[name]}
+        torch.save(vectors, files / "protein_embeddings" / f"{scientific[name]}.gene_symbol_to_embedding_ESM2.pt")
+        lines += [f"{symbol},{'12X'[i % 3]},{1000 * i + 7},{name}" for i, symbol in enumerate(symbols[name])]
+    (files / "species_offsets.pkl").write_bytes(pickle.dumps(offsets))
+    (files / "species_chrom.csv").write_text("\n".join(lines) + "\n")
+    state = UCE(1536, 10, 64, 32, 2, 1, [20, 12, 12, 12]).state_dict()
+    _fill(state)
+    state["pe_embedding.weight"] = torch.randn(first + 3 * len(symbols), 10)
+    state["pe_embedding.weight"][0] = 0
+    torch.save({**state, "binary_decoder.3.bias": torch.ones(1)}, folder / "4layer_model.torch")
+    return folder
+
+
+def aido_cell(folder: Path, symbols: Sequence[str], norm: str = "LayerNorm", bias: bool = True, seed: int = 0) -> Path:
+    """Write config.json, model.safetensors and the list of genes, which has some more."""
+    folder.mkdir(parents=True)
+    genes = [*symbols, "C1orf112", "ZZZ3"]
+    torch.manual_seed(seed)
+    state = AidoCell(len(genes) + 2, 6, 16, 24, 2, Settings(2, 1.0, norm, 1e-5, bias)).state_dict()
+    _fill(state)
+    save_file({f"bert.{name}": tensor for name, tensor in state.items()}, folder / "model.safetensors")
+    config = {"num_attention_heads": 2, "bin_alpha": 1.0, "normalization_type": norm, "layer_norm_eps": 1e-5}
+    config |= {"add_linear_bias": bias, "hidden_act": "swiglu", "position_embedding_type": "absolute"}
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = ["gene_name\tindex", *(f"{gene}\t{index}" for index, gene in enumerate(genes))]
+    (folder / "OS_scRNA_gene_index.19264.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def _fill(state: dict[str, torch.Tensor]) -> None:
+    """Draw all weights anew: some modules are made without, and a norm of ones would hide a mistake."""
+    for tensor in state.values():
+        tensor.normal_(0.1, 0.3)

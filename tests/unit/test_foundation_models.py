@@ -1,0 +1,470 @@
+"""What must hold for every model with a checkpoint, on tiny ones: rows, reproducibility, refusals. Numbers: tests/golden."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import made_checkpoints
+import numpy as np
+import pytest
+import tiny
+import torch
+from scipy.sparse import csr_matrix, hstack
+from vectors import embedding
+
+from cellgauge.contracts import Split
+from cellgauge.errors import CellgaugeError
+from cellgauge.models.base import load_adapter, traits
+from cellgauge.sources import SCRIPTS
+
+HUMAN = [f"GENE{i}" for i in range(60)]
+MAKE = {
+    "scgpt": lambda folder: made_checkpoints.scgpt(folder, HUMAN[5:]),
+    "uce": lambda folder: made_checkpoints.uce(folder, {"human": HUMAN[5:], "mouse": [f"Gene{i}" for i in range(40)]}),
+    "aido_cell": lambda folder: made_checkpoints.aido_cell(folder, HUMAN[5:]),
+}
+MAIN_FILE = {"scgpt": "best_model.pt", "uce": "4layer_model.torch", "aido_cell": "model.safetensors"}
+A_TENSOR = {
+    "scgpt": "transformer_encoder.layers.1.norm1.bias",
+    "uce": "transformer_encoder.layers.1.norm1.bias",
+    "aido_cell": "bert.encoder.layer.1.ln.bias",
+}
+every_family = pytest.mark.parametrize("family", MAKE)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {family: make(folder / family) for family, make in MAKE.items()}
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return tiny.split_file(tmp_path_factory.mktemp("tiny"), n_cells=90)
+
+
+def changed(split, target, change):
+    """Write the split with its AnnData changed."""
+    data = change(anndata.read_h5ad(split)).copy()
+    data.write_h5ad(target)
+    return target
+
+
+@every_family
+def test_one_row_per_cell_with_provenance(checkpoints, split, family):
+    found = embedding(family, split, checkpoints[family])
+    assert np.isfinite(found.matrix).all() and len(found.matrix) == 90 and found.matrix.std(axis=0).min() > 0
+    uns = found.uns
+    assert (
+        uns["matched_genes"] == 55 and uns["unembedded"] == 0 and uns["precision"] == "fp32" and uns["device"] == "cpu"
+    )
+    assert len(uns["revision"]) == 71 and uns["revision"].startswith("sha256:")
+    assert {"gpu_seconds", "peak_gpu_memory_mb", "cells_per_second", "wall_seconds", "peak_memory_mb"} <= set(uns)
+    assert "torch" in json.loads(uns["versions"])
+
+
+@every_family
+def test_rows_do_not_depend_on_batches_other_cells_or_their_order(checkpoints, split, tmp_path, family):
+    whole = embedding(family, split, checkpoints[family])
+    one_by_one = embedding(family, split, checkpoints[family], tokens_per_batch=1).matrix
+    np.testing.assert_allclose(one_by_one, whole.matrix, atol=1e-5)
+    order = np.random.default_rng(0).permutation(90)[:40]
+    part = embedding(family, changed(split, tmp_path / "part.h5ad", lambda data: data[order]), checkpoints[family])
+    np.testing.assert_allclose(part.matrix, whole.matrix[order], atol=1e-5)
+
+
+@every_family
+def test_the_seed_changes_stochastic_models_alone(checkpoints, split, family):
+    first, again, other = (embedding(family, split, checkpoints[family], seed=seed).matrix for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.array_equal(first, other) != traits(family).stochastic
+
+
+@every_family
+def test_a_cell_without_a_known_gene_is_a_nan_row_and_moves_no_other(checkpoints, split, tmp_path, family):
+    def empty(data):
+        counts = data.X.toarray()
+        counts[3, 5:], counts[7] = 0, 0  # the first five genes are in no vocabulary
+        data.X = csr_matrix(counts)
+        return data
+
+    whole = embedding(family, split, checkpoints[family]).matrix
+    found = embedding(family, changed(split, tmp_path / "s.h5ad", empty), checkpoints[family])
+    assert np.isnan(found.matrix[[3, 7]]).all() and found.uns["unembedded"] == 2
+    others = np.delete(np.arange(90), [3, 7])
+    np.testing.assert_allclose(found.matrix[others], whole[others], atol=1e-5)
+
+
+@every_family
+def test_bf16_is_near_and_says_how_near(checkpoints, split, family):
+    exact = embedding(family, split, checkpoints[family]).matrix
+    found = embedding(family, split, checkpoints[family], precision="bf16")
+    assert 0 < np.abs(found.matrix - exact).max() < 0.3 and found.uns["precision"] == "bf16"
+    assert 0 < found.uns["fp32_max_deviation"] < 0.3 and found.uns["fp32_min_cosine"] > 0.99
+
+
+@every_family
+def test_too_few_known_genes_stop_the_job(checkpoints, split, tmp_path, family):
+    def strange(data):
+        data.var["feature_name"] = [f"X{i}" if i < 40 else f"GENE{i}" for i in range(60)]
+        return data
+
+    path = changed(split, tmp_path / "s.h5ad", strange)
+    with pytest.raises(CellgaugeError, match=r"split human of tiny: 20 of \d+ genes that could match are in"):
+        embedding(family, path, checkpoints[family])
+    assert embedding(family, path, checkpoints[family], min_matched_genes=0.3).uns["matched_genes"] == 20
+
+
+# --- checkpoints that are not what they should be --------------------------------------------------------------------
+
+
+@every_family
+def test_no_checkpoint(split, tmp_path, family):
+    with pytest.raises(CellgaugeError, match="needs a checkpoint"):
+        embedding(family, split, None)
+    with pytest.raises(CellgaugeError, match="no such folder"):
+        embedding(family, split, tmp_path / "nothing")
+    with pytest.raises(CellgaugeError, match=r"no file .* \(found: nothing\)"):
+        (tmp_path / "empty").mkdir()
+        embedding(family, split, tmp_path / "empty")
+
+
+@every_family
+def test_every_file_is_asked_for_by_name(checkpoints, split, tmp_path, family):
+    files = [path.relative_to(checkpoints[family]) for path in checkpoints[family].rglob("*") if path.is_file()]
+    for file in files:
+        if "Mus_musculus" in file.name:
+            continue
+        copy = shutil.copytree(checkpoints[family], tmp_path / file.name)
+        (copy / file).unlink()
+        with pytest.raises(CellgaugeError, match=r"no file .*\(found: ") as caught:
+            embedding(family, split, copy)
+        assert file.suffix in str(caught.value)
+
+
+@every_family
+@pytest.mark.parametrize("other", MAKE)
+def test_the_checkpoint_of_another_model_is_refused(checkpoints, split, tmp_path, family, other):
+    if family == other:
+        return
+    copy = shutil.copytree(checkpoints[family], tmp_path / "copy")
+    tensors = _tensors(checkpoints[other] / MAIN_FILE[other])
+    _write(copy / MAIN_FILE[family], tensors)
+    with pytest.raises(
+        CellgaugeError, match=rf"{MAIN_FILE[family]}: (lacks '[\w.]+'|no layer) .*is it the right model\?"
+    ):
+        embedding(family, split, copy)
+
+
+@every_family
+@pytest.mark.parametrize("fault", ["missing", "extra", "shape"])
+def test_tensors_are_loaded_strictly(checkpoints, split, tmp_path, family, fault):
+    copy = shutil.copytree(checkpoints[family], tmp_path / "copy")
+    tensors = dict(_tensors(copy / MAIN_FILE[family]))
+    name = A_TENSOR[family]
+    if fault == "missing":
+        del tensors[name]
+    elif fault == "extra":
+        name = name.replace("ln.bias", "ln.gain").replace("norm1.bias", "norm1.gain")
+        tensors[name] = torch.ones(2)
+    else:
+        tensors[name] = torch.ones(3)
+    _write(copy / MAIN_FILE[family], tensors)
+    with pytest.raises(CellgaugeError) as caught:
+        embedding(family, split, copy)
+    assert f"'{name.removeprefix('bert.')}'" in str(caught.value) and MAIN_FILE[family] in str(caught.value)
+
+
+@every_family
+@pytest.mark.parametrize("damage", ["truncated", "corrupt", "bomb"])
+def test_a_damaged_checkpoint_is_one_sentence_and_leaves_nothing_behind(checkpoints, split, tmp_path, family, damage):
+    copy = shutil.copytree(checkpoints[family], tmp_path / "copy")
+    path = copy / MAIN_FILE[family]
+    content = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "corrupt":
+        path.write_bytes(b"\xff" * 64 + content[64:-64] + b"\xff" * 64)
+    else:
+        trace = tmp_path / "trace"
+        torch.save({"a": Bomb(trace)}, path)
+    output = tmp_path / "out" / "embedding.h5ad"
+    command = [
+        sys.executable,
+        SCRIPTS / "embed_cells.py",
+        family,
+        "--split",
+        split,
+        "--weights",
+        copy,
+        "--output",
+        output,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and last.startswith(f"error: {path}: ") and "Traceback" not in done.stderr
+    assert (
+        ("refused, it names posix.mkdir" in last) if damage == "bomb" and family != "aido_cell" else "corrupt" in last
+    )
+    assert not output.exists() and not (output.parent.exists() and list(output.parent.iterdir()))
+    assert not (tmp_path / "trace").exists()
+
+
+class Bomb:
+    """Would leave a trace if it were unpickled."""
+
+    def __init__(self, trace):
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, (self.trace,)
+
+
+def _tensors(path: Path):
+    from cellgauge.checkpoints import Checkpoint
+
+    return Checkpoint.open(path).tensors
+
+
+def _write(path: Path, tensors):
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    path.unlink()
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+
+
+@every_family
+@pytest.mark.parametrize("option", ["random_stream", "precision", "padding"])
+def test_options_out_of_range_are_one_sentence(checkpoints, split, family, option):
+    from inspect import signature
+
+    if option in signature(load_adapter(family).embed).parameters:
+        with pytest.raises(CellgaugeError, match=r"must be .*, not 'wrong'"):
+            embedding(family, split, checkpoints[family], **{option: "wrong"})
+
+
+# --- scGPT -----------------------------------------------------------------------------------------------------------
+
+
+def edit_json(path, **changes):
+    content = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        (
+            "args.json",
+            {"nheads": None},
+            r"args\.json: not the settings of an scGPT with continuous values \(nheads None",
+        ),
+        ("args.json", {"input_emb_style": "category"}, "input_emb_style 'category'"),
+        ("args.json", {"pad_value": "x"}, "pad_value 'x'"),
+        ("args.json", {"nheads": 5}, "its width 16 cannot be divided into 5 heads"),
+        ("vocab.json", {"<cls>": None}, "lacks '<cls>', so it is no vocabulary of scGPT"),
+        ("vocab.json", {"GENE7": "7"}, "gives 'GENE7' the id '7'"),
+        ("vocab.json", {"GENE7": 500}, "vocab.json names more genes than the 58 of best_model.pt"),
+    ],
+)
+def test_scgpt_settings_that_do_not_fit(checkpoints, split, tmp_path, file, changes, words):
+    copy = shutil.copytree(checkpoints["scgpt"], tmp_path / "copy")
+    edit_json(copy / file, **changes)
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("scgpt", split, copy)
+
+
+def test_scgpt_keeps_columns_with_one_symbol_as_tokens_of_their_own(checkpoints, split, tmp_path):
+    def twice(data):
+        more = data[:, 10:11].copy()
+        more.var_names = ["again"]
+        joined = anndata.concat([data, more], axis="var", merge="first")
+        joined.uns = data.uns
+        return joined
+
+    whole = embedding("scgpt", split, checkpoints["scgpt"], max_length=10**6).matrix
+    path = changed(split, tmp_path / "s.h5ad", twice)
+    found = embedding("scgpt", path, checkpoints["scgpt"], max_length=10**6)
+    expressed = Split.open(split).counts()[:, 10].toarray().ravel() > 0
+    assert found.uns["matched_genes"] == 56
+    assert np.allclose(found.matrix[~expressed], whole[~expressed], atol=1e-5)
+    assert (np.abs(found.matrix - whole)[expressed].max(axis=1) > 1e-4).all()
+
+
+def test_scgpt_ranks_so_a_scaling_of_cells_changes_nothing(checkpoints, split, tmp_path):
+    def scaled(data):
+        data.X = csr_matrix(data.X.multiply(np.linspace(1, 9, 90)[:, None]).log1p(), dtype=np.float32)
+        return data
+
+    path = changed(split, tmp_path / "s.h5ad", scaled)
+    found, whole = (embedding("scgpt", s, checkpoints["scgpt"]).matrix for s in (path, split))
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+
+
+def test_scgpt_needs_room_for_a_gene(checkpoints, split):
+    with pytest.raises(CellgaugeError, match="max_length must be at least 2, not 1"):
+        embedding("scgpt", split, checkpoints["scgpt"], max_length=1)
+
+
+# --- UCE -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mouse(tmp_path_factory):
+    return tiny.split_file(tmp_path_factory.mktemp("mouse"), organism="mouse", n_cells=30)
+
+
+def test_uce_takes_the_species_of_the_split_or_the_one_it_is_told(checkpoints, mouse):
+    own = embedding("uce", mouse, checkpoints["uce"])
+    assert own.uns["species"] == "mouse" and own.uns["matched_genes"] == 40
+    as_human = embedding("uce", mouse, checkpoints["uce"], species="human")
+    assert as_human.uns["species"] == "human" and as_human.uns["matched_genes"] == 55  # matched in capitals
+    assert not np.allclose(own.matrix, as_human.matrix, atol=1e-3)
+
+
+def test_uce_says_which_species_its_files_know(checkpoints, mouse):
+    with pytest.raises(
+        CellgaugeError, match=r"its files know human, mouse, not gorilla; give files .* `species_files`"
+    ):
+        embedding("uce", mouse, checkpoints["uce"], species="Gorilla gorilla")
+
+
+def test_uce_finds_a_species_under_its_scientific_name(tmp_path, mouse):
+    folder = made_checkpoints.uce(tmp_path / "uce", {"macaca_mulatta": [f"GENE{i}" for i in range(60)]})
+    assert embedding("uce", mouse, folder, species="rhesus_macaque").uns["species"] == "macaca_mulatta"
+
+
+def test_uce_leaves_out_genes_of_few_cells_then_cells_of_few_genes(checkpoints, split):
+    counts = Split.open(split).counts()
+    kept = counts[:, counts.getnnz(axis=0) >= 70]
+    few = kept.getnnz(axis=1) < 12
+    assert 0 < few.sum() < 90
+    found = embedding("uce", split, checkpoints["uce"], min_cells=70, min_genes=12).matrix
+    np.testing.assert_array_equal(np.isnan(found[:, 0]), few)
+
+
+def test_uce_additive_padding_depends_on_the_batch_and_hidden_does_not(checkpoints, split):
+    hidden = [embedding("uce", split, checkpoints["uce"], batch_size=size).matrix for size in (1, 30)]
+    np.testing.assert_allclose(*hidden, atol=1e-5)
+    alone, together = (
+        embedding("uce", split, checkpoints["uce"], padding="additive", sample_size=8, batch_size=size).matrix
+        for size in (1, 30)
+    )
+    np.testing.assert_allclose(alone, embedding("uce", split, checkpoints["uce"], sample_size=8).matrix, atol=1e-5)
+    assert np.abs(alone - together).max() > 1e-4
+
+
+def test_uce_genes_without_a_place_are_unknown_and_the_first_of_two_places_counts(checkpoints, split, tmp_path):
+    copy = shutil.copytree(checkpoints["uce"], tmp_path / "copy")
+    path = copy / "model_files" / "species_chrom.csv"
+    lines = path.read_text().splitlines()
+    dropped = next(line for line in lines if line.startswith("GENE20,"))
+    path.write_text("\n".join([line for line in lines if line != dropped] + ["GENE21,1,5,human"]) + "\n")
+    assert embedding("uce", split, copy).uns["matched_genes"] == 54
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"heads": 5}, "its width 64 cannot be divided into 5 heads"),
+        ({"sample_size": 1531}, r"a cell of 15\d\d tokens is longer than the 1536 positions"),
+        ({"checkpoint": "33l.torch"}, r"no file 33l\.torch \(found: 4layer_model\.torch, model_files\)"),
+        ({"species_files": {"human": "/nowhere"}}, r"no file species_offsets\.pkl"),
+    ],
+)
+def test_uce_options_that_do_not_fit(checkpoints, split, options, words):
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("uce", split, checkpoints["uce"], **options)
+
+
+def test_uce_asks_which_checkpoint_and_files_that_do_not_belong_together_are_refused(checkpoints, split, tmp_path):
+    copy = shutil.copytree(checkpoints["uce"], tmp_path / "copy")
+    tensors = dict(_tensors(copy / "4layer_model.torch"))
+    tensors["pe_embedding.weight"] = torch.ones(90, 10)
+    torch.save(tensors, copy / "33l.torch")
+    with pytest.raises(CellgaugeError, match=r"which is it, 33l\.torch or 4layer_model\.torch\?"):
+        embedding("uce", split, copy)
+    assert embedding("uce", split, copy, checkpoint="4layer_model.torch").uns["unembedded"] == 0
+    tensors["pe_embedding.weight"] = torch.ones(50, 10)
+    torch.save(tensors, copy / "33l.torch")
+    with pytest.raises(CellgaugeError, match="its files and the checkpoint do not belong together"):
+        embedding("uce", split, copy, checkpoint="33l.torch")
+
+
+# --- AIDO.Cell -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"norm": "RMSNorm"}, {"bias": False}])
+def test_aido_cell_settings_of_other_sizes(split, tmp_path, changes):
+    folder = made_checkpoints.aido_cell(tmp_path / "aido", HUMAN, **changes)
+    assert np.isfinite(embedding("aido_cell", split, folder).matrix).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_attention_heads": None}, "no settings of AIDO.Cell"),
+        ({"num_attention_heads": 3}, "its width 16 cannot be divided into 3 heads"),
+        ({"normalization_type": "BatchNorm"}, "normalization_type 'BatchNorm'"),
+        ({"position_embedding_type": "rope"}, "position_embedding_type is 'rope', AIDO.Cell's is 'absolute'"),
+        ({"normalization_type": "RMSNorm"}, r"no place for 'encoder\.layer\.0\.attention\.ln\.bias'"),
+        ({"add_linear_bias": False}, r"no place for 'encoder\.layer\.0\.\S+\.bias'"),
+    ],
+)
+def test_aido_cell_settings_that_do_not_fit(checkpoints, split, tmp_path, changes, words):
+    copy = shutil.copytree(checkpoints["aido_cell"], tmp_path / "copy")
+    edit_json(copy / "config.json", **changes)
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("aido_cell", split, copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gene_name\tindex\nA\t0\nB\t1\n", "the network has 59 positions, the list of genes 2 and 2 of depth"),
+        ("gene_name\tindex\nA\t0\nB\t2\n", "the genes are not numbered 0, 1, 2"),
+        ("<html>\n<body>\n", "not the list of AIDO.Cell's genes"),
+    ],
+)
+def test_aido_cell_lists_that_do_not_fit(checkpoints, split, tmp_path, text, words):
+    copy = shutil.copytree(checkpoints["aido_cell"], tmp_path / "copy")
+    (copy / "OS_scRNA_gene_index.19264.tsv").write_text(text)
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("aido_cell", split, copy)
+
+
+def test_aido_cell_takes_the_last_column_of_a_symbol_and_counts_depth_over_it_alone(checkpoints, split, tmp_path):
+    def twice(data):
+        counts = hstack([data.X[:, 10:11] * 5, data.X]).tocsr()
+        var = data.var.iloc[[10, *range(60)]].copy()
+        var.index = [f"g{i}" for i in range(61)]
+        return anndata.AnnData(counts, data.obs, var, uns=data.uns)
+
+    found = embedding("aido_cell", changed(split, tmp_path / "s.h5ad", twice), checkpoints["aido_cell"])
+    np.testing.assert_allclose(found.matrix, embedding("aido_cell", split, checkpoints["aido_cell"]).matrix, atol=1e-5)
+
+
+def test_aido_cell_lets_absent_genes_take_part_as_zeros_and_averages_the_others(checkpoints, split, tmp_path):
+    """Genes without counts that are left out change what is averaged and nothing else: sums of outputs can be told apart."""
+
+    def silent(data):
+        counts = data.X.toarray()
+        counts[:, [30, 31]] = 0
+        data.X = csr_matrix(counts)
+        return data
+
+    path = changed(split, tmp_path / "silent.h5ad", silent)
+
+    def sums(*left_out):
+        kept = np.setdiff1d(np.arange(60), left_out)
+        part = changed(path, tmp_path / "part.h5ad", lambda data: data[:, kept])
+        return embedding("aido_cell", part, checkpoints["aido_cell"]).matrix * (55 - len(left_out))
+
+    np.testing.assert_allclose(sums(30, 31), sums(30) + sums(31) - sums(), atol=1e-4)
+    assert np.abs(sums(30) - sums(31)).max() > 0.1

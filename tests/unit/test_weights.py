@@ -1,0 +1,156 @@
+"""Checkpoints in the configuration: which files a job needs, where they lie, what must be accepted."""
+
+import copy
+import json
+import re
+
+import pytest
+from test_grid import CONFIG, w
+
+from cellgauge import config as settings
+from cellgauge.grid import Grid
+
+FILES = {"best_model.pt": "s3://b/scgpt/best_model.pt", "more/vocab.json": "hf://o/r@1/vocab.json"}
+UCE = {
+    "adapter": "uce",
+    "weights_folder": "shared",
+    "weights": {"4l.torch": "s3://b/4l.torch", "genes.csv": "https://h/genes.tar.gz!genes.csv"},
+    "species_weights": {"human": {"h.pt": "s3://b/h.pt"}, "Mus musculus": {"m.pt": "s3://b/m.pt"}},
+}
+
+
+def configuration(**run):
+    config = copy.deepcopy(CONFIG)
+    config["models"] |= {
+        "scgpt": {"adapter": "scgpt", "weights": FILES, "params": {"max_length": 5}},
+        "uce": UCE,
+        "uce_33": {**UCE, "weights": {"33l.torch": "s3://b/33l.torch", "genes.csv": UCE["weights"]["genes.csv"]}},
+        "local": {"adapter": "scgpt", "weights": "my/scgpt"},
+        "asks": {
+            "adapter": "aido_cell",
+            "weights": {"a": "s3://b/a"},
+            "needs_acceptance": "non-commercial",
+            "licence": "X",
+        },
+    }
+    config["run"] |= {"models": ["scgpt", "uce", "uce_33", "local", "asks", "linear"], **run}
+    return config
+
+
+def grid(**run):
+    return Grid(configuration(**run))
+
+
+def job(model, split="human"):
+    return w(model=model, dataset="pair", split=split)
+
+
+def test_a_job_needs_the_files_of_its_model_and_species():
+    folder = "resources/weights"
+    assert grid().weights(job("scgpt")) == [f"{folder}/scgpt/best_model.pt", f"{folder}/scgpt/more/vocab.json"]
+    assert grid().weights(job("uce")) == [f"{folder}/shared/{name}" for name in ("4l.torch", "genes.csv", "h.pt")]
+    assert grid().weights(job("uce_33", "mouse")) == [
+        f"{folder}/shared/{name}" for name in ("33l.torch", "genes.csv", "m.pt")
+    ]
+    assert grid().weights(job("scgpt@7")) == grid().weights(job("scgpt"))
+    assert grid().weights(job("local")) == ["my/scgpt"] and grid().weights(job("linear")) == []
+
+
+def test_the_script_is_given_the_folder():
+    argument = {name: grid().weights_argument(job(name)) for name in ("scgpt@7", "uce", "local", "linear", "mine")}
+    assert argument == {
+        "scgpt@7": ["resources/weights/scgpt"],
+        "uce": ["resources/weights/shared"],
+        "local": ["my/scgpt"],
+        "linear": [],
+        "mine": ["mine/pair/human.npy"],
+    }
+
+
+def test_every_file_is_fetched_once_from_its_url():
+    chosen = grid()
+    paths = {
+        path
+        for model in ("scgpt", "uce", "uce_33")
+        for s in ("human", "mouse")
+        for path in chosen.weights(job(model, s))
+    }
+    assert len(paths) == 7
+    for path in paths:
+        found = re.fullmatch(
+            rf"resources/weights/(?P<folder>{chosen.pattern('folder')})/(?P<file>{chosen.pattern('file')})", path
+        )
+        url = chosen.checkpoint_url(w(**found.groupdict()))
+        assert url.endswith(found["file"].rpartition("/")[2])
+    assert (
+        re.fullmatch(Grid(CONFIG).pattern("folder"), "scgpt") is None
+    )  # where no model has a checkpoint nothing matches
+
+
+def test_a_failed_download_is_found_behind_a_missing_score():
+    cell = next(c for c in grid().cells if c.model == "uce" and c.split == "mouse")
+    rules = [(rule, result, log) for rule, result, log in grid().jobs(cell) if rule == "download_checkpoint"]
+    assert ("download_checkpoint", "resources/weights/shared/m.pt", "logs/download_checkpoint/shared/m.pt.log") in rules
+    assert len(rules) == 3
+
+
+def test_where_the_files_lie_is_no_option_of_the_model():
+    assert json.loads(grid().model_options(job("scgpt"))) == {"max_length": 5, "seed": 42}
+
+
+def test_a_licence_must_be_accepted():
+    refused, accepted = grid(), grid(accept_licences=["non-commercial"])
+    reasons = {skipped.reason for skipped in refused.skipped if skipped.model == "asks"}
+    assert any(
+        reason == "the licence non-commercial must be accepted: read it (X), then add it to accept_licences"
+        for reason in reasons
+    )
+    assert not [cell for cell in refused.cells if cell.model == "asks"]
+    assert [cell for cell in accepted.cells if cell.model == "asks"]
+
+
+def test_the_configuration_is_right():
+    settings.check(configuration(accept_licences=["non-commercial"]))
+    config = configuration()
+    settings.check(config)
+    assert config["run"]["accept_licences"] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "words"),
+    [
+        ("scgpt", {"weights": {"a/../b": "s3://b/c"}}, "a/../b"),
+        ("scgpt", {"weights": {"/etc/passwd": "s3://b/c"}}, "/etc/passwd"),
+        ("scgpt", {"weights": {}}, "models.scgpt.weights"),
+        (
+            "scgpt",
+            {"weights": {"a": "my/a"}},
+            "models.scgpt.weights: 'a' must be a URL; give files on this machine as a folder",
+        ),
+        ("scgpt", {"weights": {"a": "ftp://h/a"}}, "models.scgpt.weights: unknown kind of URL 'ftp://'"),
+        ("scgpt", {"weights": "s3://b/folder"}, "models.scgpt.weights: a folder on this machine, or {file name: URL}"),
+        ("scgpt", {"path": "x.npy"}, "models.scgpt: `path` is for embeddings, `weights` for checkpoints"),
+        ("scgpt", {"weigths": {}}, "models.scgpt: unknown key 'weigths', did you mean 'weights'?"),
+        (
+            "uce",
+            {"species_weights": {"martian": {"a": "s3://b/a"}}},
+            "models.uce.species_weights: unknown organism 'martian'",
+        ),
+        (
+            "uce_33",
+            {"weights": {"genes.csv": "s3://b/other.csv"}},
+            "models.uce_33.weights: 'genes.csv' is another object than models.uce has under this name in the folder 'shared'",
+        ),
+    ],
+)
+def test_mistakes(model, changes, words):
+    config = configuration()
+    config["models"][model] = {**config["models"][model], **changes}
+    with pytest.raises(settings.ConfigError) as error:
+        settings.check(config)
+    assert words in str(error.value)
+
+
+def test_an_unknown_licence_is_a_mistake():
+    with pytest.raises(settings.ConfigError, match="no model asks for 'non-comercial', did you mean 'non-commercial'"):
+        settings.check(configuration(accept_licences=["non-comercial"]))

@@ -1,0 +1,70 @@
+"""The encoder that scGPT and UCE share: transformer layers that normalise after each residual sum (Vaswani et al. 2017)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with the projections of queries, keys and values packed, as in torch.nn.MultiheadAttention."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Let `queries` (batch, m, width) attend to `tokens` (batch, n, width); `mask` as in PostNormEncoder."""
+        width = tokens.shape[-1]
+        if queries is tokens:
+            q, k, v = F.linear(tokens, self.in_proj_weight, self.in_proj_bias).split(width, dim=-1)
+        else:
+            q = F.linear(queries, self.in_proj_weight[:width], self.in_proj_bias[:width])
+            k, v = F.linear(tokens, self.in_proj_weight[width:], self.in_proj_bias[width:]).split(width, dim=-1)
+        mask = None if mask is None else mask[:, None, None, :]
+        attended = F.scaled_dot_product_attention(*map(self._by_head, (q, k, v)), attn_mask=mask)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class PostNormLayer(nn.Module):
+    """LN(x + attention), then LN(x + W2 relu(W1 x)); the layer norms' epsilon is 1e-5."""
+
+    def __init__(self, width: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(width, heads)
+        self.linear1 = nn.Linear(width, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the layer's output for `queries`: the tokens themselves, or some of them."""
+        x = self.norm1(queries + self.self_attn(queries, tokens, mask))
+        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+
+
+class PostNormEncoder(nn.Module):
+    """Layers whose last one computes the first token alone: it is the only one that a cell's embedding is made of."""
+
+    def __init__(self, layers: int, width: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(PostNormLayer(width, hidden, heads) for _ in range(layers))
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the first token of the last layer, shape (batch, width).
+
+        Args:
+            tokens: (batch, n, width).
+            mask: (batch, n), bool (False hides a key) or float (added to the logits of a key).
+        """
+        *before, last = self.layers
+        for layer in before:
+            tokens = layer(tokens, tokens, mask)
+        return last(tokens[:, :1], tokens, mask)[:, 0]
