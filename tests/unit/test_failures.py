@@ -5,8 +5,9 @@ import os
 import pytest
 from test_grid import grid
 
+from cellgauge import publish
 from cellgauge.failures import failures
-from cellgauge.publish import summary
+from cellgauge.publish import summary, tell_what_failed
 
 SCORE = "results/scores/clustering/linear/pair/human.tsv"
 BEGAN = 1000.0
@@ -79,3 +80,12 @@ def test_summary_groups_by_reason():
         "5 of 9 scores are missing:",
         "  m0 on d/s, m1 on d/s, m2 on d/s and 2 more: embed: no memory",
     ]
+
+
+def test_a_run_without_tables_tells_each_reason_once_and_writes_nothing(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(publish, "BEGAN", BEGAN)
+    files("logs/download/pair/h.h5ad.log", "error: h.h5ad: no such object\n")
+    before = sorted(tmp_path.rglob("*"))
+    tell_what_failed(grid())
+    assert capsys.readouterr().err == "failed: download: h.h5ad: no such object\n"
+    assert sorted(tmp_path.rglob("*")) == before

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 from cellgauge import config as settings
 from cellgauge.grid import Grid
 from cellgauge.interpreter import prefer_own_python
-from cellgauge.publish import publish_what_there_is
+from cellgauge.publish import publish_what_there_is, tell_what_failed
 from cellgauge.sources import package_data, project_file, script, sources
 
 try:

@@ -10,6 +10,8 @@ from cellgauge.errors import one_line
 if TYPE_CHECKING:
     from cellgauge.grid import Grid
 
+NOT_RUN = "the job was not run"
+
 
 def failures(grid: Grid, since: float) -> dict[str, str]:
     """Return the reason of every score of the run that was not made, by the score file's path.
@@ -24,7 +26,7 @@ def failures(grid: Grid, since: float) -> dict[str, str]:
     for cell in grid.cells:
         reason = next((job for job in (_failure(*job, since) for job in grid.jobs(cell)) if job), "")
         if not reason and not Path(cell.path).exists():
-            reason = "the job was not run"
+            reason = NOT_RUN
         if reason:
             found[cell.path] = reason
     return found

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellgauge.failures import failures
+from cellgauge.failures import NOT_RUN, failures
 from cellgauge.sources import SCRIPTS
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ BEGAN = time.time()
 """When Snakemake read the workflow, seconds since the epoch: logs of this run are newer."""
 LONG_AGO = 0
 """An mtime (seconds) that is older than any input: the next run makes the tables anew, whatever has changed by then."""
+
+
+def tell_what_failed(grid: Grid) -> None:
+    """Say what failed and why, and write nothing: for a run that was asked for some files, not for the tables."""
+    reasons = (reason for reason in failures(grid, BEGAN).values() if reason != NOT_RUN)
+    for reason in dict.fromkeys(reasons):
+        print(f"failed: {reason}", file=sys.stderr)
 
 
 def publish_what_there_is(grid: Grid) -> None:
