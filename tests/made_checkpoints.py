@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
+from transformers import BertConfig, BertForMaskedLM
 
 from cellgauge.networks.aido_cell import AidoCell, Settings
 from cellgauge.networks.scgpt import ScGPT
@@ -69,6 +71,29 @@ def aido_cell(folder: Path, symbols: Sequence[str], norm: str = "LayerNorm", bia
     (folder / "config.json").write_text(json.dumps(config))
     lines = ["gene_name\tindex", *(f"{gene}\t{index}" for index, gene in enumerate(genes))]
     (folder / "OS_scRNA_gene_index.19264.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def geneformer(folder: Path, genes: Mapping[str, str], seed: int = 0, **changes: object) -> Path:
+    """Write config.json, model.safetensors with its head, and the dictionaries, for {name in capitals: gene}."""
+    (folder / "gene_dictionaries").mkdir(parents=True)
+    names = ["<pad>", "<mask>", "<cls>", "<eos>", *dict.fromkeys(genes.values())]
+    sizes = {"vocab_size": len(names), "max_position_embeddings": 64, "hidden_size": 16, "intermediate_size": 24}
+    layers = {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_act": "relu", "pad_token_id": 0}
+    config = BertConfig(**{**sizes, **layers, **changes})
+    torch.manual_seed(seed)
+    state = {name: tensor.clone() for name, tensor in BertForMaskedLM(config).state_dict().items()}
+    _fill(state)
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(config.to_json_string())
+    medians = np.random.default_rng(seed).uniform(0.5, 5, len(names))
+    dictionaries = {
+        "token_dictionary": {name: index for index, name in enumerate(names)},
+        "gene_median_dictionary": dict(zip(names[4:], medians, strict=False)),
+        "ensembl_mapping_dict": dict(genes),
+    }
+    for name, content in dictionaries.items():
+        (folder / "gene_dictionaries" / f"{name}_gc95M.pkl").write_bytes(pickle.dumps(content))
     return folder
 
 

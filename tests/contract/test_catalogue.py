@@ -23,7 +23,20 @@ def read(name):
 MODELS = read("models")["models"]
 DATASETS = read("datasets")["datasets"]
 TASKS = read("tasks")["tasks"]
-HEAVY = {"numpy", "pandas", "scipy", "anndata", "scanpy", "sklearn", "torch", "scvi", "h5py", "harmonypy", "jax"}
+HEAVY = {
+    "numpy",
+    "pandas",
+    "scipy",
+    "anndata",
+    "scanpy",
+    "sklearn",
+    "torch",
+    "transformers",
+    "scvi",
+    "h5py",
+    "harmonypy",
+    "jax",
+}
 
 
 def merged(*files):

@@ -21,7 +21,15 @@ pytestmark = [
 
 UCE_FILES = ("4layer_model.torch", "model_files/species_chrom.csv", "model_files/species_offsets.pkl")
 PROTEINS = {"human": "Homo_sapiens.GRCh38", "mouse": "Mus_musculus.GRCm39"}
-MODELS = ("scgpt_tiny", "uce_tiny", "uce_tiny_reference", "aido_tiny")
+GENEFORMER_FILES = (
+    "config.json",
+    "model.safetensors",
+    *(
+        f"gene_dictionaries/{name}_gc95M.pkl"
+        for name in ("token_dictionary", "gene_median_dictionary", "ensembl_mapping_dict")
+    ),
+)
+MODELS = ("scgpt_tiny", "uce_tiny", "uce_tiny_reference", "aido_tiny", "geneformer_tiny")
 
 
 class Hub(ThreadingHTTPServer):
@@ -58,7 +66,9 @@ def served(tmp_path_factory, baron, s3_server):
     tiny = [f"GENE{i}" for i in range(60)]
     made_checkpoints.uce(folder / "uce", {"human": symbols + tiny, "mouse": [symbol.title() for symbol in tiny]})
     made_checkpoints.aido_cell(folder / "hub/owner/AIDO-tiny/resolve/abc123", symbols[:300])
-    for family in ("scgpt", "uce"):
+    genes = {symbol.upper(): f"ENSG{i:011d}" for i, symbol in enumerate(symbols)}
+    made_checkpoints.geneformer(folder / "geneformer", genes)
+    for family in ("scgpt", "uce", "geneformer"):
         for path in (folder / family).rglob("*"):
             if path.is_file():
                 s3_server.put("models", f"{family}/{path.relative_to(folder / family)}", path.read_bytes())
@@ -108,6 +118,14 @@ def served(tmp_path_factory, baron, s3_server):
             "weights": {name: f"hf://owner/AIDO-tiny@abc123/{name}" for name in names},
             "needs_acceptance": "genbio-community",
         },
+        "geneformer_tiny": {
+            "adapter": "geneformer",
+            "env": "geneformer",
+            "splits": ["baron"],
+            "organisms": ["human"],
+            "params": {"device": "cpu"},
+            "weights": {name: f"{s3}/geneformer/{name}" for name in GENEFORMER_FILES},
+        },
     }
     columns = {"label": "cell_ontology_class", "donor": "donor", "symbol": "index"}
     baron_cells = {
@@ -153,7 +171,12 @@ def test_every_model_is_scored(finished):
 def test_files_are_fetched_once_and_shared(finished):
     project, hub = finished
     weights = project.folder / "resources/weights"
-    assert sorted(path.name for path in weights.iterdir()) == ["aido_tiny", "scgpt_tiny", "uce_small"]
+    assert sorted(path.name for path in weights.iterdir()) == [
+        "aido_tiny",
+        "geneformer_tiny",
+        "scgpt_tiny",
+        "uce_small",
+    ]
     assert sorted(
         p.name.partition(".")[0] for p in (weights / "uce_small/model_files/protein_embeddings").glob("*.pt")
     ) == [

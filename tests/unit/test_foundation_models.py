@@ -1,6 +1,7 @@
 """What must hold for every model with a checkpoint, on tiny ones: rows, reproducibility, refusals. Numbers: tests/golden."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -21,16 +22,24 @@ from cellgauge.models.base import load_adapter, traits
 from cellgauge.sources import SCRIPTS
 
 HUMAN = [f"GENE{i}" for i in range(60)]
+ENSEMBL = [f"ENSG{i:011d}" for i in range(60)]
 MAKE = {
     "scgpt": lambda folder: made_checkpoints.scgpt(folder, HUMAN[5:]),
     "uce": lambda folder: made_checkpoints.uce(folder, {"human": HUMAN[5:], "mouse": [f"Gene{i}" for i in range(40)]}),
     "aido_cell": lambda folder: made_checkpoints.aido_cell(folder, HUMAN[5:]),
+    "geneformer": lambda folder: made_checkpoints.geneformer(folder, {gene: gene for gene in ENSEMBL[5:]}),
 }
-MAIN_FILE = {"scgpt": "best_model.pt", "uce": "4layer_model.torch", "aido_cell": "model.safetensors"}
+MAIN_FILE = {
+    "scgpt": "best_model.pt",
+    "uce": "4layer_model.torch",
+    "aido_cell": "model.safetensors",
+    "geneformer": "model.safetensors",
+}
 A_TENSOR = {
     "scgpt": "transformer_encoder.layers.1.norm1.bias",
     "uce": "transformer_encoder.layers.1.norm1.bias",
     "aido_cell": "bert.encoder.layer.1.ln.bias",
+    "geneformer": "bert.encoder.layer.2.output.LayerNorm.bias",
 }
 every_family = pytest.mark.parametrize("family", MAKE)
 
@@ -110,6 +119,7 @@ def test_bf16_is_near_and_says_how_near(checkpoints, split, family):
 def test_too_few_known_genes_stop_the_job(checkpoints, split, tmp_path, family):
     def strange(data):
         data.var["feature_name"] = [f"X{i}" if i < 40 else f"GENE{i}" for i in range(60)]
+        data.var_names = [f"X{i}" if i < 40 else name for i, name in enumerate(data.var_names)]
         return data
 
     path = changed(split, tmp_path / "s.h5ad", strange)
@@ -168,14 +178,14 @@ def test_tensors_are_loaded_strictly(checkpoints, split, tmp_path, family, fault
     if fault == "missing":
         del tensors[name]
     elif fault == "extra":
-        name = name.replace("ln.bias", "ln.gain").replace("norm1.bias", "norm1.gain")
+        name = f"{name.removesuffix('bias')}gain"
         tensors[name] = torch.ones(2)
     else:
         tensors[name] = torch.ones(3)
     _write(copy / MAIN_FILE[family], tensors)
     with pytest.raises(CellgaugeError) as caught:
         embedding(family, split, copy)
-    assert f"'{name.removeprefix('bert.')}'" in str(caught.value) and MAIN_FILE[family] in str(caught.value)
+    assert f"{name.removeprefix('bert.')}'" in str(caught.value) and MAIN_FILE[family] in str(caught.value)
 
 
 @every_family
@@ -206,9 +216,8 @@ def test_a_damaged_checkpoint_is_one_sentence_and_leaves_nothing_behind(checkpoi
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and last.startswith(f"error: {path}: ") and "Traceback" not in done.stderr
-    assert (
-        ("refused, it names posix.mkdir" in last) if damage == "bomb" and family != "aido_cell" else "corrupt" in last
-    )
+    pickled = not path.name.endswith(".safetensors")
+    assert ("refused, it names posix.mkdir" if damage == "bomb" and pickled else "corrupt") in last
     assert not output.exists() and not (output.parent.exists() and list(output.parent.iterdir()))
     assert not (tmp_path / "trace").exists()
 
@@ -240,7 +249,7 @@ def _write(path: Path, tensors):
 
 
 @every_family
-@pytest.mark.parametrize("option", ["random_stream", "precision", "padding"])
+@pytest.mark.parametrize("option", ["random_stream", "precision", "padding", "pooling"])
 def test_options_out_of_range_are_one_sentence(checkpoints, split, family, option):
     from inspect import signature
 
@@ -468,3 +477,122 @@ def test_aido_cell_lets_absent_genes_take_part_as_zeros_and_averages_the_others(
 
     np.testing.assert_allclose(sums(30, 31), sums(30) + sums(31) - sums(), atol=1e-4)
     assert np.abs(sums(30) - sums(31)).max() > 0.1
+
+
+# --- Geneformer ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"model_type": "gpt2"},
+            r"config\.json: not the settings of a BERT as Geneformer is one \(model_type 'gpt2'\)",
+        ),
+        ({"hidden_size": "16"}, "hidden_size '16'"),
+        ({"num_attention_heads": 3}, "its width 16 cannot be divided into 3 heads"),
+        ({"num_hidden_layers": 2}, r"no place for 'bert\.encoder\.layer\.2\.\S+'"),
+        ({"num_hidden_layers": 4}, r"lacks 'bert\.encoder\.layer\.3\.\S+'"),
+        ({"vocab_size": 50}, r"'bert\.embeddings\.word_embeddings\.weight' has shape \(59, 16\)"),
+    ],
+)
+def test_geneformer_settings_that_do_not_fit(checkpoints, split, tmp_path, changes, words):
+    copy = shutil.copytree(checkpoints["geneformer"], tmp_path / "copy")
+    edit_json(copy / "config.json", **changes)
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("geneformer", split, copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("token_dictionary", {"<cls>": None}, "lacks <cls>, so it is not the dictionary of a Geneformer with special"),
+        ("token_dictionary", {ENSEMBL[9]: 500}, "numbers tokens up to 500, the network has 59"),
+        ("token_dictionary", {ENSEMBL[9]: "9"}, "-> str, not what was expected"),
+        ("gene_median_dictionary", {ENSEMBL[9]: None}, f"gives gene '{ENSEMBL[9]}' the median None"),
+        ("gene_median_dictionary", {ENSEMBL[9]: 0.0}, f"gives gene '{ENSEMBL[9]}' the median 0.0"),
+    ],
+)
+def test_geneformer_dictionaries_that_do_not_fit(checkpoints, split, tmp_path, name, change, words):
+    copy = shutil.copytree(checkpoints["geneformer"], tmp_path / "copy")
+    path = copy / "gene_dictionaries" / f"{name}_gc95M.pkl"
+    content = {key: value for key, value in {**pickle.loads(path.read_bytes()), **change}.items() if value is not None}
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("geneformer", split, copy)
+
+
+def test_geneformer_does_not_run_what_a_dictionary_holds(checkpoints, split, tmp_path):
+    copy = shutil.copytree(checkpoints["geneformer"], tmp_path / "copy")
+    (copy / "gene_dictionaries/token_dictionary_gc95M.pkl").write_bytes(pickle.dumps({"a": Bomb(tmp_path / "trace")}))
+    with pytest.raises(CellgaugeError, match=r"refused, it names posix\.mkdir, which could run code"):
+        embedding("geneformer", split, copy)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_geneformer_sums_columns_that_stand_for_one_gene(checkpoints, split, tmp_path):
+    """A gene's counts dealt to two names of it, in any case, are the gene's counts."""
+
+    def dealt(data):
+        part = data.X[:, 10:11].minimum(1)
+        counts = hstack([part, data.X[:, :10], data.X[:, 10:11] - part, data.X[:, 11:]]).tocsr()
+        var = data.var.iloc[[10, *range(60)]].copy()
+        var.index = ["alias", *data.var_names]
+        return anndata.AnnData(counts, data.obs, var, uns=data.uns)
+
+    genes = {**{gene: gene for gene in ENSEMBL[5:]}, "ALIAS": ENSEMBL[10]}
+    folder = made_checkpoints.geneformer(tmp_path / "geneformer", genes)
+    found = embedding("geneformer", changed(split, tmp_path / "s.h5ad", dealt), folder)
+    np.testing.assert_allclose(found.matrix, embedding("geneformer", split, folder).matrix, atol=1e-5)
+    assert found.uns["matched_genes"] == 56
+
+
+def test_geneformer_takes_total_counts_where_the_data_give_them(checkpoints, split, tmp_path):
+    """Within a cell the total changes no rank; a total that is none is an error."""
+
+    def with_totals(totals):
+        def change(data):
+            data.obs["n_counts"] = totals
+            return data
+
+        return changed(split, tmp_path / "s.h5ad", change)
+
+    whole = embedding("geneformer", split, checkpoints["geneformer"]).matrix
+    found = embedding("geneformer", with_totals(np.arange(1000, 1090)), checkpoints["geneformer"]).matrix
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+    with pytest.raises(CellgaugeError, match="obs column 'n_counts' must be the total counts of cells, it holds 0"):
+        embedding("geneformer", with_totals(np.arange(90)), checkpoints["geneformer"])
+    with pytest.raises(CellgaugeError, match=r"obs column 'n_counts' must hold numbers \(could not convert"):
+        embedding("geneformer", with_totals(["many"] * 90), checkpoints["geneformer"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"layer": 1}, "`layer` must be -2 to 0, the last, not 1"),
+        ({"layer": -3}, "`layer` must be -2 to 0, the last, not -3"),
+        ({"max_length": 2}, "max_length must be 3 to 64, not 2"),
+        ({"max_length": 65}, "max_length must be 3 to 64, not 65"),
+    ],
+)
+def test_geneformer_options_out_of_range(checkpoints, split, options, words):
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("geneformer", split, checkpoints["geneformer"], **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"layer": -2}, {"max_length": 12}])
+def test_geneformer_cls_computed_alone_is_the_cls_among_all(checkpoints, split, options):
+    """Against transformers' own model, cell by cell."""
+    from transformers import BertModel
+
+    from cellgauge.tokenisers.geneformer import Ranker, read_dictionaries
+
+    folder, opened = checkpoints["geneformer"], Split.open(split)
+    model = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    ranker = Ranker(opened, read_dictionaries(folder), options.get("max_length", 64))
+    records = list(ranker.tokenise(opened.counts()[:20], opened.cells[:20]))
+    with torch.inference_mode():
+        states = [model(torch.from_numpy(r.arrays[0])[None], output_hidden_states=True).hidden_states for r in records]
+    chosen = np.stack([state[options.get("layer", -1) - 1][0, 0].numpy() for state in states])
+    found = embedding("geneformer", split, folder, pooling="cls", **options).matrix[:20]
+    np.testing.assert_allclose(found, chosen, atol=1e-5)

@@ -180,7 +180,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_pickled_dict(path: Path, values: type | tuple[type, ...]) -> dict[str, Any]:
     """Return a pickled {str: value}, without running anything of the pickle: whatever names a class or function is refused.
 
-    numpy's scalars, which some dictionaries hold, become Python's numbers.
+    numpy's scalars, which some dictionaries hold, become Python's numbers and text.
 
     Args:
         values: the type that every value must have: int, float or str.
@@ -262,20 +262,20 @@ def _load_torch(path: Path) -> Any:
 # --- pickles without globals -----------------------------------------------------------------------------------------
 
 
-class _NumberType:
-    """Stands for numpy.dtype in a pickle: the name of a plain number type, checked."""
+class _PlainType:
+    """Stands for numpy.dtype in a pickle: the name of a type of plain numbers or text, checked."""
 
     def __init__(self, code: str, *_: object) -> None:
-        if code not in ("f4", "f8", "i2", "i4", "i8", "u1", "u2", "u4", "u8"):
-            raise CheckpointError(f"refused, it holds numpy values of type {one_line(code)[:20]!r}")
+        if not isinstance(code, str) or not re.fullmatch(r"f[48]|i[248]|u[1248]|U\d{1,4}", code):
+            raise CheckpointError(f"refused, it holds numpy values of type {one_line(repr(code))[:20]}")
         self.code = code
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or state[1:2] not in (("<",), ("|",)):
-            raise CheckpointError("refused, it holds numpy values that are not plain little-endian numbers")
+            raise CheckpointError("refused, it holds numpy values that are not plain little-endian numbers or text")
 
 
-def _number(kind: _NumberType, raw: bytes) -> int | float:
+def _scalar(kind: _PlainType, raw: bytes) -> int | float | str:
     import numpy as np
 
     return np.frombuffer(raw, f"<{kind.code}", count=1)[0].item()
@@ -284,10 +284,10 @@ def _number(kind: _NumberType, raw: bytes) -> int | float:
 def _plain_unpickler() -> type:
     from pickle import Unpickler
 
-    safe = {f"numpy.{module}.multiarray scalar": _number for module in ("core", "_core")} | {"numpy dtype": _NumberType}
+    safe = {f"numpy.{module}.multiarray scalar": _scalar for module in ("core", "_core")} | {"numpy dtype": _PlainType}
 
     class PlainUnpickler(Unpickler):
-        """Knows no class and no function but the stand-ins for numpy's numbers."""
+        """Knows no class and no function but the stand-ins for numpy's numbers and text."""
 
         def find_class(self, module: str, name: str) -> Any:
             if f"{module} {name}" not in safe:

@@ -91,6 +91,21 @@ class Split:
         with open_h5(self.path) as file:
             return _read_column(file, "obs", name, self.path)
 
+    def numbers(self, name: str) -> np.ndarray:
+        """Return one column of obs as numbers, shape (n_cells,), in the type that they are stored in (text: float64).
+
+        Raises:
+            ContractError: the column is missing, or holds something else.
+        """
+        with open_h5(self.path) as file:
+            item = file["obs"].get(name)
+            if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f"):
+                return item[:]
+        try:
+            return self.column(name).astype(np.float64)
+        except ValueError as error:
+            raise ContractError(f"{self.path}: obs column '{name}' must hold numbers ({one_line(error)})") from None
+
     @cached_property
     def genes(self) -> np.ndarray:
         """Gene ids (var_names: Ensembl without version where the data has them), str, shape (n_genes,)."""
