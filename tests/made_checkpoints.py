@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -14,6 +15,8 @@ from transformers import BertConfig, BertForMaskedLM
 
 from cellgauge.networks.aido_cell import AidoCell, Settings
 from cellgauge.networks.scgpt import ScGPT
+from cellgauge.networks.transcriptformer import Settings as TranscriptFormerSettings
+from cellgauge.networks.transcriptformer import TranscriptFormer
 from cellgauge.networks.uce import UCE
 
 
@@ -94,6 +97,40 @@ def geneformer(folder: Path, genes: Mapping[str, str], seed: int = 0, **changes:
     }
     for name, content in dictionaries.items():
         (folder / "gene_dictionaries" / f"{name}_gc95M.pkl").write_bytes(pickle.dumps(content))
+    return folder
+
+
+def transcriptformer(
+    folder: Path, trained: dict[str, Sequence[str]], added: dict[str, Sequence[str]] | None = None, seed: int = 0
+) -> Path:
+    """Write config.json, model_weights.pt, vocabs/ and beside it all_embeddings/, for Ensembl ids of species by names such as
+    homo_sapiens.
+    """
+    (folder / "vocabs").mkdir(parents=True)
+    special = ["unknown", "[PAD]", "[START]", "[END]", "[RD]", "[CELL]", "[MASK]"]
+    model = {"num_heads": 2, "seq_len": 40, "softcap": 10, "log_counts_eps": 1e-6, "activation": "gelu"}
+    model |= {"attn_bias": False, "fw_bias": False}
+    data = {"special_tokens": special, "aux_cols": "assay", "esm2_mappings": [f"{name}_gene.h5" for name in trained]}
+    config = {"model": {"model_config": model, "data_config": data}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocabs/assay_vocab.json").write_text(json.dumps({"unknown": 0, "10x": 1}))
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randn(len(special), 10, generator=generator)]
+    files = {f"vocabs/{name}": genes for name, genes in trained.items()}
+    files |= {f"../all_embeddings/{name}": genes for name, genes in {**trained, **(added or {})}.items()}
+    (folder.parent / "all_embeddings").mkdir(exist_ok=True)
+    for name, genes in files.items():
+        vectors = torch.randn(len(genes), 10, generator=torch.Generator().manual_seed(len(genes)))
+        rows += [vectors] if name.startswith("vocabs") else []
+        with h5py.File(folder / f"{name}_gene.h5", "w") as file:
+            file["keys"] = [gene.encode() for gene in genes]
+            for gene, vector in zip(genes, vectors, strict=True):
+                file[f"arrays/{gene}"] = vector.numpy()
+    settings = TranscriptFormerSettings.parse(config, folder)
+    state = TranscriptFormer(10, 12, 16, 24, 2, [2], settings).state_dict()
+    _fill(state)
+    state |= {"gene_embeddings.embedding.weight": torch.cat(rows), "mu.gene_embedding.weight": torch.ones(2, 1)}
+    torch.save(state, folder / "model_weights.pt")
     return folder
 
 

@@ -1,7 +1,8 @@
-"""Checkpoints through the workflow: fetched once from S3, a hub and a package, embedded with, scored; and what goes wrong."""
+"""Checkpoints through the workflow: fetched once from S3, a hub and tarballs, embedded with, scored; and what goes wrong."""
 
 import functools
 import json
+import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,11 +30,11 @@ GENEFORMER_FILES = (
         for name in ("token_dictionary", "gene_median_dictionary", "ensembl_mapping_dict")
     ),
 )
-MODELS = ("scgpt_tiny", "uce_tiny", "uce_tiny_reference", "aido_tiny", "geneformer_tiny")
+MODELS = ("scgpt_tiny", "uce_tiny", "uce_tiny_reference", "aido_tiny", "geneformer_tiny", "tf_tiny")
 
 
 class Hub(ThreadingHTTPServer):
-    """Stands in for the Hugging Face Hub: /owner/repo/resolve/revision/file, on loopback."""
+    """Stands in for the Hugging Face Hub (/owner/repo/resolve/revision/file) and for a server of tarballs, on loopback."""
 
     def __init__(self, folder: Path) -> None:
         self.asked = []
@@ -68,6 +69,12 @@ def served(tmp_path_factory, baron, s3_server):
     made_checkpoints.aido_cell(folder / "hub/owner/AIDO-tiny/resolve/abc123", symbols[:300])
     genes = {symbol.upper(): f"ENSG{i:011d}" for i, symbol in enumerate(symbols)}
     made_checkpoints.geneformer(folder / "geneformer", genes)
+    ensembl = {"homo_sapiens": "ENSG{:011d}", "mus_musculus": "ENSMUSG{:011d}"}
+    human, mouse = ({name: [form.format(i) for i in range(60)]} for name, form in ensembl.items())
+    made_checkpoints.transcriptformer(folder / "tf" / "tf_tiny", human, mouse)
+    for name in ("tf_tiny", "all_embeddings"):
+        with tarfile.open(folder / f"hub/{name}.tar.gz", "w:gz") as archive:
+            archive.add(folder / "tf" / name, name)
     for family in ("scgpt", "uce", "geneformer"):
         for path in (folder / family).rglob("*"):
             if path.is_file():
@@ -133,6 +140,22 @@ def served(tmp_path_factory, baron, s3_server):
         "columns": columns,
         "splits": {"human": {"organism": "human", "url": "cells.h5ad"}},
     }
+    hub = Hub(folder / "hub")
+    tarballs = f"{hub.url}/{{}}.tar.gz!{{}}".format
+    files = ("config.json", "model_weights.pt", "vocabs/assay_vocab.json")
+    own, added = "tf_tiny/vocabs/homo_sapiens_gene.h5", "all_embeddings/mus_musculus_gene.h5"
+    models["tf_tiny"] = {
+        "adapter": "transcriptformer",
+        "env": "transcriptformer",
+        "organisms": ["human", "mouse"],
+        "params": {"checkpoint": "tf_tiny", "device": "cpu"},
+        "weights_folder": "tf",
+        "weights": {f"tf_tiny/{name}": tarballs("tf_tiny", f"tf_tiny/{name}") for name in files},
+        "species_weights": {
+            "human": {own: tarballs("tf_tiny", own)},
+            "mouse": {added: tarballs("all_embeddings", added)},
+        },
+    }
     project = make_project(folder / "project", CONFIG)
     cells.write_h5ad(project.folder / "cells.h5ad")
     run = {"models": list(MODELS), "datasets": ["baron", "tiny"], "tasks": ["clustering", "cross_species"]}
@@ -143,7 +166,6 @@ def served(tmp_path_factory, baron, s3_server):
             "datasets": {**CONFIG["datasets"], "baron": baron_cells},
         }
     )
-    hub = Hub(folder / "hub")
     yield project, hub, {"AWS_ENDPOINT_URL": s3_server.url, "HF_ENDPOINT": hub.url}
     hub.shutdown()
 
@@ -159,11 +181,13 @@ def test_every_model_is_scored(finished):
     project, _ = finished
     table = project.table()
     done = table[table["status"] == "ok"][["task", "model", "dataset"]].drop_duplicates().itertuples(index=False)
-    expected = {("clustering", model, "baron") for model in MODELS}
-    expected |= {(task, model, "tiny") for task in ("clustering", "cross_species") for model in MODELS[1:3]}
+    expected = {("clustering", model, "baron") for model in MODELS[:-1]}
+    several = ("uce_tiny", "uce_tiny_reference", "tf_tiny")
+    expected |= {(task, model, "tiny") for task in ("clustering", "cross_species") for model in several}
     assert set(map(tuple, done)) >= expected
     for model in MODELS:
-        found = Embedding.read(project.folder / f"results/embeddings/{model}/baron/human.h5ad")
+        dataset = "tiny" if model == "tf_tiny" else "baron"
+        found = Embedding.read(project.folder / f"results/embeddings/{model}/{dataset}/human.h5ad")
         assert np.isfinite(found.matrix[~np.isnan(found.matrix[:, 0])]).all() and found.uns["device"] == "cpu"
         assert found.uns["model"] == model and found.uns["revision"].startswith("sha256:")
 
@@ -175,6 +199,7 @@ def test_files_are_fetched_once_and_shared(finished):
         "aido_tiny",
         "geneformer_tiny",
         "scgpt_tiny",
+        "tf",
         "uce_small",
     ]
     assert sorted(
@@ -183,10 +208,12 @@ def test_files_are_fetched_once_and_shared(finished):
         "Homo_sapiens",
         "Mus_musculus",
     ]
+    names = ("config.json", "model.safetensors", "OS_scRNA_gene_index.19264.tsv")
     assert sorted(hub.asked) == sorted(
-        f"/owner/AIDO-tiny/resolve/abc123/{name}"
-        for name in ("config.json", "model.safetensors", "OS_scRNA_gene_index.19264.tsv")
+        ["/all_embeddings.tar.gz", "/tf_tiny.tar.gz", *(f"/owner/AIDO-tiny/resolve/abc123/{name}" for name in names)]
     )
+    assert [path.name for path in (weights / "tf/all_embeddings").iterdir()] == ["mus_musculus_gene.h5"]
+    assert f"{hub.url}/tf_tiny.tar.gz:" in (project.folder / "config/checksums.yaml").read_text()
     known = (project.folder / "config/checksums.yaml").read_text()
     assert "hf://owner/AIDO-tiny@abc123/model.safetensors:" in known and "s3://models/uce/4layer_model.torch:" in known
 
@@ -218,6 +245,12 @@ def test_a_licence_that_is_not_accepted_is_a_row_with_the_reason(finished):
     finally:
         config["run"]["accept_licences"] = ["genbio-community"]
         project.configure(config)
+
+
+def test_a_model_of_ensembl_ids_leaves_out_data_that_have_none(finished):
+    project, _ = finished
+    rows = project.table().query("model == 'tf_tiny' and dataset == 'baron'")
+    assert set(rows["status"]) == {"not_applicable"} and rows["reason"].str.contains("by Ensembl ids").any()
 
 
 def test_a_checkpoint_that_is_not_what_it_should_be_is_a_row_with_the_reason(finished):

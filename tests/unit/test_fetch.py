@@ -632,7 +632,7 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w"])
 def test_members_of_tars_are_read_by_exact_name(tmp_path, mode):
-    make_tar(tmp_path / "a.tar", {"a/first": b"1", "a/x.bin": DATA, "x.bin": b"2"}, mode)
+    make_tar(tmp_path / "a.tar", {"a/first": b"1", "./a/x.bin": DATA, "x.bin": b"2"}, mode)
     assert fetch(f"{tmp_path}/a.tar!a/x.bin", tmp_path / "x").sha256 == SHA
     assert fetch(f"{tmp_path}/a.tar!x.bin", tmp_path / "x").size == 1
 

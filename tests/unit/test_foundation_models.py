@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import anndata
+import h5py
 import made_checkpoints
 import numpy as np
 import pytest
@@ -28,18 +29,23 @@ MAKE = {
     "uce": lambda folder: made_checkpoints.uce(folder, {"human": HUMAN[5:], "mouse": [f"Gene{i}" for i in range(40)]}),
     "aido_cell": lambda folder: made_checkpoints.aido_cell(folder, HUMAN[5:]),
     "geneformer": lambda folder: made_checkpoints.geneformer(folder, {gene: gene for gene in ENSEMBL[5:]}),
+    "transcriptformer": lambda folder: made_checkpoints.transcriptformer(
+        folder, {"homo_sapiens": ENSEMBL[5:]}, {"mus_musculus": [f"ENSMUSG{i:011d}" for i in range(40)]}
+    ),
 }
 MAIN_FILE = {
     "scgpt": "best_model.pt",
     "uce": "4layer_model.torch",
     "aido_cell": "model.safetensors",
     "geneformer": "model.safetensors",
+    "transcriptformer": "model_weights.pt",
 }
 A_TENSOR = {
     "scgpt": "transformer_encoder.layers.1.norm1.bias",
     "uce": "transformer_encoder.layers.1.norm1.bias",
     "aido_cell": "bert.encoder.layer.1.ln.bias",
     "geneformer": "bert.encoder.layer.2.output.LayerNorm.bias",
+    "transcriptformer": "transformer_encoder.encoder_layers.1.norm1.bias",
 }
 every_family = pytest.mark.parametrize("family", MAKE)
 
@@ -148,7 +154,7 @@ def test_every_file_is_asked_for_by_name(checkpoints, split, tmp_path, family):
     for file in files:
         if "Mus_musculus" in file.name:
             continue
-        copy = shutil.copytree(checkpoints[family], tmp_path / file.name)
+        copy = shutil.copytree(checkpoints[family], tmp_path / file.name / "copy")
         (copy / file).unlink()
         with pytest.raises(CellgaugeError, match=r"no file .*\(found: ") as caught:
             embedding(family, split, copy)
@@ -249,7 +255,7 @@ def _write(path: Path, tensors):
 
 
 @every_family
-@pytest.mark.parametrize("option", ["random_stream", "precision", "padding", "pooling"])
+@pytest.mark.parametrize("option", ["random_stream", "precision", "padding", "pooling", "surgery"])
 def test_options_out_of_range_are_one_sentence(checkpoints, split, family, option):
     from inspect import signature
 
@@ -596,3 +602,181 @@ def test_geneformer_cls_computed_alone_is_the_cls_among_all(checkpoints, split, 
     chosen = np.stack([state[options.get("layer", -1) - 1][0, 0].numpy() for state in states])
     found = embedding("geneformer", split, folder, pooling="cls", **options).matrix[:20]
     np.testing.assert_allclose(found, chosen, atol=1e-5)
+
+
+# --- TranscriptFormer ------------------------------------------------------------------------------------------------
+
+
+def test_transcriptformer_takes_other_species_from_beside_the_checkpoint_or_the_user(checkpoints, mouse, tmp_path):
+    own = embedding("transcriptformer", mouse, checkpoints["transcriptformer"])
+    assert own.uns["proteins"] == "all_embeddings/mus_musculus_gene.h5" and own.uns["matched_genes"] == 40
+    copy = shutil.copytree(checkpoints["transcriptformer"], tmp_path / "models" / "copy")
+    with pytest.raises(
+        CellgaugeError, match=r"no file mus_musculus_gene\.h5 in vocabs or all_embeddings \(found: homo_s"
+    ):
+        embedding("transcriptformer", mouse, copy)
+    shutil.copytree(checkpoints["transcriptformer"].parent / "all_embeddings", copy / "all_embeddings")
+    files = {"Mus musculus": str(copy / "all_embeddings/mus_musculus_gene.h5")}
+    for options in ({}, {"species_files": files}, {"checkpoint": "copy"}):
+        weights = copy.parent if "checkpoint" in options else copy
+        found = embedding("transcriptformer", mouse, weights, **options).matrix
+        np.testing.assert_array_equal(found, own.matrix)
+
+
+def test_transcriptformer_takes_the_first_genes_of_the_split_and_one_column_of_each(checkpoints, split, tmp_path):
+    """39 fit beside START; a cell has up to 55. Versions of ids are left out."""
+
+    def last_and_again(data):
+        counts = data.X.toarray()
+        for row in counts:
+            row[np.flatnonzero(row[5:])[39:] + 5] = 0
+        again = np.full((90, 1), 7, dtype=np.float32)
+        more = anndata.AnnData(csr_matrix(np.hstack([counts, again])), data.obs)
+        more.var_names = [*(f"{name}.3" for name in data.var_names), ENSEMBL[10]]
+        more.var["feature_name"], more.uns = more.var_names, data.uns
+        return more
+
+    counts = Split.open(split).counts()[:, 5:]
+    assert counts.getnnz(axis=1).max() > 39
+    whole = embedding("transcriptformer", split, checkpoints["transcriptformer"])
+    path = changed(split, tmp_path / "s.h5ad", last_and_again)
+    found = embedding("transcriptformer", path, checkpoints["transcriptformer"])
+    np.testing.assert_allclose(found.matrix, whole.matrix, atol=1e-6)
+
+
+def test_transcriptformer_is_told_the_assay_and_clips_counts(checkpoints, split, tmp_path):
+    def assay(value):
+        def change(data):
+            data.obs["assay"] = value
+            return data
+
+        return change
+
+    weights = checkpoints["transcriptformer"]
+    paths = {value: changed(split, tmp_path / f"{value}.h5ad", assay(value)) for value in ("10x", "other", "unknown")}
+    paths["none"] = split
+    found = {value: embedding("transcriptformer", path, weights) for value, path in paths.items()}
+    assert found["10x"].uns["cells_of_unknown_assay"] == 0 and found["none"].uns["cells_of_unknown_assay"] == 90
+    assert np.abs(found["10x"].matrix - found["other"].matrix).max() > 1e-3
+    for value in ("unknown", "none"):
+        np.testing.assert_array_equal(found[value].matrix, found["other"].matrix)
+    clipped = embedding("transcriptformer", paths["10x"], weights, clip_counts=2)
+    assert np.abs(clipped.matrix - found["10x"].matrix).max() > 1e-3
+
+
+@pytest.mark.parametrize("surgery", ["fixed", "official"])
+def test_transcriptformer_official_surgery_depends_on_the_order_of_special_tokens(
+    checkpoints, split, tmp_path, surgery
+):
+    """It is right for a checkpoint whose order is the package's, and wrong for those that were released."""
+    from cellgauge.tokenisers.transcriptformer import PACKAGE_ORDER
+
+    home = made_checkpoints.transcriptformer(tmp_path / "a" / "tf", {"homo_sapiens": ENSEMBL[5:]})
+    right = embedding("transcriptformer", split, home).matrix
+    if surgery == "official":
+        assert np.abs(embedding("transcriptformer", split, home, surgery=surgery).matrix - right).max() > 1e-2
+    config = json.loads((home / "config.json").read_text())
+    names = config["model"]["data_config"]["special_tokens"]
+    tensors = dict(_tensors(home / "model_weights.pt"))
+    table = tensors["gene_embeddings.embedding.weight"].clone()
+    table[: len(names)] = table[[names.index(name) for name in PACKAGE_ORDER]]
+    _write(home / "model_weights.pt", {**tensors, "gene_embeddings.embedding.weight": table})
+    config["model"]["data_config"]["special_tokens"] = PACKAGE_ORDER
+    (home / "config.json").write_text(json.dumps(config))
+    np.testing.assert_allclose(embedding("transcriptformer", split, home, surgery=surgery).matrix, right, atol=1e-6)
+
+
+@pytest.mark.parametrize(("cap", "activation", "bias"), [(0, "relu", True), (5, "silu", True)])
+def test_transcriptformer_settings_of_other_checkpoints(cap, activation, bias):
+    """The network equals the formulas written down plainly, with every option and all positions."""
+    from cellgauge.networks import transcriptformer as tf
+
+    torch.manual_seed(0)
+    settings = tf.Settings(2, 300, cap, 1e-6, activation, bias, bias, ("unknown", "[PAD]", "[START]"), ("a", "b"))
+    with torch.no_grad():
+        network = tf.TranscriptFormer(6, 5, 8, 12, 2, [3, 3], settings)
+        network.fill_table(torch.randn(20, 6))
+        lengths = torch.tensor([290, 131])
+        rows, counts = torch.randint(0, 20, (2, 290)), torch.randint(0, 30, (2, 290)).float()
+        values, hidden = torch.tensor([[1, 0], [0, 2]]), torch.tensor([[False, True], [True, False]])
+        found = network(rows, counts, lengths, values, hidden)
+        for cell in range(2):
+            n = int(lengths[cell])
+            told = [
+                table.weight[value] for table, value in zip(network.aux_embeddings.values(), values[cell], strict=True)
+            ]
+            x = torch.cat([torch.stack(told), network.rows[rows[cell, :n]]])
+            bias_of_key = torch.log1p(torch.cat([torch.ones(2), counts[cell, :n]]) + 1e-6)
+            seen = torch.ones(n + 2, n + 2).tril().bool()
+            seen[:, :2] &= ~hidden[cell]
+            for layer in network.transformer_encoder["encoder_layers"]:
+                x = layer.norm1(x)
+                q, k, v = (linear(x).unflatten(-1, (2, 4)) for linear in layer.self_attn.linears[:3])
+                logits = torch.einsum("ihd,jhd->hij", q, k) / 2 + bias_of_key
+                logits = cap * torch.tanh(logits / cap) if cap else logits
+                weights = logits.masked_fill(~seen, -torch.inf).softmax(dim=-1).nan_to_num(0)
+                x = x + layer.self_attn.linears[3](torch.einsum("hij,jhd->ihd", weights, v).flatten(1))
+                x = layer.norm2(x)
+                x = x + layer.linear2(tf.ACTIVATIONS[activation](layer.linear1(x)))
+            torch.testing.assert_close(found[cell], x[2:].sum(dim=0) / 300, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("seq_len", None, r"config\.json: not the settings of a TranscriptFormer"),
+        ("num_heads", 3, "its width 16 cannot be divided into 3 heads"),
+        ("activation", "tanh", "activation 'tanh'"),
+        ("special_tokens", ["unknown", "[START]"], r"special tokens unknown, \[START\]"),
+        ("attn_bias", True, r"lacks 'transformer_encoder\.encoder_layers\.0\.self_attn\.linears\.0\.bias'"),
+        ("aux_cols", "tissue", r"lacks 'aux_embeddings\.tissue\.weight'"),
+    ],
+)
+def test_transcriptformer_settings_that_do_not_fit(checkpoints, split, tmp_path, key, value, words):
+    copy = shutil.copytree(checkpoints["transcriptformer"], tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    part = config["model"]["model_config" if key in config["model"]["model_config"] else "data_config"]
+    part[key] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("transcriptformer", split, copy)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"10x": 1}, r"assay_vocab\.json: lacks 'unknown'"),
+        ({"unknown": 0, "10x": 2}, "gives '10x' the value 2, so it is no vocabulary of a checkpoint with 2 values"),
+    ],
+)
+def test_transcriptformer_vocabularies_that_do_not_fit(checkpoints, split, tmp_path, values, words):
+    copy = shutil.copytree(checkpoints["transcriptformer"], tmp_path / "copy")
+    (copy / "vocabs/assay_vocab.json").write_text(json.dumps(values))
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("transcriptformer", split, copy)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("truncated", r"homo_sapiens_gene\.h5: not an h5 with `keys` and `arrays`, truncated or corrupt"),
+        ("other", "not an h5 with `keys` and `arrays`"),
+        ("width", r"the vector of ENSG00000000005 has shape \(9,\), the checkpoint takes \(10,\)"),
+        ("missing", "a vector cannot be read"),
+        ("nan", "holds vectors that are not finite"),
+    ],
+)
+def test_transcriptformer_protein_files_that_are_not_what_they_should_be(checkpoints, split, tmp_path, fault, words):
+    copy = shutil.copytree(checkpoints["transcriptformer"], tmp_path / "copy")
+    path = copy / "vocabs/homo_sapiens_gene.h5"
+    if fault == "truncated":
+        path.write_bytes(path.read_bytes()[:3000])
+    elif fault == "other":
+        shutil.copy(split, path)
+    else:
+        with h5py.File(path, "r+") as file:
+            del file[f"arrays/{ENSEMBL[5]}"]
+            if fault != "missing":
+                file[f"arrays/{ENSEMBL[5]}"] = np.full(9 if fault == "width" else 10, np.nan, dtype=np.float32)
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("transcriptformer", split, copy)

@@ -220,3 +220,14 @@ def test_planning_imports_the_standard_library_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_model_of_ensembl_ids_needs_data_that_have_them():
+    config = copy.deepcopy(CONFIG)
+    config["models"]["tf"] = {"adapter": "transcriptformer", "weights": "my/tf"}
+    config["run"] |= {"models": ["tf"], "tasks": ["clustering"]}
+    config["datasets"]["tissues"]["columns"]["ensembl"] = "index"
+    chosen = Grid(config)
+    assert [cell.path for cell in chosen.cells] == ["results/scores/clustering/tf/tissues/lung.tsv"]
+    assert [(s.dataset, s.split) for s in chosen.skipped] == [("pair", "all")]
+    assert "the model knows genes by Ensembl ids" in chosen.skipped[0].reason

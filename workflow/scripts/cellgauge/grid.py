@@ -154,6 +154,8 @@ class Grid:
                 return f"the task compares species, the selected splits hold {', '.join(species)} alone"
             if not self._model(model).get("shared_space", own.shared_space):
                 return "the model gives each split axes of its own, so species cannot be compared"
+        if own.needs_ensembl and "ensembl" not in entry.get("columns", {}):
+            return "the model knows genes by Ensembl ids, the dataset names no column of them (`columns.ensembl`)"
         if own.scope == "dataset":
             if len(species) < 2:
                 return f"the model joins species, the selected splits hold {', '.join(species)} alone"

@@ -103,6 +103,8 @@ def _open_tarred(archive: IO[bytes], member: str, url: str, strip_top: bool) -> 
 
 
 def _inner(name: str, strip_top: bool) -> str:
+    # tar writes "./a" where it was told to pack "."
+    name = name.removeprefix("./")
     return name.partition("/")[2] if strip_top else name
 
 

@@ -5,6 +5,7 @@ An adapter is a module with
     SCOPE = "split"          # embeds each split on its own; "dataset": all splits of a dataset in one job
     SHARED_SPACE = True      # cells of different splits may be compared; False: each split has axes of its own
     STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
+    NEEDS_ENSEMBL = False    # True: genes are known by Ensembl ids alone, so data that have none cannot be embedded
     EXPRESSION_TASKS = ()    # tasks that score the expression matrix instead of the embedding
     PACKAGES = ("scanpy",)   # whose versions are recorded
 
@@ -62,6 +63,7 @@ class Traits:
     scope: str
     shared_space: bool
     stochastic: bool
+    needs_ensembl: bool
     expression_tasks: tuple[str, ...]
     packages: tuple[str, ...]
 
@@ -88,6 +90,7 @@ def traits(name: str) -> Traits:
         scope=module.SCOPE,
         shared_space=getattr(module, "SHARED_SPACE", True),
         stochastic=getattr(module, "STOCHASTIC", False),
+        needs_ensembl=getattr(module, "NEEDS_ENSEMBL", False),
         expression_tasks=tuple(getattr(module, "EXPRESSION_TASKS", ())),
         packages=tuple(getattr(module, "PACKAGES", ())),
     )
