@@ -1,5 +1,6 @@
 """UCE equals what snap-stanford/UCE computes: sentences, both kinds of padding, trained and added species."""
 
+import csv
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from vectors import GOLDEN, embedding, same, split_of, tokens
 from cellgauge.contracts import Split
 from cellgauge.errors import CellgaugeError
 from cellgauge.organisms import organism
+from cellgauge.species import build_species
 from cellgauge.tokenisers.uce import Sentences, read_species
 
 CASES = ("case_a", "case_c")
@@ -106,5 +108,27 @@ def test_an_added_species_beside_the_trained_ones(tmp_path):
     shutil.copytree(GOLDEN / "uce" / "case_a" / "model_files", tmp_path / "model_files")
     own = options(config, species_files={"Gallus gallus": str(folder / "model_files")})
     found = embedding("uce", split, tmp_path, **own)
+    embedded = ~np.isnan(found.matrix[:, 0])
+    same(found.matrix[embedded], np.load(folder / "embedding_bs1.npy"), TOLERANCE)
+
+
+def test_files_of_an_added_species_are_those_of_the_official_recipe(tmp_path):
+    """From protein vectors and headers of FASTA; the chromosomes' vectors are drawn from the taxon."""
+    folder = GOLDEN / "uce" / "case_c"
+    config, files = json.loads((folder / "config.json").read_text()), folder / "model_files"
+    with (files / "species_chrom.csv").open() as file:
+        headers = [
+            f">P pep primary_assembly:GRCg7b:{row['chromosome']}:{row['start']}:{int(row['start']) + 9}:1 gene:G"
+            f" gene_symbol:{row['gene_symbol']}\nMA\n"
+            for row in csv.DictReader(file)
+        ]
+    (tmp_path / "pep.fa").write_text("".join(headers))
+    proteins = files / "protein_embeddings/Gallus_gallus_ESM2.pt"
+    built = tmp_path / "chicken"
+    build_species(folder / "tiny_uce.torch", proteins, tmp_path / "pep.fa", organism("chicken"), built)
+    assert torch.equal(torch.load(built / "all_tokens.torch"), torch.load(files / "all_tokens.torch"))
+    split = split_of(folder, tmp_path / "split.h5ad", "chicken")
+    shutil.copy(folder / "tiny_uce.torch", tmp_path)
+    found = embedding("uce", split, tmp_path, **options(config, species_files={"chicken": str(built)}))
     embedded = ~np.isnan(found.matrix[:, 0])
     same(found.matrix[embedded], np.load(folder / "embedding_bs1.npy"), TOLERANCE)

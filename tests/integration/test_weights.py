@@ -276,6 +276,30 @@ def test_a_checkpoint_that_is_not_what_it_should_be_is_a_row_with_the_reason(fin
     assert project.planned() == {}
 
 
+def test_a_species_is_added_from_protein_vectors_and_a_gtf(finished, s3_server):
+    project, _ = finished
+    config = project.config
+    lines = (f'{"12X"[i % 3]}\te\tgene\t{1000 * i + 7}\t9\t.\t+\t.\tgene_name "Gene{i}";\n' for i in range(60))
+    (project.folder / "genes.gtf").write_text("".join(lines))
+    proteins = f"s3://models/uce/model_files/protein_embeddings/{PROTEINS['mouse']}.gene_symbol_to_embedding_ESM2.pt"
+    uce = config["models"]["uce_tiny"]
+    config["models"]["uce_added"] = {
+        **{key: value for key, value in uce.items() if key != "species_weights"},
+        "organisms": ["human"],
+        "new_species": {"mouse": {"proteins": proteins, "genes": "genes.gtf"}},
+    }
+    project.configure(config)
+    target = "results/embeddings/uce_added/tiny/mouse.h5ad"
+    project.run("--", target, AWS_ENDPOINT_URL=s3_server.url)
+    own = Embedding.read(project.folder / "results/embeddings/uce_tiny/tiny/mouse.h5ad")
+    added = Embedding.read(project.folder / target)
+    assert added.uns["matched_genes"] == own.uns["matched_genes"] == 60 and not np.isnan(added.matrix).any()
+    assert json.loads(added.uns["params"])["species_files"] == {"mouse": "resources/species/uce_added/mouse"}
+    assert (
+        (project.folder / "logs/build_species/uce_added/mouse/all_tokens.log").read_text().startswith("mouse: 60 genes")
+    )
+
+
 def test_options_say_which_cells_were_not_embedded(finished):
     project, _ = finished
     uns = Embedding.read(project.folder / "results/embeddings/uce_tiny_reference/tiny/mouse.h5ad").uns

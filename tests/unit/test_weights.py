@@ -154,3 +154,84 @@ def test_mistakes(model, changes, words):
 def test_an_unknown_licence_is_a_mistake():
     with pytest.raises(settings.ConfigError, match="no model asks for 'non-comercial', did you mean 'non-commercial'"):
         settings.check(configuration(accept_licences=["non-comercial"]))
+
+
+# --- species that are added to UCE -----------------------------------------------------------------------------------
+
+
+def with_gorilla(**changes):
+    config = configuration(models=["uce", "uce_33"], datasets=["apes"])
+    config["datasets"]["apes"] = {
+        "modality": "expression",
+        "columns": {"label": "ct"},
+        "splits": {name: {"organism": name, "url": f"{name}.h5ad"} for name in ("human", "gorilla")},
+    }
+    files = {"proteins": "my/gorilla.pt", "genes": "https://h/pep.all.fa.gz"}
+    config["models"]["uce"] = {**UCE, "organisms": ["human"], "new_species": {"Gorilla gorilla": files}, **changes}
+    config["models"]["uce_33"]["organisms"] = ["human"]
+    return config
+
+
+def test_an_added_species_is_taken_and_its_files_are_built():
+    config = with_gorilla(params={"checkpoint": "4l.torch"})
+    settings.check(config)
+    chosen = Grid(config)
+    assert [(s.model, s.split) for s in chosen.skipped if s.task == "clustering"] == [("uce_33", "gorilla")]
+    jobs = {split: w(model="uce", dataset="apes", split=split) for split in ("human", "gorilla")}
+    folder = "resources/species/uce/gorilla"
+    assert chosen.weights(jobs["gorilla"])[2:] == [
+        f"{folder}/{name}"
+        for name in (
+            "all_tokens.torch",
+            "protein_embeddings.pt",
+            "species_offsets.pkl",
+            "species_chrom.csv",
+            "new_species_protein_embeddings.csv",
+        )
+    ]
+    assert json.loads(chosen.model_options(jobs["gorilla"]))["species_files"] == {"gorilla": folder}
+    assert "species_files" not in chosen.model_options(jobs["human"])
+    assert chosen.weights_argument(jobs["gorilla"]) == ["resources/weights/shared"]
+    build = w(model="uce", species="gorilla")
+    genes = "resources/weights/shared/new_species/gorilla/pep.all.fa.gz"
+    assert chosen.species_proteins(build) == "my/gorilla.pt" and chosen.species_genes(build) == genes
+    assert chosen.species_checkpoint(build) == "resources/weights/shared/4l.torch"
+    url = chosen.checkpoint_url(w(folder="shared", file="new_species/gorilla/pep.all.fa.gz"))
+    assert url == "https://h/pep.all.fa.gz"
+    cell = next(c for c in chosen.cells if c.split == "gorilla")
+    results = [(rule, result) for rule, result, _ in chosen.jobs(cell)]
+    assert ("build_species", f"{folder}/all_tokens.torch") in results and ("download_checkpoint", genes) in results
+
+
+@pytest.mark.parametrize("params", [{}, {"checkpoint": "4l.torch"}])
+def test_a_species_is_added_to_a_checkpoint_of_the_users(params):
+    chosen = Grid(with_gorilla(weights="my/uce", params=params))
+    job = w(model="uce", dataset="apes", split="gorilla")
+    assert chosen.weights(job)[0] == "my/uce" and len(chosen.weights(job)) == 6
+    assert chosen.weights_argument(job) == ["my/uce"]
+    assert chosen.species_checkpoint(w(model="uce", species="gorilla")) == "/".join(["my/uce", *params.values()])
+
+
+@pytest.mark.parametrize(
+    ("model", "added", "words"),
+    [
+        ("uce", {"gorila": {"proteins": "a", "genes": "b"}}, "models.uce.new_species: unknown organism 'gorila'"),
+        ("uce", {"gorilla": {"proteins": "a"}}, "models.uce.new_species.gorilla: key 'genes' is missing"),
+        (
+            "uce",
+            {"gorilla": {"proteins": "ftp://h/a", "genes": "b"}},
+            "models.uce.new_species.gorilla.proteins: unknown kind of URL 'ftp://'",
+        ),
+        (
+            "scgpt",
+            {"gorilla": {"proteins": "a", "genes": "b"}},
+            "models.scgpt.new_species: for models of the adapter 'uce'",
+        ),
+    ],
+)
+def test_mistakes_in_added_species(model, added, words):
+    config = configuration()
+    config["models"][model] = {**config["models"][model], "new_species": added}
+    with pytest.raises(settings.ConfigError) as error:
+        settings.check(config)
+    assert words in str(error.value)

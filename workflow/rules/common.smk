@@ -47,3 +47,4 @@ wildcard_constraints:
     object=grid.pattern("object"),
     folder=grid.pattern("folder"),
     file=grid.pattern("file"),
+    species=grid.pattern("species"),

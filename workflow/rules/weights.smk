@@ -1,4 +1,4 @@
-"""Fetch what a model needs beside the cells: checkpoints, or embeddings that others computed."""
+"""Fetch what a model needs beside the cells: checkpoints, embeddings that others computed, the files of added species."""
 
 
 rule download_checkpoint:
@@ -39,3 +39,27 @@ rule download_weights:
         url=grid.weights_url,
     shell:
         "python {input.script:q} {params.url:q} {output:q} --checksums-known {input.known:q} > {log:q} 2>&1"
+
+
+rule build_species:
+    input:
+        script=script("build_species"),
+        code=sources("build_species"),
+        checkpoint=grid.species_checkpoint,
+        proteins=grid.species_proteins,
+        genes=grid.species_genes,
+    output:
+        tokens="resources/species/{model}/{species}/all_tokens.torch",
+        proteins="resources/species/{model}/{species}/protein_embeddings.pt",
+        offsets="resources/species/{model}/{species}/species_offsets.pkl",
+        places="resources/species/{model}/{species}/species_chrom.csv",
+        added="resources/species/{model}/{species}/new_species_protein_embeddings.csv",
+    log:
+        "logs/build_species/{model}/{species}/all_tokens.log",
+    conda:
+        grid.env
+    resources:
+        mem_mb=4000,
+    shell:
+        "python {input.script:q} {wildcards.species:q} --checkpoint {input.checkpoint:q} --proteins {input.proteins:q}"
+        " --genes {input.genes:q} --output resources/species/{wildcards.model}/{wildcards.species} > {log:q} 2>&1"

@@ -66,6 +66,7 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
         if model.get("env", "baselines") not in environments:
             yield f"{where}.env: no environment '{model['env']}'{_hint(model['env'], environments)}"
         yield from _weights_faults(where, model)
+        yield from _new_species_faults(where, model)
         if model["adapter"] == "precomputed" and "path" not in model:
             yield f"{where}: precomputed embeddings need a `path`, such as my_model/{{dataset}}/{{split}}.npy"
         if model.get("organisms", "any") != "any":
@@ -87,6 +88,16 @@ def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
         yield from _url_faults(f"{where}.{key}", url)
         if not is_remote(url):
             yield f"{where}.{key}: '{name}' must be a URL; give files on this machine as a folder, `weights: my/folder`"
+
+
+def _new_species_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
+    added = model.get("new_species", {})
+    if added and (model["adapter"] != "uce" or "weights" not in model):
+        yield f"{where}.new_species: for models of the adapter 'uce' that have `weights` alone"
+    yield from _organism_faults(f"{where}.new_species", list(added))
+    for name, files in added.items():
+        for key, url in files.items():
+            yield from _url_faults(f"{where}.new_species.{name}.{key}", url)
 
 
 def _shared_weights_faults(models: Mapping[str, Any]) -> Iterator[str]:

@@ -22,6 +22,14 @@ from cellgauge.organisms import organism
 from cellgauge.sources import sources
 
 WEIGHTS = "resources/weights"
+SPECIES = "resources/species"
+SPECIES_FILES = (
+    "all_tokens.torch",
+    "protein_embeddings.pt",
+    "species_offsets.pkl",
+    "species_chrom.csv",
+    "new_species_protein_embeddings.csv",
+)
 REMOTE = ("s3", "https", "http", "hf", "pypi")
 
 
@@ -35,6 +43,7 @@ class Wildcards(Protocol):
     object: str
     folder: str
     file: str
+    species: str
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,7 @@ class Grid:
             return f"the licence {licence} must be accepted: read it ({entry.get('licence')}), then add it to accept_licences"
         takes = entry.get("organisms", "any")
         species = self.source(dataset, split).organism
-        if takes != "any" and species not in {organism(name).name for name in takes}:
+        if takes != "any" and species not in {*(organism(name).name for name in takes), *self._added(model)}:
             return f"the model does not take {species} (it takes {', '.join(takes)})"
         covered = entry.get("splits")
         if covered is not None and not {dataset, f"{dataset}/{split}"} & set(covered):
@@ -201,6 +210,10 @@ class Grid:
                 results.append(("download_weights", _local(_fill(path, cell.dataset, split), folder)))
             files = self._checkpoint(cell.model, [self.source(cell.dataset, split).organism])
             results += [("download_checkpoint", file) for file in files]
+            for species in self._added_of(cell.model, [split], cell.dataset):
+                made_of = self._species_sources(cell.model, species).values()
+                results += [("download_checkpoint", path) for url, path in made_of if is_remote(url)]
+                results.append(("build_species", f"{self._species_folder(cell.model, species)}/{SPECIES_FILES[0]}"))
         results += [("embed", path) for path in self._embeddings(cell)]
         results.append(("score", cell.path))
         for rule, result in results:
@@ -327,15 +340,58 @@ class Grid:
         for name, more in entry.get("species_weights", {}).items():
             if organism(name).name in species:
                 files |= more
-        folder = f"{WEIGHTS}/{entry.get('weights_folder') or model.partition('@')[0]}"
+        folder = f"{WEIGHTS}/{self._weights_folder(model)}"
         return {f"{folder}/{name}": url for name, url in files.items()}
+
+    def _weights_folder(self, model: str) -> str:
+        return self._model(model).get("weights_folder") or model.partition("@")[0]
 
     @cached_property
     def _checkpoints(self) -> dict[str, str]:
         """The URL of every file of every checkpoint of the catalogue, by path."""
         everything = ((name, entry.get("species_weights", {})) for name, entry in self._models.items())
         files = (self._checkpoint(name, [organism(species).name for species in own]) for name, own in everything)
-        return {path: url for urls in files for path, url in urls.items()}
+        found = {path: url for urls in files for path, url in urls.items()}
+        added = (self._species_sources(name, species) for name in self._models for species in self._added(name))
+        return found | {path: url for made_of in added for url, path in made_of.values() if is_remote(url)}
+
+    # --- species that the user adds to a model -----------------------------------------------------------------------
+
+    def _added(self, model: str) -> dict[str, Mapping[str, str]]:
+        """Return what the files of each species that is added to a model are made of, by its canonical name."""
+        return {organism(name).name: files for name, files in self._model(model).get("new_species", {}).items()}
+
+    def _added_of(self, model: str, splits: Iterable[str], dataset: str) -> list[str]:
+        """Return the species of some splits that are added to a model."""
+        added = self._added(model)
+        return [name for name in dict.fromkeys(self.source(dataset, s).organism for s in splits) if name in added]
+
+    def _species_folder(self, model: str, species: str) -> str:
+        return f"{SPECIES}/{model.partition('@')[0]}/{species}"
+
+    def _species_sources(self, model: str, species: str) -> dict[str, tuple[str, str]]:
+        """Return (URL or path, where it lies on this machine) of the `proteins` and the `genes` of an added species."""
+        folder = f"{WEIGHTS}/{self._weights_folder(model)}/new_species/{species}"
+        return {kind: (url, _local(url, folder)) for kind, url in self._added(model)[species].items()}
+
+    def species_proteins(self, w: Wildcards) -> str:
+        """Return the file of protein vectors of an added species."""
+        return self._species_sources(w.model, w.species)["proteins"][1]
+
+    def species_genes(self, w: Wildcards) -> str:
+        """Return the file that tells where the genes of an added species lie."""
+        return self._species_sources(w.model, w.species)["genes"][1]
+
+    def species_checkpoint(self, w: Wildcards) -> str:
+        """Return the checkpoint that the files of an added species are made for, or the folder that it lies in."""
+        entry = self._model(w.model)
+        name = entry.get("params", {}).get("checkpoint", "")
+        if isinstance(entry["weights"], str):
+            return f"{_local(entry['weights'], '')}/{name}".rstrip("/")
+        files = self._checkpoint(w.model, [])
+        return next(
+            (path for path in files if path.endswith(name or ".torch")), f"{WEIGHTS}/{self._weights_folder(w.model)}"
+        )
 
     def checkpoint_url(self, w: Wildcards) -> str:
         """Return the URL of a file of a checkpoint."""
@@ -350,17 +406,19 @@ class Grid:
         entry = self._model(w.model)
         if "path" in entry:
             return [_local(self.weights_url(w), f"{WEIGHTS}/{w.model}/{w.dataset}/{w.split}")]
-        if isinstance(entry.get("weights"), str):
-            return [_local(entry["weights"], "")]
         splits = self.datasets[w.dataset] if w.split == ALL_SPLITS else [w.split]
-        return list(self._checkpoint(w.model, {self.source(w.dataset, split).organism for split in splits}))
+        added = self._added_of(w.model, splits, w.dataset)
+        built = [f"{self._species_folder(w.model, name)}/{file}" for name in added for file in SPECIES_FILES]
+        if isinstance(entry.get("weights"), str):
+            return [_local(entry["weights"], ""), *built]
+        return [*self._checkpoint(w.model, {self.source(w.dataset, split).organism for split in splits}), *built]
 
     def weights_argument(self, w: Wildcards) -> list[str]:
         """Return what embed_cells.py is given of them: the file, the folder of the checkpoint, or nothing."""
         entry = self._model(w.model)
         if "path" in entry or not isinstance(entry.get("weights"), Mapping):
-            return self.weights(w)
-        return [f"{WEIGHTS}/{entry.get('weights_folder') or w.model.partition('@')[0]}"]
+            return self.weights(w)[:1]
+        return [f"{WEIGHTS}/{self._weights_folder(w.model)}"]
 
     def model_options(self, w: Wildcards) -> str:
         """Return the options of embed_cells.py as JSON: the model's params and the seed."""
@@ -368,6 +426,9 @@ class Grid:
         options = {**entry.get("params", {}), "seed": int(seed) if seed else self._run["seeds"][0]}
         if "shared_space" in entry:
             options["shared_space"] = entry["shared_space"]
+        if self._added(w.model) and (added := self._added_of(w.model, [w.split], w.dataset)):
+            files = {name: self._species_folder(w.model, name) for name in added}
+            options["species_files"] = {**options.get("species_files", {}), **files}
         return json.dumps(options, sort_keys=True)
 
     def model_code(self, w: Wildcards) -> tuple[str, ...]:
@@ -414,7 +475,7 @@ class Grid:
         if kind == "folder":
             folders = {path.split("/")[2] for path in self._checkpoints}
             return "|".join(sorted(map(re.escape, folders))) or r"(?!)"
-        return {"split": r"[a-z0-9_]+", "object": r"[^/]+", "file": r".+"}[kind]
+        return {"split": r"[a-z0-9_]+", "object": r"[^/]+", "file": r".+", "species": r"[a-z_]+"}[kind]
 
 
 def is_remote(url: str) -> bool:
