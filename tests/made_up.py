@@ -12,9 +12,11 @@ import yaml
 
 from cellgauge.contracts import Score, write_scores
 from cellgauge.grid import Cell, Grid
+from cellgauge.layouts import COLUMNS
 from cellgauge.tables import collect
 
 CONFIG = Path(__file__).parents[1] / "config"
+LABELS = tuple(f"cell type {letter}" for letter in "ABCDEFGHI")
 CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
 SKILL = {"oracle": 0.97, "linear": 0.6, "hvg": 0.5, "random": 0.0, "shuffled": 0.01}
 
@@ -63,12 +65,17 @@ def write_tables(folder: Path, config: Mapping[str, Any], *, failed: Mapping[str
             benchmark.parent.mkdir(parents=True, exist_ok=True)
             seconds = 1.0 + place % 17
             benchmark.write_text(f"s\tmax_rss\tcpu_time\n{seconds}\t{300 + place}\t{seconds * 0.9}\n", encoding="utf-8")
+    for path in grid.layouts():
+        _write_layout(
+            folder / path, [cell for cell in grid.cells if path.split("/")[2:] == [cell.model, f"{cell.dataset}.tsv"]]
+        )
     collect(
         [folder / path for path in grid.scores()],
         folder / "results" / "tables",
         benchmarks=folder / "benchmarks",
         catalogue=json.loads(grid.catalogue()),
         failed={str(folder / cell.path): failed[cell.model] for cell in grid.cells if cell.model in failed},
+        layouts=[folder / path for path in grid.layouts()],
     )
     return folder / "results" / "tables"
 
@@ -81,16 +88,36 @@ def _lay_over(base: dict[str, Any], override: Mapping[str, Any]) -> None:
             base[key] = value
 
 
+def _write_layout(path: Path, cells: list[Cell], n_cells: int = 600) -> None:
+    """Write places of `n_cells` cells of every split, labels in clumps."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(COLUMNS)]
+    for split in dict.fromkeys(cell.split for cell in cells if cell.split != "all"):
+        generator = np.random.default_rng(len(path.parent.name))
+        codes = np.arange(n_cells) % len(LABELS)
+        places = np.clip(generator.random((len(LABELS), 2))[codes] + generator.normal(0, 0.04, (n_cells, 2)), 0, 1)
+        lines += [
+            f"{split}\tcell{n}\t{LABELS[codes[n]]}\tbatch {n % 8}\t{x:.4f}\t{y:.4f}" for n, (x, y) in enumerate(places)
+        ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 # --- rows as the tasks write them ------------------------------------------------------------------------------------
 
 
 def _scores(cell: Cell, generator: np.random.Generator) -> Iterator[Score]:
     skill = SKILL.get(cell.model, 0.3 + 0.5 * (sum(map(ord, cell.model)) % 17) / 17)
     of_task = {"clustering": _clustering, "label_prediction": _label_prediction, "cross_species": _cross_species}
+    n_cells = float(900 + sum(map(ord, cell.split)) % 700)
     for profile in ("reference", "corrected"):
-        yield Score("n_cells", float(900 + sum(map(ord, cell.split)) % 700), profile)
+        yield Score("n_cells", n_cells, profile)
         yield Score("n_unembedded", 0.0, profile)
         yield from of_task[cell.task](profile, skill, generator)
+    yield Score("n_donors", 6.0, "corrected")
+    yield Score("n_batches", 8.0, "corrected")
+    for species in ("human", "mouse") if cell.split == "all" else ("",):
+        for place, label in enumerate(LABELS):
+            yield Score("n_cells", float(200 - 20 * place), "corrected", subset=species, condition=label)
 
 
 def _near(skill: float, generator: np.random.Generator) -> float:
@@ -105,7 +132,11 @@ def _clustering(profile: str, skill: float, generator: np.random.Generator) -> I
             if metric != "n_clusters":
                 yield Score(f"{metric}_sd", float(np.std(values, ddof=1)), profile)
         yield Score(metric, float(np.mean(values)), profile)
-    yield Score("silhouette", 0.5 + _near(skill, generator) / 4, profile)
+    silhouette = 0.5 + _near(skill, generator) / 4
+    yield Score("silhouette", silhouette, profile)
+    if profile == "corrected":
+        yield Score("silhouette_low", silhouette - 0.03, profile)
+        yield Score("silhouette_high", silhouette + 0.02, profile)
 
 
 def _label_prediction(profile: str, skill: float, generator: np.random.Generator) -> Iterator[Score]:
@@ -121,6 +152,18 @@ def _label_prediction(profile: str, skill: float, generator: np.random.Generator
                 yield Score(metric, means[-1], **where)
             yield Score(metric, float(np.mean(means)), profile, classifier="mean", subset=subset)
         yield Score("iterations", 100.0, profile, classifier="logistic_regression", subset=subset)
+        if profile == "corrected":
+            yield from _per_class(skill, generator, subset)
+
+
+def _per_class(skill: float, generator: np.random.Generator, subset: str) -> Iterator[Score]:
+    where = {"profile": "corrected", "classifier": "mean", "subset": subset}
+    for place, label in enumerate(LABELS):
+        right = _near(skill, generator)
+        yield Score("f1", right, condition=label, **where)
+        for other, share in ((label, right), (LABELS[place - 1], 1 - right)):
+            if share > 0:
+                yield Score("confusion", (200 - 20 * place) * share, condition=json.dumps([label, other]), **where)
 
 
 def _cross_species(profile: str, skill: float, generator: np.random.Generator) -> Iterator[Score]:
@@ -130,7 +173,10 @@ def _cross_species(profile: str, skill: float, generator: np.random.Generator) -
         if profile == "corrected":
             yield Score("entropy_expected", 0.95, profile, subset=subset)
             yield Score("entropy_ratio", mixed / 0.95, profile, subset=subset)
-            yield Score("entropy_per_cell", mixed, profile, subset=subset, condition="T cell")
+    if profile == "corrected":
+        for label in LABELS[:-1]:
+            yield Score("entropy_per_cell", _near(0.9 - skill, generator), profile, condition=label)
+            yield Score("batch_silhouette", _near(0.8, generator), profile, condition=label)
     yield Score("batch_silhouette", _near(0.8, generator), profile)
     if profile == "corrected":
         yield Score("labels_not_shared", 1.0, profile, reason="in one species only: schwann cell")

@@ -261,14 +261,16 @@ def test_counts_stand_apart_from_the_scores(page):
         for t in page.of("task-clustering", profile="corrected", dataset="baron_pancreas")
         if "What" in t["head"][0][0]["text"]
     ]
-    assert [row[0]["text"] for row in counts["rows"]] == ["Cells scored", "Cells left out", "Clusters"]
+    assert [row[0]["text"] for row in counts["rows"]] == [
+        *("Cells scored", "Cells left out", "Clusters", "Donors", "Batches")
+    ]
     assert {row[1]["text"] for row in counts["rows"]} == {"all models"}
 
 
 def test_models_that_lack_splits_agree_with_the_others_on_counts(page):
     found = page.of("task-clustering", profile="corrected", dataset="transcriptformer_tests")
     (counts,) = [table for table in found if "What" in table["head"][0][0]["text"]]
-    assert [row[1]["text"] for row in counts["rows"]] == ["all models"] * 3
+    assert [row[1]["text"] for row in counts["rows"]] == ["all models"] * 5
     assert DASH not in {cell["text"] for row in counts["rows"] for cell in row}
 
 
@@ -299,7 +301,7 @@ def test_cross_species_shows_the_expected_entropy_beside_the_observed(page):
     (table,) = page.of("task-cross-species", profile="corrected")
     assert heading(table)[1:] == [
         "entropy_per_cell", "entropy_ratio", "batch_silhouette", "entropy_per_cell.balanced", "entropy_ratio.balanced",
-        "n_cells", "n_unembedded", "entropy_expected", "labels_not_shared", "entropy_expected.balanced",
+        "n_cells", "n_unembedded", "entropy_expected", "labels_not_shared", "n_donors", "n_batches", "entropy_expected.balanced",
     ]  # fmt: skip
     assert rows(table)["Joint PCA"]["entropy_expected"] == "0.950"
     assert "in one species only: schwann cell" in page.text

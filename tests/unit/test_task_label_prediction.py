@@ -39,7 +39,9 @@ def score(cells, profiles=BOTH, seed=42, **params):
 
 def pick(scores, metric, profile="reference", classifier="", subset="", fold=None):
     wanted = (metric, profile, classifier, subset, fold)
-    (found,) = [s for s in scores if (s.metric, s.profile, s.classifier, s.subset, s.fold) == wanted]
+    (found,) = [
+        s for s in scores if (s.metric, s.profile, s.classifier, s.subset, s.fold) == wanted and not s.condition
+    ]
     return found
 
 

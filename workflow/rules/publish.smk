@@ -1,9 +1,40 @@
-"""Collect the scores into tables and render the report."""
+"""Lay cells out for pictures, collect the scores into tables, render the report."""
 
 TABLES = collect(
     "results/tables/{table}",
-    table=["scores.csv", "scores.parquet", "summary.csv", "runtime.csv", "models.csv", "datasets.csv", "tasks.csv"],
+    table=[
+        "scores.csv",
+        "scores.parquet",
+        "summary.csv",
+        "intervals.csv",
+        "comparisons.csv",
+        "ranks.csv",
+        "layouts.parquet",
+        "runtime.csv",
+        "models.csv",
+        "datasets.csv",
+        "tasks.csv",
+    ],
 )
+
+
+rule layout:
+    input:
+        script=script("lay_out_cells"),
+        code=sources("lay_out_cells"),
+        embeddings=grid.layout_embeddings,
+        splits=grid.layout_splits,
+    output:
+        "results/layouts/{model}/{dataset}.tsv",
+    log:
+        "logs/layout/{model}/{dataset}.log",
+    conda:
+        "../envs/score.yaml"
+    resources:
+        mem_mb=memory(base_mb=1500, times=2),
+    shell:
+        "python {input.script:q} --embeddings {input.embeddings:q} --splits {input.splits:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule tables:
@@ -11,6 +42,7 @@ rule tables:
         script=script("collect_tables"),
         code=sources("collect_tables"),
         scores=grid.scores,
+        layouts=grid.layouts,
     output:
         TABLES,
     log:
@@ -20,8 +52,8 @@ rule tables:
     params:
         catalogue=grid.catalogue,
     shell:
-        "python {input.script:q} {input.scores:q} --benchmarks benchmarks --catalogue {params.catalogue:q}"
-        " --output results/tables > {log:q} 2>&1"
+        "python {input.script:q} {input.scores:q} --layouts {input.layouts:q} --benchmarks benchmarks"
+        " --catalogue {params.catalogue:q} --output results/tables > {log:q} 2>&1"
 
 
 rule report:

@@ -15,13 +15,23 @@ def main() -> None:
     cli.add_argument(
         "scores", nargs="*", metavar="SCORES", help=".../TASK/MODEL/DATASET/SPLIT.tsv; missing ones failed"
     )
+    cli.add_argument(
+        "--layouts", nargs="*", default=[], metavar="TSV", help=".../MODEL/DATASET.tsv; missing ones are left out"
+    )
     cli.add_argument("--benchmarks", default="benchmarks", metavar="DIR", help="Snakemake's benchmark files, if kept")
     cli.add_argument("--catalogue", type=json.loads, default={}, metavar="JSON", help="what Grid.catalogue says")
     cli.add_argument("--failed", type=Path, metavar="JSON", help="a file of {score file: why it was not made}")
     cli.add_argument("--output", required=True, metavar="DIR")
     args = cli.parse_args()
     failed = json.loads(args.failed.read_text(encoding="utf-8")) if args.failed else {}
-    collect(args.scores, args.output, benchmarks=args.benchmarks, catalogue=args.catalogue, failed=failed)
+    collect(
+        args.scores,
+        args.output,
+        benchmarks=args.benchmarks,
+        catalogue=args.catalogue,
+        failed=failed,
+        layouts=args.layouts,
+    )
 
 
 if __name__ == "__main__":

@@ -196,6 +196,11 @@ class Grid:
         """Return the embeddings of the run."""
         return list(dict.fromkeys(path for cell in self.cells for path in self._embeddings(cell)))
 
+    def layouts(self, w: object = None) -> list[str]:
+        """Return the pictures of embeddings of the run, one file per model and dataset with a task that needs cells."""
+        made = {(c.model, c.dataset) for c in self.cells if self._datasets[c.dataset]["modality"] == "expression"}
+        return [f"results/layouts/{model}/{dataset}.tsv" for model, dataset in sorted(made)]
+
     def jobs(self, cell: Cell) -> Iterator[tuple[str, str, str]]:
         """Yield (rule, result, log) of every job that a score needs, upstream first."""
         splits = self.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]
@@ -438,6 +443,19 @@ class Grid:
     def embed_splits(self, w: Wildcards) -> list[str]:
         """Return the splits that an embedding job reads."""
         splits = self.datasets[w.dataset] if w.split == ALL_SPLITS else [w.split]
+        return [f"results/splits/{w.dataset}/{split}.h5ad" for split in splits]
+
+    # --- pictures ----------------------------------------------------------------------------------------------------
+
+    def layout_embeddings(self, w: Wildcards) -> list[str]:
+        """Return the embeddings that a picture of a model and dataset shows."""
+        found = (self._embeddings(c) for c in self.cells if (c.model, c.dataset) == (w.model, w.dataset))
+        return list(dict.fromkeys(path for paths in found for path in paths))
+
+    def layout_splits(self, w: Wildcards) -> list[str]:
+        """Return the splits that a picture of a model and dataset shows."""
+        drawn = {c.split for c in self.cells if (c.model, c.dataset) == (w.model, w.dataset)}
+        splits = [split for split in self.datasets[w.dataset] if ALL_SPLITS in drawn or split in drawn]
         return [f"results/splits/{w.dataset}/{split}.h5ad" for split in splits]
 
     # --- scores ------------------------------------------------------------------------------------------------------

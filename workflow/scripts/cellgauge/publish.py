@@ -42,6 +42,7 @@ def publish_what_there_is(grid: Grid) -> None:
         json.dump(failed, reasons)
         reasons.flush()
         collect = ["collect_tables.py", *grid.scores(), "--catalogue", grid.catalogue(), "--failed", reasons.name]
+        collect += ["--layouts", *grid.layouts()]
         render = ["render_report.py", "results/tables", "--output", "results/report.html"]
         for script, *arguments in ([*collect, "--output", "results/tables"], render):
             command = [sys.executable, str(SCRIPTS / script), *arguments]

@@ -1,4 +1,4 @@
-"""The tables: all score rows in one file, their summary over splits, what each job cost, and what the catalogue says.
+"""The tables: all score rows in one file, their summary over splits, intervals, comparisons, cost, and the catalogue.
 
 Tables are made from score files alone. A score file that is missing becomes a row of status `failed`, so that one broken
 model never hides the others.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import ALL_SPLITS
 from cellgauge.contracts import SCORE_COLUMNS, Score, atomic_path, read_scores
 from cellgauge.errors import CellgaugeError
+from cellgauge.uncertainty import SCORE_KEY, compare, intervals, is_beside, summary_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KEY = ["task", "model", "dataset", "split", "classifier", "metric", "subset", "condition", "profile"]
+KEY = SCORE_KEY
+TEXTS = ("split", "cell", "label", "batch")
+LAYOUT_COLUMNS = ["model", "dataset", *TEXTS, "x", "y"]
 RUNTIME_COLUMNS = ["stage", "task", "model", "dataset", "split", "seconds", "cpu_seconds", "max_rss_mb"]
 
 
@@ -30,14 +32,16 @@ def collect(
     benchmarks: str | Path = "benchmarks",
     catalogue: Mapping[str, Any] | None = None,
     failed: Mapping[str, str] | None = None,
+    layouts: Sequence[str | Path] = (),
 ) -> None:
-    """Write scores.{csv,parquet}, summary.csv, runtime.csv, models.csv, datasets.csv and tasks.csv into `output`.
+    """Write the tables that docs/results.md describes into `output`.
 
     Args:
         scores: score files, results/scores/{task}/{model}/{dataset}/{split}.tsv; those that are missing count as failed.
         benchmarks: the folder of Snakemake's benchmark files; what is not there (any more) is left out.
         catalogue: what `Grid.catalogue` says of models, datasets, tasks and of what does not apply.
         failed: the reason of score files that were not made; a file that is there from an earlier run is not read then.
+        layouts: pictures of embeddings, results/layouts/{model}/{dataset}.tsv; those that are missing are left out.
     """
     import pandas as pd
 
@@ -49,11 +53,17 @@ def collect(
         Score(task=task, model=model, dataset=dataset, split=split, status="not_applicable", reason=reason)
         for task, model, dataset, split, reason in catalogue.get("skipped", [])
     ]
-    table = pd.DataFrame([asdict(row) for row in rows], columns=list(SCORE_COLUMNS))
+    table = pd.DataFrame([vars(row) for row in rows], columns=list(SCORE_COLUMNS))
     table = table.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
+    best = headline(table)
+    single = intervals(table, best)
     _write(table, output / "scores.csv")
     _write(table, output / "scores.parquet")
-    _write(summarise(table), output / "summary.csv")
+    _write(summary_intervals(summarise(table), best, single), output / "summary.csv")
+    _write(single, output / "intervals.csv")
+    for name, compared in zip(("comparisons", "ranks"), _compared(best, catalogue), strict=True):
+        _write(compared, output / f"{name}.csv")
+    _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
     _write(_runtime([Path(path) for path in scores], Path(benchmarks)), output / "runtime.csv")
     for kind in ("models", "datasets"):
         _write(_entries(catalogue.get(kind, {}), kind[:-1]), output / f"{kind}.csv")
@@ -98,6 +108,17 @@ def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
     return lacking["split"].nunique()
 
 
+def _compared(best: pd.DataFrame, catalogue: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rising = {
+        (task, metric): facts["higher_is_better"]
+        for task, entry in catalogue.get("tasks", {}).items()
+        for metric, facts in entry.get("metrics", {}).items()
+        if facts.get("higher_is_better") is not None and not is_beside(metric)
+    }
+    controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
+    return compare(best, rising, left_out=controls)
+
+
 def _rows_of(path: Path, reason: str) -> Iterator[Score]:
     if path.is_file() and not reason:
         yield from read_scores(path)
@@ -129,6 +150,20 @@ def _runtime(scores: Sequence[Path], folder: Path) -> pd.DataFrame:
             measured = pd.read_csv(path, sep="\t", na_values="-").iloc[0]
             rows.append([*job, measured["s"], measured["cpu_time"], measured["max_rss"]])
     return pd.DataFrame(rows, columns=RUNTIME_COLUMNS)
+
+
+def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
+    """Return the places of cells on a plane, with model and dataset; text columns are categories."""
+    import pandas as pd
+
+    parts = []
+    for path in paths:
+        if path.is_file():
+            part = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_filter=False)
+            parts.append(part.assign(model=path.parent.name, dataset=path.stem))
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LAYOUT_COLUMNS)
+    types = dict.fromkeys(("model", "dataset", *TEXTS), "category") | {"x": "float32", "y": "float32"}
+    return table[LAYOUT_COLUMNS].astype(types)
 
 
 def _entries(entries: Mapping[str, Mapping[str, Any]], kind: str) -> pd.DataFrame:

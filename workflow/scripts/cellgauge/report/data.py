@@ -17,6 +17,7 @@ from cellgauge.contracts import SCORE_COLUMNS
 from cellgauge.errors import CellgaugeError, one_line
 from cellgauge.report.formats import short
 from cellgauge.tables import RUNTIME_COLUMNS, headline
+from cellgauge.uncertainty import is_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +55,8 @@ class Metric:
 
     @property
     def is_spread(self) -> bool:
-        """Whether it is the standard deviation of another metric, which is shown beside that one."""
-        return self.name.endswith("_sd")
+        """Whether it is the standard deviation or an end of the interval of another metric, shown beside that one."""
+        return is_beside(self.name)
 
     @property
     def is_score(self) -> bool:

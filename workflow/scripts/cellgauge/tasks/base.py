@@ -198,3 +198,23 @@ def _counts(cells: CellsToScore, profiles: Sequence[str]) -> Iterator[Score]:
     for profile in profiles:
         yield Score("n_cells", float(len(cells.matrix)), profile)
         yield Score("n_unembedded", float(cells.n_unembedded), profile)
+    if "corrected" in profiles:
+        yield from _cells_by_label(cells)
+        for name, metric in (("donor", "n_donors"), ("batch", "n_batches")):
+            known = np.unique(cells.obs[name]) if name in cells.obs else np.array([], dtype=object)
+            if (known != "").any():
+                yield Score(metric, float((known != "").sum()), "corrected")
+
+
+def _cells_by_label(cells: CellsToScore) -> Iterator[Score]:
+    """Yield how many of the cells carry each label, by species where there are several."""
+    if "label" not in cells.obs:
+        return
+    labels, species = cells.obs["label"], cells.obs.get("organism", np.array([]))
+    several = len(np.unique(species)) > 1
+    for name in np.unique(species) if several else [""]:
+        found, counts = np.unique(labels[species == name] if several else labels, return_counts=True)
+        yield from (
+            Score("n_cells", float(n), "corrected", subset=str(name), condition=str(label))
+            for label, n in zip(found, counts, strict=True)
+        )

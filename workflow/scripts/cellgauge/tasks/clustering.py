@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,8 @@ from cellgauge.errors import CellgaugeError
 from cellgauge.metrics.graph import fuzzy_edges, leiden, neighbour_count
 from cellgauge.metrics.neighbours import nearest_neighbours
 from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
-from cellgauge.metrics.silhouette import label_silhouette
+from cellgauge.metrics.resampling import FEWEST, agreement_intervals, mean_interval
+from cellgauge.metrics.silhouette import silhouette_widths
 from cellgauge.tasks.base import NotScorable
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def score(
     """Yield agreement of Leiden's communities with the labels, and the labels' silhouette.
 
     Profile reference takes the communities of one seed; corrected those of `n_seeds` seeds on the same graph, and reports
-    each, their mean and their standard deviation: single seeds differ by more than many models do.
+    each, their mean and their standard deviation: single seeds differ by more than many models do. It adds the interval of
+    each score over draws of whole donors, where at least three are known.
 
     Args:
         flavor: the implementation of Leiden, "igraph" (the reference's) or "leidenalg".
@@ -54,7 +56,7 @@ def score(
         raise CellgaugeError(f"clustering: unknown metric '{min(unknown)}'; there are {', '.join(METRICS)}")
     if flavor not in FLAVORS:
         raise CellgaugeError(f"clustering: unknown flavor '{flavor}'; there are {', '.join(FLAVORS)}")
-    labels = cells.obs["label"]
+    labels, donors = cells.obs["label"], _donors(cells) if "corrected" in profiles else None
     if len(np.unique(labels)) < 2:
         raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
     agreement = [name for name in AGREEMENT if name in metrics]
@@ -69,9 +71,28 @@ def score(
             yield from (Score(name, found[0], "reference") for name, found in values.items())
         if "corrected" in profiles:
             yield from _over_seeds(values, seeds)
+            if donors is not None:
+                functions = {name: AGREEMENT[name] for name in agreement}
+                yield from _ends(agreement_intervals(labels, communities, donors, functions, seed))
     if "silhouette" in metrics:
-        width = label_silhouette(cells.matrix, labels)
-        yield from (Score("silhouette", width, profile) for profile in profiles)
+        widths = silhouette_widths(cells.matrix, labels)
+        yield from (Score("silhouette", float((widths.mean() + 1) / 2), profile) for profile in profiles)
+        if donors is not None:
+            yield from _ends({"silhouette": mean_interval((widths + 1) / 2, donors, seed)})
+
+
+def _donors(cells: CellsToScore) -> np.ndarray | None:
+    """Return the donor of each cell, None where one is unknown or there are too few to draw from."""
+    donors = cells.obs.get("donor")
+    if donors is None or (donors == "").any() or len(np.unique(donors)) < FEWEST:
+        return None
+    return donors
+
+
+def _ends(intervals: Mapping[str, tuple[float, float]]) -> Iterator[Score]:
+    for name, (low, high) in intervals.items():
+        yield Score(f"{name}_low", low, "corrected")
+        yield Score(f"{name}_high", high, "corrected")
 
 
 def _over_seeds(values: dict[str, list[float]], seeds: list[int]) -> Iterator[Score]:

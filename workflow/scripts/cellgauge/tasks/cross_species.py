@@ -10,6 +10,7 @@ import numpy as np
 from cellgauge.contracts import Score
 from cellgauge.metrics.mixing import balanced_subsample, expected_entropy, neighbourhood_entropy
 from cellgauge.metrics.neighbours import neighbourhoods
+from cellgauge.metrics.resampling import FEWEST, mean_interval
 from cellgauge.metrics.silhouette import batch_silhouettes
 from cellgauge.tasks.base import NotScorable
 
@@ -47,6 +48,7 @@ def score(
         yield from _reference(entropies, silhouettes, n_neighbors)
     if "corrected" in profiles:
         yield from _mixing(entropies, sizes, k, n_neighbors)
+        yield from _over_donors(entropies, cells, seed)
         yield from _per_label(entropies, labels)
         yield from _on_balanced_subsamples(cells, entropies, sizes, seed, n_neighbors, n_draws)
         yield from _silhouettes(silhouettes, labels, species)
@@ -91,6 +93,19 @@ def _mixing(
         yield Score("entropy_ratio", **common, status="not_applicable", reason=reason)
     else:
         yield Score("entropy_ratio", observed / expected, **common, reason=clamped)
+
+
+def _over_donors(entropies: np.ndarray, cells: CellsToScore, seed: int) -> Iterator[Score]:
+    """Yield the interval of the mean entropy over draws of donors within each species, where each has two or more."""
+    donors, species = cells.obs.get("donor"), cells.obs["organism"]
+    if donors is None or (donors == "").any():
+        return
+    donors = np.char.add(np.char.add(species.astype(str), "/"), donors.astype(str))
+    of_species = [len(np.unique(donors[species == name])) for name in np.unique(species)]
+    if min(of_species) >= 2 and sum(of_species) >= FEWEST:
+        low, high = mean_interval(entropies, donors, seed, strata=species)
+        yield Score("entropy_per_cell_low", low, "corrected")
+        yield Score("entropy_per_cell_high", high, "corrected")
 
 
 def _per_label(entropies: np.ndarray, labels: np.ndarray) -> Iterator[Score]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -77,6 +78,8 @@ def score(
         yield from classes.scores(profile)
         subset = RANDOM if profile == "corrected" else ""
         yield from _scores(results, _values_of(profile, classes), profile, subset, features.note)
+        if profile == "corrected":
+            yield from _per_class(results, classes, subset)
     if "corrected" in profiles:
         yield from _donor_scores(cells, classes, features, fits, n_folds, seed)
 
@@ -90,7 +93,8 @@ class _Classes:
 
     Attributes:
         rows: the cells that carry them, ascending.
-        codes: their labels as positions in the sorted names, shape (len(rows),).
+        codes: their labels as positions in `names`, shape (len(rows),).
+        names: the labels, ascending, shape (n,).
         n: how many labels there are.
         n_dropped: how many labels were too small.
         n_cells: how many cells there were before.
@@ -98,6 +102,7 @@ class _Classes:
 
     rows: np.ndarray
     codes: np.ndarray
+    names: np.ndarray
     n: int
     n_dropped: int
     n_cells: int
@@ -111,7 +116,8 @@ class _Classes:
                 f"{large.sum()} of {len(names)} labels have at least {min_size} cells, a prediction needs two of them"
             )
         rows = np.flatnonzero(large[codes])
-        return cls(rows, (np.cumsum(large) - 1)[codes[rows]], int(large.sum()), int((~large).sum()), len(labels))
+        positions = (np.cumsum(large) - 1)[codes[rows]]
+        return cls(rows, positions, names[large], int(large.sum()), int((~large).sum()), len(labels))
 
     def scores(self, profile: str) -> Iterator[Score]:
         yield Score("n_classes", float(self.n), profile)
@@ -306,6 +312,27 @@ def _mean_over_classifiers(
     )
 
 
+def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> Iterator[Score]:
+    """Yield the F1 of each label over the test cells of all folds, and how many of its cells were given which label.
+
+    Both are means over the classifiers. The condition of `confusion` is a JSON list: true label, predicted label.
+    """
+    of_classifier: dict[str, np.ndarray] = {}
+    for result in results:
+        if not result.failure:
+            of_classifier[result.classifier] = of_classifier.get(result.classifier, 0) + result.confusion
+    if not of_classifier:
+        return
+    where = {"profile": "corrected", "classifier": "mean", "subset": subset}
+    f1 = np.mean([class_scores(confusion)["f1"] for confusion in of_classifier.values()], axis=0)
+    confusion = np.mean(list(of_classifier.values()), axis=0)
+    for code in np.flatnonzero(confusion.sum(axis=1)):
+        yield Score("f1", float(f1[code]), condition=str(classes.names[code]), **where)
+    for true, predicted in np.argwhere(confusion):
+        pair = json.dumps([str(classes.names[true]), str(classes.names[predicted])], ensure_ascii=False)
+        yield Score("confusion", float(confusion[true, predicted]), condition=pair, **where)
+
+
 def _join(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
@@ -342,6 +369,7 @@ def _donor_scores(
         return
     results = _cross_validate(features, classes, folds, fits, known)
     yield from _scores(results, _macro_values, **where, note=_join(features.note, note))
+    yield from _per_class(results, classes, DONORS)
     for number, (train_rows, test_rows) in enumerate(folds):
         train, test = (np.bincount(codes[rows], minlength=classes.n) > 0 for rows in (train_rows, test_rows))
         yield Score("classes_not_in_training", float((test & ~train).sum()), **where, fold=number)

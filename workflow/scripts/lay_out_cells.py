@@ -1,0 +1,26 @@
+"""Lay some cells of each split out on a plane, for the report's pictures of embeddings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")  # before numpy: idle BLAS threads cost more than they bring
+
+from cellgauge.errors import run_cli
+from cellgauge.layouts import lay_out
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__)
+    cli.add_argument("--embeddings", nargs="+", required=True, metavar="H5AD", help="one per split, or one for all")
+    cli.add_argument("--splits", nargs="+", required=True, metavar="H5AD")
+    cli.add_argument("--seed", type=int, default=42)
+    cli.add_argument("--output", required=True, metavar="TSV")
+    args = cli.parse_args()
+    lay_out(args.embeddings, args.splits, args.output, seed=args.seed)
+
+
+if __name__ == "__main__":
+    run_cli(main)
