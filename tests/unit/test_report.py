@@ -301,7 +301,8 @@ def test_cross_species_shows_the_expected_entropy_beside_the_observed(page):
     (table,) = page.of("task-cross-species", profile="corrected")
     assert heading(table)[1:] == [
         "entropy_per_cell", "entropy_ratio", "batch_silhouette", "entropy_per_cell.balanced", "entropy_ratio.balanced",
-        "n_cells", "n_unembedded", "entropy_expected", "labels_not_shared", "n_donors", "n_batches", "entropy_expected.balanced",
+        "n_cells", "n_unembedded", "entropy_expected", "labels_not_shared", "n_donors", "n_batches",
+        "entropy_expected.balanced",
     ]  # fmt: skip
     assert rows(table)["Joint PCA"]["entropy_expected"] == "0.950"
     assert "in one species only: schwann cell" in page.text
