@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from cellgauge.networks.aido_cell import AidoCell, Settings
 from cellgauge.networks.scgpt import ScGPT
+from cellgauge.networks.scvi import ScVI
 from cellgauge.networks.transcriptformer import Settings as TranscriptFormerSettings
 from cellgauge.networks.transcriptformer import TranscriptFormer
 from cellgauge.networks.uce import UCE
@@ -97,6 +100,34 @@ def geneformer(folder: Path, genes: Mapping[str, str], seed: int = 0, **changes:
     }
     for name, content in dictionaries.items():
         (folder / "gene_dictionaries" / f"{name}_gc95M.pkl").write_bytes(pickle.dumps(content))
+    return folder
+
+
+def scvi(folder: Path, genes: Sequence[str], seed: int = 0, **settings: object) -> Path:
+    """Write model.pt with all that scvi-tools saves: tensors, names of genes, registry and history of the training."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(seed)
+    state = ScVI(len(genes), 12, 2, 6).state_dict()
+    counters = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
+    _fill({name: tensor for name, tensor in state.items() if name not in counters})
+    for name, tensor in state.items():
+        if name.endswith("running_var"):
+            tensor.abs_()
+    state = {name.replace("fc_layers.", "fc_layers.Layer "): tensor for name, tensor in state.items()}
+    names = np.asarray(genes, dtype=object)
+    registry = defaultdict(dict, X={"column_names": names, "n_cells": np.int64(9), "kept": np.ones(3, dtype=bool)})
+    content = {
+        "model_state_dict": OrderedDict(
+            {**state, "px_r": torch.ones(2), "decoder.x.bias": torch.ones(2), "pyro_param_store": {"params": {}}}
+        ),
+        "var_names": names,
+        "attr_dict": {
+            "init_params_": {"non_kwargs": {"n_latent": 6}, "kwargs": {"kwargs": settings}},
+            "registry_": {"field_registries": registry},
+            "history_": {"elbo_train": pd.DataFrame({"elbo_train": [3.0, 2.0]}, index=pd.RangeIndex(2, name="epoch"))},
+        },
+    }
+    torch.save(content, folder / "model.pt")
     return folder
 
 

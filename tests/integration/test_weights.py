@@ -30,7 +30,7 @@ GENEFORMER_FILES = (
         for name in ("token_dictionary", "gene_median_dictionary", "ensembl_mapping_dict")
     ),
 )
-MODELS = ("scgpt_tiny", "uce_tiny", "uce_tiny_reference", "aido_tiny", "geneformer_tiny", "tf_tiny")
+MODELS = ("scgpt_tiny", "uce_tiny", "uce_tiny_reference", "aido_tiny", "geneformer_tiny", "scvi_tiny", "tf_tiny")
 
 
 class Hub(ThreadingHTTPServer):
@@ -75,7 +75,8 @@ def served(tmp_path_factory, baron, s3_server):
     for name in ("tf_tiny", "all_embeddings"):
         with tarfile.open(folder / f"hub/{name}.tar.gz", "w:gz") as archive:
             archive.add(folder / "tf" / name, name)
-    for family in ("scgpt", "uce", "geneformer"):
+    made_checkpoints.scvi(folder / "scvi", symbols[:500])
+    for family in ("scgpt", "uce", "geneformer", "scvi"):
         for path in (folder / family).rglob("*"):
             if path.is_file():
                 s3_server.put("models", f"{family}/{path.relative_to(folder / family)}", path.read_bytes())
@@ -132,6 +133,14 @@ def served(tmp_path_factory, baron, s3_server):
             "organisms": ["human"],
             "params": {"device": "cpu"},
             "weights": {name: f"{s3}/geneformer/{name}" for name in GENEFORMER_FILES},
+        },
+        "scvi_tiny": {
+            "adapter": "scvi",
+            "env": "scvi",
+            "splits": ["baron"],
+            "organisms": ["human"],
+            "params": {"device": "cpu"},
+            "weights": {"model.pt": f"{s3}/scvi/model.pt"},
         },
     }
     columns = {"label": "cell_ontology_class", "donor": "donor", "symbol": "index"}
@@ -199,6 +208,7 @@ def test_files_are_fetched_once_and_shared(finished):
         "aido_tiny",
         "geneformer_tiny",
         "scgpt_tiny",
+        "scvi_tiny",
         "tf",
         "uce_small",
     ]

@@ -32,6 +32,7 @@ MAKE = {
     "transcriptformer": lambda folder: made_checkpoints.transcriptformer(
         folder, {"homo_sapiens": ENSEMBL[5:]}, {"mus_musculus": [f"ENSMUSG{i:011d}" for i in range(40)]}
     ),
+    "scvi": lambda folder: made_checkpoints.scvi(folder, ENSEMBL[5:]),
 }
 MAIN_FILE = {
     "scgpt": "best_model.pt",
@@ -39,6 +40,7 @@ MAIN_FILE = {
     "aido_cell": "model.safetensors",
     "geneformer": "model.safetensors",
     "transcriptformer": "model_weights.pt",
+    "scvi": "model.pt",
 }
 A_TENSOR = {
     "scgpt": "transformer_encoder.layers.1.norm1.bias",
@@ -46,6 +48,7 @@ A_TENSOR = {
     "aido_cell": "bert.encoder.layer.1.ln.bias",
     "geneformer": "bert.encoder.layer.2.output.LayerNorm.bias",
     "transcriptformer": "transformer_encoder.encoder_layers.1.norm1.bias",
+    "scvi": "z_encoder.encoder.fc_layers.1.1.bias",
 }
 every_family = pytest.mark.parametrize("family", MAKE)
 
@@ -243,13 +246,20 @@ class Bomb:
 def _tensors(path: Path):
     from cellgauge.checkpoints import Checkpoint
 
-    return Checkpoint.open(path).tensors
+    if path.name != "model.pt":
+        return Checkpoint.open(path).tensors
+    state = torch.load(path, weights_only=False)["model_state_dict"]
+    return {name.replace("Layer ", ""): value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def _write(path: Path, tensors):
     from safetensors.torch import save_file
 
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    if path.name == "model.pt":
+        content = torch.load(path, weights_only=False)
+        torch.save({**content, "model_state_dict": tensors}, path)
+        return
     path.unlink()
     save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
 
@@ -602,6 +612,61 @@ def test_geneformer_cls_computed_alone_is_the_cls_among_all(checkpoints, split, 
     chosen = np.stack([state[options.get("layer", -1) - 1][0, 0].numpy() for state in states])
     found = embedding("geneformer", split, folder, pooling="cls", **options).matrix[:20]
     np.testing.assert_allclose(found, chosen, atol=1e-5)
+
+
+# --- scVI ------------------------------------------------------------------------------------------------------------
+
+
+def edit_model(path, **changes):
+    torch.save({**torch.load(path, weights_only=False), **changes}, path)
+
+
+def test_scvi_counts_missing_genes_as_zeros_and_ignores_the_order_of_columns(checkpoints, split, tmp_path):
+    def silent(data):
+        counts = data.X.toarray()
+        counts[:, [30, 31]] = 0
+        data.X = csr_matrix(counts)
+        return data
+
+    path = changed(split, tmp_path / "silent.h5ad", silent)
+    kept = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(60), [30, 31]))
+    part = changed(path, tmp_path / "part.h5ad", lambda data: data[:, kept])
+    found = embedding("scvi", part, checkpoints["scvi"])
+    np.testing.assert_allclose(found.matrix, embedding("scvi", path, checkpoints["scvi"]).matrix, atol=1e-5)
+    assert found.uns["matched_genes"] == 53 and found.uns["missing_genes"] == 2
+
+
+@pytest.mark.parametrize("name", ["log_variational", "encode_covariates"])
+def test_scvi_settings_that_change_the_encoder_are_refused(split, tmp_path, name):
+    folder = made_checkpoints.scvi(tmp_path / "scvi", ENSEMBL, **{name: name == "encode_covariates"})
+    with pytest.raises(CellgaugeError, match=rf"made with {name}=\w+; only models with \w+ are supported"):
+        embedding("scvi", split, folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"var_names": np.asarray(ENSEMBL[:50], dtype=object)}, "its encoder takes 55 inputs for 50 genes"),
+        ({"var_names": np.asarray(ENSEMBL[:1] * 55, dtype=object)}, "a gene stands twice"),
+        ({"var_names": np.arange(55)}, "not a model of scvi-tools with the names of its genes"),
+        ({"model_state_dict": [1]}, "not a model of scvi-tools with the names of its genes"),
+        ({"attr_dict": {"init_params_": {"a": {"extra_encoder_kwargs": {"x": 1}}}}}, "extra_encoder_kwargs="),
+    ],
+)
+def test_scvi_files_that_do_not_fit(checkpoints, split, tmp_path, changes, words):
+    copy = shutil.copytree(checkpoints["scvi"], tmp_path / "copy")
+    edit_model(copy / "model.pt", **changes)
+    with pytest.raises(CellgaugeError, match=words):
+        embedding("scvi", split, copy)
+
+
+@pytest.mark.parametrize("place", ["attr_dict", "var_names", "other"])
+def test_scvi_runs_nothing_that_its_file_holds(checkpoints, split, tmp_path, place):
+    copy = shutil.copytree(checkpoints["scvi"], tmp_path / "copy")
+    edit_model(copy / "model.pt", **{place: Bomb(tmp_path / "trace")})
+    with pytest.raises(CellgaugeError, match=r"refused, it names posix\.mkdir, which could run code"):
+        embedding("scvi", split, copy)
+    assert not (tmp_path / "trace").exists()
 
 
 # --- TranscriptFormer ------------------------------------------------------------------------------------------------

@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     import torch
 
 REMEDY = "remove it to have it fetched again"
+INERT_LIBRARIES = ("numpy", "pandas", "scvi", "anndata", "lightning", "torch", "collections", "copyreg", "datetime")
+INERT_BUILTINS = (
+    "bool",
+    "bytes",
+    "dict",
+    "float",
+    "frozenset",
+    "int",
+    "list",
+    "object",
+    "range",
+    "slice",
+    "str",
+    "tuple",
+)
 
 
 class CheckpointError(CellgaugeError):
@@ -217,6 +232,32 @@ def open_tensor(path: Path, ndim: int) -> torch.Tensor:
     return content
 
 
+def read_torch_dict(path: Path) -> dict[str, Any]:
+    """Return the dict that torch saved in a file: tensors, plain values, arrays of text, and a stand-in for anything else.
+
+    Some files hold data frames and settings beside their tensors. What they name of the usual libraries becomes an `Inert`,
+    which does nothing whatever the file asks of it; what else could run code is refused.
+    """
+    import torch
+
+    _require_file(path)
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception as error:  # torch and zip have many ways to say that a file is damaged
+        raise CheckpointError(
+            f"{path}: not a checkpoint of torch, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
+        ) from None
+    for name in named:
+        library, _, rest = name.partition(".")
+        if library not in INERT_LIBRARIES and not (library == "builtins" and rest in INERT_BUILTINS):
+            raise CheckpointError(f"{path}: refused, it names {name}, which could run code")
+    with torch.serialization.safe_globals([(_stand_in(name), name) for name in named]):
+        content = _load_torch(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dict")
+    return content
+
+
 def _require_file(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
@@ -295,3 +336,42 @@ def _plain_unpickler() -> type:
             return safe[f"{module} {name}"]
 
     return PlainUnpickler
+
+
+# --- files of torch that hold more than tensors ----------------------------------------------------------------------
+
+
+class Inert:
+    """Stands for an object of a library: it keeps nothing and does nothing, whatever it is made of."""
+
+    def __new__(cls, *_: object, **__: object) -> Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class TextArray(Inert):
+    """Stands for a numpy array.
+
+    Attributes:
+        items: the elements of an array of objects, shape lost; None of other arrays.
+    """
+
+    items: list[Any] | None = None
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, tuple) and len(state) == 5 and isinstance(state[4], list):
+            self.items = state[4]
+
+
+def _stand_in(name: str) -> Callable[..., Any]:
+    """Return what is called in place of a class or function that a file names."""
+    if name.startswith("numpy.") and name.rpartition(".")[2] == "_reconstruct":
+        return TextArray
+    if name == "collections.defaultdict":
+        return lambda *_: {}
+    return Inert
