@@ -82,18 +82,18 @@ def embed_split(
     """
     import torch
 
-    tokens_per_batch = tokens_per_batch or (131_072 if device.startswith("cuda") else 8192)
+    tokens_per_batch = tokens_per_batch or default_tokens(device)
     matrix = np.full((len(split.cells), encoder.n_dims), np.nan, dtype=np.float32)
-    network = _Network(encoder, device)
+    network = Network(encoder.forward, device)
     facts: dict[str, Any] = {}
     began = time.perf_counter()
     with torch.inference_mode():
         for batch in _prefetched(_batches(split, encoder, tokens_per_batch, cells_per_window)):
-            with _precision(precision, device):
+            with in_precision(precision, device):
                 rows = network(batch)
             if precision != "fp32" and not facts:
-                with _precision("fp32", device):
-                    facts = _deviation(rows, network(batch))
+                with in_precision("fp32", device):
+                    facts = deviation(rows, network(batch))
             if not np.isfinite(rows).all():
                 cell = split.cells[batch.rows[np.argmin(np.isfinite(rows).all(axis=1))]]
                 raise CellgaugeError(
@@ -111,6 +111,11 @@ def embed_split(
         **network.device_facts(),
         **facts,
     }
+
+
+def default_tokens(device: str) -> int:
+    """Return how many tokens of a batch, padding included, suit a device."""
+    return 131_072 if device.startswith("cuda") else 8192
 
 
 def require_matches(matched: int, possible: int, least: float, what: str, split: Split) -> None:
@@ -178,15 +183,15 @@ def key_mask(lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
-    """The split's rows that a batch embeds, its arrays, and the tokens of one of its rows (padding included)."""
+class Batch:
+    """The rows that a batch computes, its arrays (first axis: these rows), and the tokens of one row (padding included)."""
 
     rows: np.ndarray
     arrays: tuple[np.ndarray, ...]
     width: int
 
 
-def _batches(split: Split, encoder: Encoder, budget: float, window: int) -> Iterator[_Batch]:
+def _batches(split: Split, encoder: Encoder, budget: float, window: int) -> Iterator[Batch]:
     records = _records(split, encoder)
     while pairs := list(islice(records, window)):
         # stable, so that the batches are the same wherever this runs
@@ -198,7 +203,7 @@ def _batches(split: Split, encoder: Encoder, budget: float, window: int) -> Iter
                 stop += 1
             chosen = pairs[start:stop]
             rows = np.asarray([row for row, _ in chosen])
-            yield _Batch(rows, encoder.collate([record for _, record in chosen]), chosen[-1][1].length)
+            yield Batch(rows, encoder.collate([record for _, record in chosen]), chosen[-1][1].length)
             start = stop
 
 
@@ -223,17 +228,24 @@ def _prefetched(items: Iterator[T], ahead: int = 3) -> Iterator[T]:
 # --- on the device ---------------------------------------------------------------------------------------------------
 
 
-class _Network:
-    """Computes batches on a device, in smaller parts once one did not fit its memory."""
+class Network:
+    """Computes batches on a device, in smaller parts once one did not fit its memory.
 
-    def __init__(self, encoder: Encoder, device: str) -> None:
-        self._encoder, self._device = encoder, device
+    Args:
+        forward: from the arrays of a batch, as tensors on the device, to one row of results for each of its rows.
+
+    Attributes:
+        halved: how often the parts were made smaller.
+    """
+
+    def __init__(self, forward: Callable[..., torch.Tensor], device: str) -> None:
+        self._forward, self._device = forward, device
         self._most_tokens = sys.maxsize
         self._seconds = 0.0
         self.halved = 0
 
-    def __call__(self, batch: _Batch) -> np.ndarray:
-        """Return float32, shape (batch, n_dims)."""
+    def __call__(self, batch: Batch) -> np.ndarray:
+        """Return float32, shape (batch, columns of the results)."""
         import torch
 
         began = time.perf_counter()
@@ -243,7 +255,7 @@ class _Network:
             stop = int(min(size, start + max(1, self._most_tokens // batch.width)))
             try:
                 tensors = [torch.from_numpy(array[start:stop]).to(self._device) for array in batch.arrays]
-                parts.append(self._encoder.forward(*tensors).float().cpu().numpy())
+                parts.append(self._forward(*tensors).float().cpu().numpy())
                 start = stop
                 continue
             except torch.OutOfMemoryError:
@@ -272,7 +284,7 @@ class _Network:
 
 
 @contextmanager
-def _precision(precision: str, device: str) -> Iterator[None]:
+def in_precision(precision: str, device: str) -> Iterator[None]:
     """Compute products of matrices in this precision; weights, sums and normalisations stay float32."""
     import torch
 
@@ -289,7 +301,7 @@ def _precision(precision: str, device: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _deviation(rows: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def deviation(rows: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Return how far `rows` are from those in fp32: on the cells of the first batch."""
     norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(reference, axis=1)
     return {

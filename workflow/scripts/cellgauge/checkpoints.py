@@ -192,6 +192,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_vocabulary(path: Path, special: str) -> dict[str, int]:
+    """Return the ids by symbol of a vocabulary of scGPT, which must hold the token `special`."""
+    vocabulary = read_json(path)
+    wrong = next((key for key, value in vocabulary.items() if type(value) is not int or value < 0), None)
+    if wrong is not None or special not in vocabulary:
+        fault = f"lacks '{special}'" if wrong is None else f"gives '{wrong}' the id {vocabulary[wrong]!r}"
+        raise CheckpointError(f"{path}: {fault}, so it is no vocabulary of scGPT")
+    return vocabulary
+
+
 def read_pickled_dict(path: Path, values: type | tuple[type, ...]) -> dict[str, Any]:
     """Return a pickled {str: value}, without running anything of the pickle: whatever names a class or function is refused.
 

@@ -173,9 +173,10 @@ class _Settings:
 
 
 def _settings(folder: Path) -> _Settings:
-    from cellgauge.checkpoints import find_file, read_json
+    from cellgauge.checkpoints import find_file, read_json, read_vocabulary
 
-    args, vocabulary = (read_json(find_file(folder, name)) for name in ("args.json", "vocab.json"))
+    args = read_json(find_file(folder, "args.json"))
+    vocabulary = read_vocabulary(find_file(folder, "vocab.json"), "<cls>")
     heads, pad_value = args.get("nheads"), args.get("pad_value")
     style = args.get("input_emb_style", "continuous")
     if not isinstance(heads, int) or not isinstance(pad_value, int | float) or style != "continuous":
@@ -183,8 +184,4 @@ def _settings(folder: Path) -> _Settings:
             f"{folder}/args.json: not the settings of an scGPT with continuous values (nheads {heads!r}, pad_value"
             f" {pad_value!r}, input_emb_style {style!r})"
         )
-    wrong = next((key for key, value in vocabulary.items() if type(value) is not int or value < 0), None)
-    if wrong is not None or "<cls>" not in vocabulary:
-        fault = "lacks '<cls>'" if wrong is None else f"gives '{wrong}' the id {vocabulary[wrong]!r}"
-        raise CellgaugeError(f"{folder}/vocab.json: {fault}, so it is no vocabulary of scGPT")
     return _Settings(heads, float(pad_value), vocabulary)

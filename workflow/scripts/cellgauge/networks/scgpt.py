@@ -31,8 +31,8 @@ class ValueEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (n, width) for values (n,)."""
-        hidden = F.relu(self.linear1(values.clamp(max=LARGEST_VALUE)[:, None]))
+        """Return (..., width) for values (...)."""
+        hidden = F.relu(self.linear1(values.clamp(max=LARGEST_VALUE)[..., None]))
         return self.norm(self.linear2(hidden))
 
 
