@@ -137,6 +137,16 @@ def test_too_few_known_genes_stop_the_job(checkpoints, split, tmp_path, family):
     assert embedding(family, path, checkpoints[family], min_matched_genes=0.3).uns["matched_genes"] == 20
 
 
+@pytest.mark.parametrize("family", ["geneformer", "scvi", "transcriptformer"])
+def test_versions_of_ensembl_ids_change_nothing(checkpoints, split, tmp_path, family):
+    def versions(data):
+        data.var_names = [f"{name}.{i}" for i, name in enumerate(data.var_names)]
+        return data
+
+    found = embedding(family, changed(split, tmp_path / "s.h5ad", versions), checkpoints[family])
+    np.testing.assert_array_equal(found.matrix, embedding(family, split, checkpoints[family]).matrix)
+
+
 # --- checkpoints that are not what they should be --------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
-"""Genes across species: one-to-one orthologues."""
+"""Names of genes: Ensembl ids without their version, and one-to-one orthologues across species."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,14 @@ from cellgauge.organisms import organism
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+
+ENSEMBL_VERSION = re.compile(r"^(ENS[A-Z]*G\d+)\.\d+$")
+
+
+def without_version(gene: str) -> str:
+    """Return an Ensembl id without its version, and any other name as it is."""
+    return ENSEMBL_VERSION.sub(r"\1", gene)
 
 
 def shared_names(genes: pd.Series, table_path: str, columns: Mapping[str, str], species: str) -> np.ndarray:

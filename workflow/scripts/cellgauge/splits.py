@@ -6,7 +6,6 @@ each key. A fault is one sentence that names the dataset, the column and what wa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellgauge.contracts import open_h5, write_split
 from cellgauge.errors import CellgaugeError, ContractError
-from cellgauge.genes import shared_names
+from cellgauge.genes import ENSEMBL_VERSION, shared_names
 from cellgauge.organisms import Organism, organism
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-_ENSEMBL_VERSION = re.compile(r"^(ENS[A-Z]*G\d+)\.\d+$")
 
 
 @dataclass(frozen=True)
@@ -222,7 +220,7 @@ def _var(var: pd.DataFrame, wanted: SplitOptions, species: Organism) -> pd.DataF
 
     symbols = _gene_names(var, wanted.symbol or ("index",), "symbol", wanted)
     if wanted.ensembl:
-        ids = _gene_names(var, wanted.ensembl, "ensembl", wanted).str.replace(_ENSEMBL_VERSION, r"\1", regex=True)
+        ids = _gene_names(var, wanted.ensembl, "ensembl", wanted).str.replace(ENSEMBL_VERSION, r"\1", regex=True)
         prefix = species.ensembl_prefix
         if prefix and not ids.str.startswith(prefix).any():
             raise CellgaugeError(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cellgauge.errors import CellgaugeError
+from cellgauge.genes import without_version
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def embed(
             " covariates, such as the batch, are not supported"
         )
     place = {gene: position for position, gene in enumerate(genes)}
-    places = np.asarray([place.get(gene, -1) for gene in cells.genes])
+    places = np.asarray([place.get(without_version(gene), -1) for gene in cells.genes])
     matched = int((places >= 0).sum())
     require_matches(matched, len(genes), min_matched_genes, "the genes of the scVI model", cells)
 
@@ -104,8 +105,7 @@ class Encoder:
 
         counts = np.zeros((len(records), self._n_genes), dtype=np.float32)
         for row, record in zip(counts, records, strict=True):
-            positions, values = record.arrays
-            row[positions] = values
+            np.add.at(row, *record.arrays)
         return (counts,)
 
     def forward(self, counts: torch.Tensor) -> torch.Tensor:

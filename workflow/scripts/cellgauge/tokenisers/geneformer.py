@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellgauge.errors import CellgaugeError
+from cellgauge.genes import without_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +87,7 @@ class Ranker:
     def __init__(self, cells: Split, dictionaries: Dictionaries, max_length: int) -> None:
         import numpy as np
 
-        genes = [dictionaries.genes.get(name.upper(), "") for name in cells.genes]
+        genes = [dictionaries.genes.get(without_version(name.upper()), "") for name in cells.genes]
         self._columns = np.flatnonzero(np.asarray(genes) != "")
         self.matched = len(self._columns)
         genes = [genes[column] for column in self._columns]
