@@ -135,18 +135,31 @@ def test_more_neighbours_than_training_cells_are_refused():
         k_nearest_neighbours(train[:4], codes[:4], test, 4)
 
 
+def forest(train, codes, test, n_classes, n_trees=100):
+    """`random_forest` where no features are ranked: scikit-learn's own."""
+
+    class Features:
+        ranked = None
+
+        def take(self, rows):
+            return train[rows] if len(rows) == len(codes) else test[rows - len(codes)]
+
+    rows = np.arange(len(codes) + test.shape[0])
+    return random_forest(Features(), rows[: len(codes)], codes, rows[len(codes) :], n_classes, n_trees)
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_random_forest_is_scikit_learns(sparse):
     train, codes, test, _ = fold(dims=8)
     if sparse:
         train, test = csr_matrix(np.maximum(train, 0)), csr_matrix(np.maximum(test, 0))
     expected = RandomForestClassifier(n_estimators=20, random_state=42).fit(train, codes)
-    found = random_forest(train, codes, test, 4, n_trees=20)
+    found = forest(train, codes, test, 4, n_trees=20)
     assert (found.classes == expected.predict(test)).all()
     assert (found.probabilities == expected.predict_proba(test)).all()
 
 
-@pytest.mark.parametrize("classify", [logistic_regression, k_nearest_neighbours, random_forest])
+@pytest.mark.parametrize("classify", [logistic_regression, k_nearest_neighbours, forest])
 def test_a_class_missing_in_training_has_probability_zero(classify):
     train, codes, test, _ = fold()
     kept = codes != 1

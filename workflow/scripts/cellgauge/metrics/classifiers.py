@@ -1,22 +1,25 @@
 """Classifiers of cells, trained on one part and asked about another: scikit-learn's, with its own defaults.
 
 The nearest-neighbour classifier searches once for classes and probabilities together; it equals scikit-learn's, whose
-`predict` and `predict_proba` search once each.
+`predict` and `predict_proba` search once each. The random forest is grown by `forest`, bit by bit as scikit-learn's.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from cellgauge.metrics.distances import slices
+from cellgauge.metrics.forest import forest_probabilities
 from cellgauge.metrics.lean import without_optional
 from cellgauge.metrics.neighbours import nearest_neighbours
 
 if TYPE_CHECKING:
     from cellgauge.metrics.distances import Matrix
+    from cellgauge.metrics.forest import RankedFeatures
 
 COLUMN_BYTES = 64 << 20
 """Largest block of columns that is scaled at a time."""
@@ -94,15 +97,39 @@ def k_nearest_neighbours(
     return Prediction(probabilities.argmax(axis=1), probabilities)
 
 
+class ForestFeatures(Protocol):
+    """Features that a forest is grown on, without scaling."""
+
+    ranked: RankedFeatures | None
+    """The order of the cells along every feature; None where scikit-learn's forest is to be taken."""
+
+    def take(self, rows: np.ndarray) -> Matrix:
+        """Return the features of some cells, float32, dense or CSR."""
+
+
 def random_forest(
-    train: Matrix, codes: np.ndarray, test: Matrix, n_classes: int, n_trees: int = 100, seed: int = 42
+    features: ForestFeatures,
+    train: np.ndarray,
+    codes: np.ndarray,
+    test: np.ndarray,
+    n_classes: int,
+    n_trees: int = 100,
+    seed: int = 42,
 ) -> Prediction:
-    """Predict with scikit-learn's `RandomForestClassifier`, on features that need no scaling."""
+    """Predict with scikit-learn's `RandomForestClassifier(n_trees, random_state=seed)`, or with ours that equals it.
+
+    Args:
+        train, test: rows of `features`.
+    """
+    if features.ranked is not None:
+        threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+        probabilities = forest_probabilities(features.ranked, train, codes, test, n_classes, n_trees, seed, threads)
+        return Prediction(probabilities.argmax(axis=1), probabilities)
     with without_optional("pandas"):
         from sklearn.ensemble import RandomForestClassifier
 
-    fitted = RandomForestClassifier(n_estimators=n_trees, random_state=seed).fit(train, codes)
-    probabilities = fitted.predict_proba(test)
+    fitted = RandomForestClassifier(n_estimators=n_trees, random_state=seed).fit(features.take(train), codes)
+    probabilities = fitted.predict_proba(features.take(test))
     return Prediction(fitted.classes_[probabilities.argmax(axis=1)], _spread(probabilities, fitted.classes_, n_classes))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from cellgauge.metrics.classifiers import (
     standardize,
 )
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
+from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
 from cellgauge.tasks.base import NotScorable
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def score(
     Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors.
 
     Args:
-        max_dense_gb: largest dense float32 matrix of expression, in GB (1e9 bytes); a larger one is used sparse.
+        max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
 
     Raises:
         CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
@@ -66,11 +68,11 @@ def score(
             f"label_prediction: min_class_size is {min_class_size}, but {n_folds} folds need classes of {n_folds} cells"
         )
     classes = _Classes.of(cells.obs["label"], min_class_size)
-    features = _Features.of(cells, classes.rows, max_dense_gb)
+    features = _Features.of(cells, classes, max_dense_gb, n_trees)
     fits: dict[str, _Fit] = {
         "logistic_regression": logistic_regression,
         "knn": lambda *data: k_nearest_neighbours(*data, n_neighbors),
-        "random_forest": lambda *data: random_forest(*data, n_trees, seed),
+        "random_forest": lambda *data: random_forest(features, *data, n_trees, seed),
     }
     fits = {name: fits[name] for name in CLASSIFIERS if name in classifiers}
     results = _cross_validate(features, classes, random_folds(classes.codes, n_folds, seed), fits)
@@ -84,7 +86,8 @@ def score(
         yield from _donor_scores(cells, classes, features, fits, n_folds, seed)
 
 
-_Fit = Callable[["Matrix", np.ndarray, "Matrix", int], Prediction]
+_Fit = Callable[["Matrix | np.ndarray", np.ndarray, "Matrix | np.ndarray", int], Prediction]
+"""Takes features (a random forest: rows) of training cells, their codes, those of test cells, and the number of classes."""
 
 
 @dataclass(frozen=True)
@@ -133,24 +136,35 @@ class _Features:
         matrix: float32, dense or CSR, shape (n_cells, n_dims).
         rows: the cells that are predicted.
         dense: whether the rows of a CSR matrix are used densely.
+        own_forest: whether forests are grown by us, see `forest.worthwhile`.
         note: what the reader of a score must know of the features.
     """
 
     matrix: Matrix
     rows: np.ndarray
     dense: bool = True
+    own_forest: bool = False
     note: str = ""
 
     @classmethod
-    def of(cls, cells: CellsToScore, rows: np.ndarray, max_dense_gb: float) -> _Features:
+    def of(cls, cells: CellsToScore, classes: _Classes, max_dense_gb: float, n_trees: int) -> _Features:
+        matrix = cells.expression() if cells.uses_expression else cells.matrix
+        rows, n_columns = classes.rows, matrix.shape[1]
+        own_forest = worthwhile(len(rows), n_columns, n_trees, classes.n)
         if not cells.uses_expression:
-            return cls(cells.matrix, rows)
-        counts = cells.expression()
-        size = 4e-9 * len(rows) * counts.shape[1]
+            return cls(matrix, rows, own_forest=own_forest)
+        own_forest &= 1e-9 * rank_type(len(rows))().nbytes * len(rows) * n_columns <= max_dense_gb
+        own_forest &= matrix.nnz == 0 or float(matrix.data.min()) >= 0
+        size = 4e-9 * len(rows) * n_columns
         if size <= max_dense_gb:
-            return cls(counts, rows, True, "expression matrix, dense and centred")
+            return cls(matrix, rows, True, own_forest, "expression matrix, dense and centred")
         note = f"expression matrix, sparse and not centred: dense would take {size:.3g} GB, limit {max_dense_gb:g} GB"
-        return cls(counts, rows, False, note)
+        return cls(matrix, rows, False, own_forest, note)
+
+    @cached_property
+    def ranked(self) -> RankedFeatures | None:
+        """The order of the predicted cells along every feature, for forests."""
+        return RankedFeatures(self.matrix, self.rows) if self.own_forest else None
 
     def take(self, positions: np.ndarray) -> Matrix:
         """Return the features of some of the predicted cells; the caller owns them."""
@@ -190,18 +204,26 @@ def _cross_validate(
             results += [_Result(name, number, reason) for name in fits]
             continue
         codes, truth = classes.codes[train_rows], classes.codes[test_rows]
-        train, test = features.take(train_rows), features.take(test_rows)
-        if "random_forest" in fits:  # first, on unscaled features: scaling happens in place
-            results.append(_fit("random_forest", number, fits["random_forest"], train, codes, test, truth, classes.n))
+        if "random_forest" in fits:
+            of_rows = (train_rows, codes, test_rows, truth, classes.n)
+            results.append(_fit("random_forest", number, fits["random_forest"], *of_rows))
         scaled = [name for name in fits if name != "random_forest"]
         if scaled:
+            train, test = features.take(train_rows), features.take(test_rows)
             standardize(train, test)
             results += [_fit(name, number, fits[name], train, codes, test, truth, classes.n) for name in scaled]
     return results
 
 
 def _fit(
-    name: str, fold: int, fit: _Fit, train: Matrix, codes: np.ndarray, test: Matrix, truth: np.ndarray, n_classes: int
+    name: str,
+    fold: int,
+    fit: _Fit,
+    train: Matrix | np.ndarray,
+    codes: np.ndarray,
+    test: Matrix | np.ndarray,
+    truth: np.ndarray,
+    n_classes: int,
 ) -> _Result:
     try:
         prediction = fit(train, codes, test, n_classes)

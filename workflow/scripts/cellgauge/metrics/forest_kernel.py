@@ -1,0 +1,354 @@
+"""The compiled part of `forest`: grow one tree and let it vote. Imports numba, so it is imported where a forest is grown.
+
+Compiled once per machine and kept: beside this file, or where that cannot be written, in the user's cache (NUMBA_CACHE_DIR
+names another place). Files are replaced atomically, so jobs may start together.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+TIE = np.float32(1e-7)
+"""Values at most so far apart are not told apart (scikit-learn's FEATURE_THRESHOLD)."""
+EPSILON = np.finfo(np.float64).eps
+FEW = 24
+"""Up to so many cells, sorting by insertion is faster than a bitmap."""
+SLACK = 1e-10
+"""Share of a node's cells by which a quick estimate of a split's gain may be wrong; rounding makes it 1e-15 at most."""
+
+
+def compiled(function):
+    """Compile a function at its first call; where no cache can be written, anew in every process."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # "no locator available": neither this folder nor the home is writable
+        return njit(nogil=True)(function)
+
+
+@intrinsic
+def _lowest_bit(typing_context, word):
+    """Return the position of the lowest bit that is set."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+class Split(NamedTuple):
+    """The best split of a node.
+
+    Attributes:
+        feature: -1 where no feature tells the cells apart.
+        low, high: the values on both sides of the cut.
+        left, right: Gini impurities of the children.
+        gain: what scikit-learn maximises, -(weights times impurities of the children).
+        weight: of the left child.
+    """
+
+    feature: int
+    low: float
+    high: float
+    left: float
+    right: float
+    gain: float
+    weight: int
+
+
+@compiled
+def _no_split():
+    return Split(-1, np.float32(0), np.float32(0), 0.0, 0.0, -np.inf, 0)
+
+
+@compiled
+def _insert(entries, n, entry):
+    """Insert an entry into the n that are already sorted."""
+    place = n
+    while place > 0 and entries[place - 1] > entry:
+        entries[place] = entries[place - 1]
+        place -= 1
+    entries[place] = entry
+
+
+@compiled
+def _counted(present, members, found):
+    """Write to `found` the members whose bit is set, return how many; fewer cache lines than asking for all their ranks."""
+    n = 0
+    for member in members:
+        found[n] = member
+        n += (present[member >> 6] >> (member & 63)) & 1
+    return n
+
+
+@compiled
+def _sort_by_digits(entries, spare, counts, width):
+    """Sort entries by two digits of their ranks, of `width` bits each; `counts` says how often each digit occurs."""
+    mask = (1 << width) - 1
+    for digit in range(2):  # the second time back into `entries`
+        shift = 16 + digit * width
+        place = 0
+        for value in range(mask + 1):
+            count = counts[digit, value]
+            counts[digit, value] = place
+            place += count
+        for entry in entries:
+            value = (entry >> shift) & mask
+            spare[counts[digit, value]] = entry
+            counts[digit, value] += 1
+        entries, spare = spare, entries
+    counts[:, : mask + 1] = 0
+
+
+@compiled
+def _sorted_entries(ranks, members, packed, entries, more_entries, counts, width, slots, words, blocks):
+    """Write the members that do not have the feature's lowest value to `entries`, sorted by rank; return how many.
+
+    An entry is a rank and, in its lower 16 bits, what `packed` holds of the cell. Few are sorted by insertion, some by
+    their digits. Many by a bitmap, as ranks are all different: set the bit of each, then walk over the bits that are set;
+    `blocks` tells which words of it are not 0.
+    """
+    n = 0
+    if len(members) < 10 * len(words):
+        for place in range(len(members)):  # a loop of its own: no step waits for another, so cache misses overlap
+            more_entries[place] = ranks[members[place]]
+        if len(members) <= FEW:
+            for place in range(len(members)):
+                if more_entries[place]:
+                    _insert(entries, n, (more_entries[place] << 16) | np.int64(packed[members[place]]))
+                    n += 1
+            return n
+        mask = (1 << width) - 1
+        for place in range(len(members)):
+            rank = more_entries[place]
+            if rank:
+                entries[n] = (rank << 16) | np.int64(packed[members[place]])
+                counts[0, rank & mask] += 1
+                counts[1, rank >> width] += 1
+                n += 1
+        _sort_by_digits(entries[:n], more_entries[:n], counts, width)
+        return n
+    one = np.uint64(1)
+    for member in members:
+        rank = np.int64(ranks[member])
+        if rank:
+            slots[rank] = packed[member]
+            words[rank >> 6] |= one << np.uint64(rank & 63)
+            blocks[rank >> 12] |= one << np.uint64((rank >> 6) & 63)
+    for block in range(len(blocks)):
+        filled = blocks[block]
+        blocks[block] = 0
+        while filled:
+            word = (block << 6) + _lowest_bit(filled)
+            filled &= filled - one
+            bits = words[word]
+            words[word] = 0
+            while bits:
+                rank = (word << 6) + _lowest_bit(bits)
+                bits &= bits - one
+                entries[n] = (rank << 16) | np.int64(slots[rank])
+                n += 1
+    return n
+
+
+@compiled
+def _best_cut(entries, values, distinct, lowest, total, weight, squares, left, best, feature):
+    """Return the better of `best` and the best cut between the sorted entries of a feature.
+
+    `lowest` says whether some cells have the feature's lowest value; they are not among the entries. Sums of squared class
+    weights are kept up to date cell by cell, in integers.
+    """
+    n_classes = len(total)
+    left[:] = 0
+    at_left = squares_left = product = 0  # the weight, and sums of left * left and left * total over the classes
+    previous = np.int64(0)  # the rank before
+    if lowest:
+        left[:] = total
+        for entry in entries:
+            left[(entry >> 8) & 255] -= entry & 255
+        for code in range(n_classes):
+            at_left += left[code]
+            squares_left += left[code] * left[code]
+            product += left[code] * total[code]
+    bar = best.gain + weight * (1 - SLACK)
+    started = lowest
+    for entry in entries:
+        if started:
+            at_right = weight - at_left
+            squares_right = squares - 2 * product + squares_left
+            # gain + weight = squares_left / at_left + squares_right / at_right; whether it is worth dividing is told without
+            if np.float64(squares_left * at_right + squares_right * at_left) > bar * np.float64(at_left * at_right):
+                wide_left, wide_right = np.float64(at_left), np.float64(at_right)
+                gini_left = 1.0 - np.float64(squares_left) / (wide_left * wide_left)
+                gini_right = 1.0 - np.float64(squares_right) / (wide_right * wide_right)
+                gain = -wide_right * gini_right - wide_left * gini_left
+                low, high = values[previous], values[entry >> 16]
+                if gain > best.gain and (distinct or high > low + TIE):
+                    best = Split(feature, low, high, gini_left, gini_right, gain, at_left)
+                    bar = gain + weight * (1 - SLACK)
+        share, code = entry & 255, (entry >> 8) & 255
+        squares_left += share * (2 * left[code] + share)
+        product += share * total[code]
+        left[code] += share
+        at_left += share
+        previous = entry >> 16
+        started = True
+    return best
+
+
+@compiled
+def _part(members, ranks, highest, spare):
+    """Move the members of rank `highest` or lower to the front, keeping both parts' order; return how many they are."""
+    n_front = n_back = 0
+    for member in members:
+        if ranks[member] <= highest:
+            members[n_front] = member
+            n_front += 1
+        else:
+            spare[n_back] = member
+            n_back += 1
+    members[n_front:] = spare[:n_back]
+    return n_front
+
+
+@compiled
+def vote(ranks, present, values, starts, distinct, packed, members, asked, n_classes, max_features, state, votes):
+    """Grow one tree and add the class shares of the leaf that each cell asked about falls into.
+
+    Follows scikit-learn's depth-first builder and best splitter (sklearn/tree, BSD-3-Clause) draw by draw: the same random
+    stream, the same candidate features, the same arithmetic where it decides. Nodes are not kept: the cells asked about are
+    passed down while the tree grows.
+
+    Args:
+        ranks, present, values, starts, distinct: see `forest.RankedFeatures`.
+        packed: of every cell 256 * class + weight in the bootstrap sample, uint16, shape (n_cells,).
+        members: rows of the cells with a weight, uint32, ascending; overwritten.
+        asked: rows of the cells asked about, uint32; reordered, `votes` stays in the original order.
+        state: first state of the generator.
+        votes: float64, shape (len(asked), n_classes).
+    """
+    n_features, n_cells = ranks.shape
+    features = np.arange(n_features)
+    constants, moved = np.empty(n_features, np.int64), np.empty(n_features, np.int64)
+    entries = np.empty(len(members), np.int64)
+    more_entries = np.empty(len(members), np.int64)
+    width = 1
+    while 1 << (2 * width) < n_cells:
+        width += 1
+    counts = np.zeros((2, 1 << width), np.int32)
+    slots = np.empty(n_cells, np.uint16)
+    words = np.zeros((n_cells >> 6) + 1, np.uint64)
+    blocks = np.zeros((n_cells >> 12) + 1, np.uint64)
+    spare = np.empty(max(len(members), len(asked)), np.uint32)
+    places = np.empty(n_cells, np.uint32)
+    for place in range(len(asked)):
+        places[asked[place]] = place
+    total, left = np.empty(n_classes, np.int64), np.empty(n_classes, np.int64)
+    stack = np.empty((len(members) + 1, 5), np.int64)
+    impurities = np.empty(len(members) + 1)
+    stack[0] = (0, len(members), 0, len(asked), 0)
+    impurities[0] = -1.0
+    depth = 1
+    weight_of_all = 0.0
+    while depth:
+        depth -= 1
+        start, end, first_asked, last_asked, n_known = stack[depth]
+        impurity = impurities[depth]
+        total[:] = 0
+        for member in members[start:end]:
+            total[packed[member] >> 8] += packed[member] & 255
+        weight = squares = 0
+        for code in range(n_classes):
+            weight += total[code]
+            squares += total[code] * total[code]
+        if impurity < 0:  # the root
+            weight_of_all = np.float64(weight)
+            impurity = 1.0 - np.float64(squares) / (np.float64(weight) * np.float64(weight))
+        best = _no_split()
+        n_constant = n_known
+        if end - start > 1 and impurity > EPSILON:
+            # `features` holds, in this order: constants drawn, constants known, constants found, undrawn, drawn features
+            n_undrawn, n_visited, n_found, n_drawn = n_features, 0, 0, 0
+            while n_undrawn > n_constant and (n_visited < max_features or n_visited <= n_found + n_drawn):
+                n_visited += 1
+                if state == 0:
+                    state = 1
+                state ^= (state << 13) & 0xFFFFFFFF
+                state ^= state >> 17
+                state ^= (state << 5) & 0xFFFFFFFF
+                drawn = n_drawn + (state & 0x7FFFFFFF) % (n_undrawn - n_found - n_drawn)
+                if drawn < n_known:
+                    features[n_drawn], features[drawn] = features[drawn], features[n_drawn]
+                    moved[n_drawn] = drawn
+                    n_drawn += 1
+                    continue
+                drawn += n_found
+                feature = features[drawn]
+                of_feature = values[starts[feature] : starts[feature + 1]]
+                candidates = members[start:end]
+                if len(present):
+                    candidates = spare[: _counted(present[feature], candidates, spare)]
+                n = _sorted_entries(
+                    ranks[feature],
+                    candidates,
+                    packed,
+                    entries,
+                    more_entries,
+                    counts,
+                    width,
+                    slots,
+                    words,
+                    blocks,
+                )
+                lowest = n < end - start
+                constant = n + lowest < 2
+                if not (constant or distinct[feature]):
+                    low = of_feature[0] if lowest else of_feature[entries[0] >> 16]
+                    constant = of_feature[entries[n - 1] >> 16] <= low + TIE
+                if constant:
+                    features[drawn], features[n_constant] = features[n_constant], feature
+                    n_found += 1
+                    n_constant += 1
+                    continue
+                n_undrawn -= 1
+                features[n_undrawn], features[drawn] = feature, features[n_undrawn]
+                best = _best_cut(
+                    entries[:n], of_feature, distinct[feature], lowest, total, weight, squares, left, best, feature
+                )
+            for place in range(n_drawn):  # children find the constants known here in the order they had
+                features[place] = constants[place]
+                features[moved[place]] = constants[moved[place]]
+            for place in range(n_known, n_constant):
+                constants[place] = features[place]
+        if best.feature >= 0:
+            share_right, share_left = (weight - best.weight) / np.float64(weight), best.weight / np.float64(weight)
+            gained = impurity - share_right * best.right - share_left * best.left
+            if weight / weight_of_all * gained + EPSILON < 0.0:
+                best = _no_split()
+        if best.feature < 0:
+            for code in range(n_classes):
+                if total[code]:
+                    share = np.float64(total[code]) / np.float64(weight)
+                    for cell in asked[first_asked:last_asked]:
+                        votes[places[cell], code] += share
+            continue
+        threshold = np.float64(best.low) / 2.0 + np.float64(best.high) / 2.0
+        of_feature = values[starts[best.feature] : starts[best.feature + 1]]
+        highest, beyond = 0, len(of_feature)  # of the ranks whose value is at most the threshold
+        while beyond - highest > 1:
+            middle = (highest + beyond) >> 1
+            if np.float64(of_feature[middle]) <= threshold:
+                highest = middle
+            else:
+                beyond = middle
+        cut = start + _part(members[start:end], ranks[best.feature], highest, spare)
+        cut_asked = first_asked + _part(asked[first_asked:last_asked], ranks[best.feature], highest, spare)
+        stack[depth] = (cut, end, cut_asked, last_asked, n_constant)
+        impurities[depth] = best.right
+        stack[depth + 1] = (start, cut, first_asked, cut_asked, n_constant)
+        impurities[depth + 1] = best.left
+        depth += 2
