@@ -58,3 +58,16 @@ def baron(unavailable) -> Baron:
             except FetchError as error:
                 unavailable(error)
     return Baron(**paths)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Return a function that gives the path of a data file beside the checkout; it skips where the file is not there."""
+
+    def find(name: str) -> Path:
+        path = ROOT.parent / "shared/data" / name
+        if not path.is_file():
+            pytest.skip(f"{name} is not there: it is no part of the repository")
+        return path
+
+    return find

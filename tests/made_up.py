@@ -60,7 +60,8 @@ def write_tables(folder: Path, config: Mapping[str, Any], *, failed: Mapping[str
         rows = [Score(**{**vars(row), **own}) for row in _scores(cell, np.random.default_rng(place))]
         write_scores(folder / cell.path, rows)
     for place, cell in enumerate(grid.cells):
-        for tail in (f"embed/{cell.model}/{cell.dataset}/{cell.split}", f"score/{cell.path[15:-4]}"):
+        stage = "predict" if cell.task == "perturbation" else "embed"
+        for tail in (f"{stage}/{cell.model}/{cell.dataset}/{cell.split}", f"score/{cell.path[15:-4]}"):
             benchmark = folder / "benchmarks" / f"{tail}.tsv"
             benchmark.parent.mkdir(parents=True, exist_ok=True)
             seconds = 1.0 + place % 17
@@ -109,6 +110,10 @@ def _scores(cell: Cell, generator: np.random.Generator) -> Iterator[Score]:
     skill = SKILL.get(cell.model, 0.3 + 0.5 * (sum(map(ord, cell.model)) % 17) / 17)
     of_task = {"clustering": _clustering, "label_prediction": _label_prediction, "cross_species": _cross_species}
     n_cells = float(900 + sum(map(ord, cell.split)) % 700)
+    if cell.task == "perturbation":
+        for profile in ("reference", "corrected"):
+            yield from _perturbation(cell.model, profile, skill, generator)
+        return
     for profile in ("reference", "corrected"):
         yield Score("n_cells", n_cells, profile)
         yield Score("n_unembedded", 0.0, profile)
@@ -164,6 +169,49 @@ def _per_class(skill: float, generator: np.random.Generator, subset: str) -> Ite
         for other, share in ((label, right), (LABELS[place - 1], 1 - right)):
             if share > 0:
                 yield Score("confusion", (200 - 20 * place) * share, condition=json.dumps([label, other]), **where)
+
+
+def _perturbation(model: str, profile: str, skill: float, generator: np.random.Generator) -> Iterator[Score]:
+    """Rows of 6 conditions in 3 strata; `additive` predicts pairs alone, and `no_change` has no correlation."""
+    strata = {"A+ctrl": "unseen_single", "B+ctrl": "unseen_single", "A+C": "combo_seen1", "C+B": "combo_seen1"}
+    strata |= {"C+D": "combo_seen2", "C+E": "combo_seen2"}
+    chosen = [c for c, stratum in strata.items() if model != "additive" or stratum == "combo_seen2"]
+    metrics = {"mse": ("all", "top20_de", "top100_de"), "pearson_delta": ("all", "top20_de", "top100_de")}
+    metrics |= {"jaccard": ("top20_de", "top100_de")}
+    if profile == "corrected":
+        metrics |= {f"discrimination_{kind}": ("all",) for kind in ("l1", "l2", "cosine")}
+        metrics |= {"centroid_accuracy": ("all",), "e_distance": ("all",)}
+    groups = {"": list(strata)} | {s: [c for c in strata if strata[c] == s] for s in dict.fromkeys(strata.values())}
+    for stratum, members in groups.items():
+        tail = f"/{stratum}" if stratum else ""
+        scored = [c for c in members if c in chosen]
+        yield Score("n_conditions", float(len(scored)), profile, subset=f"all{tail}")
+        yield Score("n_unpredicted", float(len(members) - len(scored)), profile, subset=f"all{tail}")
+    yield Score("n_genes", 5045.0, profile, subset="all")
+    for metric, subsets in metrics.items():
+        undefined = (
+            "the predicted change is the same for all genes"
+            if model == "no_change" and metric == "pearson_delta"
+            else ""
+        )
+        for genes in subsets:
+            values = {c: _near(skill, generator) for c in strata}
+            for condition, stratum in strata.items():
+                why = undefined or ("" if condition in chosen else "A alone is not among the training conditions")
+                where = {"subset": f"{genes}/{stratum}", "condition": condition, "profile": profile}
+                if why:
+                    yield Score(metric, None, **where, status="not_applicable", reason=why)
+                else:
+                    yield Score(metric, values[condition], **where)
+            for stratum, members in groups.items():
+                there = [values[c] for c in members if c in chosen and not undefined]
+                where = {"subset": f"{genes}/{stratum}" if stratum else genes, "profile": profile}
+                if there:
+                    note = "" if len(there) == len(members) else f"mean over {len(there)} of {len(members)} conditions"
+                    yield Score(metric, float(np.mean(there)), **where, reason=note)
+                else:
+                    why = undefined or "A alone is not among the training conditions"
+                    yield Score(metric, None, **where, status="not_applicable", reason=why)
 
 
 def _cross_species(profile: str, skill: float, generator: np.random.Generator) -> Iterator[Score]:

@@ -79,3 +79,55 @@ def split_file(folder: Path, organism: str = "human", **changes: object) -> Path
 def as_json(value: object) -> str:
     """Return `value` as the scripts' --options take it."""
     return json.dumps(value)
+
+
+def screen(n_cells: int = 400, n_genes: int = 40, seed: int = 0) -> anndata.AnnData:
+    """Return a screen as cz-benchmarks publishes them: X log-normalised, layers["counts"], obs["condition"] and ["split"].
+
+    Singles of GENE0 to GENE4 and pairs of them; what each does is a shift of 8 genes, and pairs do both. Rates of genes 10
+    to 12 are zero.
+    """
+    generator = np.random.default_rng(seed)
+    train = ["GENE0+ctrl", "GENE1+ctrl", "GENE2+ctrl", "GENE0+GENE1", "ctrl+GENE3"]
+    parts = dict.fromkeys(train, "train") | {"GENE1+GENE2": "val"}
+    parts |= dict.fromkeys(["GENE2+GENE0", "GENE1+GENE4", "GENE4+ctrl", "GENE3+GENE1"], "test")
+    names = ["ctrl", "ctrl", "ctrl", *parts]
+    conditions = generator.permutation([names[i % len(names)] for i in range(n_cells)])
+    base = np.random.default_rng(7).gamma(1.0, 3.0, n_genes)
+    base[10:13] = 0
+    shifts = np.random.default_rng(8).normal(0, 1, (5, n_genes)) * (np.random.default_rng(9).random((5, n_genes)) < 0.2)
+    effect = np.asarray(
+        [sum(shifts[int(g[4:])] for g in c.split("+") if g != "ctrl") + np.zeros(n_genes) for c in conditions]
+    )
+    counts = generator.poisson(base * np.exp(effect)).astype(np.float32)
+    counts[:, 0] += 1
+    expression = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 100).astype(np.float32)
+    obs = pd.DataFrame(
+        {
+            "condition": pd.Categorical(conditions),
+            "split": pd.Categorical([parts.get(c, "train") for c in conditions]),
+            "batch_of": pd.Categorical((np.arange(n_cells) % 2).astype(str)),
+        },
+        index=[f"cell{i}" for i in range(n_cells)],
+    )
+    var = pd.DataFrame(
+        {"feature_name": [f"GENE{i}" for i in range(n_genes)]}, index=[f"ENSG{i:011d}" for i in range(n_genes)]
+    )
+    return anndata.AnnData(csr_matrix(expression), obs, var, layers={"counts": csr_matrix(counts)})
+
+
+def screen_options(**changes: object) -> dict[str, object]:
+    """Return the split options that fit `screen`."""
+    return {
+        "dataset": "tiny_screen",
+        "split": "k562",
+        "organism": "human",
+        "label": "condition",
+        "modality": "perturbation",
+        "counts": "layers/counts",
+        "expression": "X",
+        "partition": "split",
+        "ensembl": "index",
+        "symbol": "feature_name",
+        **changes,
+    }

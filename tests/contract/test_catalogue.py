@@ -11,6 +11,7 @@ import yaml
 from cellgauge.grid import Grid, is_remote
 from cellgauge.models.base import SCOPES, adapter_names, load_adapter, traits
 from cellgauge.organisms import ORGANISMS, organism
+from cellgauge.predictors.base import load_predictor, predictor_names
 from cellgauge.sources import SCRIPTS
 
 ROOT = SCRIPTS.parents[1]
@@ -52,7 +53,7 @@ def merged(*files):
 @pytest.mark.parametrize("name", MODELS)
 def test_model(name):
     entry = MODELS[name]
-    assert entry["adapter"] in adapter_names()
+    assert entry["adapter"] in (*adapter_names(), *predictor_names())
     assert (ROOT / f"workflow/envs/{entry.get('env', 'baselines')}.yaml").exists()
     assert entry["title"] and entry["description"] and entry["licence"] and entry["kind"]
     for species in entry.get("organisms", []) if entry.get("organisms") != "any" else []:
@@ -138,11 +139,25 @@ def test_adapter_imports_without_its_heavy_libraries_and_says_what_it_is(name):
     assert load_adapter(name).__doc__ and load_adapter(name).embed.__doc__
 
 
-@pytest.mark.parametrize("name", adapter_names())
+@pytest.mark.parametrize("name", predictor_names())
+def test_predictor_imports_without_its_heavy_libraries_and_says_what_it_is(name):
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.predictors.base import traits;"
+        f"traits({name!r}); print(*{{n.partition('.')[0] for n in sys.modules}})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & HEAVY
+    module = load_predictor(name)
+    assert callable(module.predict) and module.__doc__ and module.predict.__doc__
+    assert name not in adapter_names()
+
+
+@pytest.mark.parametrize("name", [*adapter_names(), *predictor_names()])
 def test_params_of_the_catalogue_are_options_of_the_adapter(name):
     from inspect import signature
 
-    options = set(signature(load_adapter(name).embed).parameters) - {"cells", "weights", "device", "seed"}
+    function = load_predictor(name).predict if name in predictor_names() else load_adapter(name).embed
+    options = set(signature(function).parameters) - {"cells", "screen", "weights", "device", "seed"}
     for model, entry in MODELS.items():
         if entry["adapter"] == name:
             assert set(entry.get("params", {})) <= options, model

@@ -133,14 +133,14 @@ def test_joint_models_need_orthologues():
 
 def test_joint_models_have_one_embedding_for_all_splits():
     chosen = grid()
-    assert chosen.score_embeddings(w(model="harmony", dataset="pair", split="mouse")) == [
+    assert chosen.score_results(w(model="harmony", dataset="pair", split="mouse")) == [
         "results/embeddings/harmony/pair/all.h5ad"
     ]
     assert chosen.embed_splits(w(model="harmony", dataset="pair", split="all")) == [
         "results/splits/pair/human.h5ad",
         "results/splits/pair/mouse.h5ad",
     ]
-    assert chosen.score_embeddings(w(model="random", dataset="pair", split="all")) == [
+    assert chosen.score_results(w(model="random", dataset="pair", split="all")) == [
         "results/embeddings/random/pair/human.h5ad",
         "results/embeddings/random/pair/mouse.h5ad",
     ]

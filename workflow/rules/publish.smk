@@ -5,6 +5,7 @@ TABLES = collect(
     table=[
         "scores.csv",
         "scores.parquet",
+        "conditions.csv",
         "summary.csv",
         "intervals.csv",
         "comparisons.csv",

@@ -1,12 +1,12 @@
-"""Score the embeddings: one rule for all tasks, per split or over the splits of a dataset."""
+"""Score embeddings and predicted responses: one rule for all tasks, per split or over the splits of a dataset."""
 
 
 rule score:
     input:
         script=script("score_task"),
         code=grid.task_code,
-        embeddings=grid.score_embeddings,
-        splits=grid.embed_splits,
+        results=grid.score_results,
+        splits=grid.score_splits,
     output:
         "results/scores/{task}/{model}/{dataset}/{split}.tsv",
     log:
@@ -20,5 +20,5 @@ rule score:
     params:
         options=grid.task_options,
     shell:
-        "python {input.script:q} {wildcards.task:q} --embeddings {input.embeddings:q} --splits {input.splits:q}"
+        "python {input.script:q} {wildcards.task:q} --embeddings {input.results:q} --splits {input.splits:q}"
         " --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-"""Score one model's embeddings on one task: a TSV with one row per value."""
+"""Score one model's embeddings, or its predicted responses, on one task: a TSV with one row per value."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from cellgauge.tasks.base import score_files
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("task", help="a task of config/tasks.yaml, such as clustering")
-    cli.add_argument("--embeddings", nargs="+", required=True, metavar="H5AD", help="one per split, or one for all")
-    cli.add_argument("--splits", nargs="+", required=True, metavar="H5AD")
+    cli.add_argument(
+        "--embeddings", "--predictions", nargs="+", required=True, metavar="H5AD", help="one per split, or one for all"
+    )
+    cli.add_argument(
+        "--splits", "--truth", nargs="+", required=True, metavar="H5AD", help="or what measure_truth.py made"
+    )
     cli.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="profiles, seed, task parameters")
     cli.add_argument("--output", required=True, metavar="TSV")
     args = cli.parse_args()

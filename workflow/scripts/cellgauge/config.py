@@ -11,6 +11,7 @@ from cellgauge.errors import CellgaugeError
 from cellgauge.grid import REMOTE, is_remote
 from cellgauge.models.base import adapter_names
 from cellgauge.organisms import organism
+from cellgauge.predictors.base import predictor_names
 
 WORKFLOW = Path(__file__).resolve().parents[2]
 
@@ -57,7 +58,7 @@ def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
 
 
 def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
-    adapters = adapter_names()
+    adapters = [*adapter_names(), *predictor_names()]
     environments = sorted(path.stem for path in (WORKFLOW / "envs").glob("*.yaml"))
     for name, model in config["models"].items():
         where = f"models.{name}"
@@ -69,6 +70,8 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
         yield from _new_species_faults(where, model)
         if model["adapter"] == "precomputed" and "path" not in model:
             yield f"{where}: precomputed embeddings need a `path`, such as my_model/{{dataset}}/{{split}}.npy"
+        if model["adapter"] == "precomputed_responses" and "path" not in model:
+            yield f"{where}: precomputed predictions need a `path`, such as my_model/{{dataset}}.csv"
         if model.get("organisms", "any") != "any":
             yield from _organism_faults(f"{where}.organisms", model["organisms"])
         known = [*config["datasets"], *(f"{d}/{s}" for d, entry in config["datasets"].items() for s in entry["splits"])]
@@ -145,8 +148,22 @@ def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
         for task in dataset.get("tasks", ()):
             if task not in config["tasks"]:
                 yield f"{where}.tasks: no task '{task}'{_hint(task, list(config['tasks']))}"
+        yield from _screen_faults(where, dataset)
         if "orthologues" in dataset:
             yield from _organism_faults(f"{where}.orthologues.columns", list(dataset["orthologues"]["columns"]))
+
+
+def _screen_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
+    """Check that what only screens have stands with screens, and that conditions are held out in one way."""
+    own = ("control", "expression", "partition_seed", "test_conditions", "planted")
+    ways = [f"`{key}`" for key in ("partition_seed", "test_conditions") if key in dataset]
+    ways += ["`columns.partition`"] if "partition" in dataset["columns"] else []
+    if dataset["modality"] != "perturbation":
+        for key in own:
+            if key in dataset:
+                yield f"{where}.{key}: only data of modality perturbation have it"
+    elif len(ways) > 1:
+        yield f"{where}: test conditions are given in two ways, {' and '.join(ways)}; keep one"
 
 
 def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:

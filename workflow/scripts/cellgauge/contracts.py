@@ -69,14 +69,14 @@ class Split:
         """Read the ids and the provenance of a split; raise ContractError when the file is not one."""
         path = Path(path)
         with open_h5(path) as file:
-            uns = _read_scalars(file)
+            uns = read_scalars(file)
             missing = {"dataset", "split", "organism"} - set(uns)
             if missing:
                 raise ContractError(
                     f"{path}: not a split of cellgauge, uns lacks {', '.join(sorted(missing))};"
                     " write it with split_dataset.py"
                 )
-            cells = _read_index(file, "obs")
+            cells = read_index(file, "obs")
         _check_unique(cells, path)
         return cls(path, str(uns["dataset"]), str(uns["split"]), str(uns["organism"]), cells)
 
@@ -89,7 +89,7 @@ class Split:
     def column(self, name: str) -> np.ndarray:
         """Return one column of obs as str, shape (n_cells,); raise ContractError when it is missing."""
         with open_h5(self.path) as file:
-            return _read_column(file, "obs", name, self.path)
+            return read_column(file, "obs", name, self.path)
 
     def numbers(self, name: str) -> np.ndarray:
         """Return one column of obs as numbers, shape (n_cells,), in the type that they are stored in (text: float64).
@@ -110,13 +110,13 @@ class Split:
     def genes(self) -> np.ndarray:
         """Gene ids (var_names: Ensembl without version where the data has them), str, shape (n_genes,)."""
         with open_h5(self.path) as file:
-            return _read_index(file, "var")
+            return read_index(file, "var")
 
     @cached_property
     def symbols(self) -> np.ndarray:
         """Gene symbols (var["feature_name"]), str, shape (n_genes,)."""
         with open_h5(self.path) as file:
-            return _read_column(file, "var", "feature_name", self.path)
+            return read_column(file, "var", "feature_name", self.path)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -126,7 +126,7 @@ class Split:
     def counts(self) -> csr_matrix:
         """Return the raw counts, CSR float32, shape (n_cells, n_genes). Read anew at each call: the caller owns it."""
         with open_h5(self.path) as file:
-            return _read_csr(file["X"], self.path)
+            return read_csr(file["X"], self.path)
 
     def count_blocks(self, rows_per_block: int = 512) -> Iterator[tuple[int, csr_matrix]]:
         """Yield (position of the first cell, counts) of the cells in their order, CSR float32, so many rows at a time.
@@ -149,6 +149,42 @@ class Split:
                 raise ContractError(
                     f"{self.path}: X cannot be read, truncated or corrupt ({one_line(error)})"
                 ) from None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the scalars of uns."""
+        with open_h5(self.path) as file:
+            return read_scalars(file)
+
+    def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
+        """Return the log-normalised expression of a screen, CSR float32, of all cells or of `rows` (ascending positions).
+
+        Raises:
+            ContractError: the split has none (only those of perturbation screens do).
+        """
+        if rows is None:
+            with self._open_expression() as item:
+                return read_csr(item, self.path)
+        from scipy.sparse import vstack
+
+        parts = []
+        for start, block in self.expression_blocks():
+            first, last = np.searchsorted(rows, (start, start + block.shape[0]))
+            parts.append(block[rows[first:last] - start])
+        return vstack(parts, format="csr")
+
+    def expression_blocks(self, rows_per_block: int = 8192) -> Iterator[tuple[int, csr_matrix]]:
+        """Yield (position of the first cell, log-normalised expression) of so many cells at a time, CSR float32."""
+        with self._open_expression() as item:
+            yield from _read_row_blocks(item, rows_per_block, self.path)
+
+    @contextmanager
+    def _open_expression(self) -> Iterator[h5py.Group | h5py.Dataset]:
+        with open_h5(self.path) as file:
+            if "layers/expression" not in file:
+                raise ContractError(
+                    f"{self.path}: no layer 'expression', which the splits of perturbation screens have"
+                )
+            yield file["layers/expression"]
 
     def to_anndata(self) -> anndata.AnnData:
         """Return the split as an AnnData, for adapters that use the scverse libraries."""
@@ -203,6 +239,38 @@ def as_counts(matrix: Any, where: str) -> csr_matrix:
     return matrix
 
 
+def as_expression(matrix: Any, where: str) -> csr_matrix:
+    """Return `matrix` (n_cells, n_genes) as CSR float32 log-normalised expression: finite, and not counts.
+
+    Raises:
+        ContractError: naming `where` and what was found.
+    """
+    from scipy.sparse import csr_matrix, issparse
+
+    matrix = matrix.tocsr() if issparse(matrix) else csr_matrix(matrix)
+    matrix = csr_matrix((matrix.data.astype(np.float32, copy=False), matrix.indices, matrix.indptr), matrix.shape)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    if not np.isfinite(matrix.data).all():
+        raise ContractError(f"{where}: the log-normalised expression holds values that are not finite")
+    if matrix.nnz and (matrix.data == np.round(matrix.data)).all():
+        raise ContractError(
+            f"{where}: the expression holds whole numbers only, so it is not log-normalised; name another matrix with"
+            " `expression` in the dataset's entry, or none to have it computed from the counts"
+        )
+    return matrix
+
+
+def log_normalised(counts: csr_matrix) -> csr_matrix:
+    """Return log(1 + counts scaled to the median library size), CSR float32, as scanpy's normalize_total and log1p."""
+    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    target = np.median(totals[totals > 0]) if (totals > 0).any() else 1.0
+    scaled = counts.astype(np.float32)
+    scaled.data *= np.repeat((target / np.where(totals > 0, totals, 1)).astype(np.float32), np.diff(counts.indptr))
+    np.log1p(scaled.data, out=scaled.data)
+    return scaled
+
+
 # --- embedding -------------------------------------------------------------------------------------------------------
 
 
@@ -229,10 +297,10 @@ class Embedding:
         """Read an embedding file; raise ContractError when it is not one."""
         path = Path(path)
         with open_h5(path) as file:
-            uns = _read_scalars(file)
-            cells = _read_index(file, "obs")
+            uns = read_scalars(file)
+            cells = read_index(file, "obs")
             if "split" in file["obs"]:
-                splits = _read_column(file, "obs", "split", path)
+                splits = read_column(file, "obs", "split", path)
             else:
                 splits = np.full(len(cells), str(uns.get("split", "")), dtype=object)
             matrix = _read_dense(file["X"], path)
@@ -295,7 +363,7 @@ def write_embedding(
     names = np.concatenate([np.full(len(split.cells), split.name, dtype=object) for split in splits])
     obs = pd.DataFrame({"split": pd.Categorical(names)}, index=cells.astype(str))
     facts = {**uns, "unembedded": int(unembedded.sum()), "n_dims": matrix.shape[1]}
-    data = anndata.AnnData(X=matrix, obs=obs, uns={k: _plain(v) for k, v in facts.items() if v is not None})
+    data = anndata.AnnData(X=matrix, obs=obs, uns={k: as_plain(v) for k, v in facts.items() if v is not None})
     with atomic_path(path) as temporary:
         data.write_h5ad(temporary)
 
@@ -390,7 +458,8 @@ def _text(value: object) -> str:
     return repr(float(value)) if isinstance(value, float | np.floating) else one_line(value)
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """Return `value` as uns can hold it: str, bool or a number; dicts, lists and tuples become JSON."""
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value, sort_keys=True)
     return value if isinstance(value, str | bool) else np.asarray(value)[()]
@@ -418,7 +487,7 @@ def open_h5(path: str | Path) -> Iterator[h5py.File]:
         yield file
 
 
-def _read_scalars(file: h5py.File) -> dict[str, Any]:
+def read_scalars(file: h5py.File) -> dict[str, Any]:
     """Return the scalars of uns (groups and arrays are left out)."""
     import h5py
 
@@ -435,11 +504,13 @@ def _index_key(frame: h5py.Group) -> str:
     return key.decode() if isinstance(key, bytes) else key
 
 
-def _read_index(file: h5py.File, frame: str) -> np.ndarray:
-    return _read_column(file, frame, _index_key(file[frame]), Path(file.filename))
+def read_index(file: h5py.File, frame: str) -> np.ndarray:
+    """Return the index of "obs" or "var", str, shape (n,)."""
+    return read_column(file, frame, _index_key(file[frame]), Path(file.filename))
 
 
-def _read_column(file: h5py.File, frame: str, name: str, path: Path) -> np.ndarray:
+def read_column(file: h5py.File, frame: str, name: str, path: Path) -> np.ndarray:
+    """Return a column of "obs" or "var" as str, shape (n,); raise ContractError when it is missing."""
     if name not in file[frame]:
         found = ", ".join(sorted(key for key in file[frame] if not key.startswith("_"))) or "none"
         raise ContractError(f"{path}: {frame} has no column '{name}' (found: {found})")
@@ -465,7 +536,8 @@ def _strings(dataset: h5py.Dataset) -> np.ndarray:
     return np.asarray([str(value) for value in dataset[:].tolist()], dtype=object)
 
 
-def _read_csr(item: h5py.Group | h5py.Dataset, path: Path) -> csr_matrix:
+def read_csr(item: h5py.Group | h5py.Dataset, path: Path) -> csr_matrix:
+    """Return a matrix of an h5ad file as CSR float32, however it is stored."""
     from scipy.sparse import csc_matrix, csr_matrix
 
     encoding = item.attrs.get("encoding-type", "array")
@@ -482,7 +554,7 @@ def _read_row_blocks(item: h5py.Group | h5py.Dataset, size: int, path: Path) -> 
     from scipy.sparse import csr_matrix
 
     if item.attrs.get("encoding-type", "array") != "csr_matrix":
-        whole = _read_csr(item, path) if hasattr(item, "keys") else item
+        whole = read_csr(item, path) if hasattr(item, "keys") else item
         for start in range(0, whole.shape[0], size):
             yield start, csr_matrix(whole[start : start + size], dtype=np.float32)
         return
@@ -499,7 +571,7 @@ def _read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:
     import h5py
 
     if isinstance(item, h5py.Group):
-        return _read_csr(item, path).toarray()
+        return read_csr(item, path).toarray()
     matrix = np.empty(item.shape, dtype=np.float32)
     if matrix.ndim != 2 or not matrix.size:
         raise ContractError(f"{path}: X has shape {item.shape}, an embedding is a matrix of cells x dimensions")

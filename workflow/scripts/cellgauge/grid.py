@@ -17,8 +17,10 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from cellgauge import ALL_SPLITS
-from cellgauge.models.base import Traits, traits
+from cellgauge.models import base as embedders
+from cellgauge.models.base import Traits
 from cellgauge.organisms import organism
+from cellgauge.predictors import base as predictors
 from cellgauge.sources import sources
 
 WEIGHTS = "resources/weights"
@@ -127,6 +129,8 @@ class Grid:
             for task in self.tasks:
                 spans = self._tasks[task]["scope"] == "dataset"
                 for model in self.models:
+                    if self._is_for_others(task, model, dataset):
+                        continue
                     reason = self._why_not(task, model, dataset, splits)
                     if reason:
                         skipped.append(Skipped(task, model, dataset, ALL_SPLITS, reason))
@@ -149,12 +153,21 @@ class Grid:
         """What does not apply, with reasons."""
         return self._plan[1]
 
+    def _is_for_others(self, task: str, model: str, dataset: str) -> bool:
+        """Say whether the run has other tasks, or other models, for this kind of data: nobody expects a row then."""
+        kind = self._datasets[dataset]["modality"]
+        if self._tasks[task]["modality"] != kind:
+            return any(self._tasks[other]["modality"] == kind for other in self.tasks)
+        return self.traits(model).modality != kind and any(self.traits(o).modality == kind for o in self.models)
+
     def _why_not(self, task: str, model: str, dataset: str, splits: list[str]) -> str:
         """Return why a model cannot be scored on a task for a whole dataset, "" if it can."""
         entry, own = self._datasets[dataset], self.traits(model)
         offered = entry.get("tasks")
         if entry["modality"] != self._tasks[task]["modality"]:
             return f"the task needs {self._tasks[task]['modality']} data, the dataset holds {entry['modality']} data"
+        if entry["modality"] != own.modality:
+            return f"the model takes {own.modality} data, the dataset holds {entry['modality']} data"
         if offered is not None and task not in offered:
             return f"the dataset is not meant for this task (its entry lists {', '.join(offered)})"
         species = {self.source(dataset, split).organism for split in splits}
@@ -183,7 +196,12 @@ class Grid:
             return f"the model does not take {species} (it takes {', '.join(takes)})"
         covered = entry.get("splits")
         if covered is not None and not {dataset, f"{dataset}/{split}"} & set(covered):
-            return "the model has no embedding of this split"
+            made_for = self.traits(model).modality == "perturbation"
+            return (
+                f"the model is for {', '.join(covered)} alone"
+                if made_for
+                else "the model has no embedding of this split"
+            )
         return ""
 
     # --- targets -----------------------------------------------------------------------------------------------------
@@ -193,8 +211,8 @@ class Grid:
         return [cell.path for cell in self.cells]
 
     def embeddings(self, w: object = None) -> list[str]:
-        """Return the embeddings of the run."""
-        return list(dict.fromkeys(path for cell in self.cells for path in self._embeddings(cell)))
+        """Return the embeddings of the run, and the predictions."""
+        return list(dict.fromkeys(path for cell in self.cells for path in self._results(cell)))
 
     def layouts(self, w: object = None) -> list[str]:
         """Return the pictures of embeddings of the run, one file per model and dataset with a task that needs cells."""
@@ -219,7 +237,11 @@ class Grid:
                 made_of = self._species_sources(cell.model, species).values()
                 results += [("download_checkpoint", path) for url, path in made_of if is_remote(url)]
                 results.append(("build_species", f"{self._species_folder(cell.model, species)}/{SPECIES_FILES[0]}"))
-        results += [("embed", path) for path in self._embeddings(cell)]
+        if self.traits(cell.model).modality == "perturbation":
+            results.append(("predict", self._prediction(cell)))
+            results.append(("truth", self._truth(cell)))
+        else:
+            results += [("embed", path) for path in self._embeddings(cell)]
         results.append(("score", cell.path))
         for rule, result in results:
             tail = result.split("/", 2)[2]
@@ -302,6 +324,10 @@ class Grid:
         for key in ("counts", "missing_labels"):
             if key in entry:
                 options[key] = entry[key]
+        if entry["modality"] == "perturbation":
+            options["modality"] = "perturbation"
+            more = ("control", "expression", "partition_seed", "test_conditions", "planted")
+            options |= {key: entry[key] for key in more if key in entry}
         if "split_by" in entry:
             options |= {"split_by": entry["split_by"], "value": source.value}
         if "orthologues" in entry:
@@ -317,7 +343,8 @@ class Grid:
 
     def traits(self, model: str) -> Traits:
         """Return what the adapter of a model says of itself."""
-        return traits(self._model(model)["adapter"])
+        adapter = self._model(model)["adapter"]
+        return (predictors if adapter in predictors.predictor_names() else embedders).traits(adapter)
 
     def adapter(self, w: Wildcards) -> str:
         """Return the adapter of a model."""
@@ -438,6 +465,8 @@ class Grid:
 
     def model_code(self, w: Wildcards) -> tuple[str, ...]:
         """Return our files that a model's job runs."""
+        if self.traits(w.model).modality == "perturbation":
+            return sources("predict_responses", f"cellgauge.predictors.{self.adapter(w)}")
         return sources("embed_cells", f"cellgauge.models.{self.adapter(w)}")
 
     def embed_splits(self, w: Wildcards) -> list[str]:
@@ -468,9 +497,24 @@ class Grid:
         splits = self.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]
         return list(dict.fromkeys(self._embedding(cell.model, cell.dataset, split) for split in splits))
 
-    def score_embeddings(self, w: Wildcards) -> list[str]:
-        """Return the embeddings that a scoring job reads."""
-        return self._embeddings(w)
+    def _prediction(self, cell: Cell | Wildcards) -> str:
+        return f"results/predictions/{cell.model}/{cell.dataset}/{cell.split}.h5ad"
+
+    def _truth(self, cell: Cell | Wildcards) -> str:
+        return f"results/truths/{cell.dataset}/{cell.split}.h5ad"
+
+    def _results(self, cell: Cell | Wildcards) -> list[str]:
+        """Return what a model made for a cell of the grid: embeddings, or predicted responses."""
+        predicts = self.traits(cell.model).modality == "perturbation"
+        return [self._prediction(cell)] if predicts else self._embeddings(cell)
+
+    def score_results(self, w: Wildcards) -> list[str]:
+        """Return the embeddings, or the prediction, that a scoring job reads."""
+        return self._results(w)
+
+    def score_splits(self, w: Wildcards) -> list[str]:
+        """Return what a scoring job compares them with: the splits, or what was measured in a screen."""
+        return [self._truth(w)] if self._tasks[w.task]["modality"] == "perturbation" else self.embed_splits(w)
 
     def task_options(self, w: Wildcards) -> str:
         """Return the options of score_task.py as JSON: the task's params, the profiles and the seed."""

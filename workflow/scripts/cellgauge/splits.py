@@ -6,6 +6,7 @@ each key. A fault is one sentence that names the dataset, the column and what wa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,12 +14,14 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellgauge.contracts import open_h5, write_split
+from cellgauge.contracts import as_counts, as_expression, log_normalised, open_h5, write_split
 from cellgauge.errors import CellgaugeError, ContractError
 from cellgauge.genes import ENSEMBL_VERSION, shared_names
 from cellgauge.organisms import Organism, organism
+from cellgauge.screens import CONTROL, PARTITIONS, condition_name, simulation_split, strata, targets
 
 if TYPE_CHECKING:
+    import anndata
     import h5py
     import numpy as np
     import pandas as pd
@@ -39,6 +42,11 @@ class SplitOptions:
         split_by, value: take the cells whose column `split_by` equals `value`.
         orthologues: a table of one-to-one orthologues, one column per organism (`orthologue_columns`), matched by
             "symbol" or "ensembl" (`orthologue_key`).
+        modality: "expression", or "perturbation" for a screen, whose `label` is the column of conditions. Then also:
+        control: the control's condition. expression: where log-normalised expression lies; computed from the counts
+            where empty. partition: the column with train, val and test; without it conditions are held out as GEARS
+            does (`partition_seed`), or as `test_conditions` lists them.
+        planted: make a semi-synthetic screen of these cells (`cellgauge.planting`), with these options.
     """
 
     organism: str
@@ -59,6 +67,13 @@ class SplitOptions:
     orthologues: str = ""
     orthologue_columns: Mapping[str, str] = field(default_factory=dict)
     orthologue_key: str = "symbol"
+    modality: str = "expression"
+    control: str = "ctrl"
+    expression: str = ""
+    partition: str = ""
+    partition_seed: int = 1
+    test_conditions: Sequence[str] = ()
+    planted: Mapping[str, Any] | None = None
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], path: Path) -> SplitOptions:
@@ -73,7 +88,9 @@ class SplitOptions:
         for name in ("organism", "label"):
             if not options.get(name):
                 raise CellgaugeError(f"{path}: the split options must name '{name}'")
-        several = {name: _as_tuple(options.get(name, ())) for name in ("batch", "keep", "ensembl", "symbol")}
+        several = {
+            name: _as_tuple(options.get(name, ())) for name in ("batch", "keep", "ensembl", "symbol", "test_conditions")
+        }
         names = {name: options.get(name) or path.stem for name in ("dataset", "split")}
         return cls(**{**options, **several, **names})
 
@@ -98,9 +115,13 @@ def make_split(source: str | Path, target: str | Path, options: Mapping[str, Any
         obs = _frame(file, "obs", wanted)
         rows = _rows(obs, wanted)
         obs = obs.iloc[rows]
-        counts, var = _counts(file, rows, wanted)
-    data = anndata.AnnData(X=counts, obs=_obs(obs, wanted), var=_var(var, wanted, species))
-    data.uns = {
+        counts, var = _matrix(file, wanted.counts, "counts", rows, wanted)
+        data = anndata.AnnData(X=counts, obs=_obs(obs, wanted), var=_var(var, wanted, species))
+        if wanted.modality == "perturbation":
+            if wanted.expression:
+                data.layers["expression"] = _matrix(file, wanted.expression, "expression", rows, wanted)[0]
+            data = _screen(data, obs, wanted)
+    data.uns |= {
         "dataset": wanted.dataset,
         "split": wanted.split,
         "organism": species.name,
@@ -169,16 +190,16 @@ def _shorten(names: Sequence[str], most: int = 30) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _counts(file: h5py.File, rows: np.ndarray, wanted: SplitOptions) -> tuple[Any, pd.DataFrame]:
-    """Return the rows of the count matrix and the var that belongs to it."""
+def _matrix(file: h5py.File, key: str, role: str, rows: np.ndarray, wanted: SplitOptions) -> tuple[Any, pd.DataFrame]:
+    """Return the rows of a matrix (cells x genes) and the var that belongs to it."""
     import numpy as np
     from anndata.io import read_elem, sparse_dataset
 
-    if wanted.counts not in file:
+    if key not in file:
         found = ["X", *(f"layers/{name}" for name in file.get("layers", {})), *(["raw/X"] if "raw" in file else [])]
-        raise CellgaugeError(f"{wanted.where}: no matrix '{wanted.counts}' for counts (found: {', '.join(found)})")
-    item = file[wanted.counts]
-    var = _frame(file, "raw/var" if wanted.counts == "raw/X" else "var", wanted)
+        raise CellgaugeError(f"{wanted.where}: no matrix '{key}' for {role} (found: {', '.join(found)})")
+    item = file[key]
+    var = _frame(file, "raw/var" if key == "raw/X" else "var", wanted)
     whole = len(rows) == len(file["obs"][_index_name(file["obs"])])
     try:
         if hasattr(item, "keys"):
@@ -189,9 +210,63 @@ def _counts(file: h5py.File, rows: np.ndarray, wanted: SplitOptions) -> tuple[An
             matrix = item[np.s_[:] if whole else rows]
     except (OSError, ValueError, KeyError) as error:
         raise CellgaugeError(
-            f"{wanted.where}: matrix '{wanted.counts}' cannot be read, the file is truncated or corrupt ({error})"
+            f"{wanted.where}: matrix '{key}' cannot be read, the file is truncated or corrupt ({error})"
         ) from None
     return matrix, var
+
+
+def _screen(data: anndata.AnnData, obs: pd.DataFrame, wanted: SplitOptions) -> anndata.AnnData:
+    """Return `data` as a screen: conditions and partition in obs, log-normalised expression as a layer."""
+    import pandas as pd
+
+    if wanted.planted is not None:
+        from cellgauge.planting import plant_screen
+
+        data = plant_screen(data, wanted.where, **wanted.planted)
+    conditions = [condition_name(str(label), wanted.control) for label in data.obs["label"]]
+    if CONTROL not in conditions:
+        found = _shorten(sorted(set(map(str, data.obs["label"]))))
+        raise CellgaugeError(
+            f"{wanted.where}: no cell has the control condition '{wanted.control}' (found: {found}); name it with"
+            " `control` in the dataset's entry"
+        )
+    partition, held_out = _held_out(conditions, obs, wanted)
+    data.obs["label"] = pd.Categorical(conditions)
+    data.obs["partition"] = pd.Categorical([partition.get(condition, "") for condition in conditions])
+    data.uns["strata"] = json.dumps(held_out, sort_keys=True)
+    counts = as_counts(data.X, wanted.where)
+    published = data.layers.get("expression")
+    data.layers["expression"] = log_normalised(counts) if published is None else as_expression(published, wanted.where)
+    return data
+
+
+def _held_out(
+    conditions: Sequence[str], obs: pd.DataFrame, wanted: SplitOptions
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the partition of each condition, and the stratum of each test condition."""
+    names = [condition for condition in dict.fromkeys(conditions) if condition != CONTROL]
+    if wanted.test_conditions:
+        listed = {condition_name(name, wanted.control) for name in wanted.test_conditions}
+        sets = {targets(name) for name in listed}
+        partition = {name: "test" if targets(name) in sets else "train" for name in names}
+        without_cells = {name for name in listed if targets(name) not in set(map(targets, names))}
+        return partition, strata(partition | dict.fromkeys(without_cells, "test"))
+    if not wanted.partition:
+        return simulation_split(names, seed=wanted.partition_seed)
+    of_cell = _column(obs, wanted.partition, "partition", wanted).astype(str).str.strip().to_numpy()
+    unknown = sorted(set(of_cell) - set(PARTITIONS))
+    if unknown:
+        raise CellgaugeError(
+            f"{wanted.where}: column '{wanted.partition}' must hold {', '.join(PARTITIONS)}, not {_shorten(unknown)}"
+        )
+    found: dict[frozenset[str], set[str]] = {}
+    for condition, part in zip(conditions, of_cell, strict=True):
+        found.setdefault(targets(condition), set()).add(part)
+    # as cz-benchmarks: a condition with one test cell is a test condition
+    partition = {c: next(part for part in reversed(PARTITIONS) if part in found[targets(c)]) for c in names}
+    if "test" not in partition.values():
+        raise CellgaugeError(f"{wanted.where}: column '{wanted.partition}' names no test condition")
+    return partition, strata(partition)
 
 
 def _index_name(frame: h5py.Group) -> str:

@@ -36,6 +36,8 @@ def collect(
 ) -> None:
     """Write the tables that docs/results.md describes into `output`.
 
+    The rows of single conditions of perturbation screens stand in conditions.csv, their means in scores.csv.
+
     Args:
         scores: score files, results/scores/{task}/{model}/{dataset}/{split}.tsv; those that are missing count as failed.
         benchmarks: the folder of Snakemake's benchmark files; what is not there (any more) is left out.
@@ -55,6 +57,9 @@ def collect(
     ]
     table = pd.DataFrame([vars(row) for row in rows], columns=list(SCORE_COLUMNS))
     table = table.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
+    of_condition = (table["task"] == "perturbation") & (table["condition"] != "")
+    _write(conditions(table[of_condition]), output / "conditions.csv")
+    table = table[~of_condition]
     best = headline(table)
     single = intervals(table, best)
     _write(table, output / "scores.csv")
@@ -97,6 +102,14 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
             _splits_without(groups.get(row[:3]), row) for row in summary[by].itertuples(index=False)
         ]
     return summary
+
+
+def conditions(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of single conditions with what `subset` says in two columns: the genes scored and the stratum."""
+    parts = table["subset"].str.partition("/")
+    kept = ["model", "dataset", "split", "metric", "condition", "profile", "value", "status", "reason"]
+    table = table[kept].assign(genes=parts[0] if len(table) else "", stratum=parts[2] if len(table) else "")
+    return table[[*kept[:4], "genes", "stratum", *kept[4:]]]
 
 
 def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
@@ -142,6 +155,7 @@ def _runtime(scores: Sequence[Path], folder: Path) -> pd.DataFrame:
     jobs: dict[tuple[str, ...], None] = {}
     for task, model, dataset, split in map(_tail, scores):
         jobs |= dict.fromkeys([("embed", "", model, dataset, split), ("embed", "", model, dataset, ALL_SPLITS)])
+        jobs[("predict", "", model, dataset, split)] = None
         jobs[("score", task, model, dataset, split)] = None
     rows = []
     for job in sorted(jobs):

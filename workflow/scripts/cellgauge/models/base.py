@@ -58,7 +58,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Traits:
-    """The constants of an adapter, with their defaults."""
+    """The constants of an adapter, with their defaults. `modality` is the data that it takes."""
 
     scope: str
     shared_space: bool
@@ -66,6 +66,7 @@ class Traits:
     needs_ensembl: bool
     expression_tasks: tuple[str, ...]
     packages: tuple[str, ...]
+    modality: str = "expression"
 
 
 def adapter_names() -> list[str]:
@@ -122,7 +123,7 @@ def embed_files(
     settings = dict(options or {})
     seed, device = int(settings.pop("seed", 42)), settings.pop("device", "auto")
     shared_space = bool(settings.pop("shared_space", own.shared_space))
-    _check_options(adapter, module.embed, settings)
+    check_options(adapter, module.embed, settings)
     splits = [Split.open(path) for path in split_paths]
     if own.scope == "split" and len(splits) != 1:
         raise CellgaugeError(f"adapter '{adapter}' embeds one split at a time, {len(splits)} were given")
@@ -130,7 +131,7 @@ def embed_files(
     if len(datasets) != 1:
         raise CellgaugeError(f"the splits must be of one dataset, not of {', '.join(sorted(datasets))}")
 
-    _seed_everything(seed)
+    seed_everything(seed)
     needs_device = getattr(module, "NEEDS_DEVICE", False)
     device = pick_device(device) if needs_device else "cpu"
     cells = splits if own.scope == "dataset" else splits[0]
@@ -174,9 +175,10 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     return {name: metadata.version(name) for name in sorted({*packages, "numpy", "anndata"})}
 
 
-def _check_options(adapter: str, embed: Callable[..., Embedded], options: Mapping[str, Any]) -> None:
-    reserved = {"cells", "weights", "device", "seed"}
-    parameters = signature(embed).parameters
+def check_options(adapter: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise CellgaugeError for an option that the adapter's `function` does not take, or lacks."""
+    reserved = {"cells", "screen", "weights", "device", "seed"}
+    parameters = signature(function).parameters
     known = [name for name, p in parameters.items() if name not in reserved and p.kind is not Parameter.VAR_KEYWORD]
     for name in options:
         if name not in known:
@@ -188,7 +190,7 @@ def _check_options(adapter: str, embed: Callable[..., Embedded], options: Mappin
         raise CellgaugeError(f"adapter '{adapter}': option '{missing[0]}' must be given in the model's `params`")
 
 
-def _seed_everything(seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """Seed the global generators too: a library may draw from them whatever it is told."""
     import numpy as np
 

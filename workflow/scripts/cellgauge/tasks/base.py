@@ -3,10 +3,13 @@
 A task is a module with
 
     SCOPE = "split"       # scored per split, or "dataset": over all splits of a dataset
+    MODALITY = "expression"  # scores embedded cells (the default), or "perturbation": predicted responses
     NEEDS = ("label",)    # columns of obs that every split must have
 
     def score(cells, *, profiles, seed, **params):
         '''Yield cellgauge.contracts.Score rows for `cells`, a CellsToScore.'''
+
+A task of modality "perturbation" is given what its own `open_responses` makes of the files.
 
 `params` are the task's entry in config/tasks.yaml; the keyword defaults of `score` equal that entry.
 """
@@ -154,6 +157,9 @@ def score_files(
     """
     task = load_task(task_name)
     _check_options(task, profiles, params)
+    if modality(task) == "perturbation":
+        yield from _score_responses(task, task_name, embedding_paths, split_paths, profiles, seed, params)
+        return
     splits = [Split.open(path) for path in split_paths]
     embeddings = [Embedding.read(path) for path in embedding_paths]
     identity = _identity(task_name, embeddings, splits)
@@ -164,6 +170,35 @@ def score_files(
         scores = [Score(profile=profile, status="not_applicable", reason=str(reason)) for profile in profiles]
     for score in scores:
         yield replace(score, **identity)
+
+
+def _score_responses(
+    task: ModuleType,
+    task_name: str,
+    prediction_paths: Sequence[str | Path],
+    truth_paths: Sequence[str | Path],
+    profiles: Sequence[str],
+    seed: int,
+    params: Mapping[str, Any],
+) -> Iterator[Score]:
+    """Yield the rows of a model's predicted responses: one prediction file, and the truth or the split that it is of."""
+    if len(prediction_paths) != 1 or len(truth_paths) != 1:
+        raise CellgaugeError(
+            f"task {task_name} takes one prediction and one truth, not {len(prediction_paths)} and {len(truth_paths)}"
+        )
+    own = {"task": task_name, **task.identity(prediction_paths[0])}
+    responses = task.open_responses(prediction_paths[0], truth_paths[0])
+    try:
+        scores = list(task.score(responses, profiles=profiles, seed=seed, **params))
+    except NotScorable as reason:
+        scores = [Score(profile=profile, status="not_applicable", reason=str(reason)) for profile in profiles]
+    for score in scores:
+        yield replace(score, **own)
+
+
+def modality(task: ModuleType) -> str:
+    """Return what a task scores: "expression" (embedded cells) or "perturbation" (predicted responses)."""
+    return getattr(task, "MODALITY", "expression")
 
 
 def _check_options(task: ModuleType, profiles: Sequence[str], params: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from cellgauge.report.heat import Column, HeatTable
 from cellgauge.report.pages import Page
 from cellgauge.report.words import subset, usual
 
-MANY = 6
+MANY = 8
 """With fewer splits than this in all, the page says that the run is too small to rank models."""
 
 

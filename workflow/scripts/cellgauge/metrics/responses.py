@@ -1,0 +1,94 @@
+"""How well one predicted response agrees with the measured one: plain functions on arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CONSTANT = 1e-6
+"""A change that varies less than this over genes, relative to the largest value that it is the difference of, is constant:
+what is left is rounding, and its correlation with anything means nothing."""
+
+
+def mean_squared_error(predicted: np.ndarray, measured: np.ndarray) -> float:
+    """Return the mean over genes of the squared difference; both float, shape (n_genes,)."""
+    return float(np.mean((predicted - measured) ** 2))
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Pearson's correlation of two vectors, shape (n_genes,); NaN where one is constant to the last digit."""
+    if len(x) < 2:
+        return float("nan")
+    x, y = x - x.mean(), y - y.mean()
+    norm = np.sqrt((x @ x) * (y @ y))
+    return float(np.clip(x @ y / norm, -1, 1)) if norm > 0 else float("nan")
+
+
+def is_constant(change: np.ndarray, scale: float) -> bool:
+    """Say whether a change of expression is the same for all genes, but for rounding at magnitudes of `scale`."""
+    return not len(change) or float(np.ptp(change)) <= CONSTANT * scale
+
+
+def leading(scores: np.ndarray, n: int, tie_breaker: np.ndarray) -> np.ndarray:
+    """Return the positions of the n highest scores; of equal ones those that `tie_breaker` puts first.
+
+    Ties are common (genes that no cell expresses), and with them left to a sort the result would hang on the columns' order.
+    """
+    return np.lexsort((tie_breaker, -scores))[:n]
+
+
+def jaccard(a: set, b: set) -> float:
+    """Return the size of the intersection over that of the union; NaN for two empty sets."""
+    return len(a & b) / len(a | b) if a or b else float("nan")
+
+
+def signed(positions: np.ndarray, values: np.ndarray) -> set[tuple[int, bool]]:
+    """Return genes with the direction of their change: two sets of these share a gene only where they agree in it."""
+    return {(int(position), bool(values[position] > 0)) for position in positions}
+
+
+def distances(point: np.ndarray, others: np.ndarray, kind: str) -> np.ndarray:
+    """Return the distance of a vector (n_genes,) from each row of `others` (n_rows, n_genes): "l1", "l2" or "cosine".
+
+    The cosine distance of a vector of zeros is NaN.
+    """
+    if kind == "l1":
+        return np.abs(others - point).sum(axis=1)
+    if kind == "l2":
+        return np.sqrt(((others - point) ** 2).sum(axis=1))
+    norms = np.sqrt((others**2).sum(axis=1) * (point @ point))
+    return 1 - np.divide(others @ point, norms, out=np.full(len(others), np.nan), where=norms > 0)
+
+
+def share_farther(own: float, others: np.ndarray) -> float:
+    """Return the share of distances that exceed `own`, equal ones as halves: 1 is the nearest of all, 0.5 chance.
+
+    With the other conditions' measured responses as `others` this is the perturbation discrimination score.
+
+    Source: Wu et al. (2024), arXiv 2408.10609 (rank metric); Roohani et al. (2025), Cell 188, 3370-3374 (Virtual Cell
+    Challenge), there as 1 - rank / n.
+    """
+    return float(np.mean((others > own) + 0.5 * (others == own)))
+
+
+def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """Return 2 E|X - Y| - E|X - X'| - E|Y - Y'| of two samples, Euclidean, pairs of a cell with itself left out.
+
+    0 where both are samples of one distribution, on average (so it may be a little below 0).
+
+    Args:
+        x, y: shapes (n_x, n_dims) and (n_y, n_dims); of fewer than 2 cells the result is NaN.
+
+    Source: Szekely & Rizzo (2013), Journal of Statistical Planning and Inference 143, 1249-1272; on single cells Peidli et
+    al. (2024), Nature Methods 21, 531-540, who square the distances, which leaves that of the means alone.
+    """
+    if len(x) < 2 or len(y) < 2:
+        return float("nan")
+    within = [_mean_distance(z, z) * len(z) / (len(z) - 1) for z in (x, y)]
+    return 2 * _mean_distance(x, y) - sum(within)
+
+
+def _mean_distance(x: np.ndarray, y: np.ndarray) -> float:
+    squared = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1) - 2 * x @ y.T
+    if x is y:
+        np.fill_diagonal(squared, 0)
+    return float(np.sqrt(np.maximum(squared, 0)).mean())

@@ -1,0 +1,42 @@
+"""Baseline: a pair of genes does what each of them does alone, added up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cellgauge.predictors.base import Predicted, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cellgauge.screens import Screen
+
+
+def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
+    """Return control + the sum of the single perturbations' changes of log-normalised expression.
+
+    Only for pairs whose genes were both perturbed alone in training; of other conditions the response says which gene was
+    not.
+
+    Source: Ahlmann-Eltze et al. (2025), Nature Methods, 10.1038/s41592-025-02772-6.
+    """
+    import numpy as np
+
+    from cellgauge.predictors.matching_mean import single_means
+    from cellgauge.screens import targets
+
+    control = np.asarray(screen.controls().mean(axis=0, dtype=np.float64)).ravel()
+    singles = single_means(screen)
+
+    def responses() -> Iterator[Response]:
+        for condition in screen.test_conditions:
+            genes = sorted(targets(condition))
+            unseen = [gene for gene in genes if gene not in singles]
+            if len(genes) < 2:
+                yield Response(condition, reason="one gene alone: there is nothing to add up")
+            elif unseen:
+                yield Response(condition, reason=f"{' and '.join(unseen)} alone is not among the training conditions")
+            else:
+                yield Response(condition, mean=control + sum(singles[gene] - control for gene in genes))
+
+    return Predicted(screen.genes, responses())

@@ -1,0 +1,150 @@
+"""What adapters of perturbation models share: the contract, and the way from a screen to a prediction file.
+
+An adapter is a module with
+
+    STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
+    NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda", "mps"), else always "cpu"
+    PACKAGES = ()            # whose versions are recorded
+
+    def predict(screen, weights, *, device, seed, **options):
+        '''Return Predicted: for each of screen.test_conditions a Response.'''
+
+`screen` is a `cellgauge.screens.Screen`, `weights` the file or folder of the checkpoint (None where there is none), `options`
+the `params` of the entry in config/models.yaml. A predictor looks at the controls and at the training conditions; nothing
+hides the cells of the test conditions from it, and only the `ceiling` may use them.
+
+Expression is log-normalised as the screen has it (`screen.expression`). Responses may be yielded one by one: each is reduced
+to what the scores need before the next is asked for, so a model's cells never lie in memory all at once. An adapter imports
+nothing but the standard library at its top: the grid reads the constants of every adapter before any environment exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from cellgauge import predictors
+from cellgauge.errors import CellgaugeError
+from cellgauge.models.base import Stopwatch, Traits, check_options, seed_everything, versions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a model predicts for one condition: cells, or their mean, or why it cannot.
+
+    Attributes:
+        condition: one of screen.test_conditions.
+        cells: predicted log-normalised expression of cells, CSR or dense, shape (n_cells, n_genes), finite.
+        mean: the mean expression where the model predicts no cells, shape (n_genes,).
+        reason: why there is no prediction, such as a perturbed gene that the model does not know.
+    """
+
+    condition: str
+    cells: np.ndarray | csr_matrix | None = None
+    mean: np.ndarray | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What an adapter returns.
+
+    Attributes:
+        genes: the ids (of screen.genes) that the columns of every response belong to, in any order, each once.
+        responses: one for each test condition, in any order; may be a generator.
+        facts: what else is worth knowing, such as matched_genes, controls or gpu_seconds (str, int, float or bool). Read
+            when all responses are done.
+    """
+
+    genes: Sequence[str] | np.ndarray
+    responses: Iterable[Response]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def predictor_names() -> list[str]:
+    """Return the names of all adapters that predict responses."""
+    return sorted(module.name for module in iter_modules(predictors.__path__) if module.name != "base")
+
+
+def load_predictor(name: str) -> ModuleType:
+    """Return the module of an adapter; raise CellgaugeError naming the nearest one."""
+    known = predictor_names()
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        hint = f", did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
+        raise CellgaugeError(f"unknown adapter '{name}'{hint}")
+    return predictors.load(name)
+
+
+def traits(name: str) -> Traits:
+    """Return what an adapter says of itself."""
+    module = load_predictor(name)
+    return Traits(
+        scope="split",
+        shared_space=False,
+        stochastic=getattr(module, "STOCHASTIC", False),
+        expression_tasks=(),
+        packages=tuple(getattr(module, "PACKAGES", ())),
+        needs_ensembl=getattr(module, "NEEDS_ENSEMBL", False),
+        modality="perturbation",
+    )
+
+
+def predict_files(
+    adapter: str,
+    split_path: str | Path,
+    output: str | Path,
+    *,
+    weights: str | Path | None = None,
+    model: str = "",
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Predict the responses to the test conditions of a screen and write the prediction file.
+
+    Args:
+        split_path: a screen in the split contract.
+        model: the catalogue's name of the model; by default the adapter's.
+        options: `seed` (default 42), `device` (default "auto") and the adapter's own.
+
+    Raises:
+        CellgaugeError: unknown adapter or option, or what the adapter or the contract finds wrong.
+    """
+    from cellgauge.devices import pick_device
+    from cellgauge.responses import Reducer
+    from cellgauge.screens import Screen
+
+    module = load_predictor(adapter)
+    settings = dict(options or {})
+    seed, device = int(settings.pop("seed", 42)), settings.pop("device", "auto")
+    check_options(adapter, module.predict, settings)
+    screen = Screen.open(split_path)
+    seed_everything(seed)
+    device = pick_device(device) if getattr(module, "NEEDS_DEVICE", False) else "cpu"
+    clock = Stopwatch()
+    predicted = module.predict(screen, Path(weights) if weights else None, device=device, seed=seed, **settings)
+    reducer = Reducer(screen, predicted.genes)
+    for response in predicted.responses:
+        reducer.add(response.condition, cells=response.cells, mean=response.mean, reason=response.reason)
+    provenance = {
+        "model": model or adapter,
+        "adapter": adapter,
+        "dataset": screen.split.dataset,
+        "split": screen.split.name,
+        "organism": screen.organism,
+        "params": settings,
+        "seed": seed,
+        "device": device,
+        "versions": versions(tuple(getattr(module, "PACKAGES", ()))),
+        **clock.read(),
+        **predicted.facts,
+    }
+    reducer.write(output, provenance)

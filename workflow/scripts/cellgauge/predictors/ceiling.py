@@ -1,0 +1,30 @@
+"""Positive control: half of a condition's own cells predict the other half."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cellgauge.predictors.base import Predicted, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cellgauge.screens import Screen
+
+
+def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
+    """Return for each condition the first half of its cells; they are scored against the second half alone.
+
+    What this reaches is what noise leaves within reach of a model with as many cells; of the whole truth somewhat more is.
+    """
+
+    def responses() -> Iterator[Response]:
+        for condition in screen.test_conditions:
+            rows = screen.rows_of(condition)
+            first, second = screen.halves(rows)
+            if min(len(first), len(second)) < 2:
+                yield Response(condition, reason=f"{len(rows)} cells cannot be halved")
+            else:
+                yield Response(condition, cells=screen.in_memory[screen.shuffled(first)])
+
+    return Predicted(screen.genes, responses(), {"scored_against": "second_half"})

@@ -1,0 +1,81 @@
+"""Baseline: a linear model of genes and perturbations, both embedded by PCA of the training conditions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cellgauge.errors import CellgaugeError
+from cellgauge.predictors.base import Predicted, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from cellgauge.screens import Screen
+
+
+def predict(
+    screen: Screen, weights: None, *, device: str, seed: int, n_components: int = 10, ridge: float = 0.1
+) -> Predicted:
+    """Return control + G W p + b for each condition, with W the ridge solution on the training conditions.
+
+    Y (genes x training conditions, the control among them) holds changes of mean log-normalised expression, b its mean over
+    conditions. G (genes x components) are the scores of a PCA of the conditions' mean expression with genes as observations;
+    a perturbation is embedded as the row of its gene, a pair as the sum of both rows, the control as 0.
+    W = (G'G + ridge)^-1 G' (Y - b) P' (PP' + ridge)^-1.
+
+    A condition with a gene that the panel lacks cannot be embedded: its response says so.
+
+    Source: Ahlmann-Eltze et al. (2025), Nature Methods, 10.1038/s41592-025-02772-6, run_linear_pretrained_model.R (there for
+    single genes; the sum for pairs is ours, after the additive model).
+
+    Raises:
+        CellgaugeError: fewer than two training conditions whose genes are in the panel.
+    """
+    import numpy as np
+
+    from cellgauge.screens import CONTROL
+
+    names = [c for c in screen.training_conditions if not screen.columns_of_targets(c)[1] and len(screen.rows_of(c))]
+    if len(names) < 2:
+        raise CellgaugeError(
+            f"{screen.where}: {len(names)} training conditions perturb genes of the panel, two are needed"
+        )
+    every = [c for c in screen.training_conditions if len(screen.rows_of(c))]
+    expression = screen.means([CONTROL, *every])
+    control = expression[0]
+    genes = _scores(expression.T, n_components)
+    fitted = np.stack(
+        [np.zeros_like(control), *(expression[1 + every.index(name)] - control for name in names)], axis=1
+    )
+    perturbations = np.stack([np.zeros(genes.shape[1]), *(_embedded(screen, name, genes) for name in names)], axis=1)
+    centre = fitted.mean(axis=1, keepdims=True)
+    penalty = ridge * np.eye(genes.shape[1])
+    left = np.linalg.solve(genes.T @ genes + penalty, genes.T @ (fitted - centre) @ perturbations.T)
+    weight = np.linalg.solve(perturbations @ perturbations.T + penalty, left.T).T
+
+    def responses() -> Iterator[Response]:
+        for condition in screen.test_conditions:
+            absent = screen.columns_of_targets(condition)[1]
+            if absent:
+                yield Response(condition, reason=f"{' and '.join(absent)} is not among the screen's genes")
+            else:
+                change = genes @ (weight @ _embedded(screen, condition, genes)) + centre[:, 0]
+                yield Response(condition, mean=control + change)
+
+    return Predicted(screen.genes, responses())
+
+
+def _scores(observations: np.ndarray, n_components: int) -> np.ndarray:
+    """Return the principal component scores of the rows, shape (n_rows, <= n_components)."""
+    import numpy as np
+
+    centred = observations - observations.mean(axis=0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    kept = min(n_components, centred.shape[1] - 1)
+    return left[:, :kept] * values[:kept]
+
+
+def _embedded(screen: Screen, condition: str, genes: np.ndarray) -> np.ndarray:
+    return genes[screen.columns_of_targets(condition)[0]].sum(axis=0)

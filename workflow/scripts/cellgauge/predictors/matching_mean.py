@@ -1,0 +1,57 @@
+"""Baseline: the mean of the training perturbations of the same genes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cellgauge.errors import CellgaugeError
+from cellgauge.predictors.base import Predicted, Response
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cellgauge.screens import Screen
+
+
+def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
+    """Return for each condition the mean of its genes' single perturbations.
+
+    A gene whose single perturbation is not among the training conditions is stood for by the mean of all training
+    conditions, so an unseen single is predicted as by `training_mean`.
+
+    Source: the matching mean of Vinas Torne et al. (2025), Nature Biotechnology, 10.1038/s41587-025-02777-8 (Systema).
+
+    Raises:
+        CellgaugeError: the screen has no training condition.
+    """
+    from cellgauge.screens import targets
+
+    if not screen.training_conditions:
+        raise CellgaugeError(f"{screen.where}: no condition is there to be trained on")
+    overall = screen.means(screen.training_conditions).mean(axis=0)
+    singles = single_means(screen)
+
+    def mean(condition: str) -> np.ndarray:
+        parts = [singles.get(gene, overall) for gene in sorted(targets(condition))]
+        return sum(parts) / len(parts)
+
+    return Predicted(screen.genes, (Response(c, mean=mean(c)) for c in screen.test_conditions))
+
+
+def single_means(screen: Screen) -> dict[str, np.ndarray]:
+    """Return the mean expression of the training cells in which one gene alone is perturbed, by gene."""
+    import numpy as np
+
+    from cellgauge.screens import targets
+
+    singles = [condition for condition in screen.training_conditions if len(targets(condition)) == 1]
+    sizes = {condition: len(screen.rows_of(condition)) for condition in singles}
+    of_gene: dict[str, list[tuple[int, np.ndarray]]] = {}
+    for condition, mean in zip(singles, screen.means(singles), strict=True):
+        if sizes[condition]:
+            of_gene.setdefault(next(iter(targets(condition))), []).append((sizes[condition], mean))
+    # a gene may stand in two conditions, "A+ctrl" and "ctrl+A": they are one perturbation, of all their cells
+    return {
+        gene: np.average([mean for _, mean in parts], axis=0, weights=[size for size, _ in parts])
+        for gene, parts in of_gene.items()
+    }

@@ -1,0 +1,37 @@
+"""Baseline: the perturbation does nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cellgauge.errors import CellgaugeError
+from cellgauge.predictors.base import Predicted, Response
+
+if TYPE_CHECKING:
+    from cellgauge.screens import Screen
+
+
+def predict(screen: Screen, weights: None, *, device: str, seed: int, statistic: str = "mean") -> Predicted:
+    """Return the mean expression of the control cells for every condition.
+
+    Args:
+        statistic: "mean", or "median" of each gene, the default of cz-benchmarks' `compute_baseline`.
+
+    Raises:
+        CellgaugeError: another statistic.
+    """
+    import numpy as np
+
+    controls = screen.controls()
+    if statistic == "mean":
+        expression = np.asarray(controls.mean(axis=0, dtype=np.float64)).ravel()
+    elif statistic == "median":
+        expression = np.concatenate(
+            [
+                np.median(controls[:, start : start + 256].toarray(), axis=0)
+                for start in range(0, controls.shape[1], 256)
+            ]
+        )
+    else:
+        raise CellgaugeError(f"no_change: statistic must be mean or median, not '{statistic}'")
+    return Predicted(screen.genes, (Response(c, mean=expression) for c in screen.test_conditions))

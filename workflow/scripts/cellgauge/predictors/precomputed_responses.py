@@ -1,0 +1,126 @@
+"""A user's own predictions, read from h5ad, csv, tsv or parquet and aligned with the screen's conditions and genes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cellgauge.errors import CellgaugeError
+from cellgauge.predictors.base import Predicted, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+    import pandas as pd
+
+    from cellgauge.screens import Screen
+
+CONDITION_COLUMNS = ("condition", "perturbation")
+
+
+def predict(
+    screen: Screen, weights: Path, *, device: str, seed: int, condition_column: str = "", control: str = "ctrl"
+) -> Predicted:
+    """Return the rows of the file `weights`: one per condition (a mean), or several (predicted cells).
+
+    Columns are genes by id or symbol, in any order; those that the screen has not are left out. Conditions match as sets of
+    genes. Expression must be log-normalised as the screen's.
+
+    Args:
+        condition_column: the column of obs (or of the table) that holds the conditions; by default "condition" or
+            "perturbation" where there is one, else the rows' names.
+        control: how the file calls the control.
+
+    Raises:
+        CellgaugeError: a file of another format, no gene or no condition of the screen.
+    """
+    from cellgauge.screens import condition_name, targets
+
+    if weights is None:
+        raise CellgaugeError(
+            "precomputed predictions need a file: set `path` in the model's entry (by hand: --weights)"
+        )
+    names, table = _read(weights, condition_column)
+    names = [condition_name(str(name), control) for name in names]
+    column_of = _columns(screen, table, weights)
+    rows: dict[frozenset[str], dict[str, list[int]]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(targets(name), {}).setdefault(name, []).append(row)
+    if not any(targets(condition) in rows for condition in screen.test_conditions):
+        raise CellgaugeError(
+            f"{weights}: none of its conditions (such as '{names[0]}') is a test condition of {screen.where} (such as"
+            f" '{screen.test_conditions[0]}')"
+        )
+    matrix = table.iloc[:, list(column_of.values())].to_numpy(dtype="float64")
+
+    def responses() -> Iterator[Response]:
+        for condition in screen.test_conditions:
+            found = rows.get(targets(condition), {})
+            chosen = found.get(condition) or [row for same in found.values() for row in same]
+            if not chosen:
+                yield Response(condition, reason=f"{weights.name} has no row of this condition")
+            elif len(chosen) == 1:
+                yield Response(condition, mean=matrix[chosen[0]])
+            else:
+                yield Response(condition, cells=matrix[chosen].astype("float32"))
+
+    return Predicted(list(column_of), responses(), {"source": weights.name, "matched_genes": len(column_of)})
+
+
+def _columns(screen: Screen, table: pd.DataFrame, path: Path) -> dict[str, int]:
+    """Return the column of the table of each gene id of the screen that it has."""
+    place = screen.column_of
+    found: dict[str, int] = {}
+    for column, name in enumerate(map(str, table.columns)):
+        if name in place:
+            gene = str(screen.genes[place[name]])
+            if gene in found:
+                raise CellgaugeError(
+                    f"{path}: gene {gene} has two columns ('{table.columns[found[gene]]}' and '{name}')"
+                )
+            found[gene] = column
+    if not found:
+        raise CellgaugeError(
+            f"{path}: none of its columns (such as '{table.columns[0]}') is a gene of {screen.where} (such as"
+            f" '{screen.genes[0]}' or '{screen.symbols[0]}')"
+        )
+    return found
+
+
+def _read(path: Path, condition_column: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """Return the condition of each row, and the table with genes as columns."""
+    import pandas as pd
+
+    readers = {
+        ".h5ad": _read_h5ad,
+        ".csv": lambda file: (pd.read_csv(file, index_col=0), None),
+        ".tsv": lambda file: (pd.read_csv(file, index_col=0, sep="\t"), None),
+        ".parquet": lambda file: (pd.read_parquet(file), None),
+    }
+    if path.suffix not in readers:
+        raise CellgaugeError(f"{path}: unknown format '{path.suffix}'; predictions are read from {', '.join(readers)}")
+    if not path.is_file():
+        raise CellgaugeError(f"{path}: no such file")
+    try:
+        table, obs = readers[path.suffix](path)
+    except Exception as error:  # every reader has errors of its own for a damaged file
+        raise CellgaugeError(f"{path}: cannot be read as {path.suffix[1:]} ({error})") from None
+    beside = table if obs is None else obs
+    wanted = condition_column or next((name for name in CONDITION_COLUMNS if name in beside), "")
+    if wanted and wanted not in beside:
+        found = ", ".join(map(str, beside.columns[:20])) or "none"
+        raise CellgaugeError(f"{path}: no column '{wanted}' for conditions (found: {found})")
+    names = (beside[wanted] if wanted else table.index.to_series()).astype(str).to_numpy()
+    if not len(names):
+        raise CellgaugeError(f"{path}: it has no rows")
+    return names, table.drop(columns=wanted) if wanted and obs is None else table
+
+
+def _read_h5ad(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    import anndata
+    import pandas as pd
+
+    data = anndata.read_h5ad(path)
+    matrix = data.X.toarray() if hasattr(data.X, "toarray") else data.X
+    return pd.DataFrame(matrix, index=data.obs_names, columns=data.var_names), data.obs
