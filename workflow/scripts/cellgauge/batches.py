@@ -82,12 +82,14 @@ def embed_split(
     """
     import torch
 
+    from cellgauge.networks.onednn import onednn
+
     tokens_per_batch = tokens_per_batch or default_tokens(device)
     matrix = np.full((len(split.cells), encoder.n_dims), np.nan, dtype=np.float32)
     network = Network(encoder.forward, device)
     facts: dict[str, Any] = {}
     began = time.perf_counter()
-    with torch.inference_mode():
+    with torch.inference_mode(), onednn(device):
         for batch in _prefetched(_batches(split, encoder, tokens_per_batch, cells_per_window)):
             with in_precision(precision, device):
                 rows = network(batch)

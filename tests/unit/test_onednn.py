@@ -1,0 +1,122 @@
+"""Linear layers and attention by oneDNN equal PyTorch's own, and leave to it what they cannot do."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from cellgauge.networks import onednn
+
+pytestmark = pytest.mark.skipif(not onednn.available(), reason="this PyTorch has no oneDNN for linear layers")
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """The shapes of the products that went by oneDNN."""
+    shapes, product = [], onednn._product
+    monkeypatch.setattr(onednn, "_product", lambda x, *others: (shapes.append(tuple(x.shape)), product(x, *others))[1])
+    return shapes
+
+
+def both(function, *args, **kwargs):
+    """Return what a function yields without and within the context."""
+    with torch.inference_mode():
+        expected = function(*args, **kwargs)
+        with onednn.onednn("cpu"):
+            return function(*args, **kwargs), expected
+
+
+def draw(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("bias", [None, draw(24)])
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        (draw(7, 32), draw(24, 32)),
+        (draw(3, 5, 32), draw(24, 32)),
+        (draw(3, 32, 5).transpose(1, 2), draw(24, 32)),
+        (draw(3, 5, 64)[..., ::2], draw(72, 32)[24:48]),
+        (draw(7, 32), draw(32, 24).t()),
+    ],
+)
+def test_linear_layers(products, x, weight, bias):
+    found, expected = both(F.linear, x, weight, bias)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert len(products) == 1
+
+
+def test_modules_go_that_way_too(products):
+    found, expected = both(torch.nn.Linear(32, 24), draw(7, 32))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert len(products) == 1
+
+
+def heads(batch, tokens, n_heads=3, width=16):
+    """Return tensors as packed projections yield them: views that are not contiguous."""
+    packed = draw(batch, tokens, 3 * n_heads * width).chunk(3, dim=-1)
+    return [part.unflatten(-1, (n_heads, width)).transpose(1, 2) for part in packed]
+
+
+@pytest.mark.parametrize("at_once", [2**22, 5000, 1])
+@pytest.mark.parametrize("lengths", [None, (150, 150), (150, 1), (60, 149)])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention(products, monkeypatch, at_once, lengths, scale):
+    monkeypatch.setattr(onednn, "SCORES_AT_ONCE", at_once)
+    mask = None if lengths is None else (torch.arange(150) < torch.tensor(lengths)[:, None])[:, None, None]
+    found, expected = both(F.scaled_dot_product_attention, *heads(2, 150), attn_mask=mask, scale=scale)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6)
+    blocks = [math.ceil(150 / max(1, at_once // n)) for n in lengths or (150, 150)]
+    assert len(products) == 2 * 3 * sum(blocks)
+
+
+def test_attention_of_some_tokens(products):
+    q, k, v = heads(2, 300)
+    found, expected = both(F.scaled_dot_product_attention, q[:, :, :120], k, v)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6)
+    assert products
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"is_causal": True},
+        {"attn_mask": draw(150, 150)},
+        {"attn_mask": torch.zeros(2, 1, 1, 150)},
+        {"attn_mask": torch.ones(150, 150, dtype=torch.bool).tril()},
+        {"attn_mask": torch.zeros(2, 1, 1, 150, dtype=torch.bool)},
+    ],
+)
+def test_other_attention_is_left_alone(products, options):
+    found, expected = both(F.scaled_dot_product_attention, *heads(2, 150), **options)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    assert not products
+
+
+def test_little_attention_other_types_and_gradients_are_left_alone(products):
+    both(F.scaled_dot_product_attention, *heads(2, 20))
+    both(F.linear, draw(7, 32).double(), draw(24, 32).double())
+    with onednn.onednn("cpu"):
+        weight = draw(24, 32).requires_grad_()
+        F.linear(draw(7, 32), weight).sum().backward()
+        assert weight.grad is not None
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            assert F.linear(draw(7, 32), draw(24, 32)).dtype == torch.bfloat16
+    assert not products
+
+
+def test_only_inside_of_the_context_and_on_the_cpu(products):
+    with torch.inference_mode():
+        with onednn.onednn("cuda:0"):
+            F.linear(draw(7, 32), draw(24, 32))
+        F.linear(draw(7, 32), draw(24, 32))
+    assert not products
+
+
+def test_without_the_functions_networks_compute_as_ever(products, monkeypatch):
+    monkeypatch.setattr(onednn, "available", lambda: False)
+    found, expected = both(F.linear, draw(7, 32), draw(24, 32))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert not products
