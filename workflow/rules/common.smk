@@ -32,6 +32,16 @@ def memory(base_mb, times):
     return mem_mb
 
 
+def largest_memory(base_mb, times):
+    """Return the memory that a job asks for that reads one input after the other: a multiple of the largest."""
+
+    def mem_mb(wildcards, input, attempt):
+        largest_mb = max(Path(file).stat().st_size for file in input) / 2**20
+        return int((base_mb + times * largest_mb) * attempt)
+
+    return mem_mb
+
+
 def embed_memory(wildcards, input, attempt):
     """Return the memory that an embedding job asks for: with a checkpoint the cells are streamed."""
     weights_mb = sum(Path(file).stat().st_size for file in input.get("weights", [])) / 2**20

@@ -32,7 +32,7 @@ rule layout:
     conda:
         "../envs/score.yaml"
     resources:
-        mem_mb=memory(base_mb=1500, times=2),
+        mem_mb=largest_memory(base_mb=1000, times=2),
     shell:
         "python {input.script:q} --embeddings {input.embeddings:q} --splits {input.splits:q} --output {output:q}"
         " > {log:q} 2>&1"
