@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-
 @dataclass(frozen=True)
 class SplitOptions:
     """What a dataset's entry says of one split. Columns are names in obs or var of the published file.
