@@ -5,10 +5,10 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup demo test lint format bench dag lock clean
+.PHONY: help setup demo test lint format bench check-weights dag lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed  ## make .venv with the exact versions of requirements.lock
 
@@ -45,6 +45,10 @@ format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 
 bench: .venv/.installed-dev  ## time the scorers against cz-benchmarks in one run; writes results/bench/
 	$(BIN)/python bench/bench_scorers.py
+
+check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with the embeddings that their authors ship
+	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --rerun-incomplete --show-failed-logs
+	$(BIN)/python bench/check_weights.py
 
 dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results

@@ -78,3 +78,37 @@ def test_processes_are_measured_and_failures_end_the_benchmark(bench):
     assert cost.memory_mb > 60
     with pytest.raises(SystemExit, match="Boom"):
         bench.run([sys.executable, "-c", "raise RuntimeError('Boom')"])
+
+
+# --- real checkpoints against shipped embeddings ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def check_weights():
+    spec = importlib.util.spec_from_file_location("check_weights", PATH.with_name("check_weights.py"))
+    module = importlib.util.module_from_spec(spec)
+    before = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = before
+    return module
+
+
+@pytest.mark.parametrize(("noise", "wrong"), [(0.01, 0), (3.0, 1)])
+def test_embeddings_of_real_checkpoints_are_compared_with_the_shipped_ones(
+    check_weights, tmp_path, capsys, noise, wrong
+):
+    import numpy as np
+    import tiny
+
+    from cellgauge.contracts import Split, write_embedding
+
+    for model, name in check_weights.PAIRS.items():
+        split = Split.open(tiny.split_file(tmp_path, dataset="transcriptformer_tests", split=name, n_cells=20))
+        shipped = np.random.default_rng(0).normal(size=(20, 8))
+        ours = shipped + (noise if model == "tf_metazoa" else 0.01) * np.random.default_rng(1).normal(size=(20, 8))
+        for key, matrix in ((model, ours), (f"{model}_precomputed", shipped)):
+            path = tmp_path / key / "transcriptformer_tests" / f"{name}.h5ad"
+            write_embedding(path, matrix, split.cells, [split], {"model": key})
+    assert check_weights.main(tmp_path) == wrong
+    said = capsys.readouterr().out.splitlines()
+    assert [("DISAGREES" in line) for line in said] == [False, False, bool(wrong)] and len(said) == 3

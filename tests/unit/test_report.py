@@ -583,6 +583,18 @@ def test_links_of_the_catalogue_open_only_where_they_may(tables):
     assert links == ["https://example.org/a"]
 
 
+def test_a_models_card_says_what_it_has_seen_of_the_data_of_the_run(tables):
+    catalogue = described(ARI)
+    leakage = {
+        "d": {"state": "clean", "source": "made <b>later</b>"},
+        "elsewhere": {"state": "known", "source": "it is in the corpus"},
+    }
+    catalogue["models"] = {"a": {"title": "A", "training": "9 cells", "leakage": leakage}}
+    catalogue["datasets"] = {"d": {"title": "The data"}}
+    text = page_of(tables({("a", "s"): ari(0.5)}, catalogue=catalogue)).text
+    assert "9 cells" in text and "The data: clean (made <b>later</b>)" in text and "it is in the corpus" not in text
+
+
 def test_tables_are_accessible(page):
     for table in page.tables:
         assert table["caption"].strip()

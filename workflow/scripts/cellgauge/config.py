@@ -74,6 +74,9 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}: precomputed predictions need a `path`, such as my_model/{{dataset}}.csv"
         if model.get("organisms", "any") != "any":
             yield from _organism_faults(f"{where}.organisms", model["organisms"])
+        for dataset in model.get("leakage", ()):
+            if dataset not in config["datasets"]:
+                yield f"{where}.leakage: no dataset '{dataset}'{_hint(dataset, list(config['datasets']))}"
         known = [*config["datasets"], *(f"{d}/{s}" for d, entry in config["datasets"].items() for s in entry["splits"])]
         for item in model.get("splits", ()):
             if item not in known:

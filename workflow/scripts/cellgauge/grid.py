@@ -256,6 +256,8 @@ class Grid:
             "licence",
             "citation",
             "url",
+            "training",
+            "leakage",
             "organisms",
             "modality",
             "adapter",

@@ -116,6 +116,14 @@ class Entry:
         splits = _parsed(self.facts.get("splits", ""))
         return {str(k): str(v) for k, v in splits.items()} if isinstance(splits, dict) else {}
 
+    @property
+    def seen(self) -> dict[str, tuple[str, str]]:
+        """Whether a model has seen each data set in training: (state, source), as the catalogue says."""
+        said = _parsed(self.facts.get("leakage", ""))
+        if not isinstance(said, dict):
+            return {}
+        return {str(name): (str(entry.get("state")), str(entry.get("source"))) for name, entry in said.items()}
+
 
 @dataclass(frozen=True)
 class Missing:
