@@ -9,12 +9,14 @@ import tiny
 import yaml
 
 from cellgauge.contracts import Split, write_embedding
+from cellgauge.predictors.base import predict_files
+from cellgauge.splits import make_split
 from cellgauge.tasks.base import load_task, score_files
 
 CATALOGUE = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "tasks.yaml").read_text(encoding="utf-8"))[
     "tasks"
 ]
-TASKS = ("clustering", "label_prediction", "cross_species")
+TASKS = ("clustering", "label_prediction", "cross_species", "perturbation")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,15 @@ def scores(tmp_path_factory):
         several = load_task(task).SCOPE == "dataset"
         return list(score_files(task, embeddings[: 1 + several], splits[: 1 + several]))
 
-    return {task: of(task) for task in TASKS}
+    return {task: of(task) for task in TASKS[:-1]} | {"perturbation": _of_responses(folder)}
+
+
+def _of_responses(folder):
+    """All rows of a baseline that predicts only some conditions of a small screen."""
+    tiny.screen().write_h5ad(folder / "published.h5ad")
+    make_split(folder / "published.h5ad", folder / "screen.h5ad", tiny.screen_options())
+    predict_files("additive", folder / "screen.h5ad", folder / "prediction.h5ad")
+    return list(score_files("perturbation", [folder / "prediction.h5ad"], [folder / "screen.h5ad"]))
 
 
 @pytest.mark.parametrize("task", CATALOGUE)

@@ -81,6 +81,20 @@ def test_defaults_are_filled_in():
             {"humann": "h", "mouse": "m"},
             "datasets.pair.orthologues.columns: unknown organism",
         ),
+        ("datasets/pair/control", "ctrl", "datasets.pair.control: only data of modality perturbation have it"),
+        ("datasets/screen/controls", "ctrl", "datasets.screen: unknown key 'controls', did you mean 'control'?"),
+        (
+            "datasets/screen/planted",
+            {"n_gene": 5},
+            "datasets.screen.planted: unknown key 'n_gene', did you mean 'n_genes'?",
+        ),
+        (
+            "datasets/screen",
+            {**CONFIG["datasets"]["screen"], "partition_seed": 1, "test_conditions": ["A"]},
+            "datasets.screen: test conditions are given in two ways, `partition_seed` and `test_conditions`",
+        ),
+        ("models/mine", {"adapter": "precomputed_responses"}, "models.mine: precomputed predictions need a `path`"),
+        ("models/mine/adapter", "additve", "models.mine.adapter: no adapter 'additve', did you mean 'additive'?"),
         ("tasks/clustering/scope", "cell", "tasks.clustering.scope: 'cell' is not one of"),
     ],
 )

@@ -114,6 +114,69 @@ def test_every_part_of_the_run_is_scored_or_has_a_reason():
                 ]
 
 
+def screens(**run):
+    config = copy.deepcopy(CONFIG)
+    config["models"] |= {
+        "additive": {"adapter": "additive"},
+        "tuned": {"adapter": "no_change", "splits": ["screen"], "params": {"statistic": "median"}},
+        "mine_too": {"adapter": "precomputed_responses", "path": "mine/{dataset}.csv"},
+    }
+    config["datasets"]["other"] = {
+        "modality": "perturbation",
+        "organism": "human",
+        "columns": {"label": "c", "partition": "split"},
+        "control": "NT",
+        "splits": {"thp1": "s3://b/t.h5ad"},
+    }
+    config["tasks"]["perturbation"] = {"modality": "perturbation", "scope": "split"}
+    config["run"] |= {
+        "models": ["linear", "additive", "tuned", "mine_too"],
+        "datasets": ["pair/human", "screen", "other"],
+        "tasks": ["clustering", "perturbation"],
+    }
+    config["run"] |= run
+    return Grid(config)
+
+
+def test_models_tasks_and_datasets_of_one_modality_meet():
+    chosen = screens()
+    assert {(cell.task, cell.model, cell.dataset) for cell in chosen.cells} == {
+        ("clustering", "linear", "pair"),
+        *(("perturbation", model, "screen") for model in ("additive", "tuned", "mine_too")),
+        *(("perturbation", model, "other") for model in ("additive", "mine_too")),
+    }
+    (left_out,) = chosen.skipped  # what is for other data is no news; what was tuned elsewhere is
+    assert (left_out.model, left_out.dataset, left_out.reason) == ("tuned", "other", "the model is for screen alone")
+
+
+def test_a_model_without_data_of_its_kind_is_told_why():
+    chosen = screens(models=["linear"], datasets=["screen"])
+    assert {skipped.reason for skipped in chosen.skipped} == {
+        "the model takes expression data, the dataset holds perturbation data"
+    }
+
+
+def test_what_predicting_and_scoring_a_screen_needs():
+    chosen = screens()
+    job = w(task="perturbation", model="tuned", dataset="screen", split="k562")
+    assert chosen.score_results(job) == ["results/predictions/tuned/screen/k562.h5ad"]
+    assert chosen.score_splits(job) == ["results/truths/screen/k562.h5ad"]
+    assert chosen.score_splits(w(task="clustering", model="linear", dataset="pair", split="human")) == [
+        "results/splits/pair/human.h5ad"
+    ]
+    code = chosen.model_code(job)
+    assert any(path.endswith("predictors/no_change.py") for path in code)
+    assert not any(path.endswith(("predictors/additive.py", "embed_cells.py")) for path in code)
+    assert json.loads(chosen.model_options(job)) == {"seed": 42, "statistic": "median"}
+    assert chosen.weights(w(model="mine_too", dataset="other", split="thp1")) == ["mine/other.csv"]
+    options = json.loads(chosen.split_options(w(dataset="other", split="thp1")))
+    assert (options["modality"], options["control"], options["partition"]) == ("perturbation", "NT", "split")
+    assert "modality" not in json.loads(chosen.split_options(w(dataset="pair", split="human")))
+    rules = [rule for rule, _, _ in chosen.jobs(next(c for c in chosen.cells if c.dataset == "other"))]
+    assert rules == ["download", "split", "predict", "truth", "score"]
+    assert not [path for path in chosen.layouts() if "screen" in path or "other" in path]
+
+
 def test_perturbation_data_are_not_for_expression_tasks():
     chosen = grid(datasets=["screen"])
     assert not chosen.cells and "the dataset holds perturbation data" in chosen.skipped[0].reason

@@ -1,0 +1,391 @@
+"""Scores of predicted responses: the reference's numbers, the corrected ones, and everything that can be missing."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from scipy.stats import pearsonr
+
+from cellgauge.contracts import ContractError
+from cellgauge.metrics import responses as metrics
+from cellgauge.predictors.base import predict_files
+from cellgauge.responses import Prediction, Reducer
+from cellgauge.screens import CONTROL, Screen, targets
+from cellgauge.splits import make_split
+from cellgauge.tasks.base import score_files
+from cellgauge.truths import Truth, measure_truth
+
+N_GENES = 150
+
+
+def make_screen(folder, data, **changes):
+    data.write_h5ad(folder / "published.h5ad")
+    make_split(folder / "published.h5ad", folder / "split.h5ad", tiny.screen_options(**changes))
+    measure_truth(folder / "split.h5ad", folder / "truth.h5ad")
+    return Screen.open(folder / "split.h5ad")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("screen")
+
+
+@pytest.fixture(scope="module")
+def screen(folder):
+    return make_screen(folder, tiny.screen(n_cells=600, n_genes=N_GENES))
+
+
+def write(screen, path, response, genes=None, **uns):
+    """Write a prediction file: `response(condition)` gives the arguments of `Reducer.add`."""
+    reducer = Reducer(screen, screen.genes if genes is None else genes)
+    for condition in screen.test_conditions:
+        reducer.add(condition, **response(condition))
+    reducer.write(path, {"model": "mine", "dataset": "tiny_screen", "split": "k562", **uns})
+    return path
+
+
+def scored(prediction, truth, **options):
+    rows = list(score_files("perturbation", [prediction], [truth], **options))
+    return pd.DataFrame([vars(row) for row in rows]).fillna({"value": np.nan})
+
+
+def value(table, metric, subset="all", profile="corrected", condition=""):
+    chosen = table[
+        (table["metric"] == metric) & (table["profile"] == profile) & (table["condition"] == condition)
+        & (table["subset"] == subset)
+    ]  # fmt: skip
+    assert len(chosen) == 1, (metric, subset, profile, condition)
+    return chosen.iloc[0]
+
+
+def predicted_cells(screen, condition, n=80):
+    """Return plausible predicted cells: noisy, a little off the truth, some values below zero."""
+    generator = np.random.default_rng(sorted(screen.test_conditions).index(condition))
+    cells = screen.expression(screen.rows_of(condition)).toarray()
+    cells = cells[generator.integers(0, len(cells), n)] * 0.8 + screen.controls()[:n].toarray() * 0.2
+    return (cells + generator.normal(0, 0.05, cells.shape)).astype(np.float32)
+
+
+def as_cz_benchmarks(controls, truth, predicted, genes):
+    """Return what cz-benchmarks 0.10.2 computes for one condition, with the libraries that it uses."""
+    import scanpy
+
+    def ranking(group):
+        data = anndata.AnnData(np.vstack([controls, group]), var=pd.DataFrame(index=genes))
+        data.obs["condition"] = ["ctrl"] * len(controls) + ["group"] * len(group)
+        scanpy.tl.rank_genes_groups(data, "condition", groups=["group"], reference="ctrl", method="wilcoxon")
+        frame = scanpy.get.rank_genes_groups_df(data, "group").sort_values("scores", ascending=False)
+        return frame["names"].tolist()
+
+    means = [pd.DataFrame(cells, columns=genes).mean(axis=0) for cells in (controls, truth, predicted)]
+    control, measured, made = means
+    by_truth, by_prediction = ranking(truth), ranking(predicted)
+    found = {}
+    for name, chosen in (("all", genes), ("top20_de", by_truth[:20]), ("top100_de", by_truth[:100])):
+        found["mse", name] = ((measured - made)[chosen] ** 2).mean()
+        found["pearson_delta", name] = pearsonr((measured - control)[chosen], (made - control)[chosen]).statistic
+    for n in (20, 100):
+        a, b = set(by_truth[:n]), set(by_prediction[:n])
+        found["jaccard", f"top{n}_de"] = len(a & b) / len(a | b)
+    return found
+
+
+def test_profile_reference_is_cz_benchmarks(screen, folder):
+    """Columns of the prediction in another order: cz-benchmarks would mix them up, aligned by name they mean the same."""
+    order = np.random.default_rng(0).permutation(N_GENES)
+    path = write(
+        screen,
+        folder / "cells.h5ad",
+        lambda condition: {"cells": predicted_cells(screen, condition)[:, order]},
+        genes=screen.genes[order],
+    )
+    table = scored(path, folder / "truth.h5ad", profiles=["reference"])
+    for condition in screen.test_conditions:
+        theirs = as_cz_benchmarks(
+            screen.controls().toarray(),
+            screen.expression(screen.rows_of(condition)).toarray(),
+            predicted_cells(screen, condition),
+            screen.genes.astype(str),
+        )
+        for (metric, genes), expected in theirs.items():
+            found = value(table, metric, f"{genes}/{screen.strata[condition]}", "reference", condition)
+            assert found["value"] == pytest.approx(expected, abs=2e-5), (condition, metric, genes)
+    mean = table[(table["metric"] == "mse") & (table["condition"] != "") & table["subset"].str.startswith("all/")]
+    assert value(table, "mse", "all", "reference")["value"] == pytest.approx(mean["value"].mean())
+
+
+def test_the_median_baseline_is_cz_benchmarks(screen, folder):
+    predict_files("no_change", folder / "split.h5ad", folder / "median.h5ad", options={"statistic": "median"})
+    table = scored(folder / "median.h5ad", folder / "truth.h5ad", profiles=["reference"])
+    controls = screen.controls().toarray()
+    condition = screen.test_conditions[0]
+    theirs = as_cz_benchmarks(
+        controls,
+        screen.expression(screen.rows_of(condition)).toarray(),
+        np.tile(np.median(controls, axis=0), (len(controls), 1)),
+        screen.genes.astype(str),
+    )
+    for (metric, genes), expected in theirs.items():
+        if (
+            metric != "jaccard"
+        ):  # medians lie in the middle of the control: most scores are tied, a sort picks among them
+            found = value(table, metric, f"{genes}/{screen.strata[condition]}", "reference", condition)["value"]
+            assert found == pytest.approx(expected, abs=2e-5), (metric, genes)
+
+
+# --- what a prediction is worth --------------------------------------------------------------------------------------
+
+
+def test_a_perfect_prediction(screen, folder):
+    path = write(screen, folder / "perfect.h5ad", lambda c: {"cells": screen.expression(screen.rows_of(c))})
+    table = scored(path, folder / "truth.h5ad")
+    for profile in ("reference", "corrected"):
+        for genes in ("all", "top20_de", "top100_de"):
+            assert value(table, "mse", genes, profile)["value"] < 1e-12
+            assert value(table, "pearson_delta", genes, profile)["value"] == pytest.approx(1)
+        for genes in ("top20_de", "top100_de"):
+            assert value(table, "jaccard", genes, profile)["value"] == 1
+    for metric in ("discrimination_l1", "discrimination_l2", "discrimination_cosine", "centroid_accuracy"):
+        assert value(table, metric)["value"] == 1
+    assert value(table, "e_distance")["value"] < 0.05  # below 0: these are the very cells that it is compared with
+    assert value(table, "n_conditions")["value"] == 4 and value(table, "n_unpredicted")["value"] == 0
+
+
+def test_controls_bracket_and_additive_recovers_what_was_planted(screen, folder):
+    tables = {}
+    for adapter in ("no_change", "training_mean", "matching_mean", "additive", "ceiling"):
+        predict_files(adapter, folder / "split.h5ad", folder / f"{adapter}.h5ad")
+        tables[adapter] = scored(folder / f"{adapter}.h5ad", folder / "truth.h5ad")
+    pairs = {name: value(t, "mse", "top20_de/combo_seen2")["value"] for name, t in tables.items()}
+    assert pairs["ceiling"] < pairs["additive"] < pairs["matching_mean"] < pairs["no_change"]
+    assert value(tables["additive"], "pearson_delta", "all/combo_seen2")["value"] > 0.8
+    assert (
+        value(tables["additive"], "e_distance", "all/combo_seen2")["value"]
+        < (value(tables["no_change"], "e_distance", "all/combo_seen2")["value"])
+    )
+    # the same prediction for all conditions cannot tell them apart
+    for metric in ("discrimination_l1", "discrimination_l2"):
+        assert value(tables["training_mean"], metric)["value"] == pytest.approx(0.5)
+
+
+def test_no_change_has_no_correlation_and_no_differential_expression(screen, folder):
+    table = scored(folder / "no_change.h5ad", folder / "truth.h5ad")
+    for profile in ("reference", "corrected"):
+        row = value(table, "pearson_delta", "all", profile)
+        assert row["status"] == "not_applicable" and "the predicted change is the same for all" in row["reason"]
+    row = value(table, "jaccard", "top20_de")
+    assert row["status"] == "not_applicable" and row["reason"] == "the prediction changes no gene"
+    assert value(table, "discrimination_cosine")["status"] == "not_applicable"
+    assert value(table, "mse")["value"] > 0
+
+
+def test_rounding_is_no_correlation(screen, folder):
+    """A file of float32 control means, written by hand: what is left of the change is noise of the last digit."""
+    mean = screen.controls().toarray().mean(axis=0)
+    path = write(screen, folder / "rounded.h5ad", lambda c: {"mean": mean})
+    table = scored(path, folder / "truth.h5ad")
+    assert value(table, "pearson_delta", profile="corrected")["status"] == "not_applicable"
+
+
+def test_strata_conditions_and_counts(screen, folder):
+    table = scored(folder / "additive.h5ad", folder / "truth.h5ad")
+    assert value(table, "n_conditions")["value"] == 2 and value(table, "n_unpredicted")["value"] == 2
+    assert value(table, "n_conditions", "all/combo_seen1")["value"] == 0
+    row = value(table, "mse", "all/combo_seen1")
+    assert row["status"] == "not_applicable" and "GENE4 alone is not among the training conditions" in row["reason"]
+    row = value(table, "mse", "all/unseen_single", condition="GENE4+ctrl")
+    assert row["reason"] == "one gene alone: there is nothing to add up"
+    row = value(table, "mse")
+    assert row["status"] == "ok" and row["reason"].startswith("mean over 2 of 4 conditions")
+    keys = ["profile", "metric", "subset", "condition"]
+    assert not table.duplicated(keys).any()
+    assert set(table["task"]) == {"perturbation"} and set(table["model"]) == {"additive"}
+
+
+# --- invariance ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adapter", ["matching_mean", "linear_responses", "ceiling"])
+def test_the_order_of_cells_and_genes_changes_nothing(screen, folder, tmp_path, adapter):
+    data = tiny.screen(n_cells=600, n_genes=N_GENES)
+    generator = np.random.default_rng(3)
+    data = data[generator.permutation(data.n_obs)][:, generator.permutation(data.n_vars)].copy()
+    make_screen(tmp_path, data)
+    tables = []
+    for place in (folder, tmp_path):
+        predict_files(adapter, place / "split.h5ad", place / "p.h5ad")
+        tables.append(scored(place / "p.h5ad", place / "truth.h5ad"))
+    first, second = (t.set_index(["profile", "metric", "subset", "condition"]) for t in tables)
+    assert (first["status"] == second["status"]).all()
+    # a component turned within its rounding moves the energy distance a little
+    assert (first["value"] - second["value"]).abs().max() < 1e-5
+
+
+def test_the_split_may_stand_for_the_truth(folder, screen):
+    path = folder / "no_change.h5ad"
+    pd.testing.assert_frame_equal(scored(path, folder / "truth.h5ad"), scored(path, folder / "split.h5ad"))
+
+
+# --- conditions in two orders ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """A screen in which half of the cells of GENE4+ctrl are written ctrl+GENE4."""
+    folder = tmp_path_factory.mktemp("twice")
+    data = tiny.screen(n_cells=600, n_genes=N_GENES)
+    names = data.obs["condition"].astype(str)
+    names[np.flatnonzero(names == "GENE4+ctrl")[::2]] = "ctrl+GENE4"
+    data.obs["condition"] = names
+    return folder, make_screen(folder, data)
+
+
+def test_reference_scores_each_name_and_corrected_the_perturbation(twice, screen):
+    folder, made = twice
+    assert len(made.test_conditions) == 5
+    path = write(made, folder / "p.h5ad", lambda c: {"mean": np.asarray(made.controls().mean(axis=0)).ravel() + 0.01})
+    table = scored(path, folder / "truth.h5ad")
+    assert value(table, "n_conditions", profile="reference")["value"] == 5
+    assert value(table, "n_conditions", profile="corrected")["value"] == 4
+    names = set(table.loc[(table["profile"] == "corrected") & (table["condition"] != ""), "condition"])
+    assert "GENE4+ctrl" in names and "ctrl+GENE4" not in names
+    truth = Truth.read(folder / "truth.h5ad")
+    (pooled,) = np.flatnonzero(truth.role == "pooled")
+    rows = [r for r in range(len(made.conditions)) if targets(made.conditions[r]) == {"GENE4"}]
+    assert truth.n_cells[pooled] == len(rows)
+    assert np.allclose(truth.means[pooled], made.expression(np.asarray(rows)).toarray().mean(axis=0), atol=1e-6)
+
+
+def test_a_prediction_serves_both_orders(twice, tmp_path):
+    folder, made = twice
+    frame = pd.DataFrame(
+        [np.asarray(made.controls().mean(axis=0)).ravel() + 0.01], index=["GENE4"], columns=list(made.symbols)
+    )
+    frame.to_csv(tmp_path / "mine.csv")
+    predict_files("precomputed_responses", folder / "split.h5ad", tmp_path / "p.h5ad", weights=tmp_path / "mine.csv")
+    prediction = Prediction.read(tmp_path / "p.h5ad")
+    there = set(prediction.conditions[prediction.reasons == ""])
+    assert there == {"GENE4+ctrl", "ctrl+GENE4"}
+
+
+def test_the_ceilings_halves_do_not_overlap_where_names_are_pooled(twice):
+    _, made = twice
+    both = np.sort(np.concatenate([made.rows_of("GENE4+ctrl"), made.rows_of("ctrl+GENE4")]))
+    assert not set(made.halves(made.rows_of("GENE4+ctrl"))[0]) & set(made.halves(both)[1])
+
+
+# --- what can be missing ---------------------------------------------------------------------------------------------
+
+
+def test_a_gene_that_the_panel_lacks(tmp_path):
+    data = tiny.screen(n_cells=600, n_genes=N_GENES)
+    data = data[:, [gene != "GENE4" for gene in data.var["feature_name"]]].copy()
+    made = make_screen(tmp_path, data)
+    predict_files("linear_responses", tmp_path / "split.h5ad", tmp_path / "p.h5ad")
+    table = scored(tmp_path / "p.h5ad", tmp_path / "truth.h5ad")
+    row = value(table, "mse", "all/unseen_single", condition="GENE4+ctrl")
+    assert row["status"] == "not_applicable" and row["reason"] == "GENE4 is not among the screen's genes"
+    assert value(table, "n_unpredicted")["value"] == 2 and len(made.test_conditions) == 4
+
+
+def test_a_condition_without_cells(tmp_path):
+    listed = ["GENE2+GENE0", "GENE7"]
+    make_screen(tmp_path, tiny.screen(n_cells=600, n_genes=N_GENES), partition="", test_conditions=listed)
+    predict_files("no_change", tmp_path / "split.h5ad", tmp_path / "p.h5ad")
+    table = scored(tmp_path / "p.h5ad", tmp_path / "truth.h5ad")
+    row = value(table, "mse", "all/unseen_single", condition="GENE7+ctrl")
+    assert row["status"] == "not_applicable" and row["reason"] == "no cell of the screen has this condition"
+    assert value(table, "n_unpredicted", "all/unseen_single")["value"] == 1
+    row = value(table, "discrimination_l2")
+    assert row["status"] == "not_applicable" and "no other test condition" in row["reason"]
+
+
+def test_genes_that_no_cell_expresses_and_genes_that_are_not_predicted(screen, folder):
+    assert (screen.controls()[:, 10:13].nnz) == 0
+    kept = screen.genes[:30]
+    path = write(screen, folder / "few.h5ad", lambda c: {"cells": predicted_cells(screen, c)[:, :30]}, genes=kept)
+    table = scored(path, folder / "truth.h5ad")
+    row = value(table, "n_genes")
+    assert row["value"] == 30 and row["reason"] == "120 genes of the screen are not predicted"
+    assert (table.loc[table["metric"] == "mse", "status"] == "ok").all()
+    # fewer genes than 100: all of them are the top 100
+    assert value(table, "mse", "top100_de")["value"] == pytest.approx(value(table, "mse", "all")["value"])
+
+
+@pytest.mark.parametrize("scale", [np.expm1, lambda x: x / np.log(2), lambda x: x - x.mean(), lambda x: x * 0])
+def test_predictions_on_another_scale_are_told_and_not_scored(screen, folder, tmp_path, scale):
+    control = np.asarray(screen.controls().mean(axis=0)).ravel()
+    path = write(screen, tmp_path / "p.h5ad", lambda c: {"mean": scale(control)})
+    table = scored(path, folder / "truth.h5ad")
+    assert table["status"].tolist() == ["not_applicable"] * 2 and set(table["profile"]) == {"reference", "corrected"}
+    assert table["reason"].str.contains("the predictions are on another scale").all()
+
+
+def test_files_that_do_not_belong_together(screen, folder, tmp_path):
+    path = write(screen, tmp_path / "p.h5ad", lambda c: {"mean": np.zeros(N_GENES)}, split="other")
+    with pytest.raises(
+        ContractError, match="predictions of tiny_screen/other cannot be scored against tiny_screen/k562"
+    ):
+        scored(path, folder / "truth.h5ad")
+    with pytest.raises(ContractError, match="not a prediction of cellgauge"):
+        scored(folder / "split.h5ad", folder / "truth.h5ad")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mean": np.zeros(3)}, r"has shape \(3,\), not \(150,\)"),
+        ({"cells": np.zeros((0, N_GENES))}, "has shape"),
+        ({"mean": np.full(N_GENES, np.nan)}, "not finite"),
+    ],
+)
+def test_what_a_response_must_be(screen, tmp_path, given, words):
+    with pytest.raises(ContractError, match=words):
+        write(screen, tmp_path / "p.h5ad", lambda c: given)
+
+
+def test_what_columns_and_conditions_must_be(screen, tmp_path):
+    with pytest.raises(ContractError, match="1 of 2 genes"):
+        Reducer(screen, ["ENSG00000000001", "nobody"])
+    with pytest.raises(ContractError, match="more than one column"):
+        Reducer(screen, [screen.genes[0]] * 2)
+    reducer = Reducer(screen, screen.genes)
+    with pytest.raises(ContractError, match="no test condition"):
+        reducer.add(CONTROL, mean=np.zeros(N_GENES))
+    with pytest.raises(ContractError, match="no condition was predicted"):
+        reducer.write(tmp_path / "p.h5ad", {})
+
+
+# --- plain functions -------------------------------------------------------------------------------------------------
+
+
+def test_energy_distance_is_the_mean_of_pairwise_distances():
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(12, 3)), generator.normal(1, 1, size=(9, 3))
+
+    def mean(a, b):
+        pairs = [np.linalg.norm(u - v) for i, u in enumerate(a) for j, v in enumerate(b) if a is not b or i != j]
+        return np.mean(pairs)
+
+    assert metrics.energy_distance(x, y) == pytest.approx(2 * mean(x, y) - mean(x, x) - mean(y, y))
+    draws = [metrics.energy_distance(*generator.normal(size=(2, 20, 3))) for _ in range(200)]
+    assert abs(np.mean(draws)) < 0.01 and np.isnan(metrics.energy_distance(x[:1], y))
+
+
+def test_share_farther_counts_ties_as_halves():
+    assert metrics.share_farther(1.0, np.array([0.5, 1.0, 2.0, 3.0])) == 0.625
+
+
+def test_leading_breaks_ties_by_name():
+    scores, names = np.array([1.0, 2.0, 2.0, 0.0]), np.array([0, 3, 1, 2])
+    assert metrics.leading(scores, 2, names).tolist() == [2, 1]
+    assert metrics.leading(scores, 9, names).tolist() == [2, 1, 0, 3]
+
+
+def test_distances():
+    others = np.array([[3.0, 4.0], [0.0, 0.0]])
+    assert metrics.distances(np.zeros(2), others, "l1").tolist() == [7, 0]
+    assert metrics.distances(np.zeros(2), others, "l2").tolist() == [5, 0]
+    assert metrics.distances(np.array([3.0, 4.0]), others, "cosine")[0] == pytest.approx(0)
+    assert np.isnan(metrics.distances(np.zeros(2), others, "cosine")).all()
