@@ -77,6 +77,8 @@ def write_tables(folder: Path, config: Mapping[str, Any], *, failed: Mapping[str
         catalogue=json.loads(grid.catalogue()),
         failed={str(folder / cell.path): failed[cell.model] for cell in grid.cells if cell.model in failed},
         layouts=[folder / path for path in grid.layouts()],
+        anchors=CONFIG / "anchors.yaml",
+        ledger=CONFIG / "checksums.yaml",
     )
     return folder / "results" / "tables"
 

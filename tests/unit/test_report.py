@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -11,17 +12,21 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import made_up
+import numpy as np
 import pandas as pd
 import pytest
 
+from cellgauge.anchors import read_anchors
 from cellgauge.contracts import Score, write_scores
 from cellgauge.errors import CellgaugeError
 from cellgauge.report import HERE, colours, render
 from cellgauge.report.charts import strip
+from cellgauge.report.contests import letter_groups
 from cellgauge.report.data import Metric, Missing, Tables, Variant, slug
-from cellgauge.report.formats import DASH, MINUS, as_printed, number
+from cellgauge.report.formats import DASH, MINUS, as_printed, number, size
 from cellgauge.report.heat import Notes
-from cellgauge.report.pages import overview
+from cellgauge.report.pages import overview, splits
+from cellgauge.report.quality import frontier
 from cellgauge.report.scales import Scale, ranks
 from cellgauge.report.words import usual
 from cellgauge.sources import SCRIPTS, sources
@@ -299,7 +304,7 @@ def test_the_spread_of_seeds_stands_beside_the_score(demo, page):
 
 
 def test_cross_species_shows_the_expected_entropy_beside_the_observed(page):
-    (table,) = page.of("task-cross-species", profile="corrected")
+    table = page.of("task-cross-species", profile="corrected")[0]
     assert heading(table)[1:] == [
         "entropy_per_cell", "entropy_ratio", "batch_silhouette", "entropy_per_cell.balanced", "entropy_ratio.balanced",
         "n_cells", "n_unembedded", "entropy_expected", "labels_not_shared", "n_donors", "n_batches",
@@ -517,6 +522,9 @@ def hostile(demo, tmp_path):
         if source.name == "models.csv":
             table["url"] = "javascript:window.hacked=1"
         table.to_csv(tmp_path / source.name, index=False)
+    places = pd.read_parquet(demo / "layouts.parquet").astype({"model": str, "label": str, "batch": str})
+    places = places.assign(model=places["model"].map(evil), label=places["label"] + EVIL, batch=places["batch"] + EVIL)
+    places.to_parquet(tmp_path / "layouts.parquet")
     return tmp_path
 
 
@@ -547,6 +555,212 @@ def test_ids_of_tasks_are_safe_and_unlike():
     assert slug("label_prediction") == "label-prediction"
     assert slug('"><script>', ["script"]) == "script-2"
     assert slug("...") == "x"
+
+
+# --- how sure the numbers are ----------------------------------------------------------------------------------------
+
+
+def test_intervals_stand_below_the_means(demo, page):
+    summary = pd.read_csv(demo / "summary.csv", keep_default_na=False)
+    titles = pd.read_csv(demo / "models.csv").set_index("model")["title"]
+    checked = 0
+    for row in summary[(summary["metric"] == "silhouette") & (summary["resampled"] != "")].itertuples():
+        (table,) = page.of("overview", profile=row.profile, dataset=row.dataset)
+        at = heading(table).index("clustering.silhouette")
+        (found,) = [r[at] for r in table["rows"] if r[0]["text"].strip() == titles[row.model]]
+        if row.n_splits == len(splits_of(demo, row.dataset)):
+            assert f"{float(row.low):.3f} to {float(row.high):.3f}" in found["small"]
+            checked += 1
+    assert checked >= 8
+    assert "its 95 % interval, by drawing donors with replacement" in page.text
+
+
+def splits_of(demo, dataset):
+    scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
+    return {s for s in scores.loc[scores["dataset"] == dataset, "split"] if s != "all"}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Tables of four models on seven splits: two alike, one far behind, one control."""
+    folder = tmp_path_factory.mktemp("many")
+    generator, paths = np.random.default_rng(0), []
+    for split in "abcdefghijkl":
+        for model, skill in {"good": 0.8, "twin": 0.8, "poor": 0.3, "noise": 0.0}.items():
+            path = folder / "results/scores/clustering" / model / "d" / f"{split}.tsv"
+            own = {"task": "clustering", "model": model, "dataset": "d", "split": split}
+            value = float(skill + generator.normal(0, 0.01))
+            write_scores(path, [Score("ari", value, "corrected", **own)])
+            paths.append(path)
+    models = {"good": "foundation", "twin": "foundation", "poor": "baseline", "noise": "control"}
+    collect(paths, folder / "tables", catalogue=described(ARI, models=models))
+    return folder / "tables"
+
+
+def test_who_can_be_told_apart(many):
+    page = page_of(many)
+    (table,) = [t for t in page.of("task-clustering") if "ranks" in t["caption"]]
+    found = rows(table)
+    assert set(found) == {"Good", "Twin", "Poor"}
+    assert found["Good"]["group"] == found["Twin"]["group"] == "a" and found["Poor"]["group"] == "b"
+    assert found["Good"]["ahead"] == "Poor" and found["Poor"]["ahead"] == DASH
+    ranks = pd.read_csv(many / "ranks.csv").set_index("model")["mean_rank"]
+    assert {name.lower(): float(row["rank"]) for name, row in found.items()} == ranks.round(2).to_dict()
+    assert "Over 12 splits." in page.text
+
+
+def test_letters_join_neighbours_that_no_test_tells_apart():
+    def better(*pairs):
+        return {frozenset(pair): pair[0] for pair in pairs}
+
+    order = ["a", "b", "c", "d"]
+    assert letter_groups(order, {}) == dict.fromkeys(order, "a")
+    assert letter_groups(order, better("ac", "ad", "bd")) == {"a": "a", "b": "ab", "c": "bc", "d": "c"}
+    assert letter_groups(order, better("ab", "ac", "ad")) == {"a": "a", "b": "b", "c": "b", "d": "b"}
+
+
+# --- split by split --------------------------------------------------------------------------------------------------
+
+
+def data_of(page, key):
+    return [json.loads(a[key]) for _, a in page.tags if key in a]
+
+
+def test_the_f1_of_each_label_is_that_of_the_table(demo, page):
+    scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
+    f1 = scores[(scores["metric"] == "f1") & (scores["condition"] != "") & (scores["subset"] == "donor_folds")]
+    f1 = f1[(f1["split"] == "mouse") & (f1["classifier"] == "mean")]
+    (table,) = [t for t in page.of("splits") if t["caption"].startswith("Labels of mouse:")]
+    found, checked = rows(table), 0
+    for row in f1.itertuples():
+        assert float(found[row.condition][f"of.{row.model}"]) == pytest.approx(float(row.value), abs=0.0005 + 1e-9)
+        checked += 1
+    assert checked > 50
+    assert [row["cells"] for row in found.values()][:2] == ["200", "180"]
+
+
+def test_pictures_hold_the_places_of_the_table(demo, page):
+    layouts = pd.read_parquet(demo / "layouts.parquet")
+    pictures = data_of(page, "data-cells")
+    assert len(pictures) == 5
+    first = pictures[0]  # Baron, human
+    own = layouts[
+        (layouts["dataset"] == "baron_pancreas") & (layouts["split"] == "human") & (layouts["model"] == "linear")
+    ]
+    (packed,) = [data for name, _, data in first["models"] if name == "linear"]
+    places = np.frombuffer(base64.b64decode(packed), np.uint8).reshape(-1, 2)
+    expected = own.assign(cell=own["cell"].astype(str)).sort_values("cell")
+    assert np.abs(places / 254 - expected[["x", "y"]].to_numpy()).max() <= 0.5 / 254 + 1e-6
+    codes = np.frombuffer(base64.b64decode(first["label_of"]), np.uint8)
+    assert [first["label"][code] for code in codes] == expected["label"].astype(str).tolist()
+
+
+def test_mistakes_are_shares_of_each_labels_cells(demo, page):
+    scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
+    own = scores[(scores["metric"] == "confusion") & (scores["subset"] == "donor_folds") & (scores["model"] == "hvg")]
+    own = own[(own["dataset"] == "baron_pancreas") & (own["split"] == "human")].assign(
+        value=lambda t: t["value"].astype(float)
+    )
+    pairs = {tuple(json.loads(row.condition)): row.value for row in own.itertuples()}
+    about = data_of(page, "data-mistakes")[0]
+    (shares,) = [shares for name, _, shares in about["models"] if name == "hvg"]
+    for true, predicted, share in shares:
+        label = about["labels"][true]
+        whole = sum(n for (first, _), n in pairs.items() if first == label)
+        assert share == pytest.approx(pairs[label, about["labels"][predicted]] / whole, abs=6e-4)
+    assert len(shares) == len(pairs)
+
+
+def test_pictures_shrink_where_there_are_many(demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(splits, "PICTURES_BYTES", 20_000)
+    for source in (*demo.glob("*.csv"), demo / "layouts.parquet"):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    pictures = data_of(page_of(tmp_path), "data-cells")
+    assert 12_000 < sum(len(packed) for picture in pictures for *_, packed in picture["models"]) < 21_000
+
+
+def test_species_of_labels_stand_on_the_page_of_the_task(page):
+    (table,) = [t for t in page.of("task-cross-species") if "cells of each label and species" in t["caption"]]
+    assert rows(table)["cell type A"] == {"label": "cell type A", "of.human": "200", "of.mouse": "200"}
+    assert [t["caption"] for t in page.of("task-cross-species") if ", by label" in t["caption"]] == [
+        f"Baron pancreas: {title}, by label, profile corrected"
+        for title in ("Entropy of species", "Silhouette of species within labels")
+    ]
+
+
+# --- anchors, cost, models -------------------------------------------------------------------------------------------
+
+
+def test_published_numbers_beside_ours(tmp_path):
+    anchor = {"dataset": "d", "split": "s", "task": "clustering", "metric": "ari", "value": 0.5, "source": "a paper"}
+    made = [
+        {**anchor, "model": model, "within": within, "relative": relative}
+        for model, within, relative in (("a", 0.02, False), ("b", 0.02, True), ("c", 1, False))
+    ]
+    (tmp_path / "anchors.yaml").write_text(json.dumps({"anchors": made}))
+    paths = [tmp_path / f"results/scores/clustering/{model}/d/s.tsv" for model in "ab"]
+    for model, path in zip("ab", paths, strict=True):
+        own = {"task": "clustering", "model": model, "dataset": "d", "split": "s"}
+        write_scores(path, [Score("ari", 0.515, "reference", **own), Score("ari", 0.9, "corrected", **own)])
+    collect(paths, tmp_path / "tables", anchors=tmp_path / "anchors.yaml")
+    (table,) = page_of(tmp_path / "tables").of("anchors")
+    found = {row[1]["text"]: [cell["text"] for cell in row] for row in table["rows"]}
+    assert found["a"][0] == "within" and found["a"][4:8] == ["0.500", "0.515", "+0.015", "0.020"]
+    assert found["b"][0] == "outside" and found["b"][7] == "0.010"
+    assert found["c"][0] == "not run" and found["c"][5] == DASH
+
+
+def test_an_anchor_without_a_value_is_one_sentence(tmp_path):
+    (tmp_path / "anchors.yaml").write_text("anchors: [{dataset: d}]")
+    with pytest.raises(CellgaugeError, match="entry 1 lacks or does not know the key 'metric'"):
+        read_anchors(tmp_path / "anchors.yaml")
+
+
+def test_speed_is_cells_over_seconds(demo, page):
+    (table,) = [t for t in page.of("cost") if t["caption"] == "Quality and cost on Baron pancreas"]
+    scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
+    cells = scores[
+        (scores["metric"] == "n_cells") & (scores["condition"] == "") & (scores["dataset"] == "baron_pancreas")
+    ]
+    cells = cells[(cells["model"] == "hvg") & (cells["split"] != "all") & (cells["task"] == "clustering")]
+    n = cells[cells["profile"] == "corrected"]["value"].astype(float).sum()
+    runtime = pd.read_csv(demo / "runtime.csv", keep_default_na=False)
+    own = runtime[
+        (runtime["stage"] == "embed") & (runtime["model"] == "hvg") & (runtime["dataset"] == "baron_pancreas")
+    ]
+    assert rows(table)["Highly variable genes"]["speed"] == f"{n / own['seconds'].sum():,.0f}"
+
+
+def test_the_frontier_is_what_nothing_beats_in_both():
+    points = {"slow": (1, 0.9), "fast": (9, 0.2), "middling": (3, 0.5), "beaten": (2, 0.4), "equal": (1, 0.9)}
+    assert frontier(points, rising=True) == ["fast", "middling", "slow"]
+    assert frontier({name: (x, -y) for name, (x, y) in points.items()}, rising=False) == ["fast", "middling", "slow"]
+
+
+def test_models_say_what_they_were_trained_on_and_what_their_files_are(tmp_path, tables):
+    catalogue = described(ARI, models={"a": "foundation", "b": "baseline"})
+    catalogue["models"]["a"] |= {
+        "corpus": "33 million cells",
+        "leakage": {"d": {"state": "likely", "source": "it predates the corpus"}},
+        "files": ["s3://bucket/new.pt", "s3://bucket/model.pt"],
+    }
+    ledger = tmp_path / "checksums.yaml"
+    ledger.write_text(f"s3://bucket/model.pt: {{size: 5120000, sha256: {'ab' * 32}}}\n")
+    path = tmp_path / "results/scores/clustering/a/d/s.tsv"
+    write_scores(
+        path, [Score(**{**vars(ari(0.5)[0]), "task": "clustering", "model": "a", "dataset": "d", "split": "s"})]
+    )
+    collect([path], tmp_path / "tables", catalogue=catalogue, ledger=ledger)
+    text = page_of(tmp_path / "tables").text
+    assert "33 million cells" in text and "d: likely (it predates the corpus)" in text and "nothing beforehand" in text
+    assert "ab" * 32 in text and "5.1 MB" in text and "not recorded yet" in text
+
+
+@pytest.mark.parametrize(
+    "n, text", [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (5.12e6, "5.1 MB"), (3e11, "300 GB")]
+)
+def test_sizes(n, text):
+    assert size(n) == text
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
@@ -633,7 +847,7 @@ def test_what_was_run_in_numbers(demo):
 
 
 def test_cost_sums_jobs_and_keeps_the_peak(demo, page):
-    (table,) = page.of("cost")
+    table = page.of("cost")[-1]
     runtime = pd.read_csv(demo / "runtime.csv", keep_default_na=False)
     own = runtime[
         (runtime["model"] == "linear") & (runtime["stage"] == "embed") & (runtime["dataset"] == "baron_pancreas")
@@ -650,12 +864,12 @@ def test_cost_sums_jobs_and_keeps_the_peak(demo, page):
 
 
 def test_jobs_that_ended_before_they_were_measured_have_no_cost(demo, tmp_path):
-    for source in demo.glob("*.csv"):
+    for source in (*demo.glob("*.csv"), demo / "layouts.parquet"):
         (tmp_path / source.name).write_bytes(source.read_bytes())
     runtime = pd.read_csv(demo / "runtime.csv")
     runtime[["cpu_seconds", "max_rss_mb"]] = None
     runtime.to_csv(tmp_path / "runtime.csv", index=False)
-    (table,) = page_of(tmp_path).of("cost")
+    table = page_of(tmp_path).of("cost")[-1]
     assert {row[2]["text"] for row in table["rows"]} == {row[5]["text"] for row in table["rows"]} == {DASH}
 
 

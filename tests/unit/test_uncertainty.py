@@ -41,7 +41,17 @@ def test_agreement_over_donors_equals_writing_each_draw_out():
             expected[name].append(np.mean(values))
     made = agreement_intervals(labels, partitions, donors, AGREEMENT, 42)
     for name, draws in expected.items():
-        assert made[name] == pytest.approx(percentile_interval(np.array(draws)), abs=1e-12)
+        whole = np.mean([AGREEMENT[name](contingency(labels, groups)) for groups in partitions])
+        assert made[name] == pytest.approx(percentile_interval(np.array(draws), whole), abs=1e-12)
+
+
+def test_percentiles_follow_the_bias_of_the_draws():
+    draws = np.random.default_rng(6).normal(0.5, 0.1, 4000)
+    assert percentile_interval(draws, 0.5) == pytest.approx((0.304, 0.696), abs=0.02)
+    low, high = percentile_interval(draws + 0.1, 0.5)  # every draw too high by as much
+    assert low < 0.4 and 0.55 < high < 0.65
+    assert percentile_interval(np.full(9, 0.3), 0.3) == (0.3, 0.3)
+    assert percentile_interval(draws, 2.0)[1] == 2.0
 
 
 def test_the_mean_over_donors_is_wider_than_one_over_cells():

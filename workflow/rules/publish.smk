@@ -11,6 +11,7 @@ TABLES = collect(
         "comparisons.csv",
         "ranks.csv",
         "layouts.parquet",
+        "anchors.csv",
         "runtime.csv",
         "models.csv",
         "datasets.csv",
@@ -44,6 +45,7 @@ rule tables:
         code=sources("collect_tables"),
         scores=grid.scores,
         layouts=grid.layouts,
+        anchors=project_file("config/anchors.yaml"),
     output:
         TABLES,
     log:
@@ -52,9 +54,10 @@ rule tables:
         "../envs/publish.yaml"
     params:
         catalogue=grid.catalogue,
+        ledger=project_file("config/checksums.yaml"),  # no input: every download writes to it
     shell:
         "python {input.script:q} {input.scores:q} --layouts {input.layouts:q} --benchmarks benchmarks"
-        " --catalogue {params.catalogue:q} --output results/tables > {log:q} 2>&1"
+        " --anchors {input.anchors:q} --ledger {params.ledger:q} --catalogue {params.catalogue:q} --output results/tables > {log:q} 2>&1"
 
 
 rule report:

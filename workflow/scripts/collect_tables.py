@@ -21,6 +21,8 @@ def main() -> None:
     cli.add_argument("--benchmarks", default="benchmarks", metavar="DIR", help="Snakemake's benchmark files, if kept")
     cli.add_argument("--catalogue", type=json.loads, default={}, metavar="JSON", help="what Grid.catalogue says")
     cli.add_argument("--failed", type=Path, metavar="JSON", help="a file of {score file: why it was not made}")
+    cli.add_argument("--anchors", type=Path, metavar="YAML", help="published numbers to be set beside ours")
+    cli.add_argument("--ledger", type=Path, metavar="YAML", help="where the sha256 of models' files stand")
     cli.add_argument("--output", required=True, metavar="DIR")
     args = cli.parse_args()
     failed = json.loads(args.failed.read_text(encoding="utf-8")) if args.failed else {}
@@ -31,6 +33,8 @@ def main() -> None:
         catalogue=args.catalogue,
         failed=failed,
         layouts=args.layouts,
+        anchors=args.anchors,
+        ledger=args.ledger,
     )
 
 

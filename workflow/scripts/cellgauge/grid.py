@@ -262,6 +262,8 @@ class Grid:
             "modality",
             "adapter",
             "metrics",
+            "corpus",
+            "leakage",
         )
         shown = {
             "models": {name: self._model(name) for name in self.models},
@@ -274,8 +276,25 @@ class Grid:
         }
         for dataset, splits in self.datasets.items():
             text["datasets"][dataset]["splits"] = {split: self.source(dataset, split).organism for split in splits}
+        for model in self.models:
+            files = [
+                url
+                for dataset, splits in self.datasets.items()
+                for split in splits
+                for url in self._files(model, dataset, split)
+            ]
+            if files:
+                text["models"][model]["files"] = list(dict.fromkeys(files))
         text["skipped"] = [list(vars(skipped).values()) for skipped in self.skipped]
         return json.dumps(text, sort_keys=True)
+
+    def _files(self, model: str, dataset: str, split: str) -> list[str]:
+        """Return the URLs of what a model needs for a split beside the cells, if it takes the split."""
+        if self._why_not_split(model, dataset, split):
+            return []
+        path = self._model(model).get("path", "")
+        found = list(self._checkpoint(model, [self.source(dataset, split).organism]).values())
+        return [*found, *([_fill(path, dataset, split)] if path else [])]
 
     # --- data --------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellgauge.failures import NOT_RUN, failures
-from cellgauge.sources import SCRIPTS
+from cellgauge.sources import SCRIPTS, project_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,8 @@ def publish_what_there_is(grid: Grid) -> None:
         json.dump(failed, reasons)
         reasons.flush()
         collect = ["collect_tables.py", *grid.scores(), "--catalogue", grid.catalogue(), "--failed", reasons.name]
-        collect += ["--layouts", *grid.layouts()]
+        collect += ["--layouts", *grid.layouts(), "--anchors", project_file("config/anchors.yaml")]
+        collect += ["--ledger", project_file("config/checksums.yaml")]
         render = ["render_report.py", "results/tables", "--output", "results/report.html"]
         for script, *arguments in ([*collect, "--output", "results/tables"], render):
             command = [sys.executable, str(SCRIPTS / script), *arguments]

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import ALL_SPLITS
+from cellgauge.anchors import compare_with_anchors, read_anchors
 from cellgauge.contracts import SCORE_COLUMNS, Score, atomic_path, read_scores
 from cellgauge.errors import CellgaugeError
 from cellgauge.uncertainty import SCORE_KEY, compare, intervals, is_beside, summary_intervals
@@ -33,6 +34,8 @@ def collect(
     catalogue: Mapping[str, Any] | None = None,
     failed: Mapping[str, str] | None = None,
     layouts: Sequence[str | Path] = (),
+    anchors: str | Path | None = None,
+    ledger: str | Path | None = None,
 ) -> None:
     """Write the tables that docs/results.md describes into `output`.
 
@@ -44,6 +47,8 @@ def collect(
         catalogue: what `Grid.catalogue` says of models, datasets, tasks and of what does not apply.
         failed: the reason of score files that were not made; a file that is there from an earlier run is not read then.
         layouts: pictures of embeddings, results/layouts/{model}/{dataset}.tsv; those that are missing are left out.
+        anchors: config/anchors.yaml, published numbers to be set beside ours.
+        ledger: config/checksums.yaml, where the sha256 of models' files stand.
     """
     import pandas as pd
 
@@ -68,10 +73,11 @@ def collect(
     _write(single, output / "intervals.csv")
     for name, compared in zip(("comparisons", "ranks"), _compared(best, catalogue), strict=True):
         _write(compared, output / f"{name}.csv")
+    _write(compare_with_anchors(best, read_anchors(anchors) if anchors else []), output / "anchors.csv")
     _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
     _write(_runtime([Path(path) for path in scores], Path(benchmarks)), output / "runtime.csv")
-    for kind in ("models", "datasets"):
-        _write(_entries(catalogue.get(kind, {}), kind[:-1]), output / f"{kind}.csv")
+    _write(_entries(_with_checksums(catalogue.get("models", {}), ledger), "model"), output / "models.csv")
+    _write(_entries(catalogue.get("datasets", {}), "dataset"), output / "datasets.csv")
     _write(_metrics(catalogue.get("tasks", {})), output / "tasks.csv")
 
 
@@ -178,6 +184,26 @@ def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LAYOUT_COLUMNS)
     types = dict.fromkeys(("model", "dataset", *TEXTS), "category") | {"x": "float32", "y": "float32"}
     return table[LAYOUT_COLUMNS].astype(types)
+
+
+def _with_checksums(models: Mapping[str, Any], ledger: str | Path | None) -> dict[str, dict[str, Any]]:
+    """Return the models with the size and sha256 of each of their files, where they were ever fetched."""
+    import yaml
+
+    known = (
+        (yaml.safe_load(Path(ledger).read_text(encoding="utf-8")) or {}) if ledger and Path(ledger).is_file() else {}
+    )
+    return {
+        name: {
+            **entry,
+            "files": [
+                {"url": url, **{k: known.get(url, {}).get(k) for k in ("size", "sha256")}} for url in entry["files"]
+            ],
+        }
+        if entry.get("files")
+        else dict(entry)
+        for name, entry in models.items()
+    }
 
 
 def _entries(entries: Mapping[str, Mapping[str, Any]], kind: str) -> pd.DataFrame:

@@ -1,11 +1,12 @@
 """Intervals by resampling whole donors: the cells of one donor are no independent witnesses (cluster bootstrap).
 
-Source: Davison & Hinkley (1997), Bootstrap Methods and their Application, percentile intervals of a resampled cluster.
+Source: Davison & Hinkley (1997), Bootstrap Methods and their Application, section 3.8 (whole clusters are drawn).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -22,10 +23,18 @@ def draw_counts(n_units: int, n_draws: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n_units, np.full(n_units, 1 / n_units), size=n_draws)
 
 
-def percentile_interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Return the ends of the middle `level` of `draws`, shape (n_draws,)."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def percentile_interval(draws: np.ndarray, estimate: float, level: float = LEVEL) -> tuple[float, float]:
+    """Return the ends of the middle `level` of `draws`, shape (n_draws,), corrected for their bias.
+
+    The agreement of two partitions tends to be higher among few donors than among many; where most draws lie on one side of
+    the estimate, the percentiles are shifted by as much (Efron & Tibshirani 1993, An Introduction to the Bootstrap, 14.3).
+    """
+    normal, half = NormalDist(), 0.5 / len(draws)
+    below = ((draws < estimate).sum() + 0.5 * (draws == estimate).sum()) / len(draws)
+    shift = 2 * normal.inv_cdf(float(np.clip(below, half, 1 - half)))
+    reach = normal.inv_cdf((1 + level) / 2)
+    low, high = np.quantile(draws, [normal.cdf(shift - reach), normal.cdf(shift + reach)])
+    return float(min(low, estimate)), float(max(high, estimate))
 
 
 def mean_interval(
@@ -43,7 +52,7 @@ def mean_interval(
     for place, stratum in enumerate([""] if strata is None else np.unique(strata)):
         own = np.unique(codes if strata is None else codes[strata == stratum])
         counts[:, own] = draw_counts(len(own), N_DRAWS, seed + place)
-    return percentile_interval((counts @ sums) / (counts @ sizes))
+    return percentile_interval((counts @ sums) / (counts @ sizes), float(values.mean()))
 
 
 def agreement_intervals(
@@ -65,11 +74,14 @@ def agreement_intervals(
     codes = np.unique(donors, return_inverse=True)[1]
     counts = draw_counts(int(codes.max()) + 1, N_DRAWS, seed)
     draws = {name: np.zeros(N_DRAWS) for name in agreements}
+    whole = dict.fromkeys(agreements, 0.0)
     for groups in partitions:
         tables = _tables(labels, groups, codes, counts)
         for name, agreement in agreements.items():
             draws[name] += [agreement(table) for table in tables]
-    return {name: percentile_interval(values / len(partitions)) for name, values in draws.items()}
+            whole[name] += agreement(contingency(labels, groups))
+    n = len(partitions)
+    return {name: percentile_interval(values / n, whole[name] / n) for name, values in draws.items()}
 
 
 def _tables(labels: np.ndarray, groups: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> list[Contingency]:

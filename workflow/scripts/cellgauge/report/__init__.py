@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 from cellgauge.contracts import atomic_path
 from cellgauge.report import colours, words
 from cellgauge.report.data import Tables
-from cellgauge.report.formats import DASH, number, readable, seconds
-from cellgauge.report.pages import catalogue, cost, failures, guide, overview, tasks
+from cellgauge.report.formats import DASH, number, readable, seconds, size
+from cellgauge.report.pages import anchors, catalogue, cost, failures, guide, overview, splits, tasks
 
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
 HERE = Path(__file__).parent
-MODULES = (overview, tasks, cost, failures, catalogue, guide)
+MODULES = (overview, tasks, splits, cost, anchors, failures, catalogue, guide)
 """The pages in the order of the navigation."""
 
 
@@ -67,6 +67,7 @@ def _environment() -> jinja2.Environment:
         "readable": readable,
         "number": number,
         "seconds": seconds,
+        "size": size,
         "classifier": words.classifier,
         "subset": words.subset,
     }

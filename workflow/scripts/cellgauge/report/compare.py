@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cellgauge.report.charts import strip
-from cellgauge.report.data import Entry, Metric, Missing, Tables, Variant
+from cellgauge.report.data import Entry, Interval, Metric, Missing, Tables, Variant
 from cellgauge.report.formats import number, readable
 from cellgauge.report.heat import Cell, Column, HeatTable, Row
 from cellgauge.report.scales import Scale, ranks
@@ -66,6 +66,16 @@ class Result:
         reason = self.why(next(iter(self.means or self.tables.models)), lacking[0]).reason
         return Missing("ok", f"without {', '.join(map(readable, lacking))}: {reason}")
 
+    def interval(self, model: str) -> Interval | None:
+        """Return the interval of a model's mean over splits, None where there is none."""
+        return self.tables.mean_intervals.get((self.task, self.dataset, self.variant), {}).get(model)
+
+    @property
+    def drawn(self) -> list[str]:
+        """What was drawn for the intervals of the means, each once."""
+        found = self.tables.mean_intervals.get((self.task, self.dataset, self.variant), {})
+        return list(dict.fromkeys(interval.resampled for interval in found.values()))
+
     @property
     def all_splits(self) -> list[str]:
         return self.tables.splits(self.task, self.dataset)
@@ -103,7 +113,7 @@ def by_split(tables: Tables, task: str, dataset: str, variant: Variant, caption:
     rows = [_row_of_splits(result, model, scale) for model in tables.models.values()]
     spreads = [result.spread_title] if result.spread_title else []
     about = {**vars(variant), "dataset": dataset}
-    return HeatTable(caption, columns, rows, about, scale.ends(result.metric), spreads)
+    return HeatTable(caption, columns, rows, about, scale.ends(result.metric), spreads, result.drawn)
 
 
 def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
@@ -121,11 +131,17 @@ def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
         return Row(model, cells)
     mean, n = result.means[model.name]
     covered = "" if n == len(splits) else f"{n} of {len(splits)}"
+    interval = result.interval(model.name)
+    cell = Cell(number(mean, metric), extra=covered, interval=_ends(interval, metric))
     if len(splits) < FEWEST_IN_A_PICTURE:
-        return Row(model, cells, Cell(number(mean, metric), extra=covered))
-    said = f"{number(min(own), metric)} to {number(max(own), metric)}"
-    picture = strip(own, mean, scale.low, scale.high, said=said)
-    return Row(model, cells, Cell(number(mean, metric), extra=covered), picture)
+        return Row(model, cells, cell)
+    said = f"splits {number(min(own), metric)} to {number(max(own), metric)}"
+    ends = (interval.low, interval.high) if interval else None
+    return Row(model, cells, cell, strip(own, mean, scale.low, scale.high, ends, said=said))
+
+
+def _ends(interval: Interval | None, metric: Metric) -> str:
+    return f"{number(interval.low, metric)} to {number(interval.high, metric)}" if interval else ""
 
 
 def by_metric(
@@ -146,7 +162,8 @@ def by_metric(
         return None
     headed = [replace(column, said=result.without()) for (_, _, column), result in zip(columns, results, strict=True)]
     spreads = dict.fromkeys(r.spread_title for r in results if r.spread_title and len(r.all_splits) == 1)
-    return HeatTable(caption, headed, rows, {**about, "dataset": dataset}, spreads=list(spreads))
+    drawn = dict.fromkeys(unit for r in results if r.metric.is_score for unit in r.drawn)
+    return HeatTable(caption, headed, rows, {**about, "dataset": dataset}, spreads=list(spreads), drawn=list(drawn))
 
 
 def _column_of_means(result: Result) -> dict[str, Cell]:
@@ -167,7 +184,8 @@ def _column_of_means(result: Result) -> dict[str, Cell]:
             spread = result.spread(model, result.splits[0]) if len(result.all_splits) == 1 else ""
             level = scale.level(mean) if scale else None
             remark = result.remark(model, result.splits)
-            cells[model] = Cell(number(mean, metric), level, places.get(model), remark, spread)
+            ends = _ends(result.interval(model), metric) if metric.is_score else ""
+            cells[model] = Cell(number(mean, metric), level, places.get(model), remark, spread, ends)
     return cells
 
 

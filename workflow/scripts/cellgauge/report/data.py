@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cellgauge import ALL_SPLITS
+from cellgauge.anchors import COLUMNS
 from cellgauge.contracts import SCORE_COLUMNS
 from cellgauge.errors import CellgaugeError, one_line
 from cellgauge.report.formats import short
-from cellgauge.tables import RUNTIME_COLUMNS, headline
-from cellgauge.uncertainty import is_beside
+from cellgauge.tables import LAYOUT_COLUMNS, RUNTIME_COLUMNS, headline
+from cellgauge.uncertainty import COMPARISON_COLUMNS, INTERVAL_COLUMNS, RANK_COLUMNS, is_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,8 @@ PROFILES = ("corrected", "reference")
 """The profiles of the metrics, the one shown first at the front."""
 
 SUMMARY_COLUMNS = ["task", "model", "dataset", "classifier", "metric", "subset", "profile", "mean", "sd", "n_splits"]
+SUMMARY_COLUMNS += ["low", "high", "resampled", "n_resampled"]
+ENDS = ["low", "high", "n_resampled"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,21 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """The 95 % interval of a value; `resampled` says what was drawn for it, and `n` how many of them there were."""
+
+    low: float
+    high: float
+    resampled: str
+    n: int
+
+    @property
+    def drawn(self) -> str:
+        """What was drawn, in words."""
+        return f"{self.n} {self.resampled}"
+
+
+@dataclass(frozen=True)
 class Task:
     name: str
     title: str
@@ -109,6 +127,18 @@ class Entry:
         """The link, "" when it is not one that a page may offer to click."""
         url = self.facts.get("url", "")
         return url if urlsplit(url).scheme in ("http", "https") else ""
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """The files that a model needs beside the cells: url, and where they were ever fetched size and sha256."""
+        found = _parsed(self.facts.get("files", ""))
+        return [file for file in found if isinstance(file, dict)] if isinstance(found, list) else []
+
+    @property
+    def leakage(self) -> dict[str, dict[str, str]]:
+        """Per dataset whether a model's corpus held it: state (clean, likely, known, unknown) and where that is said."""
+        found = _parsed(self.facts.get("leakage", ""))
+        return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
     @property
     def organisms(self) -> dict[str, str]:
@@ -148,12 +178,21 @@ class Tables:
         scores: every row of scores.csv; text columns never NaN, `value`, `seed` and `fold` numbers.
         summary: summary.csv, the means over splits.
         runtime: runtime.csv, one row per job.
+        single: intervals.csv, the intervals of single scores.
+        pairs, ranked: comparisons.csv and ranks.csv, which models can be told apart.
+        layouts: layouts.parquet, the places of cells on a plane.
+        anchors: anchors.csv, published numbers beside ours.
         models, datasets, tasks: the catalogue, completed by what the scores name beside it.
     """
 
     scores: pd.DataFrame
     summary: pd.DataFrame
     runtime: pd.DataFrame
+    single: pd.DataFrame
+    pairs: pd.DataFrame
+    ranked: pd.DataFrame
+    layouts: pd.DataFrame
+    anchors: pd.DataFrame
     models: Mapping[str, Entry]
     datasets: Mapping[str, Entry]
     tasks: Mapping[str, Task]
@@ -163,7 +202,12 @@ class Tables:
         """Read the tables of `folder`; raise CellgaugeError when one is missing or lacks a column."""
         folder = Path(folder)
         scores = _read(folder / "scores.csv", SCORE_COLUMNS, numbers=["value", "seed", "fold"])
-        summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=["mean", "sd", "n_splits"])
+        summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=["mean", "sd", "n_splits", *ENDS])
+        single = _read(folder / "intervals.csv", INTERVAL_COLUMNS, numbers=["value", *ENDS])
+        of_pairs = ["n_splits", "difference", "n_first_higher", "p", "p_holm"]
+        pairs = _read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=of_pairs)
+        of_ranks = ["mean_rank", "n_splits", "n_models", "p_friedman", "critical_difference"]
+        ranked = _read(folder / "ranks.csv", RANK_COLUMNS, numbers=of_ranks)
         runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=["seconds", "cpu_seconds", "max_rss_mb"])
         metrics = _read(folder / "tasks.csv", ["task", "task_title", "metric"])
         models = _entries(_read(folder / "models.csv", ["model"]), "model", _order(scores, "model"))
@@ -171,6 +215,11 @@ class Tables:
             scores=scores,
             summary=summary,
             runtime=runtime,
+            single=single,
+            pairs=pairs,
+            ranked=ranked,
+            layouts=_read_layouts(folder / "layouts.parquet"),
+            anchors=_read(folder / "anchors.csv", COLUMNS, numbers=["published", "ours", "difference", "allowed"]),
             models=dict(sorted(models.items(), key=lambda item: _rank_of_kind(item[1].kind))),
             datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", _order(scores, "dataset")),
             tasks=_tasks(metrics, scores),
@@ -214,6 +263,79 @@ class Tables:
         columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "model", "mean", "n_splits"]
         for task, dataset, *variant, model, mean, n in self.summary[columns].itertuples(index=False, name=None):
             found[task, dataset, Variant(*variant)][model] = (mean, int(n))
+        return found
+
+    @cached_property
+    def intervals(self) -> Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], Interval]]:
+        """The interval of each model and split, by task, dataset and variant; without those of single conditions."""
+        found: dict[tuple[str, str, Variant], dict[tuple[str, str], Interval]] = defaultdict(dict)
+        rows = self.single[self.single["condition"] == ""]
+        columns = [
+            "task",
+            "dataset",
+            "profile",
+            "metric",
+            "classifier",
+            "subset",
+            "model",
+            "split",
+            *INTERVAL_COLUMNS[-4:],
+        ]
+        for task, dataset, *variant, model, split, low, high, unit, n in rows[columns].itertuples(
+            index=False, name=None
+        ):
+            found[task, dataset, Variant(*variant)][model, split] = Interval(low, high, unit, int(n))
+        return found
+
+    @cached_property
+    def mean_intervals(self) -> Mapping[tuple[str, str, Variant], Mapping[str, Interval]]:
+        """The interval of each mean over splits, by task, dataset and variant, then by model."""
+        found: dict[tuple[str, str, Variant], dict[str, Interval]] = defaultdict(dict)
+        rows = self.summary[self.summary["resampled"] != ""]
+        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "model", *SUMMARY_COLUMNS[-4:]]
+        for task, dataset, *variant, model, low, high, unit, n in rows[columns].itertuples(index=False, name=None):
+            found[task, dataset, Variant(*variant)][model] = Interval(low, high, unit, int(n))
+        return found
+
+    @cached_property
+    def contests(self) -> Mapping[tuple[str, str, Variant], Mapping[str, dict[str, float]]]:
+        """The rows of ranks.csv, by task, dataset and variant, then by model."""
+        found: dict[tuple[str, str, Variant], dict[str, dict[str, float]]] = defaultdict(dict)
+        for row in self.ranked.to_dict("records"):
+            variant = Variant(row["profile"], row["metric"], row["classifier"], row["subset"])
+            found[row["task"], row["dataset"], variant][row["model"]] = row
+        return found
+
+    @cached_property
+    def better(self) -> Mapping[tuple[str, str, Variant], Mapping[frozenset[str], str]]:
+        """The better one of each pair of models that a test tells apart, by task, dataset and variant."""
+        found: dict[tuple[str, str, Variant], dict[frozenset[str], str]] = defaultdict(dict)
+        rows = self.pairs[self.pairs["better"] != ""]
+        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "first", "second", "better"]
+        for task, dataset, *variant, first, second, better in rows[columns].itertuples(index=False, name=None):
+            found[task, dataset, Variant(*variant)][frozenset((first, second))] = better
+        return found
+
+    @cached_property
+    def conditions(self) -> Mapping[tuple[str, str, str, Variant], Mapping[tuple[str, str], float]]:
+        """The values of single conditions, by task, dataset, split and variant, then by model and condition."""
+        rows = headline(self.scores)
+        rows = rows[rows["condition"] != ""]
+        found: dict[tuple[str, str, str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
+        columns = [
+            "task",
+            "dataset",
+            "split",
+            "profile",
+            "metric",
+            "classifier",
+            "subset",
+            "model",
+            "condition",
+            "value",
+        ]
+        for task, dataset, split, *variant, model, condition, value in rows[columns].itertuples(index=False, name=None):
+            found[task, dataset, split, Variant(*variant)][model, condition] = value
         return found
 
     @cached_property
@@ -288,6 +410,23 @@ def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd
             table[column] = pd.to_numeric(table[column].replace("", None)).astype("float64")
         except ValueError as error:
             raise CellgaugeError(f"{path}: column {column} must hold numbers ({one_line(error)})") from None
+    return table
+
+
+def _read_layouts(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise CellgaugeError(f"{path}: no such table; make the tables with collect_tables.py") from None
+    except (OSError, ValueError) as error:
+        raise CellgaugeError(f"{path}: not a readable Parquet table ({one_line(error)})") from None
+    lacking = [column for column in LAYOUT_COLUMNS if column not in table]
+    if lacking:
+        raise CellgaugeError(
+            f"{path}: the table has no column {', '.join(lacking)} (found: {', '.join(table.columns)})"
+        )
     return table
 
 

@@ -36,6 +36,14 @@ def seconds(value: float) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
+def size(value: float) -> str:
+    """Return bytes as text, in steps of a thousand."""
+    power = min((len(str(int(value))) - 1) // 3, 3)
+    value /= 1000**power
+    digits = 0 if power == 0 or value >= 100 else 1
+    return f"{value:.{digits}f} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
 def readable(name: str) -> str:
     """Return a key as words: bone_marrow becomes "bone marrow"."""
     return name.replace("_", " ").strip() or name

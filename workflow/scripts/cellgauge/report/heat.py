@@ -24,6 +24,7 @@ class Cell:
         rank: the place among the ranked models of the column.
         said: what the note below the table says of it; the page's script makes that the cell's title too.
         extra: what stands small beside the number, such as the splits that it covers.
+        interval: the ends of the number's interval, as text.
     """
 
     text: str
@@ -31,6 +32,7 @@ class Cell:
     rank: int | None = None
     said: Missing | None = None
     extra: str = ""
+    interval: str = ""
 
     @classmethod
     def gap(cls, missing: Missing) -> Cell:
@@ -95,6 +97,7 @@ class HeatTable:
         rows: all models; those to which nothing applies are named below the table instead (`left_out`).
         ends: the worst and the best value of the colours, where all columns share one scale.
         spreads: what the "±" in the cells are.
+        drawn: what was drawn for the intervals.
     """
 
     caption: str
@@ -103,6 +106,7 @@ class HeatTable:
     about: Mapping[str, str]
     ends: tuple[str, str] | None = None
     spreads: Sequence[str] = ()
+    drawn: Sequence[str] = ()
 
     @property
     def shown(self) -> list[Row]:

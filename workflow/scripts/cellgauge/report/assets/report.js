@@ -4,14 +4,15 @@
    section.page[data-filters]     the filters that concern a page
    [data-task|dataset|profile]    shown when equal to the filter, or when the filter is empty
    [data-model]                   shown when a word of it, or the row's heading, contains the filter's text
-   form.choices select            chooses among the .panel elements by their data-metric, data-classifier, data-subset
+   form.choices select            chooses among the .panel elements by their data-metric, data-classifier, data-subset, data-split
+   [data-cells], [data-mistakes]  JSON of pictures of embeddings and of confused labels, drawn when they are shown
    table.sortable th[data-key]    sorts; data-first="desc" puts the highest value first */
 "use strict";
 (() => {
   const pages = [...document.querySelectorAll("main > section.page")];
   const filters = document.getElementById("filters");
   const status = document.getElementById("status");
-  const CHOICES = ["profile", "metric", "classifier", "subset"];
+  const CHOICES = ["profile", "split", "metric", "classifier", "subset"];
   let state = new URLSearchParams();
   let current = null;
 
@@ -64,7 +65,8 @@
   /* Resolve the choices one after the other: each offers what the earlier ones leave, the first of it by default. */
   function choose(page, concerned) {
     const chosen = {};
-    let panels = [...page.querySelectorAll(".panel")];
+    const dataset = concerned.includes("dataset") && state.get("dataset");
+    let panels = [...page.querySelectorAll(".panel")].filter((panel) => !dataset || [undefined, dataset].includes(panel.dataset.dataset));
     for (const key of CHOICES) {
       if (key === "profile" && !concerned.includes(key)) continue;
       const control = page.querySelector(`.choices select[name="${key}"]`);
@@ -98,8 +100,13 @@
     for (const element of page.querySelectorAll("[data-task],[data-dataset],[data-profile],[data-metric],[data-model]"))
       if (element.tagName !== "TH") element.hidden = !fits(element);
     for (const table of page.querySelectorAll("table.heat")) columns(table, fits);
+    for (const panel of page.querySelectorAll(".split")) if (!panel.hidden) draw(panel, (name, title) => !words || `${name} ${title}`.toLowerCase().includes(words));
     let left = 0;
     for (const panel of page.querySelectorAll(".panel")) {
+      if (panel.matches(".split")) {
+        left += !panel.hidden;
+        continue;
+      }
       const rows = [...panel.querySelectorAll("tbody tr")].filter((row) => !row.hidden);
       if (!rows.length || (panel.querySelector("thead th[data-task]") && !panel.querySelector("thead th[data-task]:not([hidden])"))) panel.hidden = true;
       if (!panel.hidden) left += 1;
@@ -115,11 +122,11 @@
     return `${element.dataset.model} ${heading.textContent}`.toLowerCase();
   }
 
-  /* Hide the columns of other tasks. The last row of the head has one heading per column. */
+  /* Hide the columns of other tasks and models. The last row of the head has one heading per column. */
   function columns(table, fits) {
-    for (const heading of table.tHead.querySelectorAll("[data-task]")) heading.hidden = !fits(heading);
+    for (const heading of table.tHead.querySelectorAll("[data-task], [data-model]")) heading.hidden = !fits(heading);
     [...table.tHead.rows].at(-1).querySelectorAll("th").forEach((heading, at) => {
-      if (heading.dataset.task !== undefined)
+      if (heading.dataset.task !== undefined || heading.dataset.model !== undefined)
         for (const row of table.tBodies[0].rows) row.cells[at].hidden = heading.hidden;
     });
   }
@@ -182,6 +189,161 @@
     const text = cell.firstChild ? cell.firstChild.textContent.trim() : "";
     const number = Number(text.replace(/,/g, "").replace(/−/g, "-"));
     return text !== "" && Number.isFinite(number) ? number : text;
+  }
+
+  // --- pictures of embeddings, and labels taken for labels ---
+
+  /* Seven colours that colour-blind readers tell apart (Okabe & Ito 2008), in three shapes; the rest share one more. */
+  const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800"];
+  const SHAPES = ["disc", "square", "cross"];
+  const OTHERS = "#8a8f98";
+  const MANY = COLOURS.length * SHAPES.length;
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+  function draw(panel, wanted) {
+    const cells = panel.querySelector("[data-cells]");
+    if (cells) pictures(cells, panel, wanted);
+    const mistakes = panel.querySelector("[data-mistakes]");
+    if (mistakes) confusion(mistakes, wanted);
+  }
+
+  function make(tag, properties = {}, ...children) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  }
+
+  function chooser(form, name, title, options, fallback) {
+    let select = form.querySelector(`select[name="${name}"]`);
+    if (!select) {
+      select = make("select", { name }, ...options.map(([value, label]) => make("option", { value }, label)));
+      form.append(make("label", {}, title, select));
+    }
+    const values = options.map(([value]) => value);
+    select.value = values.includes(state.get(name)) ? state.get(name) : fallback;
+    return select.value;
+  }
+
+  function formOf(holder, label) {
+    let form = holder.querySelector("form");
+    if (!form) {
+      form = make("form", {});
+      form.setAttribute("aria-label", label);
+      form.addEventListener("submit", (event) => event.preventDefault());
+      holder.append(form);
+    }
+    return form;
+  }
+
+  function pictures(holder, panel, wanted) {
+    const about = (holder.about ??= JSON.parse(holder.dataset.cells));
+    const form = formOf(holder, "What the pictures show");
+    const kinds = [["label", "label"], ...(about.batch.length ? [["batch", "batch"]] : [])];
+    const kind = chooser(form, "colour", "Colour by", kinds, "label");
+    const names = about[kind];
+    if (form.kind !== kind) {
+      form.querySelector('select[name="only"]')?.closest("label").remove();
+      form.kind = kind;
+    }
+    const only = chooser(form, "only", "Point out", [["", "all"], ...names.map((name) => [name, name])], "");
+    const codes = bytes(about[kind + "_of"]);
+    let box = holder.querySelector(".plots");
+    if (!box) holder.append((box = make("div", { className: "plots" })));
+    box.replaceChildren();
+    for (const [name, title, packed] of about.models) {
+      if (!wanted(name, title)) continue;
+      const canvas = make("canvas");
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `UMAP of ${title}, coloured by ${kind}${only ? `, ${only} pointed out` : ""}`);
+      box.append(make("figure", {}, canvas, make("figcaption", {}, title)));
+      plot(canvas, bytes(packed), codes, only ? names.indexOf(only) : -1);
+    }
+    let legend = holder.querySelector(".key");
+    if (!legend) holder.append((legend = make("ul", { className: "key" })));
+    const shown = names.slice(0, MANY).map((name, code) => [name, code]);
+    if (names.length > MANY) shown.push([`${names.length - MANY} more`, MANY]);
+    legend.replaceChildren(
+      ...shown.map(([name, code]) => {
+        const canvas = make("canvas");
+        canvas.setAttribute("aria-hidden", "true");
+        const context = sized(canvas, 14, 14);
+        mark(context, 7, 7, code, 4.5);
+        return make("li", {}, canvas, name);
+      }),
+    );
+  }
+
+  function sized(canvas, width, height) {
+    const scale = Math.max(2, devicePixelRatio || 1);
+    [canvas.width, canvas.height] = [width * scale, height * scale];
+    const context = canvas.getContext("2d");
+    context.scale(scale, scale);
+    return context;
+  }
+
+  function plot(canvas, places, codes, only) {
+    const [size, edge] = [210, 6];
+    const context = sized(canvas, size, size);
+    const order = [...codes.keys()];
+    if (only >= 0) order.sort((a, b) => (codes[a] === only) - (codes[b] === only));
+    for (const cell of order) {
+      const [x, y] = [places[2 * cell], places[2 * cell + 1]];
+      if (x === 255) continue;
+      const faded = only >= 0 && codes[cell] !== only;
+      context.globalAlpha = faded ? 0.25 : 0.85;
+      mark(context, edge + (x / 254) * (size - 2 * edge), edge + (1 - y / 254) * (size - 2 * edge), faded ? MANY : codes[cell], 1.7);
+    }
+  }
+
+  function mark(context, x, y, code, radius) {
+    const shape = code < MANY ? SHAPES[Math.floor(code / COLOURS.length)] : "disc";
+    context.fillStyle = context.strokeStyle = code < MANY ? COLOURS[code % COLOURS.length] : OTHERS;
+    context.beginPath();
+    if (shape === "disc") context.arc(x, y, radius, 0, 7);
+    else if (shape === "square") context.rect(x - radius, y - radius, 2 * radius, 2 * radius);
+    else {
+      context.lineWidth = radius * 0.8;
+      context.moveTo(x - radius, y - radius);
+      context.lineTo(x + radius, y + radius);
+      context.moveTo(x - radius, y + radius);
+      context.lineTo(x + radius, y - radius);
+      context.stroke();
+      return;
+    }
+    context.fill();
+  }
+
+  function confusion(holder, wanted) {
+    const about = (holder.about ??= JSON.parse(holder.dataset.mistakes));
+    const models = about.models.filter(([name, title]) => wanted(name, title));
+    const form = formOf(holder, "Whose mistakes");
+    form.replaceChildren();
+    holder.querySelector(".scroll")?.remove();
+    if (!models.length) return;
+    const name = chooser(form, "of", "Model", models.map(([key, title]) => [key, title]), models[0][0]);
+    const [, title, shares] = models.find(([key]) => key === name);
+    const caption = `${title}: of each label's cells (rows), the percentage that was called what (columns); ${about.scheme}`;
+    const of = (n) => (n >= 0.995 ? "100" : n >= 0.1 ? (100 * n).toFixed(0) : (100 * n).toFixed(1));
+    const found = new Map(shares.map(([row, column, share]) => [row + "," + column, share]));
+    const head = make("tr", {}, make("th", { scope: "col" }, "Label"));
+    for (const label of about.labels) head.append(make("th", { scope: "col" }, label));
+    const body = make("tbody");
+    about.labels.forEach((label, row) => {
+      const line = make("tr", {}, make("th", { scope: "row" }, label));
+      about.labels.forEach((_, column) => {
+        const share = found.get(row + "," + column);
+        const cell = make("td", {}, share ? of(share) : "");
+        if (share) cell.className = "v" + Math.round(12 * share);
+        if (row === column) cell.classList.add("right");
+        line.append(cell);
+      });
+      body.append(line);
+    });
+    const table = make("table", { className: "heat narrow confusion" }, make("caption", {}, make("span", {}, caption)), make("thead", {}, head), body);
+    const scroll = make("div", { className: "scroll", tabIndex: 0 }, table);
+    scroll.setAttribute("role", "region");
+    scroll.setAttribute("aria-label", caption);
+    holder.append(scroll);
   }
 
   // --- listening ---

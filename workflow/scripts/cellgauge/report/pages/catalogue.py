@@ -12,10 +12,14 @@ def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page of models, data and metrics."""
     metrics = [(task, list(_metrics(tables, task.name))) for task in tables.tasks.values()]
     context = {"metrics": [(task, found) for task, found in metrics if found]}
-    yield Page("catalogue", "Models, data, metrics", "catalogue.html", context, ("dataset", "task", "model"))
+    yield Page("catalogue", "Models and data", "catalogue.html", context, ("dataset", "task", "model"))
 
 
 def _metrics(tables: Tables, task: str) -> Iterator[Metric]:
-    """Yield the scores before the counts, in the order of the score files, then what the catalogue has beside them."""
-    names = dict.fromkeys([*(v.metric for v in tables.variants(task)), *tables.tasks[task].metrics])
+    """Yield the scores before the counts, in the order of the score files, then what the catalogue has beside them.
+
+    Ends of intervals are left out: they are shown with their scores, and explained in the guide.
+    """
+    found = dict.fromkeys([*(v.metric for v in tables.variants(task)), *tables.tasks[task].metrics])
+    names = [name for name in found if not name.endswith(("_low", "_high"))]
     yield from sorted((tables.metric(task, name) for name in names), key=lambda metric: not metric.is_score)

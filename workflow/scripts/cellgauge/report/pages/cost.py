@@ -10,6 +10,7 @@ from cellgauge.report.charts import bar
 from cellgauge.report.data import Entry, Tables
 from cellgauge.report.formats import seconds
 from cellgauge.report.pages import Page
+from cellgauge.report.quality import bargains
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,8 @@ def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page, unless nothing was measured."""
     costs = list(_costs(tables))
     if costs:
-        yield Page("cost", "Cost", "cost.html", {"costs": costs}, ("dataset", "task", "model"))
+        context = {"costs": costs, "bargains": list(bargains(tables))}
+        yield Page("cost", "Cost", "cost.html", context, ("dataset", "task", "model"))
 
 
 def _costs(tables: Tables) -> Iterator[Cost]:

@@ -11,4 +11,4 @@ from cellgauge.report.pages.overview import MANY, n_splits
 
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the guide."""
-    yield Page("guide", "How to read this", "guide.html", {"small": n_splits(tables) < MANY, "n": n_splits(tables)})
+    yield Page("guide", "Guide", "guide.html", {"small": n_splits(tables) < MANY, "n": n_splits(tables)})

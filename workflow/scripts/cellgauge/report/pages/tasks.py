@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from cellgauge import ALL_SPLITS
 from cellgauge.report import words
 from cellgauge.report.compare import by_metric, by_split
-from cellgauge.report.data import Tables, Task, Variant
+from cellgauge.report.contests import Contest, contest
+from cellgauge.report.data import Entry, Tables, Task, Variant
 from cellgauge.report.formats import DASH, number, readable
-from cellgauge.report.heat import Column, HeatTable
+from cellgauge.report.heat import Cell, Column, HeatTable
+from cellgauge.report.matrices import LabelRow, LabelTable, label_table
 from cellgauge.report.pages import Page
 
 
@@ -44,6 +47,8 @@ def pages(tables: Tables) -> Iterator[Page]:
         context = {
             "summaries": summaries,
             "heats": heats,
+            "contests": list(_contests(tables, task)),
+            "labels": list(_labels(tables, task)),
             "counts": list(_counts(tables, task)),
             "choices": _choices(tables, task, variants, [*heats, *summaries]),
             "metrics": described,
@@ -118,6 +123,64 @@ def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:
             table = by_split(tables, task.name, dataset, variant, caption)
             if table:
                 yield table
+
+
+def _contests(tables: Tables, task: Task) -> Iterator[Contest]:
+    for variant in tables.variants(task.name):
+        metric = tables.metric(task.name, variant.metric)
+        for dataset, entry in tables.datasets.items():
+            caption = _caption(
+                f"{entry.title}: {metric.title}", "ranks", variant.profile, variant.classifier, variant.subset
+            )
+            found = contest(tables, task.name, dataset, variant, caption)
+            if found:
+                yield found
+
+
+def _labels(tables: Tables, task: Task) -> Iterator[LabelTable]:
+    """Yield, for a task that spans the splits, which label has how many cells of which species, and its value by model."""
+    for dataset, entry in tables.datasets.items():
+        own = {
+            v: values
+            for (t, d, s, v), values in tables.conditions.items()
+            if (t, d, s) == (task.name, dataset, ALL_SPLITS)
+        }
+        sizes: dict[tuple[str, str], float] = {}
+        for variant, values in own.items():
+            if variant.metric == "n_cells":
+                for (_, label), n in values.items():
+                    sizes[variant.subset, label] = max(n, sizes.get((variant.subset, label), 0))
+        counts = _cells_by_species(entry, sizes)
+        if counts:
+            yield counts
+        for variant, values in own.items():
+            metric = tables.metric(task.name, variant.metric)
+            if metric.is_score:
+                caption = _caption(f"{entry.title}: {metric.title}", "by label", variant.profile, variant.classifier)
+                of_label: dict[str, float] = {}
+                for (_, label), n in sizes.items():
+                    of_label[label] = of_label.get(label, 0) + n
+                about = {"profile": variant.profile, "dataset": dataset}
+                table = label_table(caption, tables.models, values, metric, of_label, about)
+                if table:
+                    yield table
+
+
+def _cells_by_species(dataset: Entry, sizes: Mapping[tuple[str, str], float]) -> LabelTable | None:
+    species = [Entry(name, readable(name)) for name in dict.fromkeys(name for name, _ in sizes)]
+    if len(species) < 2:
+        return None
+    labels = sorted(
+        {label for _, label in sizes}, key=lambda label: (-sum((s.name, label) in sizes for s in species), label)
+    )
+    rows = [
+        LabelRow(
+            label, "", "", [Cell(f"{sizes[s.name, label]:,.0f}" if (s.name, label) in sizes else DASH) for s in species]
+        )
+        for label in labels
+    ]
+    about = {"profile": "corrected", "dataset": dataset.name}
+    return LabelTable(f"{dataset.title}: cells of each label and species", species, rows, about, of_models=False)
 
 
 def _caption(what: str, over: str, profile: str, classifier: str = "", subset: str = "") -> str:

@@ -1,0 +1,79 @@
+"""Tables of labels x models: one value per label and model, such as the F1 of each cell type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cellgauge.report.charts import bar
+from cellgauge.report.data import Entry, Metric
+from cellgauge.report.formats import DASH, number
+from cellgauge.report.heat import Cell
+from cellgauge.report.scales import Scale
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One label: how many cells carry it, as a bar too, and a cell per column."""
+
+    label: str
+    n_cells: str
+    picture: Markup | str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels x columns (models, or species); `ends` are the worst and the best value of the colours."""
+
+    caption: str
+    columns: Sequence[Entry]
+    rows: Sequence[LabelRow]
+    about: Mapping[str, str] = field(default_factory=dict)
+    ends: tuple[str, str] | None = None
+    of_models: bool = True
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether any row has a picture."""
+        return any(row.picture for row in self.rows)
+
+
+def label_table(
+    caption: str,
+    models: Mapping[str, Entry],
+    values: Mapping[tuple[str, str], float],
+    metric: Metric,
+    sizes: Mapping[str, float],
+    about: Mapping[str, str],
+    missing: str = DASH,
+) -> LabelTable | None:
+    """Return labels x models, the most frequent label first; None when no model has a value.
+
+    Args:
+        values: by model and label.
+        sizes: how many cells carry each label.
+        missing: what stands where no model has a value of a label.
+    """
+    shown = [entry for name, entry in models.items() if any(model == name for model, _ in values)]
+    if not shown:
+        return None
+    scale = Scale.of(values.values(), metric)
+    labels = sorted({*sizes, *(label for _, label in values)}, key=lambda label: (-sizes.get(label, 0), label))
+    most = max(sizes.values(), default=0)
+    known = {label for _, label in values}
+    rows = []
+    for label in labels:
+        cells = []
+        for entry in shown:
+            value = values.get((entry.name, label))
+            text = DASH if label in known else missing
+            cells.append(Cell(text) if value is None else Cell(number(value, metric), scale.level(value)))
+        n = sizes.get(label)
+        picture = bar(n, most, said=f"{n:,.0f} cells") if n is not None else ""
+        rows.append(LabelRow(label, DASH if n is None else f"{n:,.0f}", picture, cells))
+    return LabelTable(caption, shown, rows, about, scale.ends(metric))

@@ -1,0 +1,198 @@
+"""Split by split: cells and labels, how well each label is found, which are mistaken, and a picture of each embedding."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellgauge.report.data import Entry, Tables, Variant
+from cellgauge.report.formats import readable
+from cellgauge.report.matrices import LabelTable, label_table
+from cellgauge.report.pages import Page
+from cellgauge.report.words import place_of_subset, subset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PICTURES_BYTES = 1_000_000
+"""What the pictures of all embeddings may add to the page; the more there are, the fewer cells each shows."""
+BYTES_PER_CELL = 8 / 3
+"""Two coordinates of one byte each, as base64."""
+LEAST_SHARE = 0.005
+"""Mistakes of a smaller share of a label's cells are left out of the table of mistakes."""
+ABSENT = 255
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """One split, as its part of the page shows it; `pictures` and `mistakes` are JSON for the page's script, "" for none."""
+
+    dataset: Entry
+    split: str
+    organism: str
+    facts: list[tuple[str, str]]
+    labels: LabelTable | None
+    pictures: str
+    mistakes: str
+    n_drawn: int
+
+    @property
+    def key(self) -> str:
+        """What names the split in permalinks."""
+        return f"{self.dataset.name}/{self.split}"
+
+
+def pages(tables: Tables) -> Iterator[Page]:
+    """Yield the page, unless nothing is known of any split."""
+    found = [facts for facts in _splits(tables) if facts.labels or facts.pictures]
+    if found:
+        yield Page("splits", "Splits", "splits.html", {"splits": found}, ("dataset", "model"))
+
+
+def _splits(tables: Tables) -> Iterator[SplitFacts]:
+    drawn = dict(list(tables.layouts.groupby(["dataset", "split"], observed=True)))
+    n_pictures = len(tables.layouts.drop_duplicates(["model", "dataset", "split"]))
+    n_cells = int(PICTURES_BYTES / BYTES_PER_CELL / max(n_pictures, 1))
+    for name, dataset in tables.datasets.items():
+        for split in dict.fromkeys(s for task in tables.tasks for s in tables.splits(task, name) if s != "all"):
+            known = _Known(tables, name, split)
+            pictures, n_drawn = _pictures(tables, drawn.get((name, split)), n_cells)
+            yield SplitFacts(
+                dataset,
+                split,
+                readable(dataset.organisms.get(split, "")),
+                known.facts,
+                known.label_table,
+                pictures,
+                known.mistakes,
+                n_drawn,
+            )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the score files say of a split beside its scores."""
+
+    tables: Tables
+    dataset: str
+    split: str
+
+    @cached_property
+    def of_labels(self) -> dict[tuple[str, Variant], Mapping[tuple[str, str], float]]:
+        return {
+            (task, variant): values
+            for (task, dataset, split, variant), values in self.tables.conditions.items()
+            if (dataset, split) == (self.dataset, self.split)
+        }
+
+    @cached_property
+    def sizes(self) -> dict[str, float]:
+        """How many cells carry each label: the most that any model was scored on."""
+        sizes: dict[str, float] = {}
+        for (_, variant), values in self.of_labels.items():
+            if variant.metric == "n_cells":
+                for (_, label), n in values.items():
+                    sizes[label] = max(n, sizes.get(label, 0))
+        return sizes
+
+    def _most(self, metric: str) -> float | None:
+        found = [
+            value
+            for (_, dataset, variant), values in self.tables.values.items()
+            if dataset == self.dataset and variant.metric == metric
+            for (_, split), value in values.items()
+            if split == self.split
+        ]
+        return max(found, default=None)
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        counts = [
+            ("n_cells", "cell", "cells"),
+            ("n_donors", "donor", "donors"),
+            ("n_batches", "batch", "batches"),
+            ("n_classes", "label predicted", "labels predicted"),
+            ("n_classes_dropped", "label too small to predict", "labels too small to predict"),
+            ("n_cells_dropped", "cell of these", "cells of these"),
+        ]
+        found = [(self._most(metric), one, many) for metric, one, many in counts]
+        return [(f"{n:,.0f}", one if n == 1 else many) for n, one, many in found if n is not None]
+
+    def _predicted(self, metric: str) -> tuple[str, Variant] | None:
+        """Return the task and variant whose values of single labels are shown: held-out donors where there are such folds."""
+        fitting = [key for key in self.of_labels if key[1].metric == metric and key[1].classifier == "mean"]
+        return min(fitting, key=lambda key: place_of_subset(key[1].subset), default=None)
+
+    @property
+    def label_table(self) -> LabelTable | None:
+        key = self._predicted("f1")
+        if key is None:
+            return None
+        task, variant = key
+        metric = self.tables.metric(task, "f1")
+        caption = (
+            f"Labels of {readable(self.split)}: cells, and {metric.title} of each model ({subset(variant.subset)})"
+        )
+        return label_table(caption, self.tables.models, self.of_labels[key], metric, self.sizes, {}, "left out")
+
+    @property
+    def mistakes(self) -> str:
+        """The shares of each label's cells that were given each label, as JSON: [true, predicted, share] by model."""
+        key = self._predicted("confusion")
+        if key is None:
+            return ""
+        pairs = {(model, *json.loads(pair)): n for (model, pair), n in self.of_labels[key].items()}
+        labels = sorted(
+            {label for _, *both in pairs for label in both}, key=lambda label: (-self.sizes.get(label, 0), label)
+        )
+        place = {label: n for n, label in enumerate(labels)}
+        totals: dict[tuple[str, str], float] = {}
+        for (model, true, _), n in pairs.items():
+            totals[model, true] = totals.get((model, true), 0) + n
+        models = []
+        for name, entry in self.tables.models.items():
+            shares = [
+                [place[true], place[predicted], round(n / totals[name, true], 3)]
+                for (model, true, predicted), n in pairs.items()
+                if model == name and n >= LEAST_SHARE * totals[name, true]
+            ]
+            if shares:
+                models.append([name, entry.title, shares])
+        return _json({"labels": labels, "models": models, "scheme": subset(key[1].subset)})
+
+
+def _pictures(tables: Tables, rows: pd.DataFrame | None, n_cells: int) -> tuple[str, int]:
+    """Return as JSON labels, batches, their code per cell, and per model the places of the cells; and how many cells."""
+    if rows is None or rows.empty:
+        return "", 0
+    cells = rows.drop_duplicates("cell").sort_values("cell")[["cell", "label", "batch"]]
+    if len(cells) > n_cells:
+        chosen = np.sort(np.random.default_rng(0).choice(len(cells), n_cells, replace=False))
+        cells = cells.iloc[chosen]
+    about: dict[str, Any] = {"models": []}
+    for column in ("label", "batch"):
+        values = cells[column].astype(str)
+        names = list(values.value_counts(sort=True).index)[:ABSENT]
+        code = {name: n for n, name in enumerate(sorted(names, key=lambda name: (-(values == name).sum(), name)))}
+        about[column] = list(code) if list(code) != [""] else []
+        about[f"{column}_of"] = _packed([code.get(value, ABSENT) for value in values])
+    for name, entry in tables.models.items():
+        own = rows[rows["model"] == name].set_index("cell")[["x", "y"]].reindex(cells["cell"])
+        if own["x"].notna().any():
+            places = np.where(np.isnan(own), ABSENT, np.round(own.to_numpy() * (ABSENT - 1)))
+            about["models"].append([name, entry.title, _packed(places.ravel())])
+    return _json(about), len(cells)
+
+
+def _packed(codes: Any) -> str:
+    return base64.b64encode(np.asarray(codes).astype(np.uint8).tobytes()).decode()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
