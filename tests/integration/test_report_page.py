@@ -23,7 +23,9 @@ PAGES = (
     "task-clustering",
     "task-label-prediction",
     "task-cross-species",
+    "splits",
     "cost",
+    "anchors",
     "failures",
     "catalogue",
     "guide",
@@ -69,10 +71,11 @@ def page(browser, report):
 
 
 def column(browser: Browser, key: str) -> list[str]:
-    """The texts of a column of the first visible table."""
+    """The texts of a column of the first visible table that has it."""
     return browser.run(
         f"""(() => {{
-          const table = [...document.querySelectorAll("table")].find((t) => t.checkVisibility());
+          const table = [...document.querySelectorAll("table")].find(
+            (t) => t.checkVisibility() && [...t.tHead.rows].at(-1).querySelector('[data-key="{key}"]'));
           const at = [...[...table.tHead.rows].at(-1).cells].findIndex((h) => h.dataset.key === "{key}");
           const rows = [...table.tBodies[0].rows].filter((r) => r.checkVisibility());
           return rows.map((r) => r.cells[at].firstChild?.textContent.trim() ?? "");
@@ -104,7 +107,11 @@ def click(browser: Browser, selector: str) -> None:
 
 
 def numbers(texts: list[str]) -> list[float]:
-    return [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts if text not in ("failed", "n/a", "")]
+    return [
+        float(text.replace("\N{MINUS SIGN}", "-").replace(",", ""))
+        for text in texts
+        if text not in ("failed", "n/a", "")
+    ]
 
 
 def test_every_page_shows_by_its_address_alone(page):
@@ -163,13 +170,13 @@ def test_a_click_on_a_heading_sorts_turns_and_undoes(page):
 
 def test_the_keyboard_sorts(page):
     browser = page("#cost")
-    before = numbers(column(browser, "seconds"))
+    before = numbers(column(browser, "speed"))
     for _ in range(60):
         browser.press("Tab")
-        if browser.run('document.activeElement.closest("th")?.dataset.key') == "seconds":
+        if browser.run('document.activeElement.closest("th")?.dataset.key') == "speed":
             break
     browser.press("Enter")
-    assert numbers(column(browser, "seconds")) == sorted(before, reverse=True)
+    assert numbers(column(browser, "speed")) == sorted(before, reverse=True)
     assert browser.run('document.activeElement.closest("th").getAttribute("aria-sort")') == "descending"
 
 
@@ -254,13 +261,74 @@ def test_going_back_and_links_keep_the_filters(page):
     browser = page("#overview")
     choose(browser, "dataset", "transcriptformer_tests")
     click(browser, 'nav a[data-page="cost"]')
-    shown = '[...document.querySelectorAll("#cost tbody tr")].filter((r) => r.checkVisibility()).map((r) => r.dataset.dataset)'
+    shown = (
+        '[...document.querySelectorAll("#cost tbody tr[data-dataset]")].filter((r) => r.checkVisibility())'
+        ".map((r) => r.dataset.dataset)"
+    )
     assert set(browser.run(shown)) == {"transcriptformer_tests"}
     browser.run(
         "new Promise((done) => { addEventListener('hashchange', done, { once: true }); history.back(); }).then(() => 0)"
     )
     assert browser.run("document.querySelector('nav [aria-current]').dataset.page") == "overview"
     assert len(captions(browser)) == 1
+
+
+def drawn(browser: Browser) -> list[str]:
+    """What the visible pictures of embeddings say that they show."""
+    return browser.run(
+        """[...document.querySelectorAll(".plots canvas")].filter((c) => c.checkVisibility()).map((c) => c.ariaLabel)"""
+    )
+
+
+def ink(browser: Browser) -> list[int]:
+    """How many pixels of the first picture have each of two colours: the first label's, and that of pale cells."""
+    return browser.run(
+        """(() => {
+          const canvas = [...document.querySelectorAll(".plots canvas")].find((c) => c.checkVisibility());
+          const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          let [blue, grey] = [0, 0];
+          for (let at = 0; at < data.length; at += 4) {
+            const [r, g, b, a] = data.slice(at, at + 4);
+            if (a > 150 && r < 20 && Math.abs(g - 114) < 20 && Math.abs(b - 178) < 20) blue += 1;
+            if (a > 20 && a < 150 && Math.abs(r - 138) < 20 && Math.abs(b - 152) < 20) grey += 1;
+          }
+          return [blue, grey];
+        })()"""
+    )
+
+
+def test_pictures_of_a_split(page):
+    browser = page("#splits")
+    assert len(drawn(browser)) == 8 and all("coloured by label" in text for text in drawn(browser))
+    blue, grey = ink(browser)
+    assert blue > 100 and grey < 20
+    choose(browser, "only", "cell type B")
+    assert ink(browser)[0] < 10 and ink(browser)[1] > 100
+    choose(browser, "colour", "batch")
+    assert all("coloured by batch" in text for text in drawn(browser))
+    choose(browser, "split", "transcriptformer_tests/mouse_brain")
+    assert "TranscriptFormer's test cells: mouse brain" in browser.run("document.querySelector('#splits').innerText")
+    assert "split=transcriptformer_tests%2Fmouse_brain" in browser.run("location.hash")
+    again = page(browser.run("location.hash"))
+    assert len(drawn(again)) == 7 and "coloured by batch" in drawn(again)[0]
+    again = page("#splits?dataset=transcriptformer_tests&model=hvg")
+    assert len(drawn(again)) == 1
+    offered = again.run('[...document.querySelectorAll("[name=split] option:not([hidden])")].map((o) => o.value)')
+    assert len(offered) == 3 and all(value.startswith("transcriptformer_tests/") for value in offered)
+
+
+def test_mistakes_of_a_model(page):
+    browser = page("#splits")
+    cells = (
+        '[...document.querySelectorAll(".confusion tbody tr")].filter((r) => r.checkVisibility())'
+        ".map((r) => [...r.cells].map((c) => c.textContent))"
+    )
+    choose(browser, "of", "oracle")
+    rows = browser.run(cells)
+    assert [row[0] for row in rows][:2] == ["cell type A", "cell type B"]
+    assert all(90 <= float(row[1 + place]) <= 100 for place, row in enumerate(rows))
+    choose(browser, "of", "random")
+    assert browser.run(cells) != rows and "Random" in next(text for text in captions(browser) if "percentage" in text)
 
 
 def test_a_strange_address_shows_the_overview(page):
@@ -292,10 +360,13 @@ def test_without_javascript_every_table_shows(report):
         assert len(picture) > 100 and all(height > 0 for height in picture)
 
 
-def test_the_full_grid_opens_quickly(tmp_path, browser):
+def test_the_full_grid_is_small_and_opens_quickly(tmp_path, browser):
     tables = made_up.write_tables(tmp_path, made_up.full_grid(n_models=10))
-    assert pd.read_csv(tables / "summary.csv")["n_splits"].max() == 26
+    scores = pd.read_parquet(tables / "scores.parquet")
+    assert scores["model"].nunique() == 12 and scores["split"].nunique() == 26 + 9 + 1
+    assert scores["fold"].notna().sum() > 50_000
     render(tables, tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 5_000_000
     uri = (tmp_path / "report.html").as_uri()
     browser.open(f"{uri}#overview")
     took = browser.run("performance.getEntriesByType('navigation')[0].loadEventEnd")
@@ -303,4 +374,7 @@ def test_the_full_grid_opens_quickly(tmp_path, browser):
     assert browser.errors == []
     means = numbers(column(browser, "mean"))
     assert means == sorted(means, reverse=True) and len(means) == 12
+    browser.open(f"{uri}#splits?split=tabula_sapiens_v2%2Flung")
+    assert len(drawn(browser)) == 12 and browser.errors == []
+    print(f"{(tmp_path / 'report.html').stat().st_size:,} bytes, opened in {took:.0f} ms")
     assert took < 5000, f"{took:.0f} ms"

@@ -883,15 +883,6 @@ def test_the_demo_is_small(demo, page):
     assert (demo / "report.html").stat().st_size < 1_000_000
 
 
-def test_the_full_grid_stays_below_five_megabytes(tmp_path):
-    folder = made_up.write_tables(tmp_path, made_up.full_grid(n_models=10))
-    scores = pd.read_parquet(folder / "scores.parquet")
-    assert scores["model"].nunique() == 12 and scores["split"].nunique() == 26 + 9 + 1
-    assert scores["fold"].notna().sum() > 50_000
-    render(folder, tmp_path / "report.html")
-    assert (tmp_path / "report.html").stat().st_size < 5_000_000
-
-
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
