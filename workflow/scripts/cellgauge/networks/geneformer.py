@@ -38,17 +38,17 @@ class Geneformer(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (batch, n, width), or (batch, 1, width), for tokens (batch, n); `mask` is False on padding."""
+        mask = None if mask is None else mask[:, None, None, :]  # as it is: made for the model it would be of all pairs
         x = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
         return x if self.last is None else _first_of(self.last, x, mask)
 
 
 def _first_of(layer: BertLayer, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return what a layer makes of the first token of x (batch, n, width), shape (batch, 1, width)."""
+    """Return what a layer makes of the first token of x (batch, n, width), shape (batch, 1, width); mask (batch, 1, 1, n)."""
     first, attention = x[:, :1], layer.attention.self
     inputs = ((attention.query, first), (attention.key, x), (attention.value, x))
     heads = attention.num_attention_heads
     q, k, v = (project(states).unflatten(-1, (heads, -1)).transpose(1, 2) for project, states in inputs)
-    mask = None if mask is None else mask[:, None, None, :]
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
     attended = layer.attention.output(attended, first)
     return layer.output(layer.intermediate(attended), attended)
