@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from cellgauge.networks.aido_cell import AidoCell, Settings
+from cellgauge.networks.scgenept import ScGenePT
 from cellgauge.networks.scgpt import ScGPT
 from cellgauge.networks.scvi import ScVI
 from cellgauge.networks.transcriptformer import Settings as TranscriptFormerSettings
@@ -162,6 +163,31 @@ def transcriptformer(
     _fill(state)
     state |= {"gene_embeddings.embedding.weight": torch.cat(rows), "mu.gene_embedding.weight": torch.ones(2, 1)}
     torch.save(state, folder / "model_weights.pt")
+    return folder
+
+
+def scgenept(folder: Path, symbols: Sequence[str], text: str = "gopt_encoder_f", seed: int = 0) -> Path:
+    """Write vocab.json and a .pt with flash-attn's names, a table of texts in double precision and an unused head.
+
+    What it predicts is of the size of log-normalised expression.
+    """
+    folder.mkdir(parents=True)
+    names = [*symbols, "<pad>", "<cls>", "<eoc>"]
+    torch.manual_seed(seed)
+    state = ScGenePT(16, 10, 24, 2, 8).state_dict()
+    _fill(state)
+    state["decoder.fc.4.bias"] -= 1.7
+    state["encoder.embedding.weight"] = torch.randn(len(names), 16)
+    state["text_encoder.embedding.weight"] = torch.randn(len(names), 10, dtype=torch.float64)
+    projection = "proj_layer" if text == "genept_encoder" else "fc"
+    state = {
+        name.replace("self_attn.in_proj_", "self_attn.Wqkv.")
+        .replace("text_encoder.fc.", f"{text}.{projection}.")
+        .replace("text_encoder.", f"{text}."): tensor
+        for name, tensor in state.items()
+    }
+    torch.save({**state, "cls_decoder.out_layer.bias": torch.ones(1)}, folder / "best_model_seed_42.pt")
+    (folder / "vocab.json").write_text(json.dumps({name: index for index, name in enumerate(names)}))
     return folder
 
 

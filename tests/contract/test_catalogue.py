@@ -102,7 +102,9 @@ def test_the_demo_runs_every_model_that_needs_no_checkpoint_on_all_tasks():
 @pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry["kind"] == "foundation"])
 def test_foundation_models_have_checkpoints_for_every_species_that_they_take(name):
     entry = MODELS[name]
-    assert traits(entry["adapter"]).scope == "split" and entry["gpus"] == 1 and entry["env"] == entry["adapter"]
+    assert (
+        Grid(merged("config")).traits(name).scope == "split" and entry["gpus"] == 1 and entry["env"] == entry["adapter"]
+    )
     own = {organism(species).name for species in entry.get("species_weights", {})}
     assert entry["weights"] and (not own or own == {organism(species).name for species in entry["organisms"]})
     for url in [

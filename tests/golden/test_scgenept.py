@@ -1,6 +1,7 @@
 """scGenePT predicts what the official class predicts, for every control and for the bootstrap of them."""
 
 import json
+import shutil
 
 import anndata
 import numpy as np
@@ -10,9 +11,12 @@ from vectors import GOLDEN, same
 
 from cellgauge.checkpoints import Checkpoint, find_file
 from cellgauge.networks.scgenept import load_scgenept
+from cellgauge.predictors.scgenept import bootstrap, predict
+from cellgauge.screens import Screen
 
 CASE = GOLDEN / "scgenept" / "case_a"
 CONFIG = json.loads((CASE / "config.json").read_text())
+ORDER = json.loads((CASE / "gene_order.json").read_text())
 FOLDERS = ("scgenept_go_all", "scgenept_go_c", "scgenept_ncbi+uniprot")
 TOLERANCE = 1e-5  # the README allows 1e-4; typical mistakes move values by 0.017 and more
 
@@ -22,20 +26,66 @@ def expected(folder, condition, kind):
 
 
 @pytest.fixture(scope="module")
-def controls():
-    """Expression of the controls in the genes of the reference that the data have, and the symbols of these."""
+def screen(tmp_path_factory):
+    """The case's data as a screen whose every condition is to be predicted, the control too."""
     data = anndata.read_h5ad(CASE / "dataset.h5ad")
-    order = json.loads((CASE / "gene_order.json").read_text())
-    data = data[data.obs["condition"] == "ctrl", order["ensembl"]]
-    return torch.from_numpy(data.X.toarray()), data.var["feature_name"].tolist()
+    data.layers["expression"] = data.X
+    data.obs["label"], data.obs["partition"] = data.obs["condition"], data.obs["split"]
+    held_out = json.dumps(dict.fromkeys(CONFIG["perts"], "unseen_single"))
+    data.uns = {"dataset": "golden", "split": "case_a", "organism": "human", "strata": held_out}
+    path = tmp_path_factory.mktemp("scgenept") / "screen.h5ad"
+    data.write_h5ad(path)
+    return Screen.open(path)
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_the_network_predicts_every_control(controls, folder):
-    values, symbols = controls
-    path = find_file(CASE / "models" / "finetuned" / folder / "norman", "*.pt")
-    network = load_scgenept(Checkpoint.open(path), torch.from_numpy(np.load(CASE / "gene_ids.npy")), CONFIG["nhead"])
+@pytest.fixture(scope="module", params=FOLDERS)
+def model(request, tmp_path_factory):
+    """A checkpoint in a folder of its own beside the vocabulary."""
+    folder = tmp_path_factory.mktemp("model")
+    shutil.copy(find_file(CASE / "models/finetuned" / request.param / "norman", "*.pt"), folder)
+    shutil.copy(CASE / "models/pretrained/scgpt/vocab.json", folder)
+    return request.param, folder
+
+
+def test_the_network_predicts_every_control(screen, model):
+    name, folder = model
+    network = load_scgenept(
+        Checkpoint.open(find_file(folder, "*.pt")), torch.from_numpy(np.load(CASE / "gene_ids.npy")), CONFIG["nhead"]
+    )
+    columns = [screen.column_of[gene] for gene in ORDER["ensembl"]]
+    values = torch.from_numpy(screen.controls()[:, columns].toarray())
     for condition in CONFIG["perts"]:
-        flags = torch.tensor([int(symbol in condition.split("+")) for symbol in symbols])
+        flags = torch.tensor([int(symbol in condition.split("+")) for symbol in ORDER["symbol"]])
         with torch.inference_mode():
-            same(network(values, flags).numpy(), expected(folder, condition, "all_ctrl"), TOLERANCE)
+            same(network(values, flags).numpy(), expected(name, condition, "all_ctrl"), TOLERANCE)
+
+
+@pytest.mark.parametrize(("draw", "kind"), [("each", "all_ctrl"), ("bootstrap", "bootstrap")])
+def test_predictions_are_those_of_the_official_code(screen, model, tmp_path, draw, kind):
+    name, folder = model
+    panel = tmp_path / "panel.txt"
+    panel.write_text("\n".join(anndata.read_h5ad(CASE / "ref_adata.h5ad").var_names))
+    options = {"heads": CONFIG["nhead"], "draw": draw, "panel": str(panel)}
+    predicted = predict(screen, folder, device="cpu", seed=CONFIG["seed"], **options)
+    assert list(predicted.genes) == ORDER["ensembl"]
+    found = {response.condition: response.cells for response in predicted.responses}
+    for condition in CONFIG["perts"]:
+        same(found[condition], expected(name, condition, kind), TOLERANCE)
+    assert predicted.facts["controls"] == predicted.facts["controls_available"] == CONFIG["n_ctrl"]
+
+
+def test_the_draws_are_those_of_the_official_code():
+    np.testing.assert_array_equal(bootstrap(CONFIG["n_ctrl"], CONFIG["seed"]), np.load(CASE / "bootstrap_idx.npy"))
+
+
+def test_the_panel_may_be_the_data_that_the_model_was_tuned_on(screen, model):
+    """Genes that it lacks would be attended to, and change what is predicted."""
+    _, folder = model
+    with_panel, without = (
+        predict(screen, folder, device="cpu", seed=0, heads=CONFIG["nhead"], panel=panel)
+        for panel in (str(CASE / "ref_adata.h5ad"), "")
+    )
+    assert list(with_panel.genes) == ORDER["ensembl"] and len(without.genes) == len(screen.genes)
+    places = [screen.column_of[gene] for gene in ORDER["ensembl"]]
+    first, second = next(iter(with_panel.responses)), next(iter(without.responses))
+    assert np.abs(first.cells - second.cells[:, places]).max() > 1e-3

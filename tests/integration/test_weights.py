@@ -11,6 +11,7 @@ import anndata
 import made_checkpoints
 import numpy as np
 import pytest
+import tiny
 from project import CONFIG, make_project
 
 from cellgauge.contracts import Embedding
@@ -64,8 +65,8 @@ def served(tmp_path_factory, baron, s3_server):
     symbols = cells.var_names.tolist()
     made_checkpoints.scgpt(folder / "scgpt", symbols)
     # the mouse symbols of the tiny data, so that both species of it can be embedded
-    tiny = [f"GENE{i}" for i in range(60)]
-    made_checkpoints.uce(folder / "uce", {"human": symbols + tiny, "mouse": [symbol.title() for symbol in tiny]})
+    shared = [f"GENE{i}" for i in range(60)]
+    made_checkpoints.uce(folder / "uce", {"human": symbols + shared, "mouse": [symbol.title() for symbol in shared]})
     made_checkpoints.aido_cell(folder / "hub/owner/AIDO-tiny/resolve/abc123", symbols[:300])
     genes = {symbol.upper(): f"ENSG{i:011d}" for i, symbol in enumerate(symbols)}
     made_checkpoints.geneformer(folder / "geneformer", genes)
@@ -76,7 +77,8 @@ def served(tmp_path_factory, baron, s3_server):
         with tarfile.open(folder / f"hub/{name}.tar.gz", "w:gz") as archive:
             archive.add(folder / "tf" / name, name)
     made_checkpoints.scvi(folder / "scvi", symbols[:500])
-    for family in ("scgpt", "uce", "geneformer", "scvi"):
+    made_checkpoints.scgenept(folder / "scgenept", shared[:36])
+    for family in ("scgpt", "uce", "geneformer", "scvi", "scgenept"):
         for path in (folder / family).rglob("*"):
             if path.is_file():
                 s3_server.put("models", f"{family}/{path.relative_to(folder / family)}", path.read_bytes())
@@ -142,6 +144,14 @@ def served(tmp_path_factory, baron, s3_server):
             "params": {"device": "cpu"},
             "weights": {"model.pt": f"{s3}/scvi/model.pt"},
         },
+        "scgenept_tiny": {
+            "adapter": "scgenept",
+            "env": "scgenept",
+            "splits": ["tiny_screen"],
+            "organisms": ["human"],
+            "params": {"controls": 20, "device": "cpu"},
+            "weights": {name: f"{s3}/scgenept/{name}" for name in ("vocab.json", "best_model_seed_42.pt")},
+        },
     }
     columns = {"label": "cell_ontology_class", "donor": "donor", "symbol": "index"}
     baron_cells = {
@@ -166,13 +176,23 @@ def served(tmp_path_factory, baron, s3_server):
         },
     }
     project = make_project(folder / "project", CONFIG)
+    screen = {
+        "modality": "perturbation",
+        "organism": "human",
+        "counts": "layers/counts",
+        "expression": "X",
+        "columns": {"label": "condition", "partition": "split", "ensembl": "index", "symbol": "feature_name"},
+        "splits": {"k562": {"url": "screen.h5ad"}},
+    }
     cells.write_h5ad(project.folder / "cells.h5ad")
-    run = {"models": list(MODELS), "datasets": ["baron", "tiny"], "tasks": ["clustering", "cross_species"]}
+    tiny.screen().write_h5ad(project.folder / "screen.h5ad")
+    tasks = ["clustering", "cross_species", "perturbation"]
+    run = {"models": [*MODELS, "scgenept_tiny"], "datasets": ["baron", "tiny", "tiny_screen"], "tasks": tasks}
     project.configure(
         {
             "run": {**run, "accept_licences": ["genbio-community"], "profiles": ["corrected"]},
             "models": models,
-            "datasets": {**CONFIG["datasets"], "baron": baron_cells},
+            "datasets": {**CONFIG["datasets"], "baron": baron_cells, "tiny_screen": screen},
         }
     )
     yield project, hub, {"AWS_ENDPOINT_URL": s3_server.url, "HF_ENDPOINT": hub.url}
@@ -191,6 +211,7 @@ def test_every_model_is_scored(finished):
     table = project.table()
     done = table[table["status"] == "ok"][["task", "model", "dataset"]].drop_duplicates().itertuples(index=False)
     expected = {("clustering", model, "baron") for model in MODELS[:-1]}
+    expected |= {("perturbation", "scgenept_tiny", "tiny_screen")}
     several = ("uce_tiny", "uce_tiny_reference", "tf_tiny")
     expected |= {(task, model, "tiny") for task in ("clustering", "cross_species") for model in several}
     assert set(map(tuple, done)) >= expected
@@ -207,6 +228,7 @@ def test_files_are_fetched_once_and_shared(finished):
     assert sorted(path.name for path in weights.iterdir()) == [
         "aido_tiny",
         "geneformer_tiny",
+        "scgenept_tiny",
         "scgpt_tiny",
         "scvi_tiny",
         "tf",

@@ -1,0 +1,237 @@
+"""scGenePT on a tiny screen with a tiny checkpoint: controls, refusals, prediction files. Numbers: tests/golden."""
+
+import json
+import shutil
+
+import anndata
+import made_checkpoints
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from cellgauge.contracts import open_h5, read_scalars
+from cellgauge.errors import CellgaugeError
+from cellgauge.predictors.base import predict_files
+from cellgauge.predictors.scgenept import Cells, bootstrap, predict
+from cellgauge.responses import Prediction
+from cellgauge.screens import Screen
+from cellgauge.splits import make_split
+
+SYMBOLS = [f"GENE{i}" for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return made_checkpoints.scgenept(tmp_path_factory.mktemp("checkpoints") / "scgenept", SYMBOLS[:36])
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return screen_file(tmp_path_factory.mktemp("screen"))
+
+
+def screen_file(folder, change=lambda data: data):
+    change(tiny.screen()).write_h5ad(folder / "published.h5ad")
+    make_split(folder / "published.h5ad", folder / "split.h5ad", tiny.screen_options())
+    return folder / "split.h5ad"
+
+
+def cells(split, weights, **options):
+    """Return the predicted cells of each condition, and the facts."""
+    predicted = predict(Screen.open(split), weights, **{"device": "cpu", "seed": 42, **options})
+    return {response.condition: response.cells for response in predicted.responses}, predicted.facts
+
+
+def test_a_prediction_file(split, weights, tmp_path):
+    predict_files("scgenept", split, tmp_path / "p.h5ad", weights=weights, options={"device": "cpu", "controls": 20})
+    found, screen = Prediction.read(tmp_path / "p.h5ad"), Screen.open(split)
+    assert list(found.conditions) == screen.test_conditions and list(found.genes) == list(screen.genes)
+    with open_h5(tmp_path / "p.h5ad") as file:
+        uns = read_scalars(file)
+    controls = (screen.conditions == "ctrl").sum()
+    assert uns["controls"] == 20 and uns["controls_available"] == controls and uns["matched_genes"] == 36
+    assert uns["device"] == "cpu" and uns["precision"] == "fp32" and uns["revision"].startswith("sha256:")
+    assert uns["unpredicted"] == 0 and json.loads(uns["versions"])["torch"]
+
+
+def test_predictions_are_of_every_control_and_differ_between_conditions(split, weights):
+    found, facts = cells(split, weights)
+    assert facts["controls"] == facts["controls_available"] == len(found["GENE4+ctrl"])
+    assert len(found) == 4 and all(np.isfinite(part).all() for part in found.values())
+    assert np.abs(found["GENE4+ctrl"] - found["GENE1+GENE4"]).max() > 1e-3
+
+
+def test_batches_change_nothing(split, weights):
+    whole, _ = cells(split, weights)
+    one_by_one, _ = cells(split, weights, tokens_per_batch=1)
+    for condition, part in whole.items():
+        np.testing.assert_allclose(one_by_one[condition], part, atol=1e-5)
+
+
+def test_controls_are_drawn_by_their_ids_and_the_seed(split, weights, tmp_path):
+    order = np.random.default_rng(0).permutation(400)
+    shuffled, _ = cells(screen_file(tmp_path, lambda data: data[order].copy()), weights, controls=10)
+    (first, _), (other, _) = (cells(split, weights, controls=10, seed=seed) for seed in (42, 43))
+    for condition, part in first.items():
+        assert part.shape == (10, 40) and not np.allclose(part.mean(axis=0), other[condition].mean(axis=0))
+        np.testing.assert_allclose(np.sort(shuffled[condition], axis=0), np.sort(part, axis=0), atol=1e-5)
+
+
+def test_on_a_cpu_300_controls_are_taken(split, weights, monkeypatch):
+    monkeypatch.setattr("cellgauge.predictors.scgenept.CONTROLS_ON_CPU", 7)
+    assert cells(split, weights)[1]["controls"] == 7
+    assert cells(split, weights, controls=9)[1]["controls"] == 9
+
+
+def test_the_bootstrap_computes_each_control_once(split, weights, monkeypatch):
+    asked, compute = [], Cells.predict
+    monkeypatch.setattr(Cells, "predict", lambda self, rows, genes: asked.append(rows) or compute(self, rows, genes))
+    drawn, _ = cells(split, weights, draw="bootstrap")
+    every, _ = cells(split, weights)
+    n = len(every["GENE4+ctrl"])
+    rows = bootstrap(n, 42)
+    assert asked[0].tolist() == sorted(set(rows)) and len(asked[0]) < n
+    np.testing.assert_allclose(drawn["GENE4+ctrl"], every["GENE4+ctrl"][rows], atol=1e-5)
+
+
+def test_the_bootstrap_stays_within_chunks():
+    rows = bootstrap(1100, 0)
+    assert (
+        len(rows) == 1100 and {row // 512 for row in rows[:512]} == {0} and {row // 512 for row in rows[1024:]} == {2}
+    )
+    np.testing.assert_array_equal(rows[:512], np.random.RandomState(0).randint(0, 512, 512))
+
+
+def test_a_gene_that_takes_no_part_is_a_reason(split, weights, tmp_path):
+    screen = Screen.open(split)
+    (tmp_path / "panel.txt").write_text("\n".join(gene for gene in screen.genes if not gene.endswith("4")))
+    predicted = predict(screen, weights, device="cpu", seed=0, controls=5, panel=str(tmp_path / "panel.txt"))
+    reasons = {response.condition: response.reason for response in predicted.responses}
+    assert reasons["GENE4+ctrl"] == reasons["GENE1+GENE4"] == "GENE4 is not among the genes that the model is given"
+    assert reasons["GENE3+GENE1"] == ""
+
+
+def test_genes_that_the_vocabulary_lacks_are_one_unknown_gene(split, weights, tmp_path):
+    """They take part whatever they are called. GENE36 to GENE39 are unknown already."""
+
+    def renamed(data):
+        data.var["feature_name"] = [*SYMBOLS[:36], *(f"NEW{i}" for i in range(4))]
+        return data
+
+    found, facts = cells(split, weights, controls=6)
+    other, _ = cells(screen_file(tmp_path, renamed), weights, controls=6)
+    assert facts["matched_genes"] == 36
+    for condition, part in found.items():
+        np.testing.assert_allclose(other[condition], part, atol=1e-5)
+
+
+def test_bf16_is_near_and_says_how_near(split, weights):
+    exact, _ = cells(split, weights, controls=10)
+    found, facts = cells(split, weights, controls=10, precision="bf16")
+    assert 0 < max(np.abs(found[condition] - part).max() for condition, part in exact.items()) < 0.3
+    assert 0 < facts["fp32_max_deviation"] < 0.3 and facts["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("text", ["gopt_encoder_c", "genept_encoder"])
+def test_every_kind_of_text_is_known(split, weights, tmp_path, text):
+    folder = made_checkpoints.scgenept(tmp_path / "other", SYMBOLS[:36], text)
+    found, expected = cells(split, folder, controls=3)[0], cells(split, weights, controls=3)[0]
+    np.testing.assert_array_equal(found["GENE4+ctrl"], expected["GENE4+ctrl"])
+
+
+# --- what is not as it should be -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"draw": "wrong"}, "draw must be 'each' or 'bootstrap', not 'wrong'"),
+        ({"controls": 0}, "controls must be at least 1, not 0"),
+        ({"heads": 5}, "its width 16 cannot be divided into 5 heads"),
+        ({"precision": "fp16"}, "precision must be one of"),
+        ({"panel": "/nowhere/panel.txt"}, r"/nowhere/panel\.txt: the panel cannot be read"),
+        ({"panel": __file__}, "none of its .* genes is in dataset tiny_screen, split k562"),
+        ({"min_matched_genes": 0.95}, "split k562 of tiny_screen: 36 of 40 genes that could match"),
+    ],
+)
+def test_options_out_of_range(split, weights, options, words):
+    with pytest.raises(CellgaugeError, match=words):
+        cells(split, weights, **options)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("missing", r"lacks 'transformer_encoder\.layers\.1\.norm1\.bias'"),
+        ("extra", r"the model has no place for 'transformer_encoder\.layers\.1\.norm1\.gain'"),
+        ("shape", r"'transformer_encoder\.layers\.1\.norm1\.bias' has shape \(3,\)"),
+        ("no texts", r"holds 0 encoders of genes' texts \(none\), not one; is it the right model\?"),
+        ("two texts", r"holds 2 encoders of genes' texts \(genept_encoder, gopt_encoder_f\)"),
+        ("vocabulary", "it knows 30 genes and 39 texts, and is asked for gene 36"),
+    ],
+)
+def test_tensors_are_loaded_strictly(split, weights, tmp_path, fault, words):
+    copy = shutil.copytree(weights, tmp_path / "copy")
+    path = copy / "best_model_seed_42.pt"
+    tensors = torch.load(path)
+    name = "transformer_encoder.layers.1.norm1.bias"
+    if fault == "missing":
+        del tensors[name]
+    elif fault == "extra":
+        tensors[name.replace("bias", "gain")] = torch.ones(2)
+    elif fault == "shape":
+        tensors[name] = torch.ones(3)
+    elif fault == "no texts":
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("gopt")}
+    elif fault == "two texts":
+        tensors["genept_encoder.enc_norm.bias"] = torch.ones(3)
+    else:
+        tensors["encoder.embedding.weight"] = tensors["encoder.embedding.weight"][:30]
+    torch.save(tensors, path)
+    with pytest.raises(CellgaugeError, match=words):
+        cells(split, copy)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "bomb", "no model", "no vocabulary", "two models"])
+def test_a_damaged_checkpoint_leaves_no_prediction(split, weights, tmp_path, damage):
+    copy = shutil.copytree(weights, tmp_path / "copy")
+    path = copy / "best_model_seed_42.pt"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:2000])
+    elif damage == "bomb":
+        torch.save({"a": Bomb(tmp_path / "trace")}, path)
+    elif damage == "two models":
+        shutil.copy(path, copy / "other.pt")
+    else:
+        (path if damage == "no model" else copy / "vocab.json").unlink()
+    words = {
+        "truncated": "truncated or corrupt",
+        "bomb": r"refused, it names posix\.mkdir",
+        "no model": r"no file \*\.pt",
+        "no vocabulary": r"no file vocab\.json",
+        "two models": "which is it, best_model_seed_42.pt or other.pt",
+    }
+    with pytest.raises(CellgaugeError, match=words[damage]):
+        predict_files("scgenept", split, tmp_path / "p.h5ad", weights=copy, options={"device": "cpu"})
+    assert not (tmp_path / "p.h5ad").exists() and not (tmp_path / "trace").exists()
+
+
+class Bomb:
+    """Would leave a trace if it were unpickled."""
+
+    def __init__(self, trace):
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, (self.trace,)
+
+
+def test_a_screen_without_controls(weights, tmp_path):
+    path = screen_file(tmp_path)
+    data = anndata.read_h5ad(path)
+    data[data.obs["label"] != "ctrl"].copy().write_h5ad(path)
+    with pytest.raises(CellgaugeError, match="no cell is a control"):
+        cells(path, weights)
