@@ -661,6 +661,10 @@ def test_scvi_settings_that_change_the_encoder_are_refused(split, tmp_path, name
         ({"var_names": np.arange(55)}, "not a model of scvi-tools with the names of its genes"),
         ({"model_state_dict": [1]}, "not a model of scvi-tools with the names of its genes"),
         ({"attr_dict": {"init_params_": {"a": {"extra_encoder_kwargs": {"x": 1}}}}}, "extra_encoder_kwargs="),
+        (
+            {"attr_dict": {"init_params_": {"a": {"b": {"encode_covariates": True}}}}},
+            "made with encode_covariates=True",
+        ),
     ],
 )
 def test_scvi_files_that_do_not_fit(checkpoints, split, tmp_path, changes, words):

@@ -31,6 +31,7 @@ STOCHASTIC = False
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
 
+SETTINGS = {"log_variational": True, "encode_covariates": False, "extra_encoder_kwargs": None}
 LENGTH = 16  # a cell costs memory like so many tokens of a transformer
 
 
@@ -134,12 +135,13 @@ def _read_model(path: Path) -> tuple[Checkpoint, list[str]]:
 
 def _check_settings(path: Path, attributes: Any) -> None:
     """Raise CellgaugeError where the model was made with settings that change the encoder and are not told by its tensors."""
-    attributes = attributes if isinstance(attributes, dict) else {}
-    given = attributes.get("init_params_", {})
-    settings: dict[str, Any] = {}
-    for part in given.values() if isinstance(given, dict) else ():
-        settings |= part if isinstance(part, dict) else {}
-    settings |= settings.get("kwargs", {}) if isinstance(settings.get("kwargs"), dict) else {}
-    for name, only in {"log_variational": True, "encode_covariates": False, "extra_encoder_kwargs": None}.items():
-        if settings.get(name, only) != only:
-            raise CellgaugeError(f"{path}: made with {name}={settings[name]!r}; only models with {only} are supported")
+    for name, value in _nested(attributes.get("init_params_") if isinstance(attributes, dict) else None):
+        if name in SETTINGS and value != SETTINGS[name]:
+            raise CellgaugeError(f"{path}: made with {name}={value!r}; only models with {SETTINGS[name]} are supported")
+
+
+def _nested(settings: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield names and values of settings, at whatever depth the releases of scvi-tools put them."""
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        yield name, value
+        yield from _nested(value)
