@@ -116,6 +116,14 @@ def test_foundation_models_have_checkpoints_for_every_species_that_they_take(nam
             assert url in read("checksums")
 
 
+def test_fine_tuned_models_meet_only_the_screen_that_they_were_tuned_on():
+    config = merged("config")
+    models = [name for name, entry in MODELS.items() if entry["adapter"] == "scgenept"]
+    config["run"] |= {"models": models, "datasets": ["adamson", "norman"], "tasks": ["perturbation"]}
+    cells = [(cell.model, cell.dataset) for cell in Grid(config).cells]
+    assert len(cells) == 6 and all(model.endswith(f"_{dataset}") for model, dataset in cells)
+
+
 def test_the_demos_downloads_have_known_checksums():
     known = read("checksums")
     grid = Grid(merged("config", "demo"))
