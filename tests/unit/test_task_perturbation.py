@@ -289,6 +289,17 @@ def test_a_gene_that_the_panel_lacks(tmp_path):
     assert value(table, "n_unpredicted")["value"] == 2 and len(made.test_conditions) == 4
 
 
+def test_a_model_that_can_predict_nothing_is_not_applicable(tmp_path):
+    data = tiny.screen(n_cells=600, n_genes=N_GENES)
+    data = data[:, [gene not in ("GENE0", "GENE1", "GENE2") for gene in data.var["feature_name"]]].copy()
+    make_screen(tmp_path, data)
+    predict_files("linear_responses", tmp_path / "split.h5ad", tmp_path / "p.h5ad")
+    table = scored(tmp_path / "p.h5ad", tmp_path / "truth.h5ad")
+    row = value(table, "mse", "all", "reference")
+    assert row["status"] == "not_applicable" and row["reason"].startswith("1 of the training conditions perturb genes")
+    assert value(table, "n_conditions")["value"] == 0
+
+
 def test_a_condition_without_cells(tmp_path):
     listed = ["GENE2+GENE0", "GENE7"]
     make_screen(tmp_path, tiny.screen(n_cells=600, n_genes=N_GENES), partition="", test_conditions=listed)
@@ -353,8 +364,8 @@ def test_what_columns_and_conditions_must_be(screen, tmp_path):
     reducer = Reducer(screen, screen.genes)
     with pytest.raises(ContractError, match="no test condition"):
         reducer.add(CONTROL, mean=np.zeros(N_GENES))
-    with pytest.raises(ContractError, match="no condition was predicted"):
-        reducer.write(tmp_path / "p.h5ad", {})
+    reducer.write(tmp_path / "p.h5ad", {})
+    assert set(Prediction.read(tmp_path / "p.h5ad").reasons) == {"the model gave no prediction for this condition"}
 
 
 # --- plain functions -------------------------------------------------------------------------------------------------

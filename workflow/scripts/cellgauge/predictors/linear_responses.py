@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cellgauge.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
 
 if TYPE_CHECKING:
@@ -25,13 +24,11 @@ def predict(
     a perturbation is embedded as the row of its gene, a pair as the sum of both rows, the control as 0.
     W = (G'G + ridge)^-1 G' (Y - b) P' (PP' + ridge)^-1.
 
-    A condition with a gene that the panel lacks cannot be embedded: its response says so.
+    A condition with a gene that the panel lacks cannot be embedded: its response says so. So do all where fewer than two
+    training conditions can.
 
     Source: Ahlmann-Eltze et al. (2025), Nature Methods, 10.1038/s41592-025-02772-6, run_linear_pretrained_model.R (there for
     single genes; the sum for pairs is ours, after the additive model).
-
-    Raises:
-        CellgaugeError: fewer than two training conditions whose genes are in the panel.
     """
     import numpy as np
 
@@ -39,9 +36,8 @@ def predict(
 
     names = [c for c in screen.training_conditions if not screen.columns_of_targets(c)[1] and len(screen.rows_of(c))]
     if len(names) < 2:
-        raise CellgaugeError(
-            f"{screen.where}: {len(names)} training conditions perturb genes of the panel, two are needed"
-        )
+        few = f"{len(names)} of the training conditions perturb genes that the screen measures, two are needed"
+        return Predicted(screen.genes, (Response(c, reason=few) for c in screen.test_conditions))
     every = [c for c in screen.training_conditions if len(screen.rows_of(c))]
     expression = screen.means([CONTROL, *every])
     control = expression[0]

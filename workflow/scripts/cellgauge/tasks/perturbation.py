@@ -27,6 +27,7 @@ MODALITY = "perturbation"
 NEEDS = ()
 
 DISCRIMINATION = ("l1", "l2", "cosine")
+N_BEST_EXPRESSED = 10
 NO_CELLS = "no cell of the screen has this condition"
 
 
@@ -174,8 +175,8 @@ def score(
 
     Args:
         top: numbers of differentially expressed genes.
-        scale_tolerance: the predicted expression, summed over genes, may differ from the control's by this factor (the
-            median over conditions).
+        scale_tolerance: the best expressed genes may be predicted at a level that differs from the control's by this factor
+            (the median over conditions).
 
     Raises:
         NotScorable: the predictions are on another scale.
@@ -192,15 +193,21 @@ def score(
 
 
 def _check_scale(cells: Responses, tolerance: float) -> None:
+    """Raise NotScorable where the best expressed genes are predicted at another level than the control has them.
+
+    Rarely expressed genes say nothing of the scale: medians, say, have none of them.
+    """
     there = cells.reasons == ""
-    control = cells.control.sum()
+    best = metrics.leading(cells.control, N_BEST_EXPRESSED, cells.tie_breaker)
+    control = cells.control[best].sum()
     if not there.any() or control <= 0:
         return
-    ratio = float(np.median(cells.predicted[there].sum(axis=1)) / control)
+    ratio = float(np.median(cells.predicted[there][:, best].sum(axis=1)) / control)
     if not 1 / tolerance <= ratio <= tolerance:
         raise NotScorable(
-            f"the predictions are on another scale: summed over genes they are {ratio:.3g} times the mean of the control"
-            f" (between {1 / tolerance:.2f} and {tolerance:.2f} is expected of log-normalised expression as the screen has it)"
+            f"the predictions are on another scale: the {N_BEST_EXPRESSED} best expressed genes are predicted at {ratio:.3g}"
+            f" times their expression in the control (between {1 / tolerance:.2f} and {tolerance:.2f} is expected of"
+            " log-normalised expression as the screen has it)"
         )
 
 
