@@ -63,15 +63,16 @@ def collect(
     table = pd.DataFrame([vars(row) for row in rows], columns=list(SCORE_COLUMNS))
     table = table.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
     of_condition = (table["task"] == "perturbation") & (table["condition"] != "")
-    _write(conditions(table[of_condition]), output / "conditions.csv")
+    single_conditions, everything = table[of_condition], table
+    _write(conditions(single_conditions), output / "conditions.csv")
     table = table[~of_condition]
     best = headline(table)
-    single = intervals(table, best)
+    single = intervals(everything, best)
     _write(table, output / "scores.csv")
     _write(table, output / "scores.parquet")
     _write(summary_intervals(summarise(table), best, single), output / "summary.csv")
     _write(single, output / "intervals.csv")
-    for name, compared in zip(("comparisons", "ranks"), _compared(best, catalogue), strict=True):
+    for name, compared in zip(("comparisons", "ranks"), _compared(best, single_conditions, catalogue), strict=True):
         _write(compared, output / f"{name}.csv")
     _write(compare_with_anchors(best, read_anchors(anchors) if anchors else []), output / "anchors.csv")
     _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
@@ -127,7 +128,16 @@ def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
     return lacking["split"].nunique()
 
 
-def _compared(best: pd.DataFrame, catalogue: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _compared(
+    best: pd.DataFrame, single_conditions: pd.DataFrame, catalogue: Mapping[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare models over splits, and those of perturbation screens over conditions."""
+    import pandas as pd
+
+    genes = single_conditions["subset"].str.partition("/")[0] if len(single_conditions) else ""
+    screens = single_conditions[single_conditions["status"] == "ok"].assign(subset=genes)
+    screens = screens.assign(split=screens["split"] + "/" + screens["condition"], condition="")
+    best = pd.concat([best[best["task"] != "perturbation"], screens[best.columns]])
     rising = {
         (task, metric): facts["higher_is_better"]
         for task, entry in catalogue.get("tasks", {}).items()

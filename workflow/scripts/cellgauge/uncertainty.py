@@ -126,6 +126,9 @@ def _units(ok: pd.DataFrame) -> dict[str, dict[Key, dict[Any, float]]]:
             found["seeds"][tuple(parts)][seed] = value
         else:
             found["conditions"][(*parts[:7], "", parts[8])][parts[7]] = value
+            whole, stratum, _ = parts[6].partition("/")
+            if stratum:  # the mean over all strata is of these too
+                found["conditions"][(*parts[:6], whole, "", parts[8])][parts[7]] = value
     return found
 
 

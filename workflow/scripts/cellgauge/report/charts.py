@@ -19,12 +19,14 @@ def strip(
     low: float,
     high: float,
     interval: tuple[float, float] | None = None,
+    marks: Sequence[float] = (),
     *,
     said: str,
 ) -> Markup:
     """Return one dot per value, a tick at their mean and a line over its interval, on an axis from `low` to `high`.
 
     Args:
+        marks: values that every picture of a table shows, such as those of the controls.
         said: the picture in words.
     """
     dots = "".join(f"M{_place(value, low, high):g} {MIDDLE}h0" for value in values)
@@ -32,7 +34,11 @@ def strip(
     if interval:
         start, end = (_place(value, low, high) for value in interval)
         line = f"M{start:g} {MIDDLE}H{end:g}"
-    return _svg(f'<path d="{dots}"/><path d="M{_place(mean, low, high):g} 3v12{line}"/>', said)
+    bounds = "".join(f"M{_place(value, low, high):g} 0v18" for value in marks)
+    lines = f'<path class="bound" d="{bounds}"/>' if bounds else ""
+    return _svg(
+        f'{lines}<path class="dots" d="{dots}"/><path class="tick" d="M{_place(mean, low, high):g} 3v12{line}"/>', said
+    )
 
 
 def bar(value: float, highest: float, *, said: str) -> Markup:

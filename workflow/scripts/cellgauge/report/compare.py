@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -65,6 +66,17 @@ class Result:
             return None
         reason = self.why(next(iter(self.means or self.tables.models)), lacking[0]).reason
         return Missing("ok", f"without {', '.join(map(readable, lacking))}: {reason}")
+
+    @cached_property
+    def _n_conditions(self) -> Mapping[str, int]:
+        found = self.tables.single_conditions.get((self.dataset, self.variant), {})
+        return Counter(model for model, _ in found)
+
+    def covers(self, model: str) -> bool:
+        """Say whether a model's means are over all that any model has: every split, and in a screen every condition."""
+        conditions = self._n_conditions
+        every_split = self.means[model][1] == len(self.splits)
+        return every_split and conditions.get(model, 0) == max(conditions.values(), default=0)
 
     def interval(self, model: str) -> Interval | None:
         """Return the interval of a model's mean over splits, None where there is none."""
@@ -132,15 +144,16 @@ def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
     mean, n = result.means[model.name]
     covered = "" if n == len(splits) else f"{n} of {len(splits)}"
     interval = result.interval(model.name)
-    cell = Cell(number(mean, metric), extra=covered, interval=_ends(interval, metric))
+    cell = Cell(number(mean, metric), extra=covered, interval=ends(interval, metric))
     if len(splits) < FEWEST_IN_A_PICTURE:
         return Row(model, cells, cell)
     said = f"splits {number(min(own), metric)} to {number(max(own), metric)}"
-    ends = (interval.low, interval.high) if interval else None
-    return Row(model, cells, cell, strip(own, mean, scale.low, scale.high, ends, said=said))
+    reach = (interval.low, interval.high) if interval else None
+    return Row(model, cells, cell, strip(own, mean, scale.low, scale.high, reach, said=said))
 
 
-def _ends(interval: Interval | None, metric: Metric) -> str:
+def ends(interval: Interval | None, metric: Metric) -> str:
+    """Return the ends of an interval as text, "" for none."""
     return f"{number(interval.low, metric)} to {number(interval.high, metric)}" if interval else ""
 
 
@@ -169,7 +182,7 @@ def by_metric(
 def _column_of_means(result: Result) -> dict[str, Cell]:
     """Return the cell of every model."""
     metric, expected = result.metric, len(result.splits)
-    whole = {model: mean for model, (mean, n) in result.means.items() if n == expected}
+    whole = {model: mean for model, (mean, _) in result.means.items() if result.covers(model)}
     contest = {m: mean for m, mean in whole.items() if result.tables.models[m].kind != "control"}
     scale = Scale.of(whole.values(), metric) if whole and metric.is_score else None
     places = ranks(contest, metric) if len(contest) > 1 and metric.is_score else {}
@@ -182,10 +195,10 @@ def _column_of_means(result: Result) -> dict[str, Cell]:
             cells[model] = Cell(number(mean, metric), said=result.gap(model), extra=f"{n} of {expected} splits")
         else:
             spread = result.spread(model, result.splits[0]) if len(result.all_splits) == 1 else ""
-            level = scale.level(mean) if scale else None
+            level = scale.level(mean) if scale and model in whole else None
             remark = result.remark(model, result.splits)
-            ends = _ends(result.interval(model), metric) if metric.is_score else ""
-            cells[model] = Cell(number(mean, metric), level, places.get(model), remark, spread, ends)
+            interval = ends(result.interval(model), metric) if metric.is_score else ""
+            cells[model] = Cell(number(mean, metric), level, places.get(model), remark, spread, interval)
     return cells
 
 

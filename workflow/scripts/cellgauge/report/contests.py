@@ -1,4 +1,4 @@
-"""Which models can be told apart over the splits of a dataset: mean ranks, and the pairs that a test separates."""
+"""Which models can be told apart over splits (of a screen: conditions): mean ranks, and the pairs that a test separates."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Contest:
     n_splits: int
     p_friedman: float
     critical_difference: float
+    witnesses: str = "split"
 
 
 def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: str) -> Contest | None:
@@ -55,7 +56,9 @@ def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: 
         beaten = [tables.models[other].title for other in order if better.get(frozenset((model, other))) == model]
         rows.append(Contestant(tables.models[model], rank, picture, letters[model], beaten))
     about = {**vars(variant), "dataset": dataset}
-    return Contest(caption, about, rows, int(facts["n_splits"]), facts["p_friedman"], facts["critical_difference"])
+    witnesses = "condition" if tables.is_screen(dataset) else "split"
+    facts_of = (int(facts["n_splits"]), facts["p_friedman"], facts["critical_difference"])
+    return Contest(caption, about, rows, *facts_of, witnesses)
 
 
 def letter_groups(order: Sequence[str], better: Mapping[frozenset[str], str]) -> dict[str, str]:

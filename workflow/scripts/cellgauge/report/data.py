@@ -31,6 +31,18 @@ PROFILES = ("corrected", "reference")
 
 SUMMARY_COLUMNS = ["task", "model", "dataset", "classifier", "metric", "subset", "profile", "mean", "sd", "n_splits"]
 SUMMARY_COLUMNS += ["low", "high", "resampled", "n_resampled"]
+CONDITION_COLUMNS = [
+    "model",
+    "dataset",
+    "split",
+    "metric",
+    "genes",
+    "stratum",
+    "condition",
+    "profile",
+    "value",
+    "status",
+]
 ENDS = ["low", "high", "n_resampled"]
 
 
@@ -182,6 +194,7 @@ class Tables:
         pairs, ranked: comparisons.csv and ranks.csv, which models can be told apart.
         layouts: layouts.parquet, the places of cells on a plane.
         anchors: anchors.csv, published numbers beside ours.
+        of_conditions: conditions.csv, the scores of every single condition of perturbation screens.
         models, datasets, tasks: the catalogue, completed by what the scores name beside it.
     """
 
@@ -193,6 +206,7 @@ class Tables:
     ranked: pd.DataFrame
     layouts: pd.DataFrame
     anchors: pd.DataFrame
+    of_conditions: pd.DataFrame
     models: Mapping[str, Entry]
     datasets: Mapping[str, Entry]
     tasks: Mapping[str, Task]
@@ -219,6 +233,7 @@ class Tables:
             pairs=pairs,
             ranked=ranked,
             layouts=_read_layouts(folder / "layouts.parquet"),
+            of_conditions=_read(folder / "conditions.csv", CONDITION_COLUMNS, numbers=["value"]),
             anchors=_read(folder / "anchors.csv", COLUMNS, numbers=["published", "ours", "difference", "allowed"]),
             models=dict(sorted(models.items(), key=lambda item: _rank_of_kind(item[1].kind))),
             datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", _order(scores, "dataset")),
@@ -296,6 +311,22 @@ class Tables:
         for task, dataset, *variant, model, low, high, unit, n in rows[columns].itertuples(index=False, name=None):
             found[task, dataset, Variant(*variant)][model] = Interval(low, high, unit, int(n))
         return found
+
+    @cached_property
+    def single_conditions(self) -> Mapping[tuple[str, Variant], Mapping[tuple[str, str], float]]:
+        """The values of single conditions of screens, by dataset and variant (its subset the genes), by model and condition."""
+        found: dict[tuple[str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
+        rows = self.of_conditions[self.of_conditions["status"] == "ok"]
+        columns = ["dataset", "profile", "metric", "genes", "model", "condition", "value"]
+        for dataset, profile, metric, genes, model, condition, value in rows[columns].itertuples(
+            index=False, name=None
+        ):
+            found[dataset, Variant(profile, metric, "", genes)][model, condition] = value
+        return found
+
+    def is_screen(self, dataset: str) -> bool:
+        """Say whether a dataset is a perturbation screen."""
+        return dataset in set(self.of_conditions["dataset"])
 
     @cached_property
     def contests(self) -> Mapping[tuple[str, str, Variant], Mapping[str, dict[str, float]]]:

@@ -98,6 +98,7 @@ class HeatTable:
         ends: the worst and the best value of the colours, where all columns share one scale.
         spreads: what the "±" in the cells are.
         drawn: what was drawn for the intervals.
+        marked: whether the pictures mark the controls.
     """
 
     caption: str
@@ -107,6 +108,7 @@ class HeatTable:
     ends: tuple[str, str] | None = None
     spreads: Sequence[str] = ()
     drawn: Sequence[str] = ()
+    marked: bool = False
 
     @property
     def shown(self) -> list[Row]:

@@ -36,6 +36,7 @@ class LabelTable:
     about: Mapping[str, str] = field(default_factory=dict)
     ends: tuple[str, str] | None = None
     of_models: bool = True
+    heading: str = "Label"
 
     @property
     def has_pictures(self) -> bool:
@@ -51,12 +52,14 @@ def label_table(
     sizes: Mapping[str, float],
     about: Mapping[str, str],
     missing: str = DASH,
+    heading: str = "Label",
 ) -> LabelTable | None:
     """Return labels x models, the most frequent label first; None when no model has a value.
 
     Args:
         values: by model and label.
         sizes: how many cells carry each label.
+        heading: what a row is.
         missing: what stands where no model has a value of a label.
     """
     shown = [entry for name, entry in models.items() if any(model == name for model, _ in values)]
@@ -76,4 +79,4 @@ def label_table(
         n = sizes.get(label)
         picture = bar(n, most, said=f"{n:,.0f} cells") if n is not None else ""
         rows.append(LabelRow(label, DASH if n is None else f"{n:,.0f}", picture, cells))
-    return LabelTable(caption, shown, rows, about, scale.ends(metric))
+    return LabelTable(caption, shown, rows, about, scale.ends(metric), heading=heading)

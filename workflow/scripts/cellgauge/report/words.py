@@ -9,6 +9,14 @@ from cellgauge.report.formats import readable
 
 CLASSIFIERS = {"": "", "mean": "mean of the classifiers", "knn": "k nearest neighbours"}
 SUBSETS = {"": "all cells", "donor_folds": "donors held out", "balanced": "equal cells per species"}
+SUBSETS |= {"all": "all genes", "top20_de": "top 20 genes", "top100_de": "top 100 genes"}
+STRATA = {
+    "": "all conditions",
+    "unseen_single": "single genes, unseen",
+    "combo_seen0": "pairs, no gene seen",
+    "combo_seen1": "pairs, one gene seen",
+    "combo_seen2": "pairs, both genes seen",
+}
 USUAL_CLASSIFIERS = ("mean", "")
 USUAL_SUBSETS = ("", "donor_folds")
 """What stands for a metric where it exists, in this order; held-out donors say what to expect of cells to come."""
@@ -21,7 +29,8 @@ def classifier(name: str) -> str:
 
 def subset(name: str) -> str:
     """Return the cells or folds that a score is over, in words."""
-    return SUBSETS.get(name, readable(name))
+    genes, _, stratum = name.partition("/")
+    return SUBSETS.get(genes, readable(genes)) + (f", {STRATA.get(stratum, readable(stratum))}" if stratum else "")
 
 
 def place_of_classifier(name: str) -> int:

@@ -14,6 +14,8 @@ from cellgauge.report.formats import DASH, number, readable
 from cellgauge.report.heat import Cell, Column, HeatTable
 from cellgauge.report.matrices import LabelRow, LabelTable, label_table
 from cellgauge.report.pages import Page
+from cellgauge.report.responses import TASK as RESPONSES
+from cellgauge.report.responses import condition_tables, strata_tables
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,13 @@ def pages(tables: Tables) -> Iterator[Page]:
             continue
         metrics = dict.fromkeys(v.metric for v in variants)
         described = [metric for name in metrics if (metric := tables.metric(task.name, name)).is_score]
-        summaries, heats = list(_summaries(tables, task)), list(_heats(tables, task))
+        summaries, heats = list(_summaries(tables, task)), [*_heats(tables, task), *_strata(tables, task)]
         context = {
             "summaries": summaries,
             "heats": heats,
             "contests": list(_contests(tables, task)),
-            "labels": list(_labels(tables, task)),
+            "labels": [*_labels(tables, task), *(condition_tables(tables, task) if task.name == RESPONSES else ())],
+            "screen": task.name == RESPONSES,
             "counts": list(_counts(tables, task)),
             "choices": _choices(tables, task, variants, [*heats, *summaries]),
             "metrics": described,
@@ -70,7 +73,7 @@ def _choices(tables: Tables, task: Task, variants: Sequence[Variant], shown: Seq
             [(name, tables.metric(task.name, name).title) for name in _once(v.metric for v in scores)],
         ),
         Choice("classifier", "Classifier", [(name, words.classifier(name) or "none") for name in classifiers]),
-        Choice("subset", "Cells", [(name, words.subset(name)) for name in subsets]),
+        Choice("subset", "Genes" if task.name == RESPONSES else "Cells", [(n, words.subset(n)) for n in subsets]),
     ]
     return [choice for choice in choices if len(choice.options) > 1 and choice.key in used]
 
@@ -88,6 +91,7 @@ def _summaries(tables: Tables, task: Task) -> Iterator[HeatTable]:
             own = [v for v in variants if v.profile == profile]
             for name in _once(v.classifier for v in own if tables.metric(task.name, v.metric).is_score):
                 fitting = [v for v in own if v.classifier == name or (single and v.classifier == "")]
+                fitting = [v for v in fitting if "/" not in v.subset]  # strata have a table of their own
                 columns = [_column(tables, task, variant) for variant in fitting]
                 columns = [c for c in columns if c[2].metric.is_score or (single and not c[2].metric.is_spread)]
                 columns.sort(key=lambda column: (not column[2].metric.is_score, column[1].subset))
@@ -123,6 +127,10 @@ def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:
             table = by_split(tables, task.name, dataset, variant, caption)
             if table:
                 yield table
+
+
+def _strata(tables: Tables, task: Task) -> Iterator[HeatTable]:
+    return strata_tables(tables, task) if task.name == RESPONSES else iter(())
 
 
 def _contests(tables: Tables, task: Task) -> Iterator[Contest]:
