@@ -25,8 +25,10 @@ localrules:
     download,
     download_checkpoint,
     download_weights,
+    layout,
     tables,
     report,
+    exports,
 
 
 rule all:
@@ -36,6 +38,7 @@ rule all:
         grid.scores,
         "results/tables/scores.csv",
         "results/report.html",
+        EXPORTS,
 
 
 onerror:

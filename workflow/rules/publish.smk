@@ -19,6 +19,12 @@ TABLES = collect(
     ],
 )
 
+EXPORTS = [
+    "results/czbenchmarks.json",
+    *collect("results/tables/{kind}.parquet", kind=["summary", "runtime", "models", "datasets"]),
+    *collect("results/tables/{name}", name=["leaderboard.md", "leaderboard.tex", "scores.schema.json"]),
+]
+
 
 rule layout:
     input:
@@ -74,3 +80,18 @@ rule report:
         "../envs/publish.yaml"
     shell:
         "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
+
+
+rule exports:
+    input:
+        script=script("export_results"),
+        code=sources("export_results"),
+        tables=TABLES,
+    output:
+        EXPORTS,
+    log:
+        "logs/exports.log",
+    conda:
+        "../envs/publish.yaml"
+    shell:
+        "python {input.script:q} results/tables --output results > {log:q} 2>&1"

@@ -29,14 +29,14 @@ def pages(tables: Tables) -> Iterator[Page]:
 
 
 def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
-    columns = [column for task in tables.tasks.values() for column in _columns(tables, task, dataset, profile)]
+    shown = [column for task in tables.tasks.values() for column in columns(tables, task, dataset, profile)]
     n = max((len(tables.splits(task, dataset)) for task in tables.tasks), default=0)
     over = f"means over {n} splits" if n > 1 else "one split"
     caption = f"{tables.datasets[dataset].title}: {over}, profile {profile}"
-    return by_metric(tables, dataset, columns, caption, {"profile": profile})
+    return by_metric(tables, dataset, shown, caption, {"profile": profile})
 
 
-def _columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[str, Variant, Column]]:
+def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[str, Variant, Column]]:
     """Yield a column for each score of a task, of the classifier that stands for the task."""
     found = [v for v in tables.variants(task.name, dataset) if v.profile == profile]
     scores = [v for v in found if tables.metric(task.name, v.metric).is_score]

@@ -1,0 +1,143 @@
+"""Exports: leaderboards say what the tables say, every row fits the schema, results are those of profile reference."""
+
+import json
+import re
+
+import jsonschema
+import made_up
+import numpy as np
+import pandas as pd
+import pytest
+
+from cellgauge.contracts import SCORE_COLUMNS, Score, write_scores
+from cellgauge.exports import export, schema
+from cellgauge.tables import collect
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exports")
+    tables = made_up.write_tables(folder, made_up.demo(), failed={"harmony": "out of memory"})
+    export(tables, folder)
+    return tables
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Export the ARI of some models, by {title: (value, half-width)}."""
+
+    def write(models, kind="foundation"):
+        paths, entries = [], {}
+        for place, (title, (value, half)) in enumerate(models.items()):
+            own = {"task": "clustering", "model": f"m{place}", "dataset": "d", "split": "s"}
+            path = tmp_path / "results/scores/clustering" / f"m{place}" / "d" / "s.tsv"
+            rows = [Score("ari", value, "corrected", **own), Score("ari_low", value - half, "corrected", **own)]
+            write_scores(path, [*rows, Score("ari_high", value + half, "corrected", **own)])
+            paths.append(path)
+            entries[f"m{place}"] = {"title": title, "kind": "control" if title == "Oracle" else kind}
+        metrics = {"ari": {"title": "ARI", "higher_is_better": True, "range": [-0.5, 1]}}
+        catalogue = {"tasks": {"clustering": {"title": "Clustering", "metrics": metrics}}, "models": entries}
+        collect(paths, tmp_path / "tables", catalogue=catalogue)
+        export(tmp_path / "tables", tmp_path)
+        return [(tmp_path / f"tables/leaderboard.{kind}").read_text() for kind in ("md", "tex")]
+
+    return write
+
+
+def test_every_score_row_fits_the_schema(demo):
+    table = pd.read_parquet(demo / "scores.parquet")
+    validator = jsonschema.Draft202012Validator(json.loads((demo / "scores.schema.json").read_text()))
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    picked = [rows[n] for n in np.linspace(0, len(rows) - 1, 400).astype(int)]
+    picked += [row for row in rows if row["status"] != "ok"][:20]
+    for row in picked:
+        validator.validate({k: int(v) if k in ("seed", "fold") and v is not None else v for k, v in row.items()})
+    assert tuple(schema()["properties"]) == SCORE_COLUMNS
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"value": None}, {"status": "fine"}, {"profile": "mine"}, {"status": "failed"}, {"extra": 1}]
+)
+def test_rows_that_break_the_contract_do_not_fit_the_schema(wrong):
+    row = vars(Score("ari", 0.5, "corrected", task="clustering", model="m", dataset="d", split="s"))
+    jsonschema.validate(row, schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(row | wrong, schema())
+
+
+def test_leaderboards_hold_the_means_of_the_summary(demo):
+    text = (demo / "leaderboard.md").read_text()
+    summary = pd.read_csv(demo / "summary.csv", keep_default_na=False)
+    row = summary[
+        (summary["model"] == "hvg") & (summary["metric"] == "nmi") & (summary["profile"] == "corrected")
+    ].iloc[0]
+    board = text.split("## Clustering, Baron pancreas, profile corrected")[1].split("##")[0]
+    (line,) = [line for line in board.splitlines() if line.startswith("| Highly variable genes")]
+    assert f"{row['mean']:.3f}" in line and f"({float(row['low']):.3f} to {float(row['high']):.3f})" in line
+    assert "Harmony" not in text and "profile reference" in text
+
+
+def test_the_best_and_those_within_its_interval_are_bold(written):
+    models = {"First": (0.8, 0.1), "Second": (0.75, 0.2), "Third": (0.6, 0.3), "Oracle": (1.0, 0.0)}
+    md, tex = written(models)
+    assert (
+        set(re.findall(r"\*\*([\d.]+)\*\*", md)) == set(re.findall(r"\\textbf\{([\d.]+)\}", tex)) == {"0.800", "0.750"}
+    )
+    assert "| Oracle (control) | 1.000 (1.000 to 1.000) |" in md
+    assert r"\textbf{0.800} {\scriptsize [0.700, 0.900]}" in tex and r"\emph{Oracle} & 1.000" in tex
+
+
+def test_names_are_escaped(written):
+    md, tex = written({r"a|b <script> *x* \ [y](z)": (0.5, 0.1), r"50% & $x_1^2$ {~} \input": (0.4, 0.1)})
+    assert r"a\|b &lt;script&gt; \*x\* \\ \[y\](z)" in md
+    assert r"50\% \& \$x\_1\textasciicircum{}2\$ \{\textasciitilde{}\} \textbackslash{}input" in tex
+    (row,) = [line for line in md.splitlines() if "script" in line]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3
+
+
+def test_latex_tables_are_whole(demo):
+    text = (demo / "leaderboard.tex").read_text()
+    for table in text.split("\\begin{table}")[1:]:
+        (columns,) = re.findall(r"\\begin\{tabular\}\{(lr+)\}", table)
+        rows = [line for line in table.splitlines() if line.endswith(r" \\")]
+        assert len(rows) > 1 and {line.replace(r"\&", "").count("&") for line in rows} == {len(columns) - 1}
+        assert table.count("{") == table.count("}")
+        assert all(rule in table for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\end{table}"))
+
+
+def test_results_as_cz_benchmarks_writes_them(demo):
+    found = json.loads((demo.parents[1] / "czbenchmarks.json").read_text())
+    assert set(found) == {"czbenchmarks_version", "args", "task_results", "timestamp"}
+    scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
+    assert {result["task_name"] for result in found["task_results"]} == {
+        "clustering", "embedding", "label_prediction", "cross_species", "perturbation",
+    }  # fmt: skip
+    (one,) = [
+        result
+        for result in found["task_results"]
+        if result["task_name"] == "label_prediction"
+        and result["model"]["args"] == {"model": "hvg"}
+        and result["datasets"][0]["name"] == "baron_pancreas/mouse"
+    ]
+    assert one["datasets"][0]["organism"] == "mouse" and one["model"]["type"] == "BASELINE"
+    own = scores[(scores["model"] == "hvg") & (scores["metric"] == "f1") & (scores["profile"] == "reference")]
+    own = own[(own["dataset"] == "baron_pancreas") & (own["split"] == "mouse") & (own["classifier"] == "knn")]
+    (metric,) = [
+        m for m in one["metrics"] if m["metric_type"] == "mean_fold_f1" and m["params"] == {"classifier": "knn"}
+    ]
+    assert metric["value"] == pytest.approx(float(own[own["fold"] == ""]["value"].iloc[0]))
+    assert metric["values_raw"] == pytest.approx(own[own["fold"] != ""]["value"].astype(float).tolist())
+    assert metric["n_values"] == 5 and metric["value_std_dev"] == pytest.approx(np.std(metric["values_raw"], ddof=1))
+    (whole,) = [m for m in one["metrics"] if m["metric_type"] == "mean_fold_f1" and "MEAN" in m["params"]["classifier"]]
+    assert whole["n_values"] == 15
+    (mixed,) = [
+        r
+        for r in found["task_results"]
+        if r["task_name"] == "cross_species" and r["model"]["args"] == {"model": "oracle"}
+    ]
+    assert [d["organism"] for d in mixed["datasets"]] == ["human", "mouse"]
+
+
+def test_tables_are_there_as_parquet(demo):
+    for name in ("summary", "runtime", "models", "datasets"):
+        assert len(pd.read_parquet(demo / f"{name}.parquet")) == len(pd.read_csv(demo / f"{name}.csv"))
