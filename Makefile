@@ -5,7 +5,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup demo test lint format bench check-weights dag lock clean
+.PHONY: help setup demo test lint format bench check-weights dag docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with th
 dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results
 	$(BIN)/snakemake --rulegraph | dot -Tsvg > results/dag.svg
+
+docs: setup  ## write docs/assets.md from the catalogue
+	$(BIN)/python workflow/scripts/write_assets.py config --output docs/assets.md
 
 # CUDA builds of torch bring their own companions at exact versions; a CPU build has none, so the lock names neither.
 CUDA := cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cellgauge.assets import assets, read_catalogue
 from cellgauge.grid import Grid, is_remote
 from cellgauge.models.base import SCOPES, adapter_names, load_adapter, traits
 from cellgauge.organisms import ORGANISMS, organism
@@ -219,3 +220,11 @@ def test_library_code_never_unpickles_freely_and_never_runs_a_shell():
     for path in [*SCRIPTS.rglob("*.py"), *(ROOT / "workflow/rules").glob("*.smk")]:
         found = forbidden.search(Path(path).read_text(encoding="utf-8"))
         assert not found, (path, found)
+
+
+def test_the_page_of_assets_is_that_of_the_catalogue():
+    text = (ROOT / "docs/assets.md").read_text(encoding="utf-8")
+    assert text == assets(read_catalogue(ROOT / "config")), "the catalogue has changed: run `make docs`"
+    for entry in (*MODELS.values(), *DATASETS.values(), *TASKS.values()):
+        assert entry["title"] in text
+    assert all(len(line.split(" | ")) > 1 for line in text.splitlines() if line.startswith("| "))
