@@ -779,7 +779,7 @@ def test_the_frontier_is_what_nothing_beats_in_both():
 def test_models_say_what_they_were_trained_on_and_what_their_files_are(tmp_path, tables):
     catalogue = described(ARI, models={"a": "foundation", "b": "baseline"})
     catalogue["models"]["a"] |= {
-        "corpus": "33 million cells",
+        "training": "33 million cells",
         "leakage": {"d": {"state": "likely", "source": "it predates the corpus"}},
         "files": ["s3://bucket/new.pt", "s3://bucket/model.pt"],
     }
@@ -837,12 +837,12 @@ def test_links_of_the_catalogue_open_only_where_they_may(tables):
 
 
 def test_a_models_card_says_what_it_has_seen_of_the_data_of_the_run(tables):
-    catalogue = described(ARI)
+    catalogue = described(ARI, models={"a": "foundation"})
     leakage = {
         "d": {"state": "clean", "source": "made <b>later</b>"},
         "elsewhere": {"state": "known", "source": "it is in the corpus"},
     }
-    catalogue["models"] = {"a": {"title": "A", "training": "9 cells", "leakage": leakage}}
+    catalogue["models"]["a"] |= {"training": "9 cells", "leakage": leakage}
     catalogue["datasets"] = {"d": {"title": "The data"}}
     text = page_of(tables({("a", "s"): ari(0.5)}, catalogue=catalogue)).text
     assert "9 cells" in text and "The data: clean (made <b>later</b>)" in text and "it is in the corpus" not in text

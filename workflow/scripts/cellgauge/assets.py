@@ -34,7 +34,8 @@ A model or a dataset is part of the catalogue when
 - it **runs** without what cannot be installed everywhere: no flash-attn, no code from pickles, one environment per model.
 
 A metric names its source. Where the usual way is questionable, it comes in two profiles: as it is usually computed, and as it
-should be. Every task has controls that bracket its scores. Proposals are welcome as issues; CONTRIBUTING.md says how to add each kind.
+should be. Every task has controls that bracket its scores. Proposals are welcome as issues; CONTRIBUTING.md says how to add
+each kind.
 """
 
 
@@ -75,7 +76,7 @@ def _models(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _model(name: str, entry: Mapping[str, Any], foundation: bool) -> tuple[str, ...]:
     link = f"[{_text(entry['citation'])}]({entry['url']})" if entry.get("url") else _text(entry.get("citation", ""))
-    about = (_text(entry.get("corpus", "not stated")), _version(entry)) if foundation else ()
+    about = (_text(entry.get("training", "not stated")), _version(entry)) if foundation else ()
     return (f"{_text(entry['title'])} `{name}`", _text(entry["description"]), *about, _text(entry["licence"]), link)
 
 

@@ -262,8 +262,6 @@ class Grid:
             "modality",
             "adapter",
             "metrics",
-            "corpus",
-            "leakage",
         )
         shown = {
             "models": {name: self._model(name) for name in self.models},

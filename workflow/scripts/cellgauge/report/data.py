@@ -148,7 +148,7 @@ class Entry:
 
     @property
     def leakage(self) -> dict[str, dict[str, str]]:
-        """Per dataset whether a model's corpus held it: state (clean, likely, known, unknown) and where that is said."""
+        """Per dataset whether a model has seen it in training: state (clean, likely, known, unknown) and where that is said."""
         found = _parsed(self.facts.get("leakage", ""))
         return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
@@ -157,14 +157,6 @@ class Entry:
         """The species of each split, of a dataset whose catalogue entry names them."""
         splits = _parsed(self.facts.get("splits", ""))
         return {str(k): str(v) for k, v in splits.items()} if isinstance(splits, dict) else {}
-
-    @property
-    def seen(self) -> dict[str, tuple[str, str]]:
-        """Whether a model has seen each data set in training: (state, source), as the catalogue says."""
-        said = _parsed(self.facts.get("leakage", ""))
-        if not isinstance(said, dict):
-            return {}
-        return {str(name): (str(entry.get("state")), str(entry.get("source"))) for name, entry in said.items()}
 
 
 @dataclass(frozen=True)
