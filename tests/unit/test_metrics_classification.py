@@ -15,7 +15,13 @@ from sklearn.preprocessing import StandardScaler
 
 from cellgauge.metrics import classifiers
 from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
-from cellgauge.metrics.classifiers import k_nearest_neighbours, logistic_regression, random_forest, standardize
+from cellgauge.metrics.classifiers import (
+    k_nearest_neighbours,
+    logistic_regression,
+    random_forest,
+    standardize,
+    standardize_counts,
+)
 from cellgauge.metrics.folds import held_out_folds, random_folds
 
 EXACT = 1e-13  # the same counts divided in another order
@@ -83,6 +89,21 @@ def test_standardize_sparse_is_the_standard_scaler_without_centring():
     standardize(*ours)
     for found, wanted in zip(ours, expected, strict=True):
         assert (found != wanted).nnz == 0
+
+
+def test_standardize_counts_is_the_standard_scaler_on_dense_counts(monkeypatch):
+    """To the last digit of float32: sums are added up in another order."""
+    monkeypatch.setattr(classifiers, "COLUMN_BYTES", 5000)  # some rows at a time
+    generator = np.random.default_rng(0)
+    counts = generator.poisson(np.exp(generator.normal(-1, 2, 300)), (200, 300)).astype(np.float32)
+    counts[:, 7], counts[:, 8] = 0, 3  # constant genes are centred alone
+    counts[150:, 7] = 1
+    train, test = generator.permutation(150), np.arange(150, 190)
+    scaler = StandardScaler().fit(counts[train])
+    found = standardize_counts(csr_matrix(counts), train, test, np.full((200, 300), np.nan, dtype=np.float32))
+    for ours, rows in zip(found, (train, test), strict=True):
+        np.testing.assert_allclose(ours, scaler.transform(counts[rows]), rtol=2e-7, atol=1e-7)
+        assert ours.dtype == np.float32
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

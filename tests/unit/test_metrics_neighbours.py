@@ -145,6 +145,21 @@ def test_sparse_rows_have_the_neighbours_of_the_same_rows_dense(small_blocks):
     np.testing.assert_allclose(found, np.sort(truth, axis=1)[:, :5], rtol=1e-12)
 
 
+@pytest.mark.parametrize("offset", [0.0, 5.0, 1e4])
+def test_saying_that_rows_are_centred_changes_nothing_even_where_it_is_wrong(small_blocks, offset):
+    references, queries = cells(offset=offset), cells(n=90, seed=1, offset=offset)
+    before = references.copy(), queries.copy()
+    for options in ({}, {"queries": queries}):
+        expected, found = (
+            nearest_neighbours(references, 5, **options),
+            nearest_neighbours(references, 5, **options, centred=True),
+        )
+        assert (found[0] == expected[0]).all()
+        assert (found[1] == expected[1]).all()
+    assert (references == before[0]).all()
+    assert (queries == before[1]).all()
+
+
 @pytest.mark.parametrize("k", [0, 11])
 def test_more_neighbours_than_cells_are_refused(k):
     with pytest.raises(ValueError, match=f"{k} nearest neighbours asked for among 10 rows"):

@@ -18,11 +18,14 @@ from cellgauge.metrics.lean import without_optional
 from cellgauge.metrics.neighbours import nearest_neighbours
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
     from cellgauge.metrics.distances import Matrix
     from cellgauge.metrics.forest import RankedFeatures
 
 COLUMN_BYTES = 64 << 20
-"""Largest block of columns that is scaled at a time."""
+"""Largest block of columns, or of counts, that is scaled at a time."""
+EPSILON = np.finfo(np.float64).eps
 
 
 class Prediction(NamedTuple):
@@ -61,6 +64,44 @@ def standardize(train: Matrix, test: Matrix) -> None:
             matrix[:, part] = scaler.transform(matrix[:, part])
 
 
+def standardize_counts(
+    counts: csr_matrix, train: np.ndarray, test: np.ndarray, buffer: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of counts, dense and scaled as scikit-learn's `StandardScaler` does, without a second dense copy.
+
+    A cell has few of all genes: every row starts as that of a cell without counts, then its counts are put in.
+
+    Args:
+        counts: float32 counts, CSR, shape (n, n_genes).
+        train, test: rows of `counts`.
+        buffer: float32, C-contiguous, shape (at least len(train) + len(test), n_genes); used again for every fold, as new
+            memory costs more than what is computed.
+
+    Returns:
+        views of `buffer`, shapes (len(train), n_genes) and (len(test), n_genes).
+    """
+    n_genes = counts.shape[1]
+    step = max(1, COLUMN_BYTES // max(1, 16 * counts.nnz // counts.shape[0]))
+    sums, squares = np.zeros(n_genes), np.zeros(n_genes)
+    for part in slices(len(train), step):
+        chosen = counts[train[part]]
+        sums += np.bincount(chosen.indices, chosen.data, minlength=n_genes)
+        squares += np.bincount(chosen.indices, chosen.data.astype(np.float64) ** 2, minlength=n_genes)
+    mean = sums / len(train)
+    variance = np.maximum(squares / len(train) - mean**2, 0)
+    scale = np.sqrt(variance)
+    scale[variance <= len(train) * EPSILON * variance + (len(train) * mean * EPSILON) ** 2] = 1.0  # constant genes
+    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
+    rows = np.concatenate([train, test])
+    filled = buffer[: len(rows)]
+    for part in slices(len(rows), step):
+        chosen = counts[rows[part]]
+        filled[part] = -mean / scale
+        places = np.repeat(np.arange(chosen.shape[0]) * n_genes, np.diff(chosen.indptr)) + chosen.indices
+        filled[part].reshape(-1)[places] = (chosen.data - mean[chosen.indices]) / scale[chosen.indices]
+    return filled[: len(train)], filled[len(train) :]
+
+
 def logistic_regression(train: Matrix, codes: np.ndarray, test: Matrix, n_classes: int) -> Prediction:
     """Predict with scikit-learn's `LogisticRegression()`: L2, C = 1, lbfgs, at most 100 iterations, converged or not.
 
@@ -87,10 +128,13 @@ def k_nearest_neighbours(
 ) -> Prediction:
     """Predict by the vote of the nearest training cells; of classes with equal votes the first one.
 
+    Args:
+        train, test: scaled features, as for `logistic_regression`.
+
     Raises:
         ValueError: there are fewer training cells than neighbours.
     """
-    indices, _ = nearest_neighbours(train, n_neighbors, test)
+    indices, _ = nearest_neighbours(train, n_neighbors, test, centred=isinstance(train, np.ndarray))
     votes = codes[indices] + n_classes * np.arange(len(indices))[:, None]
     probabilities = np.bincount(votes.ravel(), minlength=len(indices) * n_classes) / n_neighbors
     probabilities = probabilities.reshape(len(indices), n_classes)

@@ -31,11 +31,11 @@ class CentredRows:
 
     Args:
         matrix: float32, dense or CSR, shape (n_rows, n_columns).
-        centre: shape (n_columns,).
+        centre: shape (n_columns,); None where rows lie around 0 already.
         scale: what rows are multiplied with, see `safe_scale`.
     """
 
-    def __init__(self, matrix: Matrix, centre: np.ndarray, scale: float) -> None:
+    def __init__(self, matrix: Matrix, centre: np.ndarray | None, scale: float) -> None:
         self.matrix = matrix
         self.centre = centre
         self.scale = scale
@@ -44,9 +44,11 @@ class CentredRows:
         return self.matrix.shape[0]
 
     def block(self, rows: slice | np.ndarray, dtype: type = np.float32) -> np.ndarray:
-        """Return centred, scaled rows, C-contiguous, of `dtype`."""
+        """Return centred, scaled rows, C-contiguous, of `dtype`; not to be written to, they may be the matrix's own."""
         chosen = self.matrix[rows]
         dense = chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
+        if self.centre is None:
+            return dense.astype(dtype, copy=False) if self.scale == 1 else dense.astype(dtype) * dtype(self.scale)
         centred = np.subtract(dense, self.centre.astype(dtype), dtype=dtype, casting="same_kind")
         if self.scale != 1:
             centred *= dtype(self.scale)

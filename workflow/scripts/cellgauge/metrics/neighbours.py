@@ -32,7 +32,9 @@ CACHE_ROWS = 64
 """Rows of a block among which the smallest are sought at a time, so that they stay in the processor's cache."""
 
 
-def nearest_neighbours(references: Matrix, k: int, queries: Matrix | None = None) -> tuple[np.ndarray, np.ndarray]:
+def nearest_neighbours(
+    references: Matrix, k: int, queries: Matrix | None = None, *, centred: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the k nearest references of every query, nearest first.
 
     Args:
@@ -40,6 +42,7 @@ def nearest_neighbours(references: Matrix, k: int, queries: Matrix | None = None
         k: at most n_references.
         queries: shape (n_queries, n_dims), of the same kind as `references`; None searches among the references
             themselves, and the first neighbour of each is then itself.
+        centred: the references lie around 0: what is found is the same, found with fewer copies.
 
     Returns:
         indices, int64, and Euclidean distances, float64, both of shape (n_queries, k).
@@ -47,7 +50,7 @@ def nearest_neighbours(references: Matrix, k: int, queries: Matrix | None = None
     Raises:
         ValueError: k is less than 1 or more than there are references.
     """
-    indices, squared = _search(references, k, queries, ordered=True)
+    indices, squared = _search(references, k, queries, ordered=True, centred=centred)
     return indices, np.sqrt(squared, out=squared)
 
 
@@ -62,7 +65,9 @@ def neighbourhoods(matrix: np.ndarray, k: int) -> np.ndarray:
     return _search(matrix, k, None, ordered=False)[0]
 
 
-def _search(references: Matrix, k: int, queries: Matrix | None, *, ordered: bool) -> tuple[np.ndarray, np.ndarray]:
+def _search(
+    references: Matrix, k: int, queries: Matrix | None, *, ordered: bool, centred: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     n_references, n_columns = references.shape
     if not 1 <= k <= n_references:
         raise ValueError(f"{k} nearest neighbours asked for among {n_references} rows")
@@ -70,7 +75,7 @@ def _search(references: Matrix, k: int, queries: Matrix | None, *, ordered: bool
     queries = references if among_themselves else queries
     indices = np.empty((queries.shape[0], k), dtype=np.int64 if ordered else np.int32)
     squared = np.empty((queries.shape[0], k) if ordered else (0, 0))
-    centre, scale = column_means(references), safe_scale(references)
+    centre, scale = None if centred else column_means(references), safe_scale(references)
     pool = CentredRows(references, centre, scale)
     asking = CentredRows(queries, centre, scale)
 
@@ -126,9 +131,10 @@ def _candidates(
     asking: CentredRows, rows: np.ndarray, pool: CentredRows, wanted: int, dtype: type, among_themselves: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the references that look nearest, (n_rows, wanted or all), their squared distances ascending, and norms."""
-    block = asking.block(rows, dtype)
+    contiguous = rows[-1] - rows[0] == len(rows) - 1
+    block = asking.block(slice(rows[0], rows[-1] + 1) if contiguous else rows, dtype)
     norms = squared_norms(block)
-    block *= -2
+    block = block * dtype(-2)
     _, step = block_shape(len(rows), len(pool), block.shape[1], block.itemsize)
     indices, values = [], []
     buffer = np.empty(len(rows) * min(step, len(pool)), dtype)

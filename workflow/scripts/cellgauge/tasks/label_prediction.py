@@ -19,6 +19,7 @@ from cellgauge.metrics.classifiers import (
     logistic_regression,
     random_forest,
     standardize,
+    standardize_counts,
 )
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
@@ -162,6 +163,18 @@ class _Features:
         return cls(matrix, rows, False, own_forest, note)
 
     @cached_property
+    def _buffer(self) -> np.ndarray:
+        return np.empty((len(self.rows), self.matrix.shape[1]), dtype=np.float32)
+
+    def scaled(self, train: np.ndarray, test: np.ndarray) -> tuple[Matrix, Matrix]:
+        """Return the features of training and test cells, scaled by the former; good until the next call."""
+        if self.dense and not isinstance(self.matrix, np.ndarray):
+            return standardize_counts(self.matrix, self.rows[train], self.rows[test], self._buffer)
+        features = self.take(train), self.take(test)
+        standardize(*features)
+        return features
+
+    @cached_property
     def ranked(self) -> RankedFeatures | None:
         """The order of the predicted cells along every feature, for forests."""
         return RankedFeatures(self.matrix, self.rows) if self.own_forest else None
@@ -209,8 +222,7 @@ def _cross_validate(
             results.append(_fit("random_forest", number, fits["random_forest"], *of_rows))
         scaled = [name for name in fits if name != "random_forest"]
         if scaled:
-            train, test = features.take(train_rows), features.take(test_rows)
-            standardize(train, test)
+            train, test = features.scaled(train_rows, test_rows)
             results += [_fit(name, number, fits[name], train, codes, test, truth, classes.n) for name in scaled]
     return results
 
