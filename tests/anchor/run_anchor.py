@@ -2,8 +2,9 @@
 
     python run_anchor.py TASK --matrix X.npy --labels LABELS.npy [--species SPECIES.npy] --output OUT.json
 
-Tasks: clustering, silhouette, label_prediction, cross_species. Label prediction centres the features, as release 0.10.2
-does and the installed 0.15.1 does not; everything else is the installed package as it is.
+Tasks: clustering, silhouette, label_prediction, cross_species, and pca_baseline (of counts; it has no metrics). Label
+prediction centres the features, as release 0.10.2 does and the installed 0.15.1 does not; everything else is the installed
+package as it is.
 """
 
 from __future__ import annotations
@@ -75,8 +76,17 @@ def cross_species(matrix, labels, species):
     return CrossSpeciesIntegrationTask(random_seed=42).run([matrix[rows] for rows in members], chosen)
 
 
+def pca_baseline(matrix, labels, species):
+    import anndata
+    from czbenchmarks.tasks.utils import run_standard_scrna_workflow
+    from scipy.sparse import csr_matrix
+
+    run_standard_scrna_workflow(anndata.AnnData(csr_matrix(matrix)))
+    return []
+
+
 def main() -> None:
-    tasks = {task.__name__: task for task in (clustering, silhouette, label_prediction, cross_species)}
+    tasks = {task.__name__: task for task in (clustering, silhouette, label_prediction, cross_species, pca_baseline)}
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("task", choices=sorted(tasks))
     cli.add_argument("--matrix", required=True)

@@ -37,7 +37,7 @@ def test_goals_that_are_met(bench):
 @pytest.mark.parametrize(
     "changes, reason",
     [
-        ({"cpu": (19, 1)}, "CPU x19.00, goal x20"),
+        ({"cpu": (29, 1)}, "CPU x29.00, goal x30"),
         ({"memory": (1000, 400)}, "memory 0.400, goal 0.333"),
         ({"silhouette": 2e-6}, "silhouette differs by 2.0e-06"),
         ({"silhouette": float("nan")}, "silhouette differs by nan"),
@@ -66,10 +66,17 @@ def test_classifiers_have_tolerances_of_their_own(bench):
     assert line(bench, "label_prediction", **differences).misses == ["f1/random_forest differs by 1.0e-06"]
 
 
+def test_goals_hold_at_the_shapes_that_they_were_set_for(bench):
+    slow = line(bench, "label_prediction", 30_000, cpu=(2, 1), **{"f1/knn": 0.0})
+    assert slow.misses == []
+    slow.n_cells = 10_000
+    assert slow.misses == ["CPU x2.00, goal x6"]
+
+
 def test_a_large_job_must_stay_below_the_memory_limit(bench):
-    fits, bursts = (bench.Line("x", 120_000, 512, ours=[bench.Cost(1, mb)], note="large") for mb in (3999, 4001))
+    fits, bursts = (bench.Line("x", 120_000, 512, ours=[bench.Cost(1, mb)], note="large") for mb in (7999, 8001))
     assert fits.misses == []
-    assert bursts.misses == ["4001 MB, limit 4000"]
+    assert bursts.misses == ["8001 MB, limit 8000"]
 
 
 def test_processes_are_measured_and_failures_end_the_benchmark(bench):
