@@ -51,6 +51,20 @@ def merged(*files):
     return config
 
 
+class Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping; YAML takes the last and says nothing."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"{node.start_mark}: twice {[key for key in keys if keys.count(key) > 1]}"
+        return super().construct_mapping(node, deep)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("[cpw]*/**/*.yaml")), ids=lambda path: path.stem)
+def test_no_key_stands_twice(path):
+    yaml.load(path.read_text(encoding="utf-8"), Strict)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_model(name):
     entry = MODELS[name]
