@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import h5py
     import numpy as np
     import pandas as pd
+    from scipy.sparse import csr_matrix
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,6 @@ def _shorten(names: Sequence[str], most: int = 30) -> str:
 
 def _matrix(file: h5py.File, key: str, role: str, rows: np.ndarray, wanted: SplitOptions) -> tuple[Any, pd.DataFrame]:
     """Return the rows of a matrix (cells x genes) and the var that belongs to it."""
-    import numpy as np
     from anndata.io import read_elem, sparse_dataset
 
     if key not in file:
@@ -206,12 +206,25 @@ def _matrix(file: h5py.File, key: str, role: str, rows: np.ndarray, wanted: Spli
             matrix = read_elem(item) if whole or "csc" in str(item.attrs.get("encoding-type")) else sparse_dataset(item)
             matrix = matrix if whole else matrix[rows]
         else:
-            matrix = item[np.s_[:] if whole else rows]
+            matrix = _sparse_rows(item, rows)
     except (OSError, ValueError, KeyError) as error:
         raise CellgaugeError(
             f"{wanted.where}: matrix '{key}' cannot be read, the file is truncated or corrupt ({error})"
         ) from None
     return matrix, var
+
+
+def _sparse_rows(item: h5py.Dataset, rows: np.ndarray, at_once: int = 4096) -> csr_matrix:
+    """Return rows (ascending) of a dense matrix as CSR, a block at a time: most of it is zeros, and all of it may not fit."""
+    import numpy as np
+    from scipy.sparse import csr_matrix, vstack
+
+    blocks = []
+    for start in range(0, item.shape[0], at_once):
+        first, last = np.searchsorted(rows, (start, start + at_once))
+        if last > first:
+            blocks.append(csr_matrix(item[start : start + at_once][rows[first:last] - start]))
+    return vstack(blocks, format="csr")
 
 
 def _screen(data: anndata.AnnData, obs: pd.DataFrame, wanted: SplitOptions) -> anndata.AnnData:
