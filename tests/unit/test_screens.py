@@ -2,20 +2,27 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import yaml
 from scipy.sparse import csr_matrix
 
 from cellgauge.contracts import ContractError, log_normalised
 from cellgauge.errors import CellgaugeError
+from cellgauge.grid import Grid
+from cellgauge.predictors.base import predict_files
+from cellgauge.responses import Prediction
 from cellgauge.screens import CONTROL, Screen, condition_name, simulation_split, strata, targets
 from cellgauge.splits import make_split
+from cellgauge.tasks.base import score_files
 
 GEARS = Path(__file__).parents[1] / "golden/gears_splits"
+CONFIG = Path(__file__).parents[2] / "config"
 ADAMSON_TEST = """CREB1 BHLHE40 IER3IP1 DAD1 AMIGO3 DARS SYVN1 GMPPB CAD GNPNAT1 DERL2 FARSB TARS TTI1 TIMM44 PTDSS1 DDOST
 CHERP COPZ1 DNAJC19 XRN1 SPCS2"""
 
@@ -167,14 +174,31 @@ def test_halves_do_not_depend_on_the_order_or_on_the_other_cells(screen):
     assert set(made.halves(rows[:20])[0]) == set(first) & set(rows[:20])
 
 
+def test_a_sample_of_the_benchmarks_file_goes_through_with_the_catalogues_options(shared_data, tmp_path):
+    source = shared_data("czb_norman_schema_50x50/norman_subset.h5ad")
+    config = {name: yaml.safe_load((CONFIG / f"{name}.yaml").read_text()) for name in ("models", "datasets", "tasks")}
+    config = {**config["models"], **config["datasets"], **config["tasks"], "run": {"datasets": ["norman"]}}
+    options = json.loads(Grid(config).split_options(SimpleNamespace(dataset="norman", split="k562")))
+    make_split(source, tmp_path / "split.h5ad", options)
+    made, data = Screen.open(tmp_path / "split.h5ad"), anndata.read_h5ad(source)
+    assert (made.split.counts().toarray() == data.layers["counts"]).all() and made.genes[0].startswith("ENSG")
+    assert np.allclose(made.expression().toarray(), data.X.toarray())
+    tested = set(data.obs.loc[data.obs["split"] == "test", "condition"].astype(str))
+    assert set(made.test_conditions) == tested
+    predict_files("no_change", tmp_path / "split.h5ad", tmp_path / "p.h5ad")
+    rows = list(score_files("perturbation", [tmp_path / "p.h5ad"], [tmp_path / "split.h5ad"]))
+    assert {row.condition for row in rows if row.status == "ok" and row.profile == "reference"} == {"", *tested}
+
+
 # --- planting --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def planted(baron, tmp_path_factory):
     path = tmp_path_factory.mktemp("planted") / "split.h5ad"
+    entry = yaml.safe_load((CONFIG / "datasets.yaml").read_text())["datasets"]["planted_pancreas"]
     options = {"organism": "human", "label": "cell_ontology_class", "symbol": "index", "modality": "perturbation"}
-    make_split(baron.human, path, {**options, "planted": {"seed": 45}, "dataset": "planted", "split": "human"})
+    make_split(baron.human, path, {**options, "planted": entry["planted"], "dataset": "planted", "split": "human"})
     return Screen.open(path)
 
 
@@ -186,7 +210,7 @@ def test_planted_effects_are_those_that_are_told(planted):
     changes = planted.means(names) - planted.means([CONTROL])
     agree = [np.corrcoef(change, told[name])[0, 1] for name, change in zip(names, changes, strict=True)]
     others = [np.corrcoef(change, told[name])[0, 1] for name, change in zip(names[1:], changes, strict=False)]
-    assert np.median(agree) > 0.5 > 0.25 > np.median(others)  # 47 cells of many types each: the noise is real too
+    assert np.median(agree) > 0.5 > 0.25 > np.median(others)  # 72 cells of many types each: the noise is real too
     a, b = sorted(targets(next(name for name in names if "ctrl" not in name)))
     pair = next(name for name in names if targets(name) == {a, b})
     assert np.allclose(told[pair], told[f"{a}+ctrl"] + told[f"{b}+ctrl"], atol=1e-5)
@@ -199,6 +223,29 @@ def test_planting_takes_counts_away_and_deals_cell_types_evenly(planted, baron):
     shares = pd.crosstab(data.obs["label"], data.obs["cell_type"], normalize="index")["type B pancreatic cell"]
     assert shares.max() - shares.min() < 0.06
     assert set(planted.strata.values()) == {"unseen_single", "combo_seen0", "combo_seen1", "combo_seen2"}
+
+
+def test_additive_recovers_what_was_planted_in_pairs_better_than_no_change(planted, tmp_path):
+    data = planted.split.to_anndata()
+    told = dict(zip(json.loads(data.uns["planted_conditions"]), data.varm["log2_fold_change"].T, strict=True))
+    tables = {}
+    for adapter in ("no_change", "additive"):
+        predict_files(adapter, planted.split.path, tmp_path / f"{adapter}.h5ad")
+        rows = score_files("perturbation", [tmp_path / f"{adapter}.h5ad"], [planted.split.path])
+        tables[adapter] = pd.DataFrame([vars(row) for row in rows])
+    prediction = Prediction.read(tmp_path / "additive.h5ad")
+    control = planted.means([CONTROL])[0]
+    pairs = [condition for condition, stratum in planted.strata.items() if stratum == "combo_seen2"]
+    for condition in pairs:
+        change = prediction.means[list(prediction.conditions).index(condition)] - control
+        assert np.corrcoef(change, told[condition])[0, 1] > 0.6
+    for profile in ("reference", "corrected"):
+        mse = {}
+        for adapter, table in tables.items():
+            chosen = table[(table["metric"] == "mse") & (table["profile"] == profile) & (table["condition"] == "")]
+            mse[adapter] = chosen.set_index("subset")["value"].astype(float)
+        for genes in ("all", "top20_de", "top100_de"):
+            assert mse["additive"][f"{genes}/combo_seen2"] < 0.5 * mse["no_change"][f"{genes}/combo_seen2"]
 
 
 def test_planting_needs_genes(tmp_path):
