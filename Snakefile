@@ -11,6 +11,9 @@ configfile: f"{workflow.basedir}/config/tasks.yaml"
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/weights.smk"
@@ -29,6 +32,7 @@ localrules:
     tables,
     report,
     exports,
+    figures,
 
 
 rule all:
@@ -39,6 +43,8 @@ rule all:
         "results/tables/scores.csv",
         "results/report.html",
         EXPORTS,
+        "results/tables/leaderboard.csv",
+        "results/figures",
 
 
 onerror:

@@ -73,7 +73,12 @@ rule report:
         templates=package_data("cellgauge.report"),
         tables=TABLES,
     output:
-        "results/report.html",
+        report(
+            "results/report.html",
+            caption="../report/report.rst",
+            category="Report",
+            labels={"what": "all results, one page"},
+        ),
     log:
         "logs/report.log",
     conda:
@@ -89,9 +94,36 @@ rule exports:
         tables=TABLES,
     output:
         EXPORTS,
+        leaderboard=report(
+            "results/tables/leaderboard.csv",
+            caption="../report/leaderboard.rst",
+            category="Tables",
+            labels={"what": "leaderboard"},
+        ),
     log:
         "logs/exports.log",
     conda:
         "../envs/publish.yaml"
     shell:
         "python {input.script:q} results/tables --output results > {log:q} 2>&1"
+
+
+rule figures:
+    input:
+        script=script("draw_figures"),
+        code=sources("draw_figures"),
+        tables=TABLES,
+    output:
+        report(
+            directory("results/figures"),
+            patterns=["{kind}.{data}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{kind}", "of": "{data}"},
+        ),
+    log:
+        "logs/figures.log",
+    conda:
+        "../envs/publish.yaml"
+    shell:
+        "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"

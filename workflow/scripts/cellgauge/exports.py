@@ -31,7 +31,7 @@ CZ_CLASSIFIERS = {"logistic_regression": "lr", "knn": "knn", "random_forest": "r
 
 
 def export(tables_dir: str | Path, output: str | Path) -> None:
-    """Write leaderboards, the schema and further tables as Parquet into `tables_dir`, and czbenchmarks.json into `output`.
+    """Write leaderboards, the schema and tables as Parquet into `tables_dir`, and czbenchmarks.json into `output`.
 
     Raises:
         CellgaugeError: a table is missing or lacks a column.
@@ -42,6 +42,8 @@ def export(tables_dir: str | Path, output: str | Path) -> None:
     boards = list(leaderboards(tables))
     _write(tables_dir / "leaderboard.md", markdown(boards))
     _write(tables_dir / "leaderboard.tex", latex(boards))
+    with atomic_path(tables_dir / "leaderboard.csv") as temporary:
+        pd.DataFrame(long_form(boards), columns=LONG).to_csv(temporary, index=False)
     _write(tables_dir / "scores.schema.json", _as_json(schema()))
     made = datetime.fromtimestamp((tables_dir / "scores.csv").stat().st_mtime, UTC)
     _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables, made.isoformat())))
@@ -132,6 +134,18 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
             parts.append(_row(cells))
         parts.append("")
     return "\n".join(parts)
+
+
+LONG = ["leaderboard", "model", "kind", "metric", "mean", "interval", "best"]
+
+
+def long_form(boards: Sequence[Leaderboard]) -> Iterator[tuple[str, str, str, str, str, str, str]]:
+    """Yield the leaderboards as one table, one row per mean, the columns LONG."""
+    for board in boards:
+        for title, kind, places in board.rows:
+            for (metric, _), place in zip(board.columns, places, strict=True):
+                if place:
+                    yield board.title, title, kind, metric, place.text, place.interval, "yes" if place.best else ""
 
 
 def _row(cells: Sequence[str]) -> str:

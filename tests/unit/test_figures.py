@@ -1,0 +1,67 @@
+"""Figures: one of each kind, with the numbers of the tables and with names as they are."""
+
+import re
+
+import made_up
+import pandas as pd
+import pytest
+
+from cellgauge.figures import draw_figures
+
+EVIL = "cost $5 <b>\\frac{1}{2}"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The figures of a small run with two datasets, a strange name among the models."""
+    config = made_up.demo()
+    config["models"]["hvg"]["title"] = EVIL
+    config["run"] |= {
+        "models": ["linear", "hvg", "oracle", "training_mean", "matching_mean"],
+        "profiles": ["corrected"],
+    }
+    config["run"] |= {"datasets": ["baron_pancreas", "planted_pancreas"]}
+    folder = tmp_path_factory.mktemp("figures")
+    tables = made_up.write_tables(folder, config)
+    return tables, {path.name: path for path in draw_figures(tables, folder / "figures")}
+
+
+def words(path):
+    return re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text())
+
+
+def test_each_kind_is_drawn_as_svg_and_png(drawn):
+    names = {name.rpartition(".")[0] for name in drawn[1]}
+    assert {name for name in names if name.endswith(".corrected")} == {
+        "summary.baron_pancreas.corrected", "heatmap.clustering.baron_pancreas.corrected",
+        "heatmap.label-prediction.baron_pancreas.corrected", "summary.planted_pancreas.corrected",
+        "ranks.perturbation.planted_pancreas.corrected",
+    }  # fmt: skip
+    assert len(drawn[1]) == 2 * len(names)
+    for name, path in drawn[1].items():
+        start = path.read_bytes()[:8]
+        assert start == b"\x89PNG\r\n\x1a\n" if name.endswith(".png") else start.startswith(b"<?xml")
+
+
+def test_the_numbers_are_those_of_the_tables(drawn):
+    tables, figures = drawn
+    summary = pd.read_csv(tables / "summary.csv", keep_default_na=False)
+    own = summary[(summary["metric"] == "ari") & (summary["profile"] == "corrected")]
+    said = words(figures["summary.baron_pancreas.corrected.svg"])
+    assert {f"{mean:.3f}" for mean in own["mean"]} <= set(said)
+    ranks = pd.read_csv(tables / "ranks.csv", keep_default_na=False)
+    first = ranks[(ranks["metric"] == "mse") & (ranks["subset"] == "all") & (ranks["profile"] == "corrected")]
+    text = " ".join(words(figures["ranks.perturbation.planted_pancreas.corrected.svg"]))
+    assert all(f"{rank:.2g}" in text for rank in first["mean_rank"])
+
+
+def test_strange_names_are_drawn_as_they_are(drawn):
+    text = (drawn[1]["heatmap.clustering.baron_pancreas.corrected.svg"]).read_text()
+    assert "cost $5 &lt;b&gt;\\frac{1}{2}" in text
+
+
+def test_the_same_tables_give_the_same_figures(drawn, tmp_path):
+    again = {path.name: path for path in draw_figures(drawn[0], tmp_path)}
+    for name, path in drawn[1].items():
+        if name.endswith(".svg"):
+            assert again[name].read_bytes() == path.read_bytes()

@@ -1,0 +1,210 @@
+"""Figures for papers, as SVG and PNG: a table of means as scIB draws it, heatmaps over splits, critical-difference diagrams.
+
+Drawn from the tables alone, with plottable, matplotlib and scikit-posthocs. Names enter as plain text: matplotlib's own
+mark-up is escaped.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellgauge.report.colours import LIGHT, text_on
+from cellgauge.report.compare import Result
+from cellgauge.report.data import Tables, Variant
+from cellgauge.report.formats import number, readable
+from cellgauge.report.pages.overview import columns
+from cellgauge.report.scales import Scale
+from cellgauge.report.words import subset
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+WIDEST = 34
+"""Letters of a name before it is broken into lines."""
+
+
+def draw_figures(tables_dir: str | Path, output: str | Path) -> list[Path]:
+    """Write every figure that the tables allow into the folder `output`, as NAME.svg and NAME.png; return what was written.
+
+    Raises:
+        CellgaugeError: a table is missing or lacks a column.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    # the same tables give the same SVG: no random ids, no date
+    plt.rcParams |= {"svg.hashsalt": "cellgauge", "svg.fonttype": "none", "figure.dpi": 150, "savefig.bbox": "tight"}
+    tables, output, written = Tables.read(tables_dir), Path(output), []
+    output.mkdir(parents=True, exist_ok=True)
+    for name, figure in _figures(tables):
+        for kind in ("svg", "png"):
+            path = output / f"{name}.{kind}"
+            figure.savefig(path, metadata={"Date": None} if kind == "svg" else None)
+            written.append(path)
+        plt.close(figure)
+    return written
+
+
+def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
+    for dataset in tables.datasets:
+        for profile in tables.profiles:
+            name = f"{dataset}.{profile}"
+            summary = summary_table(tables, dataset, profile)
+            if summary:
+                yield f"summary.{name}", summary
+            for task in tables.tasks.values():
+                for _, variant, _ in list(columns(tables, task, dataset, profile))[:1]:
+                    result = Result(tables, task.name, dataset, variant)
+                    if len(result.splits) > 1 and result.values:
+                        yield f"heatmap.{task.slug}.{name}", heatmap(result)
+                    ranks = tables.contests.get((task.name, dataset, variant))
+                    if ranks:
+                        yield (
+                            f"ranks.{task.slug}.{name}",
+                            critical_differences(tables, task.name, dataset, variant, ranks),
+                        )
+
+
+def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
+    """Return models x (task, metric) as a table of coloured circles, the means over splits; None where there are none."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    from plottable import ColumnDefinition, Table
+
+    results = {}
+    for task in tables.tasks.values():
+        for _, variant, column in columns(tables, task, dataset, profile):
+            results[column.key] = (task.title, column.title, Result(tables, task.name, dataset, variant))
+    means = {key: {m: mean for m, (mean, _) in r.means.items() if r.covers(m)} for key, (_, _, r) in results.items()}
+    means = {key: found for key, found in means.items() if found}
+    models = [m for m in tables.models if any(m in found for found in means.values())]
+    if not models:
+        return None
+    data = pd.DataFrame({key: {m: found.get(m) for m in models} for key, found in means.items()}, index=models)
+    data.insert(0, "model", [_plain(tables.models[m].title) for m in models])
+    definitions = [ColumnDefinition("model", title="", width=2.6, textprops={"ha": "left"})]
+    for key, found in means.items():
+        task, title, result = results[key]
+        scale, metric = Scale.of(found.values(), result.metric), result.metric
+        definitions.append(
+            ColumnDefinition(
+                key,
+                title=textwrap.fill(title, 13),
+                group=task,
+                formatter=lambda value, metric=metric: "" if value != value else number(value, metric),
+                cmap=_painter(scale),
+                text_cmap=_writer(scale),
+                textprops={"ha": "center", "fontsize": 9, "bbox": {"boxstyle": "circle", "pad": 0.28}},
+            )
+        )
+    figure, axes = plt.subplots(figsize=(3.2 + 1.1 * len(means), 2 + 0.52 * len(models)))
+    Table(
+        data,
+        index_col="model",
+        column_definitions=definitions,
+        ax=axes,
+        row_dividers=True,
+        footer_divider=True,
+        textprops={"fontsize": 10},
+        col_label_cell_kw={"height": 1.7},
+        row_divider_kw={"linewidth": 0.6, "color": "#d9dfe6"},
+        col_label_divider_kw={"linewidth": 1},
+        column_border_kw={"linewidth": 1},
+    )
+    axes.set_title(_plain(f"{tables.datasets[dataset].title}, profile {profile}"), loc="left", fontsize=11)
+    return figure
+
+
+def heatmap(result: Result) -> Figure:
+    """Return models x splits of one metric, every value written into its cell."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+    from matplotlib.colors import to_hex
+
+    tables, metric = result.tables, result.metric
+    models = [m for m in tables.models if any((m, split) in result.values for split in result.splits)]
+    scale, colours = Scale.of(result.values.values(), metric), _colours()
+    goodness = np.array([[_goodness(scale, result.values.get((m, s))) for s in result.splits] for m in models])
+    figure, axes = plt.subplots(figsize=(3 + 0.5 * len(result.splits), 1.4 + 0.36 * len(models)))
+    axes.imshow(goodness, cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for row, model in enumerate(models):
+        for column, split in enumerate(result.splits):
+            value = result.values.get((model, split))
+            ink = text_on(to_hex(colours(goodness[row, column]))) if value is not None else "#566374"
+            text = "n/a" if value is None else f"{value:.2f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xticks(range(len(result.splits)), [_plain(readable(s)) for s in result.splits], rotation=90)
+    axes.set_yticks(range(len(models)), [textwrap.fill(_plain(tables.models[m].title), WIDEST) for m in models])
+    axes.tick_params(length=0, labelsize=8)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    scheme = f", {subset(result.variant.subset)}" if result.variant.subset else ""
+    data = tables.datasets[result.dataset].title
+    axes.set_title(_plain(f"{data}: {metric.title}{scheme}, profile {result.variant.profile}"), loc="left", fontsize=10)
+    return figure
+
+
+def critical_differences(
+    tables: Tables, task: str, dataset: str, variant: Variant, ranks: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """Return the critical-difference diagram (Demsar 2006): mean ranks, and bars over models that no test tells apart.
+
+    The tests are those of comparisons.csv (Wilcoxon with Holm), as Benavoli et al. (2016) advise in place of Nemenyi's.
+    """
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    from scikit_posthocs import critical_difference_diagram
+
+    names = {m: textwrap.shorten(_plain(tables.models[m].title), WIDEST) for m in ranks}
+    names = {m: name if list(names.values()).count(name) == 1 else f"{name} ({m})" for m, name in names.items()}
+    p = pd.DataFrame(1.0, index=list(names.values()), columns=list(names.values()))
+    rows = tables.pairs[(tables.pairs["task"] == task) & (tables.pairs["dataset"] == dataset)]
+    for row in rows.to_dict("records"):
+        if Variant(row["profile"], row["metric"], row["classifier"], row["subset"]) == variant:
+            first, second = names[row["first"]], names[row["second"]]
+            p.loc[first, second] = p.loc[second, first] = row["p_holm"]
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.28 * len(names)))
+    means = pd.Series({names[m]: facts["mean_rank"] for m, facts in ranks.items()})
+    critical_difference_diagram(means, p, ax=axes, color_palette=dict.fromkeys(means.index, LIGHT[-2]))
+    metric = tables.metric(task, variant.metric)
+    axes.set_title(
+        _plain(f"{tables.datasets[dataset].title}: {metric.title}, mean ranks, profile {variant.profile}"), fontsize=10
+    )
+    return figure
+
+
+def _goodness(scale: Scale, value: float | None) -> float:
+    """Return the place of a value between the worst (0) and the best end (1), NaN for none."""
+    if value is None:
+        return float("nan")
+    part = (value - scale.low) / (scale.high - scale.low) if scale.high > scale.low else 0.5
+    return min(max(part if scale.rising else 1 - part, 0.0), 1.0)
+
+
+def _colours() -> Colormap:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("cellgauge", LIGHT)
+
+
+def _painter(scale: Scale) -> Any:
+    colours = _colours()
+    return lambda value: "#ffffff" if value != value else colours(_goodness(scale, value))
+
+
+def _writer(scale: Scale) -> Any:
+    from matplotlib.colors import to_hex
+
+    paint = _painter(scale)
+    return lambda value: text_on(to_hex(paint(value)))
+
+
+def _plain(text: str) -> str:
+    """Return text that matplotlib draws as it is: a dollar sign would begin a formula."""
+    return text.replace("$", r"\$")
