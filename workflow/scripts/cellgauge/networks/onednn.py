@@ -9,6 +9,7 @@ differentiate. Everything else, and a PyTorch without these functions, computes 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -18,7 +19,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-SCORES_AT_ONCE = 2**22  # of attention: 16 MB, which the allocator reuses; more would be asked of the system every time
+SCORES_AT_ONCE = 2**20  # of attention: 4 MB, about what stays in the processor's caches
+FEWEST_QUERIES = 192  # at once, however many keys there are: products of fewer rows are slow
+KERNELS = "16"
+"""How many compiled kernels oneDNN keeps. Each is for one shape, and cells of many lengths make thousands of them: with the
+default of 1024 a job grows by hundreds of megabytes. Read when it first computes; two layers of it keep as many each."""
+for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(name, KERNELS)
+
 FEWEST_SCORES = 2**14  # of a cell and head: below that the calls cost more than they gain
 
 
@@ -80,7 +88,7 @@ def _attention(
         seen = slice(None) if attn_mask is None else attn_mask[cell, 0, 0]
         for head in range(heads):
             k, v = keys[cell, head, seen], values[cell, head, seen].t().contiguous()
-            rows = max(1, SCORES_AT_ONCE // len(k))
+            rows = max(FEWEST_QUERIES, SCORES_AT_ONCE // len(k))
             for start in range(0, m, rows):
                 weights = _product(queries[cell, head, start : start + rows], k).softmax(dim=-1)
                 attended[cell, start : start + rows, head] = _product(weights, v)
