@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -195,6 +196,52 @@ def test_bf16_reports_how_far_it_is_from_fp32(split):
 def test_precisions_that_cannot_be_had(split, precision, words):
     with pytest.raises(CellgaugeError, match=words):
         run(split, Sums(), precision=precision)
+
+
+# --- a GPU, made up ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A device "cuda:0" that is the CPU in truth; returns the devices that tensors were sent to."""
+    sent = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: (sent.append(device), tensor)[1])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20 * (device == "cuda:0"))
+    monkeypatch.setattr(torch, "autocast", lambda kind, *_, enabled: nullcontext())
+    return sent
+
+
+def test_a_gpu_is_timed_and_its_peak_memory_told(split, expected, gpu):
+    encoder = Sums(capacity=200)
+    forward = encoder.forward
+    encoder.forward = lambda *arrays: (time.sleep(0.001), forward(*arrays))[1]
+    began = time.perf_counter()
+    matrix, facts = embed_split(split, encoder, device="cuda:0", tokens_per_batch=5000)
+    seconds = time.perf_counter() - began
+    np.testing.assert_array_equal(matrix, expected)
+    assert set(gpu) == {"cuda:0"} and facts["halved_batches"] > 0
+    assert 0.001 * len(encoder.sizes) <= facts["gpu_seconds"] <= seconds
+    assert facts["peak_gpu_memory_mb"] == 3
+    assert 150 / seconds <= facts["cells_per_second"] <= 150 / facts["gpu_seconds"]
+
+
+def test_tf32_is_set_while_it_computes_and_compared_with_fp32(split, gpu):
+    encoder, before = Sums(), torch.get_float32_matmul_precision()
+    forward, used = encoder.forward, []
+    encoder.forward = lambda *arrays: (used.append(torch.get_float32_matmul_precision()), forward(*arrays))[1]
+    _, facts = embed_split(split, encoder, device="cuda:0", precision="tf32", tokens_per_batch=1000)
+    assert used[:3] == ["high", "highest", "high"] and used.count("highest") == 1
+    assert facts["precision"] == "tf32" and facts["fp32_max_deviation"] == 0
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_the_comparison_with_fp32_does_not_count_as_seconds(split, gpu, monkeypatch):
+    encoder = Sums()
+    forward = encoder.forward
+    slow = {"highest": 1.5, "high": 0}
+    encoder.forward = lambda *arrays: (time.sleep(slow[torch.get_float32_matmul_precision()]), forward(*arrays))[1]
+    _, facts = embed_split(split, encoder, device="cuda:0", precision="tf32")
+    assert facts["gpu_seconds"] < 1.5 and facts["cells_per_second"] > 150 / 1.5
 
 
 # --- random numbers, genes, padding ----------------------------------------------------------------------------------
