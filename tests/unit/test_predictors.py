@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from scipy.sparse import csr_matrix
 
 from cellgauge.errors import CellgaugeError
 from cellgauge.predictors.base import load_predictor, predict_files
@@ -123,18 +124,17 @@ def table(screen):
     return frame[frame.columns[::-1]]
 
 
-@pytest.mark.parametrize("form", ["csv", "tsv", "parquet", "h5ad", "column"])
+@pytest.mark.parametrize("form", ["csv", "tsv", "parquet", "h5ad", "sparse h5ad", "csv with a column"])
 def test_formats(screen, predict, table, tmp_path, form):
-    path = tmp_path / f"mine.{'csv' if form == 'column' else form}"
-    if form == "h5ad":
+    path = tmp_path / f"mine.{next(name for name in ('h5ad', 'csv', 'tsv', 'parquet') if name in form)}"
+    if path.suffix == ".h5ad":
         import anndata
 
-        anndata.AnnData(
-            table.to_numpy(), pd.DataFrame(index=table.index), pd.DataFrame(index=table.columns)
-        ).write_h5ad(path)
+        matrix = csr_matrix(table.to_numpy()) if form.startswith("sparse") else table.to_numpy()
+        anndata.AnnData(matrix, pd.DataFrame(index=table.index), pd.DataFrame(index=table.columns)).write_h5ad(path)
     elif form == "parquet":
         table.to_parquet(path)
-    elif form == "column":
+    elif form == "csv with a column":
         table.assign(condition=table.index).reset_index(drop=True).to_csv(path)
     else:
         table.to_csv(path, sep="," if form == "csv" else "\t")

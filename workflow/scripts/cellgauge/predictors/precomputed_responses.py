@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellgauge.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
     import pandas as pd
+    from scipy.sparse import csr_matrix
 
     from cellgauge.screens import Screen
 
 CONDITION_COLUMNS = ("condition", "perturbation")
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What a file holds: the condition of each row, the name of each column, the matrix (n_rows, n_columns)."""
+
+    names: np.ndarray
+    genes: Sequence[str]
+    matrix: np.ndarray | csr_matrix
 
 
 def predict(
@@ -41,9 +52,10 @@ def predict(
         raise CellgaugeError(
             "precomputed predictions need a file: set `path` in the model's entry (by hand: --weights)"
         )
-    names, table = _read(weights, condition_column)
-    names = [condition_name(str(name), control) for name in names]
-    column_of = _columns(screen, table, weights)
+    table = _read(weights, condition_column)
+    names = [condition_name(str(name), control) for name in table.names]
+    column_of = _columns(screen, table.genes, weights)
+    columns = list(column_of.values())
     rows: dict[frozenset[str], dict[str, list[int]]] = {}
     for row, name in enumerate(names):
         rows.setdefault(targets(name), {}).setdefault(name, []).append(row)
@@ -52,7 +64,6 @@ def predict(
             f"{weights}: none of its conditions (such as '{names[0]}') is a test condition of {screen.where} (such as"
             f" '{screen.test_conditions[0]}')"
         )
-    matrix = table.iloc[:, list(column_of.values())].to_numpy(dtype="float64")
 
     def responses() -> Iterator[Response]:
         for condition in screen.test_conditions:
@@ -61,66 +72,70 @@ def predict(
             if not chosen:
                 yield Response(condition, reason=f"{weights.name} has no row of this condition")
             elif len(chosen) == 1:
-                yield Response(condition, mean=matrix[chosen[0]])
+                (mean,) = _dense(table.matrix[chosen][:, columns])
+                yield Response(condition, mean=mean.astype("float64"))
             else:
-                yield Response(condition, cells=matrix[chosen].astype("float32"))
+                yield Response(condition, cells=table.matrix[chosen][:, columns].astype("float32"))
 
     return Predicted(list(column_of), responses(), {"source": weights.name, "matched_genes": len(column_of)})
 
 
-def _columns(screen: Screen, table: pd.DataFrame, path: Path) -> dict[str, int]:
-    """Return the column of the table of each gene id of the screen that it has."""
+def _columns(screen: Screen, genes: Sequence[str], path: Path) -> dict[str, int]:
+    """Return the column of the file of each gene id of the screen that it has."""
     place = screen.column_of
     found: dict[str, int] = {}
-    for column, name in enumerate(map(str, table.columns)):
+    for column, name in enumerate(genes):
         if name in place:
             gene = str(screen.genes[place[name]])
             if gene in found:
-                raise CellgaugeError(
-                    f"{path}: gene {gene} has two columns ('{table.columns[found[gene]]}' and '{name}')"
-                )
+                raise CellgaugeError(f"{path}: gene {gene} has two columns ('{genes[found[gene]]}' and '{name}')")
             found[gene] = column
     if not found:
         raise CellgaugeError(
-            f"{path}: none of its columns (such as '{table.columns[0]}') is a gene of {screen.where} (such as"
+            f"{path}: none of its columns (such as '{genes[0] if len(genes) else ''}') is a gene of {screen.where} (such as"
             f" '{screen.genes[0]}' or '{screen.symbols[0]}')"
         )
     return found
 
 
-def _read(path: Path, condition_column: str) -> tuple[np.ndarray, pd.DataFrame]:
-    """Return the condition of each row, and the table with genes as columns."""
+def _read(path: Path, condition_column: str) -> _Table:
     import pandas as pd
 
     readers = {
-        ".h5ad": _read_h5ad,
-        ".csv": lambda file: (pd.read_csv(file, index_col=0), None),
-        ".tsv": lambda file: (pd.read_csv(file, index_col=0, sep="\t"), None),
-        ".parquet": lambda file: (pd.read_parquet(file), None),
+        ".h5ad": lambda: _read_h5ad(path),
+        ".csv": lambda: (pd.read_csv(path, index_col=0), None, None),
+        ".tsv": lambda: (pd.read_csv(path, index_col=0, sep="\t"), None, None),
+        ".parquet": lambda: (pd.read_parquet(path), None, None),
     }
     if path.suffix not in readers:
         raise CellgaugeError(f"{path}: unknown format '{path.suffix}'; predictions are read from {', '.join(readers)}")
     if not path.is_file():
         raise CellgaugeError(f"{path}: no such file")
     try:
-        table, obs = readers[path.suffix](path)
+        frame, matrix, genes = readers[path.suffix]()
     except Exception as error:  # every reader has errors of its own for a damaged file
         raise CellgaugeError(f"{path}: cannot be read as {path.suffix[1:]} ({error})") from None
-    beside = table if obs is None else obs
-    wanted = condition_column or next((name for name in CONDITION_COLUMNS if name in beside), "")
-    if wanted and wanted not in beside:
-        found = ", ".join(map(str, beside.columns[:20])) or "none"
+    wanted = condition_column or next((name for name in CONDITION_COLUMNS if name in frame), "")
+    if wanted and wanted not in frame:
+        found = ", ".join(map(str, frame.columns[:20])) or "none"
         raise CellgaugeError(f"{path}: no column '{wanted}' for conditions (found: {found})")
-    names = (beside[wanted] if wanted else table.index.to_series()).astype(str).to_numpy()
+    names = (frame[wanted] if wanted else frame.index.to_series()).astype(str).to_numpy()
     if not len(names):
         raise CellgaugeError(f"{path}: it has no rows")
-    return names, table.drop(columns=wanted) if wanted and obs is None else table
+    if matrix is None:
+        frame = frame.drop(columns=wanted) if wanted else frame
+        frame = frame.select_dtypes("number")
+        matrix, genes = frame.to_numpy(), list(map(str, frame.columns))
+    return _Table(names, genes, matrix)
 
 
-def _read_h5ad(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read_h5ad(path: Path) -> tuple[pd.DataFrame, np.ndarray | csr_matrix, list[str]]:
     import anndata
-    import pandas as pd
 
     data = anndata.read_h5ad(path)
-    matrix = data.X.toarray() if hasattr(data.X, "toarray") else data.X
-    return pd.DataFrame(matrix, index=data.obs_names, columns=data.var_names), data.obs
+    matrix = data.X.tocsr() if hasattr(data.X, "tocsr") else data.X
+    return data.obs, matrix, list(map(str, data.var_names))
+
+
+def _dense(matrix: np.ndarray | csr_matrix) -> np.ndarray:
+    return matrix.toarray() if hasattr(matrix, "toarray") else matrix
