@@ -1,11 +1,12 @@
 # The verbs people type. Each sets up what it needs: `make demo` and `make test` work on a fresh clone.
 SHELL := /bin/bash
 PYTHON ?= python3
+DEVICE ?= cpu
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup demo test lint format bench check-weights dag docs lock clean
+.PHONY: help setup demo test lint format bench bench-models check-weights dag docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 
 bench: .venv/.installed-dev  ## time the scorers against cz-benchmarks in one run; writes results/bench/
 	$(BIN)/python bench/bench_scorers.py
+
+bench-models: .venv/.installed-dev  ## time the foundation models against the official paths (DEVICE=cuda: on a GPU)
+	$(BIN)/python bench/bench_models.py --device $(DEVICE)
 
 check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with the embeddings that their authors ship
 	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --rerun-incomplete --show-failed-logs

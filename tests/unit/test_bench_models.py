@@ -1,0 +1,84 @@
+"""The verdict of `make bench-models`, and its full-size checkpoints: what is random about them and what is not."""
+
+import importlib
+
+import numpy as np
+import pytest
+from scipy.sparse import random
+
+from cellgauge.sources import SCRIPTS
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS.parents[1] / "bench")
+    return importlib.import_module("bench_models")
+
+
+@pytest.fixture
+def real_size(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS.parents[1] / "bench")
+    return importlib.import_module("real_size")
+
+
+def line(bench, official=(10, 110), ours=(5, 35), memory=(1200, 500), difference=1e-6, largest=1.0):
+    made = bench.Line(bench.BENCHES["scgpt"], 28, "cpu", 400.0, difference=difference, largest_value=largest)
+    for side, costs, peak in (("official", official, memory[0]), ("ours", ours, memory[1])):
+        for cells, cost in zip(("few", "all"), costs, strict=True):
+            getattr(made, side)[cells] = bench.Timed(cost, 7 * cost, peak)
+    return made
+
+
+def test_a_cell_costs_what_more_cells_cost_more(bench):
+    good = line(bench)
+    assert (good.per_cell("official"), good.per_cell("ours")) == (100 / 24, 30 / 24)
+    assert good.ratio == pytest.approx(100 / 30) and good.memory_share == 100 / 800
+    assert good.misses == [] and good.cells()["verdict"] == "met"
+    assert good.cells()["our MB beyond idle (total)"] == "100 (500)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ours": (5, 65)}, "x1.67, goal x2.5"),
+        ({"ours": (5, float("nan"))}, "xnan, goal x2.5"),
+        ({"memory": (500, 1200)}, "memory 8.00, goal 1.00"),
+        ({"difference": 2e-5}, "embeddings differ by 2.0e-05, largest value 1.0e+00"),
+        ({"difference": float("nan")}, "embeddings differ by nan, largest value 1.0e+00"),
+    ],
+)
+def test_goals_that_are_missed(bench, changes, reason):
+    assert line(bench, **changes).misses == [reason]
+
+
+def test_values_are_compared_with_the_largest(bench):
+    assert line(bench, difference=2e-5, largest=30).misses == []
+
+
+def test_tables_are_written(bench, tmp_path):
+    row = {"model": "a", "ratio": "2"}
+    bench.write({"models": [row, row], "models_precisions": []}, tmp_path)
+    assert (tmp_path / "models.md").read_text() == "| model | ratio |\n| --- | --- |\n| a | 2 |\n| a | 2 |\n"
+    assert (tmp_path / "models.csv").read_text() == "model,ratio\na,2\na,2\n"
+    assert not (tmp_path / "models_precisions.csv").exists()
+
+
+def test_every_family_has_full_size_inputs_and_an_official_path(bench, real_size):
+    official = importlib.import_module("official.__main__").FAMILIES
+    assert set(bench.BENCHES) == set(real_size.FAMILIES) == set(official)
+
+
+def test_vocabularies_know_a_share_of_the_genes(real_size):
+    symbols = [f"S{i}" for i in range(100)]
+    names = real_size._vocabulary(symbols, 150, 0.9)
+    assert len(set(names)) == 150 and len(set(names) & set(symbols)) == 90
+    assert len(real_size._vocabulary(symbols, 50, 0.9)) == 50
+
+
+def test_cells_are_as_deep_as_their_models_are_measured(real_size):
+    counts = random(40, 20_000, 0.1, format="csr", dtype=np.float32, random_state=0)
+    generator = np.random.default_rng(0)
+    deep = real_size.deep_cells(counts, 3, generator)
+    assert deep.shape == (3, 20_000) and (np.diff(deep.indptr) > 5500).all()
+    shallow = real_size.shallow_cells(counts, 3, generator)
+    assert np.diff(shallow.indptr).tolist() == [667] * 3
