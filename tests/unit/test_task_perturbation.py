@@ -47,7 +47,7 @@ def write(screen, path, response, genes=None, **uns):
 
 def scored(prediction, truth, **options):
     rows = list(score_files("perturbation", [prediction], [truth], **options))
-    return pd.DataFrame([vars(row) for row in rows]).fillna({"value": np.nan})
+    return pd.DataFrame([vars(row) for row in rows]).astype({"value": "float64"})
 
 
 def value(table, metric, subset="all", profile="corrected", condition=""):
