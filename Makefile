@@ -6,7 +6,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup demo test lint format bench bench-models check-weights dag docs lock clean
+.PHONY: help setup demo test lint format bench estimate bench-models check-weights dag docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench-models: .venv/.installed-dev  ## time the foundation models against the of
 check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with the embeddings that their authors ship
 	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --rerun-incomplete --show-failed-logs
 	$(BIN)/python bench/check_weights.py
+
+estimate: setup  ## say what a run costs, e.g. make estimate ARGS="--configfile mine.yaml --cells 40000"
+	@$(BIN)/python workflow/scripts/estimate_run.py $(ARGS)
 
 dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results

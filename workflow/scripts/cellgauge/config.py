@@ -39,6 +39,33 @@ def check(config: MutableMapping[str, Any]) -> None:
         raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
 
 
+def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
+    """Return the checked configuration as Snakemake puts it together: the catalogue, config.yaml, then `further` files.
+
+    Raises:
+        ConfigError: see `check`; or a file cannot be read.
+    """
+    import yaml
+
+    merged: dict[str, Any] = {}
+    own = (WORKFLOW.parent / "config" / f"{name}.yaml" for name in ("models", "datasets", "tasks", "config"))
+    for path in (*own, *further):
+        try:
+            _update(merged, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path} cannot be read as a configuration: {' '.join(str(error).split())}") from None
+    check(merged)
+    return merged
+
+
+def _update(known: MutableMapping[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(known.get(key), MutableMapping):
+            _update(known[key], value)
+        else:
+            known[key] = value
+
+
 def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
     from jsonschema import Draft202012Validator
 

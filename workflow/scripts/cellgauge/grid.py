@@ -365,6 +365,10 @@ class Grid:
         adapter = self._model(model)["adapter"]
         return (predictors if adapter in predictors.predictor_names() else embedders).traits(adapter)
 
+    def params(self, model: str) -> Mapping[str, Any]:
+        """Return the options of a model's adapter."""
+        return self._model(model).get("params", {})
+
     def adapter(self, w: Wildcards) -> str:
         """Return the adapter of a model."""
         return self._model(w.model)["adapter"]
@@ -534,6 +538,10 @@ class Grid:
     def score_splits(self, w: Wildcards) -> list[str]:
         """Return what a scoring job compares them with: the splits, or what was measured in a screen."""
         return [self._truth(w)] if self._tasks[w.task]["modality"] == "perturbation" else self.embed_splits(w)
+
+    def result_of(self, cell: Cell) -> str:
+        """Return the (first) file that a score is of."""
+        return self._results(cell)[0]
 
     def task_options(self, w: Wildcards) -> str:
         """Return the options of score_task.py as JSON: the task's params, the profiles and the seed."""
