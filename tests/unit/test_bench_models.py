@@ -21,6 +21,13 @@ def real_size(monkeypatch):
     return importlib.import_module("real_size")
 
 
+def test_memory_is_a_goal_for_one_model(bench):
+    greedy = line(bench, memory=(500, 1200))
+    assert greedy.misses == [] and greedy.memory_share == 8
+    greedy.bench = bench.BENCHES["aido_cell"]
+    assert greedy.misses == ["memory 8.00, goal 0.33"]
+
+
 def line(bench, official=(10, 110), ours=(5, 35), memory=(1200, 500), difference=1e-6, largest=1.0):
     made = bench.Line(bench.BENCHES["scgpt"], 28, "cpu", 400.0, difference=difference, largest_value=largest)
     for side, costs, peak in (("official", official, memory[0]), ("ours", ours, memory[1])):
@@ -42,7 +49,6 @@ def test_a_cell_costs_what_more_cells_cost_more(bench):
     [
         ({"ours": (5, 65)}, "x1.67, goal x2.5"),
         ({"ours": (5, float("nan"))}, "xnan, goal x2.5"),
-        ({"memory": (500, 1200)}, "memory 8.00, goal 1.00"),
         ({"difference": 2e-5}, "embeddings differ by 2.0e-05, largest value 1.0e+00"),
         ({"difference": float("nan")}, "embeddings differ by nan, largest value 1.0e+00"),
     ],

@@ -65,7 +65,6 @@ def heads(batch, tokens, n_heads=3, width=16):
 @pytest.mark.parametrize("scale", [None, 0.3])
 def test_attention(products, monkeypatch, at_once, lengths, scale):
     monkeypatch.setattr(onednn, "SCORES_AT_ONCE", at_once)
-    monkeypatch.setattr(onednn, "FEWEST_QUERIES", 1)
     mask = None if lengths is None else (torch.arange(150) < torch.tensor(lengths)[:, None])[:, None, None]
     found, expected = both(F.scaled_dot_product_attention, *heads(2, 150), attn_mask=mask, scale=scale)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6)
@@ -93,6 +92,12 @@ def test_attention_of_some_tokens(products):
 def test_other_attention_is_left_alone(products, options):
     found, expected = both(F.scaled_dot_product_attention, *heads(2, 150), **options)
     torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    assert not products
+
+
+def test_attention_to_very_many_keys_is_left_alone(products):
+    q, k, v = heads(1, onednn.MOST_KEYS + 1, n_heads=1)
+    both(F.scaled_dot_product_attention, q[:, :, :10], k, v)
     assert not products
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 SCORES_AT_ONCE = 2**20  # of attention: 4 MB, about what stays in the processor's caches
-FEWEST_QUERIES = 192  # at once, however many keys there are: products of fewer rows are slow
+MOST_KEYS = 5000  # with more, so few queries fit at once that PyTorch's own kernel, which goes by tiles, is as fast
 KERNELS = "16"
 """How many compiled kernels oneDNN keeps. Each is for one shape, and cells of many lengths make thousands of them: with the
 default of 1024 a job grows by hundreds of megabytes. Read when it first computes; two layers of it keep as many each."""
@@ -77,7 +77,8 @@ def _attention(
     """
     if any(others.values()) or queries.ndim != 4 or queries.shape[:2] != keys.shape[:2]:
         return None
-    if not (_applies(queries, keys, values) and queries.shape[2] * keys.shape[2] >= FEWEST_SCORES):
+    n_queries, n_keys = queries.shape[2], keys.shape[2]
+    if n_keys > MOST_KEYS or n_queries * n_keys < FEWEST_SCORES or not _applies(queries, keys, values):
         return None
     if attn_mask is not None and not _hides_some_keys(attn_mask, keys):
         return None
@@ -88,7 +89,7 @@ def _attention(
         seen = slice(None) if attn_mask is None else attn_mask[cell, 0, 0]
         for head in range(heads):
             k, v = keys[cell, head, seen], values[cell, head, seen].t().contiguous()
-            rows = max(FEWEST_QUERIES, SCORES_AT_ONCE // len(k))
+            rows = max(1, SCORES_AT_ONCE // len(k))
             for start in range(0, m, rows):
                 weights = _product(queries[cell, head, start : start + rows], k).softmax(dim=-1)
                 attended[cell, start : start + rows, head] = _product(weights, v)
