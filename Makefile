@@ -6,7 +6,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup demo test lint format bench estimate bench-models check-weights dag docs lock clean
+.PHONY: help setup demo test lint format bench estimate bench-models check-weights dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ estimate: setup  ## say what a run costs, e.g. make estimate ARGS="--configfile 
 dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results
 	$(BIN)/snakemake --rulegraph | dot -Tsvg > results/dag.svg
+
+screenshots: .venv/.installed-dev  ## pictures of every page of the report, phone and desktop: results/screenshots
+	CELLGAUGE_SCREENSHOTS=$(CURDIR)/results/screenshots $(BIN)/python -m pytest -q tests/integration/test_report_page.py -k wider
 
 docs: setup  ## write docs/assets.md from the catalogue
 	$(BIN)/python workflow/scripts/write_assets.py config --output docs/assets.md

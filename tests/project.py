@@ -46,6 +46,10 @@ CONFIG = {
 }
 
 
+PUBLISHED = ("results/tables", "results/report", "results/figures", "results/czbenchmarks")
+"""What is made anew whatever else runs."""
+
+
 @dataclass
 class Project:
     """A folder with the workflow, its data and a configuration; `run` calls Snakemake in it."""

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from project import CONFIG, ROOT
+from project import CONFIG, PUBLISHED, ROOT
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -18,7 +18,7 @@ KEY = ["task", "model", "dataset", "split", "classifier", "metric", "subset", "c
 
 def stages(planned):
     """Return the planned outputs without the tables and the report, which follow whatever else runs."""
-    return {path for path in planned if not path.startswith(("results/tables", "results/report"))}
+    return {path for path in planned if not path.startswith(PUBLISHED)}
 
 
 def of_model(paths, model):
@@ -46,6 +46,24 @@ def test_controls_bracket_the_linear_baseline(finished_project):
         mean = best[best["metric"] == metric].groupby("model")["value"].mean()
         assert mean["oracle"] >= mean["linear"] - 1e-9, metric
         assert mean["linear"] > mean["random"], metric
+
+
+def test_what_is_published(finished_project):
+    results = finished_project.folder / "results"
+    assert json.loads((results / "czbenchmarks.json").read_text())["task_results"]
+    names = {path.name for path in (results / "tables").iterdir()}
+    assert {
+        f"{t}.{kind}" for t in ("scores", "summary", "runtime", "models", "datasets") for kind in ("csv", "parquet")
+    } <= names
+    assert {"leaderboard.md", "leaderboard.tex", "scores.schema.json"} <= names
+    assert (results / "figures/summary.tiny.corrected.svg").is_file()
+
+
+def test_snakemakes_own_report(finished_project, tmp_path):
+    finished_project.run("--report", str(tmp_path / "own.html"))
+    text = (tmp_path / "own.html").read_text()
+    for said in ("All results on one page", "Every mean with its 95 % interval", "Drawn from", "Figures", "Tables"):
+        assert said in text
 
 
 def test_golden_table(finished_project):

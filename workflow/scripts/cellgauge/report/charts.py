@@ -58,7 +58,7 @@ def scatter(points: Sequence[tuple[int, float, float]], marked: Collection[int],
     """
     from markupsafe import Markup
 
-    width, height, left, bottom, top, right = 420, 300, 52, 42, 14, 14
+    width, height, left, bottom, top, right = 420, 300, 52, 42, 14, 26
     exponents = [log10(x) for _, x, _ in points]
     low, high = floor(min(exponents)), max(ceil(max(exponents)), floor(min(exponents)) + 1)
     ticks = _ticks(min(y for *_, y in points), max(y for *_, y in points))

@@ -8,7 +8,7 @@ from itertools import groupby
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
-from cellgauge.report.data import Entry, Metric, Missing
+from cellgauge.report.data import NO_ROW, Entry, Metric, Missing
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -117,11 +117,12 @@ class HeatTable:
 
     @property
     def left_out(self) -> dict[str, list[str]]:
-        """The titles of the models to which nothing applies, by the reason."""
+        """The titles of the models to which nothing applies, by the reason; those that have none were not asked for."""
         found: dict[str, list[str]] = {}
         for row in self.rows:
             if not row.applies:
                 found.setdefault(next(cell.said.reason for cell in row.cells if cell.said), []).append(row.model.title)
+        found.pop(NO_ROW.reason, None)
         return found
 
     @property

@@ -55,9 +55,9 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
             means = {model: mean for model, (mean, _) in result.means.items() if model in speed}
             points = [(place[m], speed[m], mean) for m, mean in means.items()]
             title = f"{result.metric.title} ({tables.tasks[result.task].title})"
-            front = frontier(
-                {m: (speed[m], mean) for m, mean in means.items()}, result.metric.higher_is_better is not False
-            )
+            rising = result.metric.higher_is_better is not False
+            contest = {m: (speed[m], mean) for m, mean in means.items() if tables.models[m].kind != "control"}
+            front = frontier(contest, rising)
             said = f"{title} against cells per second of {len(points)} models; none is both better and faster than: "
             said += ", ".join(tables.models[m].title for m in front)
             pictures.append((title, scatter(points, {place[m] for m in front}, result.metric.title, said=said)))
