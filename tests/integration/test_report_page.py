@@ -23,6 +23,7 @@ PAGES = (
     "task-clustering",
     "task-label-prediction",
     "task-cross-species",
+    "task-perturbation",
     "splits",
     "cost",
     "anchors",
@@ -183,14 +184,14 @@ def test_the_keyboard_sorts(page):
 def test_text_sorts_by_alphabet(page):
     browser = page("#cost?sort=stage")
     stages = column(browser, "stage")
-    assert stages == sorted(stages, key=str.lower) and len(set(stages)) == 4
+    assert stages == sorted(stages, key=str.lower) and len(set(stages)) == 6
 
 
 def test_filters_narrow_what_is_shown_and_stand_in_the_address(page):
     browser = page("#overview")
-    assert len(captions(browser)) == 2 and all("profile corrected" in text for text in captions(browser))
+    assert len(captions(browser)) == 3 and all("profile corrected" in text for text in captions(browser))
     choose(browser, "profile", "reference")
-    assert len(captions(browser)) == 2 and all("profile reference" in text for text in captions(browser))
+    assert len(captions(browser)) == 3 and all("profile reference" in text for text in captions(browser))
     choose(browser, "dataset", "baron_pancreas")
     assert [text.partition(":")[0] for text in captions(browser)] == ["Baron pancreas"]
     browser.run(
@@ -203,7 +204,7 @@ def test_filters_narrow_what_is_shown_and_stand_in_the_address(page):
     assert column(again, "model") == ["Oracle (positive control)"]
     assert again.run('document.querySelector("select[name=profile]").value') == "reference"
     click(browser, "button[type=reset]")
-    assert len(captions(browser)) == 2 and len(column(browser, "model")) == 8
+    assert len(captions(browser)) == 3 and len(column(browser, "model")) == 8
 
 
 def test_the_task_filter_hides_the_other_tasks_columns(page):
