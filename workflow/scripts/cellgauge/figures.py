@@ -95,7 +95,7 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
         definitions.append(
             ColumnDefinition(
                 key,
-                title=textwrap.fill(title, 13),
+                title=textwrap.fill(title, 12),
                 group=task,
                 formatter=lambda value, metric=metric: "" if value != value else number(value, metric),
                 cmap=_painter(scale),
