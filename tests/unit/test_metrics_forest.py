@@ -121,7 +121,9 @@ def test_some_rows_of_a_matrix():
     assert (found == expected(matrix[rows], codes[rows], 4, 10, train, test)).all()
 
 
-def test_classes_are_those_of_scikit_learn():
+@pytest.mark.parametrize("threads", ["1", "2,1", "0", "many"])
+def test_classes_are_those_of_scikit_learn(monkeypatch, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
     matrix, codes = embedding(500, 20, 4)
     train, test = split(len(codes))
 

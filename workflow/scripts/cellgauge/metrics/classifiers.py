@@ -166,7 +166,8 @@ def random_forest(
         train, test: rows of `features`.
     """
     if features.ranked is not None:
-        threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+        first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # OpenMP takes a list, one number per level
+        threads = int(first) if first.isdecimal() and int(first) else 1
         probabilities = forest_probabilities(features.ranked, train, codes, test, n_classes, n_trees, seed, threads)
         return Prediction(probabilities.argmax(axis=1), probabilities)
     with without_optional("pandas"):
