@@ -166,17 +166,23 @@ def transcriptformer(
     return folder
 
 
-def scgenept(folder: Path, symbols: Sequence[str], text: str = "gopt_encoder_f", seed: int = 0) -> Path:
+def scgenept(
+    folder: Path, symbols: Sequence[str], text: str = "gopt_encoder_f", seed: int = 0, level: float | None = None
+) -> Path:
     """Write vocab.json and a .pt with flash-attn's names, a table of texts in double precision and an unused head.
 
-    What it predicts is of the size of log-normalised expression.
+    What it predicts is of the size of the tests' log-normalised expression, or lies close to `level`.
     """
     folder.mkdir(parents=True)
     names = [*symbols, "<pad>", "<cls>", "<eoc>"]
     torch.manual_seed(seed)
     state = ScGenePT(16, 10, 24, 2, 8).state_dict()
     _fill(state)
-    state["decoder.fc.4.bias"] -= 1.7
+    if level is None:
+        state["decoder.fc.4.bias"] -= 1.7
+    else:
+        state["decoder.fc.4.weight"] *= 0.01
+        state["decoder.fc.4.bias"].fill_(level)
     state["encoder.embedding.weight"] = torch.randn(len(names), 16)
     state["text_encoder.embedding.weight"] = torch.randn(len(names), 10, dtype=torch.float64)
     projection = "proj_layer" if text == "genept_encoder" else "fc"
