@@ -32,7 +32,7 @@ def pages(tables: Tables) -> Iterator[Page]:
         "failed": [gap for gap in gaps if gap.status == "failed"],
         "not_applicable": [gap for gap in gaps if gap.status != "failed"],
     }
-    yield Page("failures", "Failures and gaps", "failures.html", context, ("task", "dataset", "model"))
+    yield Page("failures", "Failures", "failures.html", context, ("task", "dataset", "model"))
 
 
 def _gaps(tables: Tables) -> Iterator[Gap]:
