@@ -37,7 +37,8 @@ class Bench:
 
     Attributes:
         title: the model, and the cells if they are special.
-        cells, few: cells of the two runs; a batch of the official path holds no more than the fewer of `cells` and its size.
+        cells, few: cells of the two runs.
+        our_cells: cells of our longer run, where a cell costs us so little that more are needed to tell.
         official: options of the official path. Batches are small on the CPU, which costs it nothing but memory.
         ours: options of the adapter.
         cpu: the official cost of a cell must be at least this many times ours.
@@ -51,6 +52,7 @@ class Bench:
     ours: Mapping[str, object]
     cpu: float
     memory: float = float("inf")
+    our_cells: int = 0
 
 
 SAME_SAMPLE = {"random_stream": "official"}
@@ -60,14 +62,15 @@ BENCHES = {
     "uce": Bench("UCE, 4 layers", 6, 2, {"batch_size": 1, "min_cells": 0, "min_genes": 0}, SAME_SAMPLE, 1.3),
     "aido_cell": Bench("AIDO.Cell-3M", 2, 1, {"batch_size": 1}, {}, 1.0, 1 / 3),
     "geneformer": Bench("Geneformer 12L-95M, 4,096 tokens", 4, 2, {"batch_size": 2}, {}, 1.4),
-    "transcriptformer": Bench("TF-Sapiens, 600 genes", 2, 1, {"batch_size": 1}, {}, 3.0),
+    "transcriptformer": Bench("TF-Sapiens, 600 genes", 2, 1, {"batch_size": 1}, {}, 3.0, our_cells=12),
 }
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A process: its CPU seconds, its seconds, and its peak memory."""
+    """A process: the cells it embedded, its CPU seconds, its seconds, and its peak memory."""
 
+    n_cells: int
     cpu: float
     wall: float
     memory_mb: float
@@ -78,7 +81,6 @@ class Line:
     """One line of the table: the costs of both sides, on all cells and on a few."""
 
     bench: Bench
-    n_cells: int
     measure: str
     idle_mb: float
     official: dict[str, Timed] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class Line:
 
     def per_cell(self, side: str) -> float:
         """Return the seconds that a cell costs, beyond what a process costs anyway."""
-        return per_cell(getattr(self, side), self.n_cells - self.bench.few, self.measure)
+        return per_cell(getattr(self, side), self.measure)
 
     def beyond_idle(self, side: str) -> float:
         """Return the peak memory of the run on all cells beyond that of an idle process, in MiB."""
@@ -118,19 +120,18 @@ class Line:
     def cells(self) -> dict[str, str]:
         """Return the line as text."""
         unit = "CPU s" if self.measure == "cpu" else "s"
-        whole = {side: getattr(getattr(self, side)["all"], self.measure) for side in ("official", "ours")}
-        total = {side: getattr(self, side)["all"].memory_mb for side in ("official", "ours")}
+        longer = {side: getattr(self, side)["all"] for side in ("official", "ours")}
+        whole = {side: f"{getattr(run, self.measure):.1f} ({run.n_cells})" for side, run in longer.items()}
         return {
             "model": self.bench.title,
-            "cells": str(self.n_cells),
             f"official {unit} per cell": f"{self.per_cell('official'):.2f}",
             f"our {unit} per cell": f"{self.per_cell('ours'):.2f}",
             "ratio": f"{self.ratio:.2f}",
             "goal": f"{self.bench.cpu:g}",
-            f"official {unit}, process": f"{whole['official']:.1f}",
-            f"our {unit}, process": f"{whole['ours']:.1f}",
-            "official MB beyond idle (total)": f"{self.beyond_idle('official'):.0f} ({total['official']:.0f})",
-            "our MB beyond idle (total)": f"{self.beyond_idle('ours'):.0f} ({total['ours']:.0f})",
+            f"official {unit}, process (cells)": whole["official"],
+            f"our {unit}, process (cells)": whole["ours"],
+            "official MB beyond idle (total)": f"{self.beyond_idle('official'):.0f} ({longer['official'].memory_mb:.0f})",
+            "our MB beyond idle (total)": f"{self.beyond_idle('ours'):.0f} ({longer['ours'].memory_mb:.0f})",
             "memory share": f"{self.memory_share:.2f}",
             "largest difference": f"{self.difference:.1e}",
             "cells differ by": f"{self.between_cells:.1e}",
@@ -138,37 +139,52 @@ class Line:
         }
 
 
-def per_cell(runs: Mapping[str, Timed], n_cells: int, measure: str) -> float:
+def per_cell(runs: Mapping[str, Timed], measure: str) -> float:
     """Return the cost of a cell: what the run on all cells costs beyond that on a few, by how many more they are."""
-    return (getattr(runs["all"], measure) - getattr(runs["few"], measure)) / n_cells
+    few, more = runs["few"], runs["all"]
+    return (getattr(more, measure) - getattr(few, measure)) / (more.n_cells - few.n_cells)
 
 
-def timed(command: Sequence[str]) -> Timed:
+def timed(command: Sequence[str], n_cells: int = 0) -> Timed:
     began = time.perf_counter()
     cost: Cost = run(command)
-    return Timed(cost.cpu, time.perf_counter() - began, cost.memory_mb)
+    return Timed(n_cells, cost.cpu, time.perf_counter() - began, cost.memory_mb)
 
 
-def official_command(family: str, folder: Path, cells: str, device: str) -> list[str]:
+def sizes(family: str, n_cells: int) -> dict[str, tuple[int, int]]:
+    """Return the cells of the two runs of the official path and of ours, where `n_cells` are asked for (0: the default)."""
+    bench = BENCHES[family]
+    few, most = bench.few, max(n_cells, bench.few + 1) if n_cells else bench.cells
+    return {"official": (few, most), "ours": (few, max(most, bench.our_cells))}
+
+
+def official_command(family: str, folder: Path, n_cells: int, device: str) -> list[str]:
     return [
         sys.executable,
         str(ROOT / "bench" / "official"),
         family,
-        *("--split", str(folder / f"{cells}.h5ad"), "--weights", str(folder / "weights")),
+        *("--split", str(folder / f"{n_cells}.h5ad"), "--weights", str(folder / "weights")),
         *("--options", json.dumps({**BENCHES[family].official, "device": device})),
         *("--output", str(folder / "official.npy")),
     ]
 
 
-def our_command(family: str, folder: Path, cells: str, output: str, **options: object) -> list[str]:
+def our_command(family: str, folder: Path, n_cells: int, output: str, **options: object) -> list[str]:
     return [
         sys.executable,
         str(SCRIPTS / "embed_cells.py"),
         family,
-        *("--split", str(folder / f"{cells}.h5ad"), "--weights", str(folder / "weights")),
+        *("--split", str(folder / f"{n_cells}.h5ad"), "--weights", str(folder / "weights")),
         *("--options", json.dumps({**BENCHES[family].ours, **options})),
         *("--output", str(folder / f"{output}.h5ad")),
     ]
+
+
+def our_runs(family: str, folder: Path, n_cells: tuple[int, int], output: str, **options: object) -> dict[str, Timed]:
+    return {
+        name: timed(our_command(family, folder, n, output, **options), n)
+        for name, n in zip(("few", "all"), n_cells, strict=True)
+    }
 
 
 def compared(folder: Path, first: str, second: str) -> dict[str, float]:
@@ -187,56 +203,58 @@ def _compare() -> None:
     first, second, target = sys.argv[1:]
     found = Embedding.read(second)
     expected = np.load(first) if first.endswith(".npy") else Embedding.read(first).matrix
-    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found.matrix, axis=1)
+    matrix = found.matrix[: len(expected)]
+    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(matrix, axis=1)
     pairs = np.abs(expected[:1] - expected[1:]).max(axis=1)
     facts = ("cells_per_second", "gpu_seconds", "peak_gpu_memory_mb")
     result = {
-        "difference": float(np.abs(expected - found.matrix).max()),
+        "difference": float(np.abs(expected - matrix).max()),
         "largest_value": float(np.abs(expected).max()),
         "between_cells": float(np.median(pairs)) if len(pairs) else float("nan"),
-        "cosine": float(((expected * found.matrix).sum(axis=1) / norms).min()),
+        "cosine": float(((expected * matrix).sum(axis=1) / norms).min()),
         **{name: float(found.uns[name]) for name in facts},
     }
     Path(target).write_text(json.dumps(result))
 
 
-def make_inputs(family: str, folder: Path, n_cells: int) -> None:
+def make_inputs(family: str, folder: Path, n_cells: Mapping[str, tuple[int, int]]) -> None:
     baron = ROOT / ".cache" / "test-data" / "raw-Baron_human.h5ad"  # where the tests keep it
     if not baron.is_file():
         run([sys.executable, str(SCRIPTS / "download_object.py"), BARON, str(baron)])
-    size = ["--cells", str(n_cells), "--few", str(BENCHES[family].few)]
-    run([sys.executable, str(ROOT / "bench" / "real_size.py"), family, str(folder), "--baron", str(baron), *size])
+    numbers = [str(n) for n in sorted({*n_cells["official"], *n_cells["ours"]})]
+    script = str(ROOT / "bench" / "real_size.py")
+    run([sys.executable, script, family, str(folder), "--baron", str(baron), "--cells", *numbers])
 
 
-def compare(family: str, folder: Path, n_cells: int, device: str, idle_mb: float) -> Line:
+def compare(family: str, folder: Path, n_cells: Mapping[str, tuple[int, int]], device: str, idle_mb: float) -> Line:
     """Run both sides, on a few cells and on all, and set the embeddings of all against each other."""
-    line = Line(BENCHES[family], n_cells, "cpu" if device == "cpu" else "wall", idle_mb)
-    for cells in ("few", "all"):
-        line.official[cells] = timed(official_command(family, folder, cells, device))
-        line.ours[cells] = timed(our_command(family, folder, cells, "fp32", device=device))
+    line = Line(BENCHES[family], "cpu" if device == "cpu" else "wall", idle_mb)
+    for name, n in zip(("few", "all"), n_cells["official"], strict=True):
+        line.official[name] = timed(official_command(family, folder, n, device), n)
+    line.ours = our_runs(family, folder, n_cells["ours"], "fp32", device=device)
     found = compared(folder, "official.npy", "fp32.h5ad")
     line.difference, line.largest_value = found["difference"], found["largest_value"]
     line.between_cells = found["between_cells"]
     return line
 
 
-def precisions(family: str, folder: Path, n_cells: int, device: str) -> list[dict[str, str]]:
+def precisions(family: str, folder: Path, n_cells: tuple[int, int], device: str) -> list[dict[str, str]]:
     """Return a row for each precision: what it costs and how far it is from fp32."""
-    bench, rows = BENCHES[family], []
+    rows = []
     for precision in ("fp32", "bf16") if device == "cpu" else ("fp32", "tf32", "bf16"):
         # on the CPU cell by cell: the first batch is computed in fp32 too, which is one cell then, in both runs
         options = {"precision": precision, "device": device} | ({"tokens_per_batch": 1} if device == "cpu" else {})
-        runs = {cells: timed(our_command(family, folder, cells, precision, **options)) for cells in ("few", "all")}
+        runs = our_runs(family, folder, n_cells, precision, **options)
         found = compared(folder, "fp32.h5ad", f"{precision}.h5ad")
         on_gpu = {
             "cells per s": f"{found['cells_per_second']:.1f}",
             "GPU s": f"{found['gpu_seconds']:.2f}",
             "peak GPU MB": f"{found['peak_gpu_memory_mb']:.0f}",
         }
-        cost = {"CPU s per cell": f"{per_cell(runs, n_cells - bench.few, 'cpu'):.2f}"} if device == "cpu" else on_gpu
+        cost = {"CPU s per cell": f"{per_cell(runs, 'cpu'):.2f}"} if device == "cpu" else on_gpu
         rows.append(
             {
-                "model": bench.title,
+                "model": BENCHES[family].title,
                 "precision": precision,
                 **cost,
                 "largest deviation from fp32": f"{found['difference']:.1e}",
@@ -276,14 +294,14 @@ def main() -> None:
     lines, rows = [], []
     for family in args.models:
         bench = BENCHES[family]
-        n_cells = max(bench.few + 1, args.cells or bench.cells * (1 if args.device == "cpu" else GPU_CELLS))
+        n_cells = sizes(family, args.cells or (0 if args.device == "cpu" else bench.cells * GPU_CELLS))
         with tempfile.TemporaryDirectory() as scratch:  # a checkpoint may have gigabytes
-            print(f"{bench.title}, {n_cells} cells ...", file=sys.stderr, flush=True)
+            print(f"{bench.title}, {n_cells['official'][1]} cells ...", file=sys.stderr, flush=True)
             folder = Path(scratch) / family
             make_inputs(family, folder, n_cells)
             lines.append(compare(family, folder, n_cells, args.device, idle_mb))
             show([lines[-1].cells()])
-            rows += [] if args.skip_precisions else precisions(family, folder, n_cells, args.device)
+            rows += [] if args.skip_precisions else precisions(family, folder, n_cells["ours"], args.device)
     tables = {"models": [line.cells() for line in lines], "models_precisions": rows}
     print()
     for table in filter(None, tables.values()):

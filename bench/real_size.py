@@ -1,8 +1,8 @@
 """Checkpoints of the published sizes with random weights, in their official layouts, and real cells for them.
 
-    python bench/real_size.py FAMILY FOLDER --baron H5AD --cells N [--few N]
+    python bench/real_size.py FAMILY FOLDER --baron H5AD --cells N [N ...]
 
-Writes FOLDER/weights/ and the splits FOLDER/all.h5ad and FOLDER/few.h5ad, the first cells of it. Counts are those of human
+Writes FOLDER/weights/ and a split FOLDER/N.h5ad of each size: the first cells of the largest. Counts are those of human
 pancreas cells (Baron et al. 2016). Vocabularies have the published sizes: of the cells' genes they know about as many as the
 real ones know, under the cells' own symbols; all other names, and all Ensembl ids, are made up.
 """
@@ -226,22 +226,22 @@ FAMILIES = {
 }
 
 
-def write_cells(folder: Path, family: str, baron: Path, n_cells: int, n_few: int) -> list[str]:
-    """Write all.h5ad and few.h5ad; return the symbols."""
+def write_cells(folder: Path, family: str, baron: Path, sizes: Sequence[int]) -> list[str]:
+    """Write a split of each size; return the symbols."""
     import anndata
     import pandas as pd
 
     published = anndata.read_h5ad(baron)
-    counts = FAMILIES[family].cells(published.X.tocsr(), n_cells, np.random.default_rng(SEED))
+    counts = FAMILIES[family].cells(published.X.tocsr(), max(sizes), np.random.default_rng(SEED))
     symbols = published.var_names.tolist()
-    for name, n_rows in (("all", n_cells), ("few", n_few)):
+    for n_rows in sizes:
         data = anndata.AnnData(
             X=counts[:n_rows],
             obs=pd.DataFrame({"label": "cell", "assay": ASSAY}, index=[f"cell{row}" for row in range(n_rows)]),
             var=pd.DataFrame({"feature_name": symbols}, index=_ids(symbols)),
-            uns={"dataset": "baron", "split": name, "organism": "human"},
+            uns={"dataset": "baron", "split": f"first{n_rows}", "organism": "human"},
         )
-        write_split(folder / f"{name}.h5ad", data)
+        write_split(folder / f"{n_rows}.h5ad", data)
     return symbols
 
 
@@ -293,11 +293,10 @@ def main() -> None:
     cli.add_argument("family", choices=list(FAMILIES))
     cli.add_argument("folder", type=Path)
     cli.add_argument("--baron", type=Path, required=True, help="raw-Baron_human.h5ad")
-    cli.add_argument("--cells", type=int, required=True)
-    cli.add_argument("--few", type=int, default=1)
+    cli.add_argument("--cells", type=int, nargs="+", required=True)
     args = cli.parse_args()
     (args.folder / "weights").mkdir(parents=True)
-    symbols = write_cells(args.folder, args.family, args.baron, args.cells, args.few)
+    symbols = write_cells(args.folder, args.family, args.baron, args.cells)
     FAMILIES[args.family].write(args.folder / "weights", symbols)
 
 

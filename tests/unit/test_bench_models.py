@@ -29,10 +29,10 @@ def test_memory_is_a_goal_for_one_model(bench):
 
 
 def line(bench, official=(10, 110), ours=(5, 35), memory=(1200, 500), difference=1e-6, largest=1.0):
-    made = bench.Line(bench.BENCHES["scgpt"], 28, "cpu", 400.0, difference=difference, largest_value=largest)
+    made = bench.Line(bench.BENCHES["scgpt"], "cpu", 400.0, difference=difference, largest_value=largest)
     for side, costs, peak in (("official", official, memory[0]), ("ours", ours, memory[1])):
-        for cells, cost in zip(("few", "all"), costs, strict=True):
-            getattr(made, side)[cells] = bench.Timed(cost, 7 * cost, peak)
+        for cells, n, cost in zip(("few", "all"), (4, 28), costs, strict=True):
+            getattr(made, side)[cells] = bench.Timed(n, cost, 7 * cost, peak)
     return made
 
 
@@ -49,12 +49,20 @@ def test_a_cell_costs_what_more_cells_cost_more(bench):
     [
         ({"ours": (5, 65)}, "x1.67, goal x2.5"),
         ({"ours": (5, float("nan"))}, "xnan, goal x2.5"),
+        ({"ours": (35, 5)}, "x-3.33, goal x2.5"),
         ({"difference": 2e-5}, "embeddings differ by 2.0e-05, largest value 1.0e+00"),
         ({"difference": float("nan")}, "embeddings differ by nan, largest value 1.0e+00"),
     ],
 )
 def test_goals_that_are_missed(bench, changes, reason):
     assert line(bench, **changes).misses == [reason]
+
+
+def test_cells_of_the_runs(bench):
+    assert bench.sizes("scgpt", 0) == {"official": (4, 28), "ours": (4, 28)}
+    assert bench.sizes("transcriptformer", 0) == {"official": (1, 2), "ours": (1, 12)}
+    assert bench.sizes("transcriptformer", 100) == {"official": (1, 100), "ours": (1, 100)}
+    assert bench.sizes("scgpt", 2)["ours"] == (4, 5)
 
 
 def test_values_are_compared_with_the_largest(bench):
