@@ -3,7 +3,11 @@
 import copy
 import json
 import os
+import re
+import resource
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -281,3 +285,15 @@ def test_rules_pass_the_options_of_the_catalogue(finished_project):
     uns = Embedding.read(finished_project.folder / "results/embeddings/linear/tiny/human.h5ad").uns
     assert json.loads(uns["params"]) == {"n_components": 10, "n_top_genes": 40}
     assert uns["model"] == "linear" and uns["seed"] == 42
+
+
+def test_the_plan_of_the_full_benchmark_is_cheap(fresh_project):
+    """Everything that config/config.yaml selects, nothing made yet: Snakemake's whole process, CPU seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"]
+    done = subprocess.run(command, cwd=fresh_project.folder, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
+    assert int(jobs["total"]) > 1000 and int(jobs["score"]) > 800, jobs
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
