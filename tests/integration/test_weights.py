@@ -77,7 +77,7 @@ def served(tmp_path_factory, baron, s3_server):
         with tarfile.open(folder / f"hub/{name}.tar.gz", "w:gz") as archive:
             archive.add(folder / "tf" / name, name)
     made_checkpoints.scvi(folder / "scvi", symbols[:500])
-    made_checkpoints.scgenept(folder / "scgenept", shared[:36])
+    made_checkpoints.scgenept(folder / "scgenept", shared[:36], level=1.85)  # as the tiny screen's best expressed genes
     for family in ("scgpt", "uce", "geneformer", "scvi", "scgenept"):
         for path in (folder / family).rglob("*"):
             if path.is_file():

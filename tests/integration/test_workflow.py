@@ -139,7 +139,7 @@ def test_editing_a_models_entry_re_runs_that_model_alone(project):
     assert {p for p in again if "embeddings" in p} == {
         f"results/embeddings/random/tiny/{s}.h5ad" for s in ("human", "mouse")
     }
-    assert of_model(again, "random") and len(again) == 2 + 2 * 2 + 1
+    assert of_model(again, "random") and len(again) == 2 + 2 * 2 + 1 + 1  # the picture of its embeddings too
     assert "Params have changed" in planned["results/embeddings/random/tiny/human.h5ad"]
 
 
@@ -147,7 +147,7 @@ def test_editing_an_adapter_re_runs_its_model_alone(project):
     path = project.folder / "workflow/scripts/cellgauge/models/oracle.py"
     path.write_text(path.read_text() + "\nEDITED = True\n")
     planned = project.planned()
-    assert of_model(stages(planned), "oracle") and len(stages(planned)) == 2 + 2 * 2 + 1
+    assert of_model(stages(planned), "oracle") and len(stages(planned)) == 2 + 2 * 2 + 1 + 1
     assert "oracle.py" in planned["results/embeddings/oracle/tiny/human.h5ad"]
 
 
@@ -179,7 +179,7 @@ def test_adding_a_model_runs_only_it(project):
     config["run"]["models"].append("hvg")
     project.configure(config)
     planned = project.planned()
-    assert of_model(stages(planned), "hvg") and len(stages(planned)) == 2 + 2 * 2
+    assert of_model(stages(planned), "hvg") and len(stages(planned)) == 2 + 2 * 2 + 1
     assert "results/tables/scores.csv" in planned
 
 
@@ -199,6 +199,7 @@ def test_a_changed_embedding_file_re_runs_its_split(project):
     again = stages(project.planned())
     assert again == {
         "results/embeddings/mine/tiny/human.h5ad",
+        "results/layouts/mine/tiny.tsv",
         "results/scores/clustering/mine/tiny/human.tsv",
         "results/scores/label_prediction/mine/tiny/human.tsv",
         "results/scores/cross_species/mine/tiny/all.tsv",
@@ -208,7 +209,7 @@ def test_a_changed_embedding_file_re_runs_its_split(project):
 def test_forgetting_a_model_is_removing_its_folder(project):
     shutil.rmtree(project.folder / "results/embeddings/oracle")
     planned = stages(project.planned())
-    assert of_model(planned, "oracle") and len(planned) == 2 + 2 * 2 + 1
+    assert of_model(planned, "oracle") and len(planned) == 2 + 2 * 2 + 1 + 1
 
 
 def test_scores_that_are_removed_are_made_again(project):
