@@ -190,7 +190,8 @@ def test_rounding_is_no_correlation(screen, folder):
 
 
 def test_strata_conditions_and_counts(screen, folder):
-    table = scored(folder / "additive.h5ad", folder / "truth.h5ad")
+    predict_files("additive", folder / "split.h5ad", folder / "sums.h5ad")
+    table = scored(folder / "sums.h5ad", folder / "truth.h5ad")
     assert value(table, "n_conditions")["value"] == 2 and value(table, "n_unpredicted")["value"] == 2
     assert value(table, "n_conditions", "all/combo_seen1")["value"] == 0
     row = value(table, "mse", "all/combo_seen1")
