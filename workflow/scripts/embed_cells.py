@@ -13,15 +13,12 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("adapter", help="an adapter of cellgauge/models, such as linear or precomputed")
     cli.add_argument("--split", nargs="+", required=True, metavar="H5AD", help="in the split contract")
-    cli.add_argument("--weights", nargs="*", default=[], metavar="PATH", help="a checkpoint, or precomputed embeddings")
+    cli.add_argument("--weights", nargs="?", metavar="PATH", help="a checkpoint, or precomputed embeddings")
     cli.add_argument("--model", default="", help="the model's name in the tables (default: the adapter's)")
     cli.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="seed, device, adapter's params")
     cli.add_argument("--output", required=True, metavar="H5AD")
     args = cli.parse_args()
-    if len(args.weights) > 1:
-        cli.error("--weights takes one file or folder")
-    weights = args.weights[0] if args.weights else None
-    embed_files(args.adapter, args.split, args.output, weights=weights, model=args.model, options=args.options)
+    embed_files(args.adapter, args.split, args.output, weights=args.weights, model=args.model, options=args.options)
 
 
 if __name__ == "__main__":

@@ -46,24 +46,17 @@ def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
         ConfigError: see `check`; or a file cannot be read.
     """
     import yaml
+    from snakemake.utils import update_config
 
     merged: dict[str, Any] = {}
     own = (WORKFLOW.parent / "config" / f"{name}.yaml" for name in ("models", "datasets", "tasks", "config"))
     for path in (*own, *further):
         try:
-            _update(merged, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+            update_config(merged, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
         except (OSError, yaml.YAMLError) as error:
             raise ConfigError(f"{path} cannot be read as a configuration: {' '.join(str(error).split())}") from None
     check(merged)
     return merged
-
-
-def _update(known: MutableMapping[str, Any], more: Mapping[str, Any]) -> None:
-    for key, value in more.items():
-        if isinstance(value, Mapping) and isinstance(known.get(key), MutableMapping):
-            _update(known[key], value)
-        else:
-            known[key] = value
 
 
 def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:

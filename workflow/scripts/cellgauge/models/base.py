@@ -5,6 +5,7 @@ An adapter is a module with
     SCOPE = "split"          # embeds each split on its own; "dataset": all splits of a dataset in one job
     SHARED_SPACE = True      # cells of different splits may be compared; False: each split has axes of its own
     STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
+    NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda:0", "mps"), else always "cpu"
     NEEDS_ENSEMBL = False    # True: genes are known by Ensembl ids alone, so data that have none cannot be embedded
     EXPRESSION_TASKS = ()    # tasks that score the expression matrix instead of the embedding
     PACKAGES = ("scanpy",)   # whose versions are recorded
@@ -28,12 +29,12 @@ from difflib import get_close_matches
 from importlib import metadata
 from inspect import Parameter, signature
 from pathlib import Path
-from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import ALL_SPLITS, models
 from cellgauge.errors import CellgaugeError
+from cellgauge.plugins import load_module, module_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,19 +70,14 @@ class Traits:
     modality: str = "expression"
 
 
-def adapter_names() -> list[str]:
-    """Return the names of all adapters."""
-    return sorted(module.name for module in iter_modules(models.__path__) if module.name != "base")
+def adapter_names() -> tuple[str, ...]:
+    """Return the names of all adapters that embed cells."""
+    return module_names(models)
 
 
 def load_adapter(name: str) -> ModuleType:
     """Return the module of an adapter; raise CellgaugeError naming the nearest one."""
-    known = adapter_names()
-    if name not in known:
-        near = get_close_matches(name, known, 1)
-        hint = f", did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
-        raise CellgaugeError(f"unknown adapter '{name}'{hint}")
-    return models.load(name)
+    return load_module(models, name, "adapter")
 
 
 def traits(name: str) -> Traits:

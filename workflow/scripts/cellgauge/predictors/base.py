@@ -3,7 +3,7 @@
 An adapter is a module with
 
     STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
-    NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda", "mps"), else always "cpu"
+    NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda:0", "mps"), else always "cpu"
     PACKAGES = ()            # whose versions are recorded
 
     def predict(screen, weights, *, device, seed, **options):
@@ -22,15 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import predictors
-from cellgauge.errors import CellgaugeError
 from cellgauge.models.base import Stopwatch, Traits, check_options, seed_everything, versions
+from cellgauge.plugins import load_module, module_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,19 +68,14 @@ class Predicted:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def predictor_names() -> list[str]:
+def predictor_names() -> tuple[str, ...]:
     """Return the names of all adapters that predict responses."""
-    return sorted(module.name for module in iter_modules(predictors.__path__) if module.name != "base")
+    return module_names(predictors)
 
 
 def load_predictor(name: str) -> ModuleType:
     """Return the module of an adapter; raise CellgaugeError naming the nearest one."""
-    known = predictor_names()
-    if name not in known:
-        near = get_close_matches(name, known, 1)
-        hint = f", did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
-        raise CellgaugeError(f"unknown adapter '{name}'{hint}")
-    return predictors.load(name)
+    return load_module(predictors, name, "adapter")
 
 
 def traits(name: str) -> Traits:

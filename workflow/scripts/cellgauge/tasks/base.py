@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ import numpy as np
 from cellgauge import ALL_SPLITS, tasks
 from cellgauge.contracts import Embedding, Score, Split
 from cellgauge.errors import CellgaugeError, ContractError
+from cellgauge.plugins import load_module
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -69,12 +69,7 @@ class CellsToScore:
 
 def load_task(name: str) -> ModuleType:
     """Return the module of a task; raise CellgaugeError naming the tasks there are."""
-    known = sorted(module.name for module in iter_modules(tasks.__path__) if module.name != "base")
-    if name not in known:
-        near = get_close_matches(name, known, 1)
-        hint = f", did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
-        raise CellgaugeError(f"unknown task '{name}'{hint}")
-    return tasks.load(name)
+    return load_module(tasks, name, "task")
 
 
 def gather(embeddings: Sequence[Embedding], splits: Sequence[Split], task: ModuleType, task_name: str) -> CellsToScore:
