@@ -95,8 +95,7 @@ class Reducer:
         self._means[row] = np.asarray(cells.mean(axis=0, dtype=np.float64)).ravel()
         self._scores[row] = self._ranks.scores(cells)
         self._n_cells[row] = cells.shape[0]
-        chosen = np.random.default_rng(row).permutation(cells.shape[0])[:SAMPLED]
-        sample = cells[np.sort(chosen)]
+        sample = cells[_sampled_rows(cells, row)]
         self._samples[row] = sample if isinstance(sample, np.ndarray) else sample.toarray()
 
     def write(self, path: str | Path, uns: Mapping[str, Any]) -> None:
@@ -127,6 +126,13 @@ class Reducer:
         for row, sample in self._samples.items():
             sampled[row, : len(sample)] = sample
         return sampled
+
+
+def _sampled_rows(cells: np.ndarray | csr_matrix, seed: int) -> np.ndarray:
+    """Return the positions of up to `SAMPLED` cells, ascending: the same cells in whatever order they come."""
+    totals = np.asarray(cells.sum(axis=1, dtype=np.float64)).ravel()
+    drawn = np.random.default_rng(seed).permutation(len(totals))[:SAMPLED]
+    return np.sort(np.argsort(totals, kind="stable")[drawn])
 
 
 def _check(given: np.ndarray | csr_matrix, condition: str, n_dims: int, n_genes: int) -> None:
