@@ -285,6 +285,22 @@ def test_a_prediction_serves_both_orders(twice, tmp_path):
     assert there == {"GENE4+ctrl", "ctrl+GENE4"}
 
 
+def test_a_name_that_is_not_predicted_takes_the_same_perturbations_prediction(twice, tmp_path):
+    folder, made = twice
+    mean = np.asarray(made.controls().mean(axis=0)).ravel() + 0.01
+
+    def response(condition):
+        return {"reason": "not this way round"} if condition == "GENE4+ctrl" else {"mean": mean}
+
+    table = scored(write(made, tmp_path / "p.h5ad", response), folder / "truth.h5ad")
+    assert value(table, "n_unpredicted", profile="reference")["value"] == 0
+    assert value(table, "n_unpredicted", profile="corrected")["value"] == 0
+    path = write(made, tmp_path / "none.h5ad", lambda c: {"reason": f"not {c}"} if "GENE4" in c else {"mean": mean})
+    table = scored(path, folder / "truth.h5ad", profiles=["reference"])
+    for condition in ("GENE4+ctrl", "ctrl+GENE4"):
+        assert value(table, "mse", "all/unseen_single", "reference", condition)["reason"] == f"not {condition}"
+
+
 def test_the_ceilings_halves_do_not_overlap_where_names_are_pooled(twice):
     _, made = twice
     both = np.sort(np.concatenate([made.rows_of("GENE4+ctrl"), made.rows_of("ctrl+GENE4")]))
@@ -326,6 +342,29 @@ def test_a_condition_without_cells(tmp_path):
     assert value(table, "n_unpredicted", "all/unseen_single")["value"] == 1
     row = value(table, "discrimination_l2")
     assert row["status"] == "not_applicable" and "no other test condition" in row["reason"]
+
+
+def test_a_condition_of_one_cell_has_no_ceiling_whoever_says_so(tmp_path):
+    """Its one cell may fall into either half: without the model's word the reason would be that there is no cell."""
+    data = tiny.screen(n_cells=600, n_genes=N_GENES)
+    rows = np.flatnonzero(data.obs["condition"] == "GENE4+ctrl")
+    for kept in rows[:4]:
+        part = data[np.setdiff1d(np.arange(data.n_obs), np.setdiff1d(rows, kept))].copy()
+        make_screen(tmp_path, part)
+        predict_files("ceiling", tmp_path / "split.h5ad", tmp_path / "p.h5ad")
+        table = scored(tmp_path / "p.h5ad", tmp_path / "truth.h5ad")
+        row = value(table, "mse", "all/unseen_single", condition="GENE4+ctrl")
+        assert row["status"] == "not_applicable" and row["reason"] == "1 cells cannot be halved"
+
+
+def test_where_no_gene_changes_nothing_is_told_apart_by_direction(screen, folder, tmp_path):
+    silent = screen.genes[10:13]
+    path = write(screen, tmp_path / "p.h5ad", lambda c: {"mean": np.array([0.1, 0.2, 0.3])}, genes=silent)
+    table = scored(path, folder / "truth.h5ad")
+    row = value(table, "discrimination_cosine", "all/unseen_single", condition="GENE4+ctrl")
+    assert row["status"] == "not_applicable"
+    assert row["reason"] == "the measured change of GENE4+ctrl is zero, so it has no direction"
+    assert value(table, "discrimination_l2")["value"] == 0.5
 
 
 def test_genes_that_no_cell_expresses_and_genes_that_are_not_predicted(screen, folder):

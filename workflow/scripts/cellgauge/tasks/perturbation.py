@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -67,19 +68,23 @@ class Responses:
     row_of: Mapping[str | frozenset[str], int]
     n_genes_missing: int
 
-    @property
+    @cached_property
     def control(self) -> np.ndarray:
         """The mean expression of the control cells, shape (n_genes,)."""
         return self.truth.means[self.truth.role == "control"][0]
 
-    @property
+    @cached_property
     def tie_breaker(self) -> np.ndarray:
         """The place of each gene in the alphabet of ids, shape (n_genes,)."""
         return np.argsort(np.argsort(self.truth.genes.astype(str), kind="stable"), kind="stable")
 
     def prediction_of(self, condition: str) -> int:
-        """Return the row of the prediction for a condition, matched as a set of genes where the name differs; -1 for none."""
-        return self.row_of.get(condition, self.row_of.get(targets(condition), -1))
+        """Return the row of the prediction for a condition; -1 for none.
+
+        Where none of that name is predicted, one of the same set of genes serves.
+        """
+        named, same = self.row_of.get(condition, -1), self.row_of.get(targets(condition), -1)
+        return same if named < 0 or (self.reasons[named] and not self.reasons[same]) else named
 
 
 def open_responses(prediction_path: str | Path, truth_path: str | Path) -> Responses:
@@ -225,11 +230,8 @@ def _scores_of(cells: Responses, row: int, profile: str, rows: np.ndarray, top: 
     """Yield the values of one condition: a row of the truth."""
     subsets = ["all", *(f"top{n}_de" for n in top)]
     made = cells.prediction_of(cells.truth.condition[row])
-    reason = (
-        NO_CELLS
-        if cells.truth.n_cells[row] == 0
-        else ("the file has no row of this condition" if made < 0 else cells.reasons[made])
-    )
+    unmade = cells.reasons[made] if made >= 0 else "the file has no row of this condition"
+    reason = unmade or (NO_CELLS if cells.truth.n_cells[row] == 0 else "")
     if reason:
         yield from (Value(m, s, None, reason) for m in ("mse", "pearson_delta") for s in subsets)
         yield from (Value("jaccard", s, None, reason) for s in subsets[1:])
@@ -301,9 +303,14 @@ def _specificity(cells: Responses, row: int, made: int, rows: np.ndarray) -> Ite
         elif kind == "cosine" and metrics.is_constant(change, 1.0):
             yield Value(name, "all", None, "the prediction changes no gene, so it has no direction")
         else:
-            measured = truth.means[np.append(others, row)] - cells.control
-            far = metrics.distances(change, measured, kind)
-            yield Value(name, "all", metrics.share_farther(far[-1], far[:-1]))
+            compared = np.append(others, row)
+            far = metrics.distances(change, truth.means[compared] - cells.control, kind)
+            undirected = truth.condition[compared[~np.isfinite(far)]]
+            if len(undirected):
+                why = f"the measured change of {undirected[-1]} is zero, so it has no direction"
+                yield Value(name, "all", None, why)
+            else:
+                yield Value(name, "all", metrics.share_farther(far[-1], far[:-1]))
     elsewhere = [
         other
         for other in range(len(truth.role))
