@@ -23,6 +23,7 @@ import numpy as np
 from cellgauge.contracts import as_plain, atomic_path, open_h5, read_column, read_index, read_scalars
 from cellgauge.errors import ContractError
 from cellgauge.metrics.wilcoxon import ControlRanks
+from cellgauge.screens import mean_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -92,7 +93,7 @@ class Reducer:
             self._means[row] = mean
             self._scores[row] = self._ranks.scores_of_constant(mean, self._ranks.n_controls)
             return
-        self._means[row] = np.asarray(cells.mean(axis=0, dtype=np.float64)).ravel()
+        self._means[row] = mean_of(cells)
         self._scores[row] = self._ranks.scores(cells)
         self._n_cells[row] = cells.shape[0]
         sample = cells[_sampled_rows(cells, row)]

@@ -231,6 +231,11 @@ class Screen:
         return rows[np.argsort(_hashes(self.split.cells[rows]) >> np.uint64(1), kind="stable")]
 
 
+def mean_of(cells: np.ndarray | csr_matrix) -> np.ndarray:
+    """Return the mean expression of cells, dense or CSR, shape (n_cells, n_genes): float64, shape (n_genes,)."""
+    return np.asarray(cells.mean(axis=0, dtype=np.float64)).ravel()
+
+
 def _hashes(cells: np.ndarray) -> np.ndarray:
     digests = b"".join(blake2b(str(cell).encode(), digest_size=8).digest() for cell in cells)
     return np.frombuffer(digests, dtype=np.uint64)

@@ -25,7 +25,7 @@ import numpy as np
 from cellgauge.contracts import atomic_path, open_h5, read_column, read_index, read_scalars
 from cellgauge.errors import CellgaugeError, ContractError
 from cellgauge.metrics.wilcoxon import ControlRanks
-from cellgauge.screens import CONTROL, Screen, targets
+from cellgauge.screens import CONTROL, Screen, mean_of, targets
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -83,7 +83,7 @@ def measure_truth(split_path: str | Path, output: str | Path) -> None:
         if not len(group.rows):
             continue
         cells = expression[group.rows]
-        measured["mean"][row] = _mean(cells)
+        measured["mean"][row] = mean_of(cells)
         if group.role == "training":
             continue
         samples["cells"][row] = expression[screen.shuffled(group.rows)[:SAMPLED]]
@@ -94,14 +94,10 @@ def measure_truth(split_path: str | Path, output: str | Path) -> None:
         n_half[row] = len(second)
         if len(second):
             half = expression[second]
-            measured["half_mean"][row], measured["half_wilcoxon"][row] = _mean(half), ranks.scores(half)
+            measured["half_mean"][row], measured["half_wilcoxon"][row] = mean_of(half), ranks.scores(half)
             samples["half_cells"][row] = expression[screen.shuffled(second)[:SAMPLED]]
     components = _components(list(samples["cells"].values()))
     _write(output, screen, all_groups, measured, n_half, samples, components)
-
-
-def _mean(cells: csr_matrix) -> np.ndarray:
-    return np.asarray(cells.mean(axis=0, dtype=np.float64)).ravel()
 
 
 def _components(samples: Sequence[csr_matrix]) -> np.ndarray:
@@ -114,7 +110,7 @@ def _components(samples: Sequence[csr_matrix]) -> np.ndarray:
     kept = min(N_COMPONENTS, n_cells - 1, n_genes - 1)
     if kept < 1:
         return np.ones((n_genes, 1), dtype=np.float32)
-    by_gene, centre = cells.T.tocsr(), _mean(cells)
+    by_gene, centre = cells.T.tocsr(), mean_of(cells)
 
     def scatter(x: np.ndarray) -> np.ndarray:
         x = x.ravel()

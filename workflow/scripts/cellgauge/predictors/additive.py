@@ -20,13 +20,11 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predict
 
     Source: Ahlmann-Eltze et al. (2025), Nature Methods, 10.1038/s41592-025-02772-6.
     """
-    import numpy as np
-
     from cellgauge.predictors.matching_mean import single_means
-    from cellgauge.screens import targets
+    from cellgauge.screens import CONTROL, targets
 
-    control = np.asarray(screen.controls().mean(axis=0, dtype=np.float64)).ravel()
-    singles = single_means(screen)
+    control, *trained = screen.means([CONTROL, *screen.training_conditions])
+    singles = single_means(screen, trained)
 
     def responses() -> Iterator[Response]:
         for condition in screen.test_conditions:

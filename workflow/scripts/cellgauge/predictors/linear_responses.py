@@ -34,11 +34,11 @@ def predict(
 
     from cellgauge.screens import CONTROL
 
-    names = [c for c in screen.training_conditions if not screen.columns_of_targets(c)[1] and len(screen.rows_of(c))]
+    every = screen.training_conditions
+    names = [condition for condition in every if not screen.columns_of_targets(condition)[1]]
     if len(names) < 2:
         few = f"{len(names)} of the training conditions perturb genes that the screen measures, two are needed"
         return Predicted(screen.genes, (Response(c, reason=few) for c in screen.test_conditions))
-    every = [c for c in screen.training_conditions if len(screen.rows_of(c))]
     expression = screen.means([CONTROL, *every])
     control = expression[0]
     genes = _scores(expression.T, n_components)

@@ -8,6 +8,8 @@ from cellgauge.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
 
     from cellgauge.screens import Screen
@@ -28,8 +30,9 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predict
 
     if not screen.training_conditions:
         raise CellgaugeError(f"{screen.where}: no condition is there to be trained on")
-    overall = screen.means(screen.training_conditions).mean(axis=0)
-    singles = single_means(screen)
+    trained = screen.means(screen.training_conditions)
+    overall = trained.mean(axis=0)
+    singles = single_means(screen, trained)
 
     def mean(condition: str) -> np.ndarray:
         parts = [singles.get(gene, overall) for gene in sorted(targets(condition))]
@@ -38,18 +41,21 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predict
     return Predicted(screen.genes, (Response(c, mean=mean(c)) for c in screen.test_conditions))
 
 
-def single_means(screen: Screen) -> dict[str, np.ndarray]:
-    """Return the mean expression of the training cells in which one gene alone is perturbed, by gene."""
+def single_means(screen: Screen, trained: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the mean expression of the training cells in which one gene alone is perturbed, by gene.
+
+    Args:
+        trained: the mean expression of each of the training conditions, in their order, shape (n_genes,) each.
+    """
     import numpy as np
 
     from cellgauge.screens import targets
 
-    singles = [condition for condition in screen.training_conditions if len(targets(condition)) == 1]
-    sizes = {condition: len(screen.rows_of(condition)) for condition in singles}
     of_gene: dict[str, list[tuple[int, np.ndarray]]] = {}
-    for condition, mean in zip(singles, screen.means(singles), strict=True):
-        if sizes[condition]:
-            of_gene.setdefault(next(iter(targets(condition))), []).append((sizes[condition], mean))
+    for condition, mean in zip(screen.training_conditions, trained, strict=True):
+        if len(targets(condition)) == 1:
+            (gene,) = targets(condition)
+            of_gene.setdefault(gene, []).append((len(screen.rows_of(condition)), mean))
     # a gene may stand in two conditions, "A+ctrl" and "ctrl+A": they are one perturbation, of all their cells
     return {
         gene: np.average([mean for _, mean in parts], axis=0, weights=[size for size, _ in parts])

@@ -22,9 +22,11 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int, statistic:
     """
     import numpy as np
 
+    from cellgauge.screens import mean_of
+
     controls = screen.controls()
     if statistic == "mean":
-        expression = np.asarray(controls.mean(axis=0, dtype=np.float64)).ravel()
+        expression = mean_of(controls)
     elif statistic == "median":
         expression = np.concatenate(
             [
