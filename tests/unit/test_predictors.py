@@ -165,6 +165,15 @@ def test_several_rows_of_a_condition_are_cells(screen, predict, tmp_path):
         (lambda t: t, {"condition_column": "pert"}, "no column 'pert' for conditions"),
         (lambda t: t.assign(ENSG00000000000=0.0), {}, "gene ENSG00000000000 has two columns"),
         (lambda t: t.iloc[:0], {}, "it has no rows"),
+        (
+            lambda t: (
+                t.astype({"GENE7": object}).replace({"GENE7": {t["GENE7"].iloc[1]: "n. d."}}).assign(about="mine")
+            ),
+            {},
+            "mine.csv: column 'GENE7' is a gene of dataset tiny_screen, split k562, but not all of it are numbers (such as"
+            " 'n. d.')",
+        ),
+        (lambda t: t.assign(GENE7=True), {}, "column 'GENE7' is a gene of"),
     ],
 )
 def test_faults_of_a_file(predict, table, tmp_path, change, options, words):

@@ -44,7 +44,7 @@ def predict(
         control: how the file calls the control.
 
     Raises:
-        CellgaugeError: a file of another format, no gene or no condition of the screen.
+        CellgaugeError: a file of another format, a gene with text in it, no gene or no condition of the screen.
     """
     from cellgauge.screens import condition_name, targets
 
@@ -52,7 +52,7 @@ def predict(
         raise CellgaugeError(
             "precomputed predictions need a file: set `path` in the model's entry (by hand: --weights)"
         )
-    table = _read(weights, condition_column)
+    table = _read(weights, condition_column, screen)
     names = [condition_name(str(name), control) for name in table.names]
     column_of = _columns(screen, table.genes, weights)
     columns = list(column_of.values())
@@ -98,7 +98,7 @@ def _columns(screen: Screen, genes: Sequence[str], path: Path) -> dict[str, int]
     return found
 
 
-def _read(path: Path, condition_column: str) -> _Table:
+def _read(path: Path, condition_column: str, screen: Screen) -> _Table:
     import pandas as pd
 
     readers = {
@@ -123,10 +123,25 @@ def _read(path: Path, condition_column: str) -> _Table:
     if not len(names):
         raise CellgaugeError(f"{path}: it has no rows")
     if matrix is None:
-        frame = frame.drop(columns=wanted) if wanted else frame
-        frame = frame.select_dtypes("number")
+        frame = _numbers(frame.drop(columns=wanted) if wanted else frame, screen, path)
         matrix, genes = frame.to_numpy(), list(map(str, frame.columns))
     return _Table(names, genes, matrix)
+
+
+def _numbers(frame: pd.DataFrame, screen: Screen, path: Path) -> pd.DataFrame:
+    """Return the columns of numbers; what else a table holds may be anything but a gene's."""
+    import pandas as pd
+
+    numbers = frame.select_dtypes("number")
+    for name in frame.columns.difference(numbers.columns, sort=False):
+        if str(name) in screen.column_of:
+            column = frame[name]
+            unread = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
+            raise CellgaugeError(
+                f"{path}: column '{name}' is a gene of {screen.where}, but not all of it are numbers (such as"
+                f" '{[*unread, column.iloc[0]][0]}')"
+            )
+    return numbers
 
 
 def _read_h5ad(path: Path) -> tuple[pd.DataFrame, np.ndarray | csr_matrix, list[str]]:
