@@ -270,6 +270,22 @@ def test_titles_are_no_options():
     assert Grid(config).catalogue() != grid().catalogue()
 
 
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("", "screen (semi-synthetic)"),
+        ("Mine", "Mine (semi-synthetic)"),
+        ("Semi-synthetic islets", "Semi-synthetic islets"),
+    ],
+)
+def test_a_planted_screen_is_called_semi_synthetic(title, shown):
+    config = copy.deepcopy(CONFIG)
+    config["run"]["datasets"] = ["screen", "pair"]
+    config["datasets"]["screen"] |= {"planted": {}, **({"title": title} if title else {})}
+    about = json.loads(Grid(config).catalogue())["datasets"]
+    assert about["screen"]["title"] == shown and "title" not in about["pair"]
+
+
 def test_a_hostile_path_is_filled_in_as_text():
     config = copy.deepcopy(CONFIG)
     config["models"]["mine"]["path"] = "{dataset.__class__}/{split}.npy"

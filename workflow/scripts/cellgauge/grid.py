@@ -273,6 +273,8 @@ class Grid:
             for kind, entries in shown.items()
         }
         for dataset, splits in self.datasets.items():
+            if "planted" in self._datasets[dataset]:
+                text["datasets"][dataset]["title"] = _semi_synthetic(self._datasets[dataset].get("title") or dataset)
             text["datasets"][dataset]["splits"] = {split: self.source(dataset, split).organism for split in splits}
         for model in self.models:
             files = [
@@ -565,6 +567,11 @@ class Grid:
             folders = {path.split("/")[2] for path in self._checkpoints}
             return "|".join(sorted(map(re.escape, folders))) or r"(?!)"
         return {"split": r"[a-z0-9_]+", "object": r"[^/]+", "file": r".+", "species": r"[a-z_]+"}[kind]
+
+
+def _semi_synthetic(title: str) -> str:
+    """Return the title of a dataset into which effects were planted: it says so wherever it is shown."""
+    return title if "semi-synthetic" in title.lower() else f"{title} (semi-synthetic)"
 
 
 def is_remote(url: str) -> bool:
