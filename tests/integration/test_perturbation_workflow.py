@@ -1,10 +1,12 @@
 """A screen through the workflow: predict, measure the truth once, score, tables; then only what changed."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from project import make_project
+from project import Project, make_project
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -91,7 +93,8 @@ def test_editing_a_predictor_re_runs_its_model_alone_and_not_the_truth(project):
     }
 
 
-def test_a_model_that_fails_is_a_row_with_its_reason(project):
+def test_a_model_that_fails_is_a_row_with_its_reason(project, tmp_path):
+    project = Project(shutil.copytree(project.folder, tmp_path / "project", symlinks=True))
     path = project.folder / "mine/tiny_screen.csv"
     frame = pd.read_csv(path, index_col=0)
     frame.iloc[0, 0] = np.inf

@@ -13,7 +13,7 @@ import torch
 from cellgauge.contracts import open_h5, read_scalars
 from cellgauge.errors import CellgaugeError
 from cellgauge.predictors.base import predict_files
-from cellgauge.predictors.scgenept import Cells, bootstrap, predict
+from cellgauge.predictors.scgenept import CONTROLS_ON_CPU, Cells, bootstrap, chosen_controls, predict
 from cellgauge.responses import Prediction
 from cellgauge.screens import Screen
 from cellgauge.splits import make_split
@@ -78,10 +78,14 @@ def test_controls_are_drawn_by_their_ids_and_the_seed(split, weights, tmp_path):
         np.testing.assert_allclose(np.sort(shuffled[condition], axis=0), np.sort(part, axis=0), atol=1e-5)
 
 
-def test_on_a_cpu_300_controls_are_taken(split, weights, monkeypatch):
+def test_on_a_cpu_300_controls_are_taken_and_elsewhere_all(split, weights, monkeypatch):
+    assert CONTROLS_ON_CPU == 300
     monkeypatch.setattr("cellgauge.predictors.scgenept.CONTROLS_ON_CPU", 7)
     assert cells(split, weights)[1]["controls"] == 7
     assert cells(split, weights, controls=9)[1]["controls"] == 9
+    screen = Screen.open(split)
+    every = (screen.conditions == "ctrl").sum()
+    assert [len(chosen_controls(screen, None, device, 0)) for device in ("cpu", "cuda:0", "mps")] == [7, every, every]
 
 
 def test_the_bootstrap_computes_each_control_once(split, weights, monkeypatch):

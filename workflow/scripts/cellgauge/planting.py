@@ -20,6 +20,7 @@ from cellgauge.screens import CONTROL, targets
 
 if TYPE_CHECKING:
     import anndata
+    from scipy.sparse import csr_matrix
 
 N_PROGRAMMES = 4
 PROGRAMME_SIZE = 40
@@ -124,8 +125,16 @@ def _dealt(
     return of_cell
 
 
-def _thinned(counts, of_cell: np.ndarray, conditions: dict[str, np.ndarray], generator: np.random.Generator):
-    """Return thinned counts, CSR: the share kept of a gene is in the ratio of its expression in the conditions."""
+def _thinned(
+    counts: csr_matrix, of_cell: np.ndarray, conditions: dict[str, np.ndarray], generator: np.random.Generator
+) -> csr_matrix:
+    """Return thinned counts, CSR: the share kept of a gene is in the ratio of its expression in the conditions.
+
+    Args:
+        counts: whole numbers of any dtype, which stays, shape (n_cells, n_genes).
+        of_cell: the condition of each cell, str, shape (n_cells,).
+        conditions: the log2 fold changes of each condition but the control, shape (n_genes,) each.
+    """
     counts = counts.tocsr().copy()
     highest = np.maximum(0, np.max(list(conditions.values()), axis=0))
     shares = {name: np.exp2(effect - highest) for name, effect in conditions.items()} | {CONTROL: np.exp2(-highest)}

@@ -47,7 +47,7 @@ class ScGenePT(nn.Module):
 
         Args:
             values: log-normalised expression of control cells, (batch, n).
-            perturbed: 1 for the genes that are perturbed, else 0; int64 (n,).
+            perturbed: 1 for the genes that are perturbed, else 0; int64 (n,), or of each cell (batch, n).
         """
         x = self.ln(self.gene_rows + self.pert_encoder(perturbed) + self.value_encoder(values))
         for layer in self.transformer_encoder.layers:

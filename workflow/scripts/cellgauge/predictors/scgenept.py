@@ -85,8 +85,7 @@ def predict(
     network = load_scgenept(checkpoint, torch.from_numpy(ids), heads).to(device)
 
     expression = screen.controls()
-    wanted = CONTROLS_ON_CPU if controls is None and device == "cpu" else controls
-    rows = _subsample(screen, wanted, seed)
+    rows = chosen_controls(screen, controls, device, seed)
     facts: dict[str, Any] = {
         "matched_genes": matched,
         "controls": len(rows),
@@ -168,14 +167,19 @@ def bootstrap(n: int, seed: int) -> np.ndarray:
     return np.concatenate([start * CHUNK + generator.randint(0, size, size) for start, size in enumerate(sizes)])
 
 
-def _subsample(screen: Screen, wanted: int | None, seed: int) -> np.ndarray:
-    """Return positions among the controls, ascending: all, or `wanted` drawn by each cell's own random number."""
+def chosen_controls(screen: Screen, wanted: int | None, device: str, seed: int) -> np.ndarray:
+    """Return positions among the controls, ascending: `wanted` of them, drawn by each cell's own random number.
+
+    None is 300 on a CPU, all elsewhere.
+    """
     import numpy as np
 
     from cellgauge.batches import cell_generator
     from cellgauge.screens import CONTROL
 
     ids = screen.split.cells[screen.rows_of(CONTROL)]
+    if wanted is None and device == "cpu":
+        wanted = CONTROLS_ON_CPU
     if wanted is None or wanted >= len(ids):
         return np.arange(len(ids))
     drawn = [cell_generator(seed, cell).random() for cell in ids]
