@@ -17,29 +17,43 @@ def two_gpus(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(devices, "_held", [])
+    monkeypatch.setattr(devices, "_held", {})
     yield
-    for descriptor in devices._held:
+    for descriptor in devices._held.values():
         os.close(descriptor)
 
 
 def test_jobs_get_gpus_of_their_own_and_wait_where_all_are_used(two_gpus, capsys):
-    assert [devices.pick_device(), devices.pick_device("cuda")] == ["cuda:0", "cuda:1"]
-    third = []
-    waiting = threading.Thread(target=lambda: third.append(devices.pick_device()))
+    others = [devices._lock(0), devices._lock(1)]  # what two other jobs hold
+    picked = []
+    waiting = threading.Thread(target=lambda: picked.append(devices.pick_device()), daemon=True)
     waiting.start()
     waiting.join(0.2)
-    assert waiting.is_alive() and not third
-    os.close(devices._held.pop(1))  # the second job ends
+    assert waiting.is_alive() and not picked
+    os.close(others.pop())  # the second job ends
     waiting.join(20)
-    assert third == ["cuda:1"]
+    os.close(others.pop())
+    assert picked == ["cuda:1"]
     assert capsys.readouterr().err == "all 2 GPUs are used by other jobs, waiting for one\n"
+
+
+def test_a_job_that_asks_again_gets_the_gpu_that_it_holds(two_gpus, capsys):
+    other = devices._lock(0)
+    picked = []
+    asking = threading.Thread(
+        target=lambda: picked.extend([devices.pick_device(), devices.pick_device("cuda")]), daemon=True
+    )
+    asking.start()
+    asking.join(20)
+    os.close(other)
+    assert picked == ["cuda:1", "cuda:1"] and list(devices._held) == [1]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_scheduler_or_the_user_may_have_chosen(two_gpus, monkeypatch):
     assert devices.pick_device("cuda:1") == "cuda:1" and devices.pick_device("cpu") == "cpu"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert [devices.pick_device() for _ in range(3)] == ["cuda:0"] * 3 and devices._held == []
+    assert [devices.pick_device() for _ in range(3)] == ["cuda:0"] * 3 and not devices._held
 
 
 def test_without_a_gpu(monkeypatch):

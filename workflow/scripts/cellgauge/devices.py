@@ -11,14 +11,15 @@ from pathlib import Path
 from cellgauge.errors import CellgaugeError
 
 POLL_SECONDS = 1.0
-_held: list[int] = []  # descriptors of locks: the system drops them when this process ends, however it ends
+_held: dict[int, int] = {}  # GPU -> descriptor of its lock; the system drops it when this process ends, however it ends
 
 
 def pick_device(requested: str = "auto") -> str:
     """Return "cuda:0", "mps", "cpu" or such: what was requested, or with "auto" the best at hand.
 
     Of several GPUs one that no other job of cellgauge on this machine uses is taken, and waited for where all are used:
-    each is held by a lock until this process ends. Where CUDA_VISIBLE_DEVICES is set, someone else shares them out.
+    it is held by a lock until this process ends, and is the one whenever the process asks again. Where
+    CUDA_VISIBLE_DEVICES is set, someone else shares them out.
 
     Raises:
         CellgaugeError: the device that was asked for is not there.
@@ -37,21 +38,26 @@ def pick_device(requested: str = "auto") -> str:
 
 
 def _free_gpu(count: int) -> int:
-    """Return the index of a GPU that is now locked for this process; wait where other processes hold all."""
+    """Return the index of a GPU that is locked for this process, as before or now; wait where other processes hold all."""
     told = False
-    while True:
+    while not _held:
         for index in range(count):
-            if _lock(Path(tempfile.gettempdir()) / f"cellgauge-gpu{index}.lock"):
+            descriptor = _lock(index)
+            if descriptor is not None:
+                _held[index] = descriptor
                 return index
         if not told:
             print(f"all {count} GPUs are used by other jobs, waiting for one", file=sys.stderr, flush=True)
         told = True
         time.sleep(POLL_SECONDS)
+    return next(iter(_held))
 
 
-def _lock(path: Path) -> bool:
+def _lock(index: int) -> int | None:
+    """Return the descriptor whose lock now holds a GPU, or None where another descriptor holds it, of any process."""
     import fcntl
 
+    path = Path(tempfile.gettempdir()) / f"cellgauge-gpu{index}.lock"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)  # reading is enough for a lock, for other users too
     except OSError as error:
@@ -60,6 +66,5 @@ def _lock(path: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        return False
-    _held.append(descriptor)
-    return True
+        return None
+    return descriptor
