@@ -137,6 +137,24 @@ def test_bf16_is_near_and_says_how_near(split, weights):
     assert 0 < facts["fp32_max_deviation"] < 0.3 and facts["precision"] == "bf16"
 
 
+def test_the_comparison_with_fp32_does_not_count(split, weights, monkeypatch):
+    """It alone does not fit the memory here, and leaves the batches that are measured as they were."""
+    from cellgauge.networks.scgenept import ScGenePT
+
+    sizes, compute = {True: [], False: []}, ScGenePT.forward
+
+    def forward(self, values, perturbed):
+        rounded = torch.is_autocast_enabled("cpu")
+        if not rounded and len(values) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        sizes[rounded].append(len(values))
+        return compute(self, values, perturbed)
+
+    monkeypatch.setattr(ScGenePT, "forward", forward)
+    _, facts = cells(split, weights, controls=10, precision="bf16")
+    assert sizes == {True: [10] * 4, False: [2] * 5} and facts["halved_batches"] == 0
+
+
 @pytest.mark.parametrize("text", ["gopt_encoder_c", "genept_encoder"])
 def test_every_kind_of_text_is_known(split, weights, tmp_path, text):
     folder = made_checkpoints.scgenept(tmp_path / "other", SYMBOLS[:36], text)

@@ -95,8 +95,7 @@ def embed_split(
                 rows = network(batch)
             if precision != "fp32" and not facts:
                 compared = time.perf_counter()
-                with in_precision("fp32", device):
-                    facts = deviation(rows, Network(encoder.forward, device)(batch))
+                facts = deviation(rows, batch, encoder.forward, device)
                 began += time.perf_counter() - compared  # the comparison counts neither here nor as seconds of the GPU
             if not np.isfinite(rows).all():
                 cell = split.cells[batch.rows[np.argmin(np.isfinite(rows).all(axis=1))]]
@@ -305,8 +304,16 @@ def in_precision(precision: str, device: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def deviation(rows: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Return how far `rows` are from those in fp32: on the cells of the first batch."""
+def deviation(rows: np.ndarray, batch: Batch, forward: Callable[..., torch.Tensor], device: str) -> dict[str, float]:
+    """Return how far `rows` (batch, columns), which a lower precision made of a batch, are from what fp32 makes of it.
+
+    The network of the comparison is one of its own, so that it counts in no other's facts.
+
+    Returns:
+        fp32_max_deviation, the largest absolute difference, and fp32_min_cosine, the least cosine of two rows.
+    """
+    with in_precision("fp32", device):
+        reference = Network(forward, device)(batch)
     norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(reference, axis=1)
     return {
         "fp32_max_deviation": float(np.abs(rows - reference).max()),

@@ -128,7 +128,7 @@ class Cells:
         from cellgauge.batches import Network, default_tokens
 
         self._expression, self._facts, self._device, self._precision = expression, facts, device, precision
-        self._network = Network(network.forward, device)
+        self._forward, self._network = network.forward, Network(network.forward, device)
         self._at_once = max(1, (tokens_per_batch or default_tokens(device)) // expression.shape[1])
 
     def predict(self, rows: np.ndarray, perturbed: list[int]) -> np.ndarray:
@@ -151,8 +151,8 @@ class Cells:
                 with in_precision(self._precision, self._device):
                     predicted[start : start + len(part)] = self._network(batch)
                 if self._precision != "fp32" and "fp32_max_deviation" not in self._facts:
-                    with in_precision("fp32", self._device):
-                        self._facts |= deviation(predicted[start : start + len(part)], self._network(batch))
+                    found = predicted[start : start + len(part)]
+                    self._facts |= deviation(found, batch, self._forward, self._device)
         self._facts |= {"precision": self._precision, "halved_batches": self._network.halved}
         self._facts |= self._network.device_facts()
         return predicted
