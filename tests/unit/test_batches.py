@@ -201,14 +201,29 @@ def test_precisions_that_cannot_be_had(split, precision, words):
 # --- a GPU, made up ---------------------------------------------------------------------------------------------------
 
 
+class Gpu:
+    """A device "cuda:0" that is the CPU in truth.
+
+    Attributes:
+        sent: the devices that tensors were sent to.
+        peak: MiB since the last reset; the network alone takes 3.
+    """
+
+    def __init__(self, monkeypatch):
+        self.sent, self.peak = [], 100
+        monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: (self.sent.append(device), tensor)[1])
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", self._reset)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: self.peak * 2**20 * (device == "cuda:0"))
+        monkeypatch.setattr(torch, "autocast", lambda kind, *_, enabled: nullcontext())
+
+    def _reset(self, device):
+        assert device == "cuda:0"
+        self.peak = 3
+
+
 @pytest.fixture
 def gpu(monkeypatch):
-    """A device "cuda:0" that is the CPU in truth; returns the devices that tensors were sent to."""
-    sent = []
-    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: (sent.append(device), tensor)[1])
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20 * (device == "cuda:0"))
-    monkeypatch.setattr(torch, "autocast", lambda kind, *_, enabled: nullcontext())
-    return sent
+    return Gpu(monkeypatch)
 
 
 def test_a_gpu_is_timed_and_its_peak_memory_told(split, expected, gpu):
@@ -219,7 +234,7 @@ def test_a_gpu_is_timed_and_its_peak_memory_told(split, expected, gpu):
     matrix, facts = embed_split(split, encoder, device="cuda:0", tokens_per_batch=5000)
     seconds = time.perf_counter() - began
     np.testing.assert_array_equal(matrix, expected)
-    assert set(gpu) == {"cuda:0"} and facts["halved_batches"] > 0
+    assert set(gpu.sent) == {"cuda:0"} and facts["halved_batches"] > 0
     assert 0.001 * len(encoder.sizes) <= facts["gpu_seconds"] <= seconds
     assert facts["peak_gpu_memory_mb"] == 3
     assert 150 / seconds <= facts["cells_per_second"] <= 150 / facts["gpu_seconds"]
@@ -242,6 +257,20 @@ def test_the_comparison_with_fp32_does_not_count_as_seconds(split, gpu, monkeypa
     encoder.forward = lambda *arrays: (time.sleep(slow[torch.get_float32_matmul_precision()]), forward(*arrays))[1]
     _, facts = embed_split(split, encoder, device="cuda:0", precision="tf32")
     assert facts["gpu_seconds"] < 1.5 and facts["cells_per_second"] > 150 / 1.5
+
+
+def test_the_peak_memory_is_of_the_batches_and_not_of_the_comparison_with_fp32(split, gpu):
+    encoder = Sums()
+    forward = encoder.forward
+    takes = iter([5, 50, 7, *[6] * 150])  # the second is the comparison
+
+    def compute(*arrays):
+        gpu.peak = max(gpu.peak, next(takes))
+        return forward(*arrays)
+
+    encoder.forward = compute
+    _, facts = embed_split(split, encoder, device="cuda:0", precision="tf32", tokens_per_batch=1000)
+    assert len(encoder.sizes) > 3 and facts["peak_gpu_memory_mb"] == 7
 
 
 # --- random numbers, genes, padding ----------------------------------------------------------------------------------

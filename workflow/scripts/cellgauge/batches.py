@@ -244,7 +244,7 @@ class Network:
     def __init__(self, forward: Callable[..., torch.Tensor], device: str) -> None:
         self._forward, self._device = forward, device
         self._most_tokens = sys.maxsize
-        self._seconds = 0.0
+        self._seconds, self._peak = 0.0, 0
         self.halved = 0
 
     def __call__(self, batch: Batch) -> np.ndarray:
@@ -252,6 +252,9 @@ class Network:
         import torch
 
         began = time.perf_counter()
+        on_gpu = self._device.startswith("cuda")
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self._device)  # which others have moved since the last batch
         parts: list[np.ndarray] = []
         start, size = 0, len(batch.rows)
         while start < size:
@@ -271,19 +274,18 @@ class Network:
                 )
             self._most_tokens = (stop - start) // 2 * batch.width
             self.halved += 1
-            if self._device.startswith("cuda"):
+            if on_gpu:
                 torch.cuda.empty_cache()
+        if on_gpu:
+            self._peak = max(self._peak, torch.cuda.max_memory_allocated(self._device))
         self._seconds += time.perf_counter() - began
         return np.concatenate(parts)
 
     def device_facts(self) -> dict[str, float]:
-        """Return gpu_seconds and peak_gpu_memory_mb (MiB); 0 where no GPU computed."""
-        import torch
-
+        """Return gpu_seconds and peak_gpu_memory_mb (MiB) of the batches so far; 0 where no GPU computed."""
         if not self._device.startswith("cuda"):
             return {"gpu_seconds": 0.0, "peak_gpu_memory_mb": 0.0}
-        peak = torch.cuda.max_memory_allocated(self._device) / 2**20
-        return {"gpu_seconds": self._seconds, "peak_gpu_memory_mb": peak}
+        return {"gpu_seconds": self._seconds, "peak_gpu_memory_mb": self._peak / 2**20}
 
 
 @contextmanager
