@@ -79,6 +79,40 @@ def test_attention_of_some_tokens(products):
     assert products
 
 
+Q, K, V = heads(2, 150)
+MASK = (torch.arange(150) < 100).expand(2, 1, 1, 150)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (F.scaled_dot_product_attention, (Q, K, V, MASK, 0.0, False), {"scale": 0.3}),
+        (
+            F.scaled_dot_product_attention,
+            (),
+            {"query": Q, "key": K, "value": V, "attn_mask": MASK, "enable_gqa": False},
+        ),
+        (F.linear, (), {"input": draw(7, 32), "weight": draw(24, 32), "bias": draw(24)}),
+    ],
+)
+def test_arguments_may_come_by_place_or_by_name(products, function, args, kwargs):
+    found, expected = both(function, *args, **kwargs)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert products
+
+
+@pytest.mark.parametrize("options", [(None, 0.0, True), (None, 0.5), (None, 0.5, False)])
+def test_causal_attention_and_dropout_by_place_are_left_alone(products, options):
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        expected = F.scaled_dot_product_attention(*heads(2, 150), *options)
+        torch.manual_seed(0)
+        with onednn.onednn("cpu"):
+            found = F.scaled_dot_product_attention(*heads(2, 150), *options)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert not products
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -53,45 +53,52 @@ class _OneDNN(TorchFunctionMode):
         return function(*args, **(kwargs or {})) if result is None else result
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
-    """Return x weight^T + bias, or None where it must be computed otherwise."""
-    if not (x.numel() and weight.ndim == 2 and _applies(x, weight)):
+# parameters have the names and the places of the functions that these stand for
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    """Return input weight^T + bias, or None where it must be computed otherwise."""
+    if not (input.numel() and weight.ndim == 2 and _applies(input, weight)):
         return None
-    return _product(x, weight, bias)
+    return _product(input, weight, bias)
 
 
 def _attention(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
     scale: float | None = None,
     **others: Any,
 ) -> Tensor | None:
     """Return softmax(scale QK^T) V, shape (batch, heads, m, width), or None where it must be computed otherwise.
 
     Args:
-        queries: (batch, heads, m, width).
-        keys, values: (batch, heads, n, width).
-        attn_mask: bool, (batch, 1, 1, n): False hides a key. Other masks, causal attention and dropout are left alone.
+        query: (batch, heads, m, width).
+        key, value: (batch, heads, n, width).
+        attn_mask: bool, (batch, 1, 1, n): False hides a key. Other masks are left alone.
+        dropout_p, is_causal, others: where one is set it is left alone.
     """
-    if any(others.values()) or queries.ndim != 4 or queries.shape[:2] != keys.shape[:2]:
+    if dropout_p or is_causal or any(others.values()) or query.ndim != 4 or query.shape[:2] != key.shape[:2]:
         return None
-    n_queries, n_keys = queries.shape[2], keys.shape[2]
-    if n_keys > MOST_KEYS or n_queries * n_keys < FEWEST_SCORES or not _applies(queries, keys, values):
+    batch, heads, m, width = query.shape
+    n = key.shape[2]
+    if n > MOST_KEYS or m * n < FEWEST_SCORES or not _applies(query, key, value):
         return None
-    if attn_mask is not None and not _hides_some_keys(attn_mask, keys):
+    if attn_mask is not None and not _hides_some_keys(attn_mask, key):
         return None
-    batch, heads, m, _ = queries.shape
-    attended = values.new_empty(batch, m, heads, values.shape[3])  # so that putting heads side by side copies nothing
-    queries = queries * (1 / math.sqrt(queries.shape[3]) if scale is None else scale)
+    attended = value.new_empty(batch, m, heads, value.shape[3])  # so that putting heads side by side copies nothing
+    query = query * (1 / math.sqrt(width) if scale is None else scale)
     for cell in range(batch):
         seen = slice(None) if attn_mask is None else attn_mask[cell, 0, 0]
         for head in range(heads):
-            k, v = keys[cell, head, seen], values[cell, head, seen].t().contiguous()
+            k, v = key[cell, head, seen], value[cell, head, seen].t().contiguous()
             rows = max(1, SCORES_AT_ONCE // len(k))
             for start in range(0, m, rows):
-                weights = _product(queries[cell, head, start : start + rows], k).softmax(dim=-1)
+                weights = _product(query[cell, head, start : start + rows], k).softmax(dim=-1)
                 attended[cell, start : start + rows, head] = _product(weights, v)
     return attended.transpose(1, 2)
 
