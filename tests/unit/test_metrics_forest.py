@@ -89,6 +89,14 @@ def test_more_than_65536_training_cells():
     assert (probabilities(*case) == expected(*case)).all()
 
 
+@pytest.mark.parametrize("n_cells, n_genes, n_trees", [(1000, 40, 10), (1024, 40, 10), (4096, 40, 5), (65_536, 3, 1)])
+def test_genes_that_every_cell_has(n_cells, n_genes, n_trees):
+    """Their ranks run up to the number of cells, which at a power of 4 takes one bit more than the ranks below it."""
+    matrix, codes = embedding(n_cells, n_genes, 5)
+    case = (csr_matrix(matrix - matrix.min() + 1), codes, 5, n_trees, *split(n_cells))
+    assert (probabilities(*case) == expected(*case)).all()
+
+
 @pytest.mark.parametrize("dense", [False, True])
 def test_counts(dense):
     matrix, codes = counts(600, 2000, 9)

@@ -116,8 +116,8 @@ class RankedFeatures:
 
 
 def rank_type(n_cells: int) -> type:
-    """Return the smallest type that holds a rank."""
-    return np.uint16 if n_cells <= 2**16 else np.uint32
+    """Return the smallest type that holds a rank, which is n_cells at most: of a gene that every cell has."""
+    return np.uint16 if n_cells < 2**16 else np.uint32
 
 
 def forest_probabilities(

@@ -237,10 +237,10 @@ def vote(ranks, present, values, starts, distinct, packed, members, asked, n_cla
     entries = np.empty(len(members), np.int64)
     more_entries = np.empty(len(members), np.int64)
     width = 1
-    while 1 << (2 * width) < n_cells:
+    while 1 << (2 * width) <= n_cells:  # n_cells is a rank too: of a gene that every cell has
         width += 1
     counts = np.zeros((2, 1 << width), np.int32)
-    slots = np.empty(n_cells, np.uint16)
+    slots = np.empty(n_cells + 1, np.uint16)
     words = np.zeros((n_cells >> 6) + 1, np.uint64)
     blocks = np.zeros((n_cells >> 12) + 1, np.uint64)
     spare = np.empty(max(len(members), len(asked)), np.uint32)
