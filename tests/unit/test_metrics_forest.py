@@ -1,5 +1,6 @@
 """Our forests vote as scikit-learn's, bit by bit: whatever it does differently in another release shows here."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from cellgauge.metrics.forest import RankedFeatures, forest_probabilities
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 
-pytestmark = pytest.mark.skipif(not forest.available(), reason="forests are scikit-learn's here: see forest.available")
+pytestmark = pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="the last bit may differ: see forest.available"
+)
 
 
 def embedding(n_cells, n_dims, n_classes, seed=0):
