@@ -71,28 +71,35 @@ def agreement_intervals(
         partitions: groups of the same cells, each of shape (n_cells,).
         agreements: functions of `cellgauge.metrics.partition`.
     """
-    codes = np.unique(donors, return_inverse=True)[1]
+    rows, codes = (np.unique(parts, return_inverse=True)[1] for parts in (labels, donors))
     counts = draw_counts(int(codes.max()) + 1, N_DRAWS, seed)
     draws = {name: np.zeros(N_DRAWS) for name in agreements}
     whole = dict.fromkeys(agreements, 0.0)
     for groups in partitions:
-        tables = _tables(labels, groups, codes, counts)
+        columns = np.unique(groups, return_inverse=True)[1]
+        table = contingency(rows, columns)
+        drawn = _drawn(table, rows, columns, codes, counts)
         for name, agreement in agreements.items():
-            draws[name] += [agreement(table) for table in tables]
-            whole[name] += agreement(contingency(labels, groups))
+            draws[name] += [agreement(other) for other in drawn]
+            whole[name] += agreement(table)
     n = len(partitions)
     return {name: percentile_interval(values / n, whole[name] / n) for name, values in draws.items()}
 
 
-def _tables(labels: np.ndarray, groups: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> list[Contingency]:
-    """Return the contingency table of every draw: the donors' tables, each as often as the donor was drawn."""
-    whole = contingency(labels, groups)
-    rows, columns = (np.unique(parts, return_inverse=True)[1] for parts in (labels, groups))
-    places = np.zeros((len(whole.first), len(whole.second)), dtype=np.int64)
-    places[whole.row, whole.column] = np.arange(len(whole.counts))
-    of_donor = np.zeros((counts.shape[1], len(whole.counts)), dtype=np.int64)
+def _drawn(
+    table: Contingency, rows: np.ndarray, columns: np.ndarray, codes: np.ndarray, counts: np.ndarray
+) -> list[Contingency]:
+    """Return the contingency table of every draw: the donors' tables, each as often as the donor was drawn.
+
+    Args:
+        table: of all cells, whose row and column in it are `rows` and `columns`, and whose donor is `codes`.
+        counts: how often each donor is drawn, shape (n_draws, n_donors).
+    """
+    places = np.zeros((len(table.first), len(table.second)), dtype=np.int64)
+    places[table.row, table.column] = np.arange(len(table.counts))
+    of_donor = np.zeros((counts.shape[1], len(table.counts)), dtype=np.int64)
     np.add.at(of_donor, (codes, places[rows, columns]), 1)
-    return [_without_empty(whole, drawn) for drawn in counts @ of_donor]
+    return [_without_empty(table, drawn) for drawn in counts @ of_donor]
 
 
 def _without_empty(table: Contingency, counts: np.ndarray) -> Contingency:

@@ -57,14 +57,15 @@ def score(
     if flavor not in FLAVORS:
         raise CellgaugeError(f"clustering: unknown flavor '{flavor}'; there are {', '.join(FLAVORS)}")
     labels, donors = cells.obs["label"], _donors(cells) if "corrected" in profiles else None
-    if len(np.unique(labels)) < 2:
+    names, codes = np.unique(labels, return_inverse=True)  # sorted once: comparing strings is slow
+    if len(names) < 2:
         raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
     agreement = [name for name in AGREEMENT if name in metrics]
     if agreement:
         edges = fuzzy_edges(*nearest_neighbours(cells.matrix, neighbour_count(len(labels), n_neighbors)))
         seeds = list(range(seed, seed + (n_seeds if "corrected" in profiles else 1)))
         communities = leiden(edges, seeds, resolution, n_iterations, flavor)
-        tables = [contingency(labels, found) for found in communities]
+        tables = [contingency(codes, found) for found in communities]
         values = {name: [AGREEMENT[name](table) for table in tables] for name in agreement}
         values["n_clusters"] = [float(len(table.second)) for table in tables]
         if "reference" in profiles:
@@ -73,9 +74,9 @@ def score(
             yield from _over_seeds(values, seeds)
             if donors is not None:
                 functions = {name: AGREEMENT[name] for name in agreement}
-                yield from _ends(agreement_intervals(labels, communities, donors, functions, seed))
+                yield from _ends(agreement_intervals(codes, communities, donors, functions, seed))
     if "silhouette" in metrics:
-        widths = silhouette_widths(cells.matrix, labels)
+        widths = silhouette_widths(cells.matrix, codes)
         yield from (Score("silhouette", float((widths.mean() + 1) / 2), profile) for profile in profiles)
         if donors is not None:
             yield from _ends({"silhouette": mean_interval((widths + 1) / 2, donors, seed)})
