@@ -173,7 +173,7 @@ def _score_job(grid: Grid, cell: Cell, weights: Mapping[str, Weights], sizes: Si
         kind, dims = cell.task + ON_COUNTS, sizes.genes(cell.dataset, splits[0])
     lacking = _unknown(cells) or ("" if dims else "the number of genes is not known before the split is made")
     if kind not in weights:
-        lacking = "the task has not been measured: run bench/fit_costs.py"
+        lacking = "the task has not been measured (bench/fit_costs.py measures tasks that score embeddings)"
     name = f"{cell.task}/{cell.model}/{cell.dataset}/{cell.split}"
     measured = read_benchmark(folder / "benchmarks" / "score" / f"{name}.tsv")
     predicted = None if lacking else predict(weights[kind], cells, dims)
