@@ -2,9 +2,11 @@
 
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 
 import anndata
@@ -19,7 +21,7 @@ from vectors import embedding
 
 from cellgauge.contracts import Split
 from cellgauge.errors import CellgaugeError
-from cellgauge.models.base import load_adapter, traits
+from cellgauge.models.base import traits
 from cellgauge.sources import SCRIPTS
 
 HUMAN = [f"GENE{i}" for i in range(60)]
@@ -171,14 +173,12 @@ def test_every_file_is_asked_for_by_name(checkpoints, split, tmp_path, family):
         (copy / file).unlink()
         with pytest.raises(CellgaugeError, match=r"no file .*\(found: ") as caught:
             embedding(family, split, copy)
-        assert file.suffix in str(caught.value)
+        asked = re.search(r"no file (.+?) \(found", str(caught.value))[1]
+        assert any(file.match(name) for name in re.split(r" or | in ", asked)), (file, asked)
 
 
-@every_family
-@pytest.mark.parametrize("other", MAKE)
+@pytest.mark.parametrize(("family", "other"), list(permutations(MAKE, 2)))
 def test_the_checkpoint_of_another_model_is_refused(checkpoints, split, tmp_path, family, other):
-    if family == other:
-        return
     copy = shutil.copytree(checkpoints[family], tmp_path / "copy")
     tensors = _tensors(checkpoints[other] / MAIN_FILE[other])
     _write(copy / MAIN_FILE[family], tensors)
@@ -274,14 +274,20 @@ def _write(path: Path, tensors):
     save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
 
 
-@every_family
-@pytest.mark.parametrize("option", ["random_stream", "precision", "padding", "pooling", "surgery"])
-def test_options_out_of_range_are_one_sentence(checkpoints, split, family, option):
-    from inspect import signature
+OPTIONS = [
+    *((family, "precision") for family in MAKE),
+    ("scgpt", "random_stream"),
+    ("uce", "random_stream"),
+    ("uce", "padding"),
+    ("geneformer", "pooling"),
+    ("transcriptformer", "surgery"),
+]
 
-    if option in signature(load_adapter(family).embed).parameters:
-        with pytest.raises(CellgaugeError, match=r"must be .*, not 'wrong'"):
-            embedding(family, split, checkpoints[family], **{option: "wrong"})
+
+@pytest.mark.parametrize(("family", "option"), OPTIONS)
+def test_options_out_of_range_are_one_sentence(checkpoints, split, family, option):
+    with pytest.raises(CellgaugeError, match=r"must be .*, not 'wrong'"):
+        embedding(family, split, checkpoints[family], **{option: "wrong"})
 
 
 # --- scGPT -----------------------------------------------------------------------------------------------------------
