@@ -7,6 +7,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 
+def torch_name(name: str) -> str:
+    """Return torch's name, which is used here, for that of a tensor in a checkpoint made with flash-attn.
+
+    flash-attn has a name of its own for the packed projections, to which a wrapper around it may have added a part.
+    """
+    return name.replace("._impl.", ".").replace("self_attn.Wqkv.", "self_attn.in_proj_")
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention with the projections of queries, keys and values packed, as in torch.nn.MultiheadAttention."""
 

@@ -11,7 +11,7 @@ import re
 from torch import Tensor, nn
 
 from cellgauge.checkpoints import Checkpoint, CheckpointError
-from cellgauge.networks.post_norm import PostNormEncoder
+from cellgauge.networks.post_norm import PostNormEncoder, torch_name
 from cellgauge.networks.scgpt import ValueEncoder
 
 UNUSED = (r"cls_decoder\.",)
@@ -85,5 +85,4 @@ def load_scgenept(checkpoint: Checkpoint, ids: Tensor, heads: int) -> ScGenePT:
 
 def _our_name(name: str) -> str:
     """Return a tensor's name: there is one for the encoder of texts, and flash-attn's names are torch's."""
-    name = TEXT_ENCODERS.sub("text_encoder.", name).replace("text_encoder.proj_layer.", "text_encoder.fc.")
-    return name.replace("._impl.", ".").replace("self_attn.Wqkv.", "self_attn.in_proj_")
+    return torch_name(TEXT_ENCODERS.sub("text_encoder.", name)).replace("text_encoder.proj_layer.", "text_encoder.fc.")

@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cellgauge.checkpoints import Checkpoint
-from cellgauge.networks.post_norm import PostNormEncoder
+from cellgauge.networks.post_norm import PostNormEncoder, torch_name
 
 LARGEST_VALUE = 512.0
 UNUSED = (r"decoder\.", r"cls_decoder\.", r"mvc_decoder\.", r"flag_encoder\.")
@@ -63,10 +63,7 @@ class ScGPT(nn.Module):
 
 def load_scgpt(checkpoint: Checkpoint, heads: int) -> ScGPT:
     """Return the network of a checkpoint; sizes are those of its tensors, only the heads are not told by them."""
-    # flash-attn's name of the packed projections, and the name that a wrapper around it gave them
-    checkpoint = checkpoint.renamed(
-        lambda name: name.replace("._impl.", ".").replace("self_attn.Wqkv.", "self_attn.in_proj_")
-    )
+    checkpoint = checkpoint.renamed(torch_name)
     n_genes, width = checkpoint.shape("encoder.embedding.weight", 2)
     checkpoint.check_heads(width, heads)
     layers = checkpoint.count("transformer_encoder.layers")
