@@ -1,6 +1,7 @@
 """Scores of predicted responses: the reference's numbers, the corrected ones, and everything that can be missing."""
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -241,6 +242,14 @@ def test_the_split_may_stand_for_the_truth(folder, screen):
     path = folder / "standing.h5ad"
     predict_files("matching_mean", folder / "split.h5ad", path)
     pd.testing.assert_frame_equal(scored(path, folder / "truth.h5ad"), scored(path, folder / "split.h5ad"))
+
+
+def test_a_file_that_names_no_dataset_and_no_split_is_of_the_truths(folder, screen, tmp_path):
+    path = write(screen, tmp_path / "p.h5ad", lambda c: {"mean": np.zeros(N_GENES)})
+    with h5py.File(path, "a") as file:
+        del file["uns/dataset"], file["uns/split"]
+    table = scored(path, folder / "truth.h5ad")
+    assert (table[["model", "dataset", "split"]] == ["mine", "tiny_screen", "k562"]).all(axis=None)
 
 
 # --- conditions in two orders ----------------------------------------------------------------------------------------

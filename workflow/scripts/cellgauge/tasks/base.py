@@ -181,8 +181,8 @@ def _score_responses(
         raise CellgaugeError(
             f"task {task_name} takes one prediction and one truth, not {len(prediction_paths)} and {len(truth_paths)}"
         )
-    own = {"task": task_name, **task.identity(prediction_paths[0])}
     responses = task.open_responses(prediction_paths[0], truth_paths[0])
+    own = {"task": task_name, **task.identity(prediction_paths[0], responses)}
     try:
         scores = list(task.score(responses, profiles=profiles, seed=seed, **params))
     except NotScorable as reason:

@@ -127,10 +127,10 @@ def open_responses(prediction_path: str | Path, truth_path: str | Path) -> Respo
     )
 
 
-def identity(prediction_path: str | Path) -> dict[str, str]:
-    """Return the model, dataset and split that a prediction file names."""
-    uns = Prediction.facts(prediction_path)
-    return {name: str(uns.get(name, "")) for name in ("model", "dataset", "split")}
+def identity(prediction_path: str | Path, responses: Responses) -> dict[str, str]:
+    """Return the model that a prediction file names, and the dataset and split of the truth: a file need not name them."""
+    model = str(Prediction.facts(prediction_path).get("model", ""))
+    return {"model": model, "dataset": responses.truth.dataset, "split": responses.truth.split}
 
 
 def _read_truth(path: str | Path, *, second_half: bool) -> Truth:
