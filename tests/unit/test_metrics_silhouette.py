@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import silhouette_samples
 
 from cellgauge.metrics import silhouette
-from cellgauge.metrics.silhouette import batch_silhouettes, label_silhouette, silhouette_widths
+from cellgauge.metrics.silhouette import batch_silhouettes, scaled, silhouette_widths
 
 # Each float32 distance may be off by 1e-4 of itself where it is short against the cell's distance to the centre, and far
 # less elsewhere; errors have either sign, so a mean over some hundred cells keeps 1e-6 of them at most.
@@ -117,7 +117,12 @@ def test_one_group_is_refused():
         silhouette_widths(cells(n=10)[0], np.zeros(10))
 
 
-def test_label_silhouette_is_scaled_to_the_unit_interval():
+def label_silhouette(matrix, labels):
+    return scaled(silhouette_widths(matrix, labels)).mean()
+
+
+def test_widths_are_scaled_to_the_unit_interval():
+    assert (scaled(np.array([-1.0, -0.5, 0.0, 1.0])) == [0.0, 0.25, 0.5, 1.0]).all()
     matrix, labels = cells()
     expected = (silhouette_samples(matrix.astype(np.float64), labels).mean() + 1) / 2
     assert label_silhouette(matrix, labels) == pytest.approx(expected, abs=MEAN)

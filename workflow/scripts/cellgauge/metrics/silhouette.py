@@ -76,13 +76,12 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return widths
 
 
-def label_silhouette(matrix: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean silhouette width scaled to [0, 1]: (width + 1) / 2, as scib-metrics' `silhouette_label`.
+def scaled(widths: np.ndarray) -> np.ndarray:
+    """Bring silhouette widths from [-1, 1] to [0, 1]: (width + 1) / 2, the mean of which is scib-metrics' `silhouette_label`.
 
-    Raises:
-        ValueError: there are fewer than two labels.
+    Source: Luecken et al. 2022, cell type ASW.
     """
-    return float((silhouette_widths(matrix, labels).mean() + 1) / 2)
+    return (widths + 1) / 2
 
 
 def batch_silhouettes(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> dict[str, float]:

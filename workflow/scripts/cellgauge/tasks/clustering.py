@@ -13,7 +13,7 @@ from cellgauge.metrics.graph import fuzzy_edges, leiden, neighbour_count
 from cellgauge.metrics.neighbours import nearest_neighbours
 from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.resampling import FEWEST, agreement_intervals, mean_interval
-from cellgauge.metrics.silhouette import silhouette_widths
+from cellgauge.metrics.silhouette import scaled, silhouette_widths
 from cellgauge.tasks.base import NotScorable
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ def score(
                 functions = {name: AGREEMENT[name] for name in agreement}
                 yield from _ends(agreement_intervals(codes, communities, donors, functions, seed))
     if "silhouette" in metrics:
-        widths = silhouette_widths(cells.matrix, codes)
-        yield from (Score("silhouette", float((widths.mean() + 1) / 2), profile) for profile in profiles)
+        widths = scaled(silhouette_widths(cells.matrix, codes))
+        yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
         if donors is not None:
-            yield from _ends({"silhouette": mean_interval((widths + 1) / 2, donors, seed)})
+            yield from _ends({"silhouette": mean_interval(widths, donors, seed)})
 
 
 def _donors(cells: CellsToScore) -> np.ndarray | None:
