@@ -248,13 +248,24 @@ def test_a_failing_model_leaves_the_others_tables(project):
 
 
 def test_tables_of_a_failed_run_are_made_anew(project):
+    described = "a model's text " * 15_000  # a catalogue longer than the 131,072 bytes that one argument may have
+
+    def descriptions():
+        models = pd.read_csv(project.folder / "results/tables/models.csv", keep_default_na=False)
+        return models.set_index("model")["description"]
+
     (project.folder / "mine/human.npz").write_bytes(b"no longer an npz")
-    project.run("--keep-going", check=False)
     config = project.config
+    config["models"]["linear"]["description"] = described
+    project.configure(config)
+    assert "3 of 24 scores are missing" in project.run("--keep-going", check=False).stdout
+    assert descriptions()["linear"].strip() == described.strip() and "mine" in descriptions()
     config["run"]["models"].remove("mine")
     project.configure(config)
     project.run()
     assert set(project.table()["status"]) == {"ok", "not_applicable"}
+    assert descriptions()["linear"].strip() == described.strip() and "mine" not in descriptions()
+    assert project.planned() == {}
 
 
 # --- mistakes in the configuration -----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Following a missing score back to the job that failed."""
 
+import json
 import os
 
 import pytest
@@ -7,7 +8,7 @@ from test_grid import grid
 
 from cellgauge import publish
 from cellgauge.failures import failures
-from cellgauge.publish import summary, tell_what_failed
+from cellgauge.publish import publish_what_there_is, summary, tell_what_failed
 
 SCORE = "results/scores/clustering/linear/pair/human.tsv"
 BEGAN = 1000.0
@@ -80,6 +81,38 @@ def test_summary_groups_by_reason():
         "5 of 9 scores are missing:",
         "  m0 on d/s, m1 on d/s, m2 on d/s and 2 more: embed: no memory",
     ]
+
+
+def test_summary_says_where_the_other_scores_are_only_when_they_are_there():
+    failed = {"results/scores/clustering/m/d/s.tsv": "embed: no memory"}
+    assert summary(failed, 9).splitlines()[-1].startswith("Tables and report hold the other scores")
+    assert summary(failed, 9, written=False).splitlines()[-1] == "The same command tries them again."
+    assert summary({}, 9) == "No score is missing; another job failed, see its log above."
+
+
+@pytest.mark.parametrize("broken", ["collect_tables.py", "render_report.py", "export_results.py"])
+def test_what_failed_is_told_where_tables_cannot_be_written(files, tmp_path, monkeypatch, capsys, broken):
+    for name in ("collect_tables.py", "render_report.py", "export_results.py"):
+        files(f"scripts/{name}", "raise SystemExit('error: disk full')" if name == broken else "")
+    files("results/tables/scores.csv")
+    monkeypatch.setattr(publish, "SCRIPTS", tmp_path / "scripts")
+    monkeypatch.setattr(publish, "BEGAN", BEGAN)
+    files("logs/download/pair/h.h5ad.log", "error: h.h5ad: no such object\n")
+    publish_what_there_is(grid())
+    said = capsys.readouterr().err
+    assert "could not be written: error: disk full" in said
+    assert "scores are missing:" in said and "download: h.h5ad: no such object" in said
+    assert "Tables and report hold" not in said
+    assert (tmp_path / "results/tables/scores.csv").stat().st_mtime == publish.LONG_AGO
+
+
+def test_a_long_catalogue_reaches_the_tables(files, tmp_path, monkeypatch):
+    chosen = grid()
+    catalogue = json.loads(chosen.catalogue())
+    catalogue["models"]["linear"]["description"] = "x" * 200_000
+    monkeypatch.setattr(chosen, "catalogue", lambda: json.dumps(catalogue))
+    publish_what_there_is(chosen)
+    assert "x" * 200_000 in (tmp_path / "results/tables/models.csv").read_text()
 
 
 def test_a_run_without_tables_tells_each_reason_once_and_writes_nothing(files, tmp_path, monkeypatch, capsys):

@@ -203,6 +203,29 @@ def test_models_that_differ_are_told_apart_and_twins_are_not(rising):
     assert ranked["p_friedman"][0] < 1e-8
 
 
+@pytest.mark.parametrize("rising", [True, False])
+def test_the_better_one_is_ahead_by_signed_ranks_whatever_the_mean_says(rising):
+    generator = np.random.default_rng(7)
+    steady = np.concatenate([0.1 + generator.normal(0, 0.01, 27), -5 + generator.normal(0, 0.01, 3)])
+    sign = 1 if rising else -1
+    rows = [{"model": "often", "split": str(n), "value": sign * v} for n, v in enumerate(steady)]
+    rows += [{"model": "zero", "split": str(n), "value": 0.0} for n in range(30)]
+    (row,) = compare(headline(table(*rows)), {("clustering", "ari"): rising})[0].to_dict("records")
+    assert sign * row["difference"] < -0.4 and row["p"] == pytest.approx(wilcoxon(steady).pvalue) and row["p"] < 0.05
+    assert row["better"] == "often"
+
+
+def test_ties_of_one_pair_leave_the_other_pairs_exact():
+    generator = np.random.default_rng(8)
+    own = {m: generator.integers(0, 64, 20) / 64 for m in ("a", "b")} | {"c": generator.normal(0.3, 0.1, 20)}
+    assert len(np.unique(np.abs(own["a"] - own["b"]))) < 20  # the differences of one pair are tied
+    rows = [{"model": m, "split": str(n), "value": v} for m, values in own.items() for n, v in enumerate(values)]
+    pairs = compare(headline(table(*rows)), {("clustering", "ari"): True})[0].set_index(["first", "second"])["p"]
+    for first, second in (("a", "b"), ("a", "c"), ("b", "c")):
+        assert pairs[first, second] == wilcoxon(own[first], own[second]).pvalue
+    assert pairs["b", "c"] == wilcoxon(own["b"], own["c"], method="exact").pvalue
+
+
 def test_few_splits_counts_and_controls_are_not_compared():
     assert compare(scores(n_splits=5)[0], {("clustering", "ari"): True})[0].empty
     assert compare(scores()[0], {})[0].empty

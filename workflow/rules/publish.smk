@@ -59,11 +59,12 @@ rule tables:
     conda:
         "../envs/publish.yaml"
     params:
-        catalogue=grid.catalogue,
+        catalogue=grid.catalogue,  # too long for one argument: bash itself hands it on, as a file
         ledger=project_file("config/checksums.yaml"),  # no input: every download writes to it
     shell:
         "python {input.script:q} {input.scores:q} --layouts {input.layouts:q} --benchmarks benchmarks"
-        " --anchors {input.anchors:q} --ledger {params.ledger:q} --catalogue {params.catalogue:q} --output results/tables > {log:q} 2>&1"
+        " --anchors {input.anchors:q} --ledger {params.ledger:q} --catalogue <(printf %s {params.catalogue:q})"
+        " --output results/tables > {log:q} 2>&1"
 
 
 rule report:

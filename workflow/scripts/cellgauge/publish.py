@@ -15,7 +15,7 @@ from cellgauge.failures import NOT_RUN, failures
 from cellgauge.sources import SCRIPTS, project_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cellgauge.grid import Grid
 
@@ -38,27 +38,43 @@ def publish_what_there_is(grid: Grid) -> None:
     Called by Snakemake in the run's folder after a failure. It never raises: the failure that led here is the news.
     """
     failed = failures(grid, BEGAN)
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as reasons:
-        json.dump(failed, reasons)
-        reasons.flush()
-        collect = ["collect_tables.py", *grid.scores(), "--catalogue", grid.catalogue(), "--failed", reasons.name]
+    with tempfile.TemporaryDirectory() as folder:
+        reasons, catalogue = Path(folder, "reasons.json"), Path(folder, "catalogue.json")
+        reasons.write_text(json.dumps(failed), encoding="utf-8")
+        catalogue.write_text(grid.catalogue(), encoding="utf-8")
+        collect = ["collect_tables.py", *grid.scores(), "--catalogue", str(catalogue), "--failed", str(reasons)]
         collect += ["--layouts", *grid.layouts(), "--anchors", project_file("config/anchors.yaml")]
         collect += ["--ledger", project_file("config/checksums.yaml")]
         render = ["render_report.py", "results/tables", "--output", "results/report.html"]
         exports = ["export_results.py", "results/tables", "--output", "results"]
-        for script, *arguments in ([*collect, "--output", "results/tables"], render, exports):
-            command = [sys.executable, str(SCRIPTS / script), *arguments]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                print(f"the tables of what did succeed could not be written: {done.stderr.strip()}", file=sys.stderr)
-                return
-    for path in (*Path("results/tables").glob("*.*"), *map(Path, ("results/report.html", "results/czbenchmarks.json"))):
+        written = _run([*collect, "--output", "results/tables"], render, exports)
+    outputs = (*Path("results/tables").glob("*.*"), *map(Path, ("results/report.html", "results/czbenchmarks.json")))
+    for path in filter(Path.exists, outputs):
         os.utime(path, (LONG_AGO, LONG_AGO))
-    print(summary(failed, len(grid.cells)), file=sys.stderr)
+    print(summary(failed, len(grid.cells), written), file=sys.stderr)
 
 
-def summary(failed: Mapping[str, str], total: int) -> str:
-    """Return what failed and why, one line per reason, for the end of Snakemake's output."""
+def _run(*commands: Sequence[str]) -> bool:
+    """Run scripts of ours one after the other; say whether all succeeded, stop at the first that fails."""
+    for script, *arguments in commands:
+        command = [sys.executable, str(SCRIPTS / script), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"the tables of what did succeed could not be written: {done.stderr.strip()}", file=sys.stderr)
+            return False
+    return True
+
+
+def summary(failed: Mapping[str, str], total: int, written: bool = True) -> str:
+    """Return what failed and why, one line per reason, for the end of Snakemake's output.
+
+    Args:
+        failed: score file -> why it was not made.
+        total: how many scores the run has.
+        written: whether tables and report of the other scores were written.
+    """
+    if not failed:
+        return "No score is missing; another job failed, see its log above."
     by_reason: dict[str, list[str]] = {}
     for path, reason in failed.items():
         _, _, _, model, dataset, split = Path(path).with_suffix("").parts
@@ -67,7 +83,6 @@ def summary(failed: Mapping[str, str], total: int) -> str:
     for reason, cells in by_reason.items():
         cells = list(dict.fromkeys(cells))
         lines.append(f"  {', '.join(cells[:3])}{f' and {len(cells) - 3} more' if len(cells) > 3 else ''}: {reason}")
-    lines.append(
-        "Tables and report hold the other scores, and these as rows 'failed'. The same command tries them again."
-    )
+    told = "Tables and report hold the other scores, and these as rows 'failed'. " if written else ""
+    lines.append(f"{told}The same command tries them again.")
     return "\n".join(lines)

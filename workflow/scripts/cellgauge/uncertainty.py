@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellgauge.metrics.resampling import FEWEST, LEVEL, draw_counts
+
 if TYPE_CHECKING:
     import pandas as pd
 
-N_DRAWS, LEVEL, SEED = 2000, 0.95, 42
-FEWEST = 3
-"""With fewer folds, seeds or conditions than this there is no interval."""
+N_DRAWS, SEED = 2000, 42
 FEWEST_SPLITS = 5
 """With fewer splits than this a mean's interval is that of these very splits, not of others like them."""
 FEWEST_PAIRS = 6
@@ -85,7 +85,7 @@ def mean_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values: shape (n_rows, n_units); the same draws serve all rows.
     """
     n = values.shape[1]
-    counts = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=N_DRAWS)
+    counts = draw_counts(n, N_DRAWS, SEED)
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     parts = [np.quantile(rows @ counts.T / n, ends, axis=1) for rows in np.array_split(values, len(values) // 1000 + 1)]
     low, high = np.concatenate(parts, axis=1)
@@ -208,7 +208,8 @@ def compare(
 
     Returns:
         COMPARISON_COLUMNS, one row per pair of models that have a value on every split (FEWEST_PAIRS of them, or more) of a
-        variant, `better` naming the better one where p_holm < 0.05; RANK_COLUMNS, one row per model of these.
+        variant, `better` naming the one that is ahead by signed ranks where p_holm < 0.05; RANK_COLUMNS, one row per model of
+        these.
     """
     import pandas as pd
 
@@ -228,20 +229,24 @@ def compare(
 
 
 def _pairs(variant: Key, values: pd.DataFrame, rising: bool) -> Iterator[tuple]:
-    from scipy.stats import wilcoxon
+    from scipy.stats import rankdata, wilcoxon
 
     models, matrix = list(values.index), values.to_numpy()
     chosen = list(combinations(range(len(models)), 2))
     differences = np.array([matrix[a] - matrix[b] for a, b in chosen])
     different = (differences != 0).any(axis=1)
     p = np.ones(len(chosen))
-    tied = (differences == 0).any(axis=1)  # apart: where one row has ties, scipy would take the approximation for all
+    sizes = np.sort(np.abs(differences), axis=1)
+    # apart: where one row has zeros or ties, scipy would take the approximation for all
+    tied = (sizes[:, 0] == 0) | (np.diff(sizes, axis=1) == 0).any(axis=1)
     for rows in (np.flatnonzero(~tied), *np.flatnonzero(tied & different)[:, None]):
         if len(rows):
             p[rows] = wilcoxon(differences[rows], axis=1).pvalue
     adjusted = holm(p)
     for (a, b), own, single, corrected in zip(chosen, differences, p, adjusted, strict=True):
-        ahead = models[a] if (own.mean() > 0) == rising else models[b]
+        moved = own[own != 0]
+        first_higher = rankdata(np.abs(moved)) @ np.sign(moved) > 0  # as the test has it: the mean may point elsewhere
+        ahead = models[a] if first_higher == rising else models[b]
         better = ahead if corrected < ALPHA else ""
         counts = (len(own), float(own.mean()), int((own > 0).sum()), float(single), float(corrected))
         yield (*variant, models[a], models[b], *counts, better)

@@ -13,7 +13,7 @@ import numpy as np
 from cellgauge.metrics.partition import Contingency, contingency
 
 FEWEST = 3
-"""With fewer donors than this a resampling says nothing of other donors."""
+"""With fewer donors, folds, seeds or conditions than this a resampling says nothing of others, and there is no interval."""
 N_DRAWS = 400
 LEVEL = 0.95
 
