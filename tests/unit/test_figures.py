@@ -6,7 +6,9 @@ import made_up
 import pandas as pd
 import pytest
 
+from cellgauge.contracts import Score, write_scores
 from cellgauge.figures import draw_figures
+from cellgauge.tables import collect
 
 EVIL = "cost $5 <b>\\frac{1}{2}"
 
@@ -53,6 +55,21 @@ def test_the_numbers_are_those_of_the_tables(drawn):
     first = ranks[(ranks["metric"] == "mse") & (ranks["subset"] == "all") & (ranks["profile"] == "corrected")]
     text = " ".join(words(figures["ranks.perturbation.planted_pancreas.corrected.svg"]))
     assert all(f"{rank:.2g}" in text for rank in first["mean_rank"])
+
+
+def test_small_values_keep_their_digits(tmp_path):
+    paths = []
+    for model, value in {"a": 0.0012, "b": 0.5}.items():
+        for split in "st":
+            path = tmp_path / "results/scores/perturbation" / model / "d" / f"{split}.tsv"
+            own = {"task": "perturbation", "model": model, "dataset": "d", "split": split}
+            write_scores(path, [Score("mse", value, "corrected", **own)])
+            paths.append(path)
+    metrics = {"mse": {"title": "MSE", "higher_is_better": False, "range": [0, None]}}
+    catalogue = {"tasks": {"perturbation": {"title": "Perturbation", "metrics": metrics}}}
+    collect(paths, tmp_path / "tables", catalogue=catalogue)
+    (heatmap,) = [p for p in draw_figures(tmp_path / "tables", tmp_path / "figures") if p.match("heatmap.*.svg")]
+    assert {"0.0012", "0.500"} <= set(words(heatmap))
 
 
 def test_strange_names_are_drawn_as_they_are(drawn):

@@ -303,6 +303,14 @@ def test_the_spread_of_seeds_stands_beside_the_score(demo, page):
     assert f"±{float(one['value'].iloc[0]):.3f}" in page.text
 
 
+def test_the_spread_of_seeds_stands_beside_a_rank_too(tables):
+    spread = Metric("ari_sd", "Standard deviation of the ARI over Leiden seeds", higher_is_better=False, low=0.0)
+    cells = {(m, "s"): [*ari(v), Score("ari_sd", 0.012, "corrected")] for m, v in (("a", 0.5), ("b", 0.6))}
+    kinds = {"a": "foundation", "b": "foundation"}
+    page = page_of(tables(cells, catalogue=described(ARI, spread, models=kinds)))
+    assert [cell_of(page, model)["small"] for model in "AB"] == ["rank #2±0.012", "rank #1±0.012"]
+
+
 def test_cross_species_shows_the_expected_entropy_beside_the_observed(page):
     table = page.of("task-cross-species", profile="corrected")[0]
     assert heading(table)[1:] == [
@@ -357,7 +365,11 @@ def test_colours_do_not_blow_up_small_differences():
     scale = Scale.of([0.50, 0.51], ARI)
     assert scale.high - scale.low == pytest.approx(0.15)
     assert scale.level(0.51) - scale.level(0.50) <= 1
-    assert Scale.of([0.99, 1.0], ARI).high == 1.0
+    for values in ([0.99, 1.0], [1.0], [-0.5, -0.49], [-0.45]):
+        scale = Scale.of(values, ARI)
+        assert scale.high - scale.low == pytest.approx(0.15)
+        assert -0.5 <= scale.low <= min(values) and max(values) <= scale.high <= 1.0 + 1e-12
+    assert Scale.of([0.99, 1.0], ARI).high == pytest.approx(1.0)
     assert Scale.of([0.3], MSE).level(0.3) == 6
 
 
@@ -433,10 +445,13 @@ def test_gaps_say_why_below_the_table_and_on_their_page(page):
 
 
 def test_a_missing_score_is_never_a_number(page):
+    checked = 0
     for table in page.tables:
         for row in table["rows"]:
             if row[0]["text"].strip() == "Harmony" and table["page"] != "cost":
                 assert {cell["text"] for cell in row[1:]} <= {"failed", "n/a", ""}
+                checked += any(cell["text"] == "failed" for cell in row[1:])
+    assert checked >= 8
 
 
 def test_the_most_specific_reason_wins(tables):
@@ -582,7 +597,7 @@ def splits_of(demo, dataset):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Tables of four models on seven splits: two alike, one far behind, one control."""
+    """Tables of four models on twelve splits: two alike, one far behind, one control."""
     folder = tmp_path_factory.mktemp("many")
     generator, paths = np.random.default_rng(0), []
     for split in "abcdefghijkl":
@@ -774,6 +789,32 @@ def test_the_frontier_is_what_nothing_beats_in_both():
     points = {"slow": (1, 0.9), "fast": (9, 0.2), "middling": (3, 0.5), "beaten": (2, 0.4), "equal": (1, 0.9)}
     assert frontier(points, rising=True) == ["fast", "middling", "slow"]
     assert frontier({name: (x, -y) for name, (x, y) in points.items()}, rising=False) == ["fast", "middling", "slow"]
+
+
+def test_the_frontier_is_of_models_that_have_every_split(tables, tmp_path):
+    counts = [Score("n_cells", 100, "corrected")]
+    scores = {"whole": (0.5, 0.5), "part": (0.9,), "noise": (0.99, 0.99)}
+    cells = {(m, s): ari(v) + counts for m, own in scores.items() for s, v in zip("st", own, strict=False)}
+    for model, split in cells:
+        path = tmp_path / "benchmarks/embed" / model / "d" / f"{split}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seconds = 1 if model == "part" else 10
+        path.write_text(f"s\tcpu_time\tmax_rss\n{seconds}\t{seconds}\t100\n")
+    kinds = {"whole": "foundation", "part": "foundation", "noise": "control"}
+    skipped = [["clustering", "part", "d", "t", "no embedding of it"]]
+    n_cells = Metric("n_cells", "Cells")
+
+    def said(kinds):
+        folder = tables(cells, catalogue=described(ARI, n_cells, models=kinds, skipped=skipped))
+        render(folder, folder / "report.html")
+        return re.findall(
+            r'aria-label="(ARI[^"]* against cells per second[^"]*)"', (folder / "report.html").read_text()
+        )
+
+    assert said(kinds) == [
+        "ARI (Clustering) against cells per second of 3 models; none is both better and faster than: Whole"
+    ]
+    assert said(kinds | {"whole": "control"}) == ["ARI (Clustering) against cells per second of 3 models"]
 
 
 def test_models_say_what_they_were_trained_on_and_what_their_files_are(tmp_path, tables):

@@ -130,14 +130,14 @@ def heatmap(result: Result) -> Figure:
     tables, metric = result.tables, result.metric
     models = [m for m in tables.models if any((m, split) in result.values for split in result.splits)]
     scale, colours = Scale.of(result.values.values(), metric), _colours()
-    goodness = np.array([[_goodness(scale, result.values.get((m, s))) for s in result.splits] for m in models])
+    cells = [[result.values.get((m, split)) for split in result.splits] for m in models]
+    goodness = np.array([[np.nan if value is None else scale.part(value) for value in row] for row in cells])
     figure, axes = plt.subplots(figsize=(3 + 0.5 * len(result.splits), 1.4 + 0.36 * len(models)))
     axes.imshow(goodness, cmap=colours, vmin=0, vmax=1, aspect="auto")
-    for row, model in enumerate(models):
-        for column, split in enumerate(result.splits):
-            value = result.values.get((model, split))
+    for row, values in enumerate(cells):
+        for column, value in enumerate(values):
             ink = text_on(to_hex(colours(goodness[row, column]))) if value is not None else "#566374"
-            text = "n/a" if value is None else f"{value:.2f}"
+            text = "n/a" if value is None else number(value, metric)
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
     axes.set_xticks(range(len(result.splits)), [_plain(readable(s)) for s in result.splits], rotation=90)
     axes.set_yticks(range(len(models)), [textwrap.fill(_plain(tables.models[m].title), WIDEST) for m in models])
@@ -179,14 +179,6 @@ def critical_differences(
     return figure
 
 
-def _goodness(scale: Scale, value: float | None) -> float:
-    """Return the place of a value between the worst (0) and the best end (1), NaN for none."""
-    if value is None:
-        return float("nan")
-    part = (value - scale.low) / (scale.high - scale.low) if scale.high > scale.low else 0.5
-    return min(max(part if scale.rising else 1 - part, 0.0), 1.0)
-
-
 def _colours() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -195,7 +187,7 @@ def _colours() -> Colormap:
 
 def _painter(scale: Scale) -> Any:
     colours = _colours()
-    return lambda value: "#ffffff" if value != value else colours(_goodness(scale, value))
+    return lambda value: "#ffffff" if value != value else colours(scale.part(value))
 
 
 def _writer(scale: Scale) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cellgauge import ALL_SPLITS
 from cellgauge.report.charts import scatter
 from cellgauge.report.compare import Result
 from cellgauge.report.data import Entry, Metric, Tables, Variant
@@ -56,10 +57,11 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
             points = [(place[m], speed[m], mean) for m, mean in means.items()]
             title = f"{result.metric.title} ({tables.tasks[result.task].title})"
             rising = result.metric.higher_is_better is not False
-            contest = {m: (speed[m], mean) for m, mean in means.items() if tables.models[m].kind != "control"}
-            front = frontier(contest, rising)
-            said = f"{title} against cells per second of {len(points)} models; none is both better and faster than: "
-            said += ", ".join(tables.models[m].title for m in front)
+            whole = {m: mean for m, mean in means.items() if result.covers(m) and tables.models[m].kind != "control"}
+            front = frontier({m: (speed[m], mean) for m, mean in whole.items()}, rising)
+            said = f"{title} against cells per second of {len(points)} models"
+            if front:
+                said += f"; none is both better and faster than: {', '.join(tables.models[m].title for m in front)}"
             pictures.append((title, scatter(points, {place[m] for m in front}, result.metric.title, said=said)))
         bargain = [
             Bargain(
@@ -101,7 +103,7 @@ def _cells(tables: Tables, dataset: str) -> dict[str, float]:
     for (_, own, variant), values in tables.values.items():
         if own == dataset and variant.metric == "n_cells":
             for (model, split), n in values.items():
-                if split != "all":
+                if split != ALL_SPLITS:
                     found[model, split] = max(n, found.get((model, split), 0))
     cells: dict[str, float] = {}
     for (model, _), n in found.items():

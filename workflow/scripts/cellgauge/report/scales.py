@@ -27,16 +27,20 @@ class Scale:
         values = list(values)
         low, high = min(values), max(values)
         if metric.is_closed:
-            lacking = LEAST_SPAN * (metric.high - metric.low) - (high - low)
-            if lacking > 0:
-                low, high = max(low - lacking / 2, metric.low), min(high + lacking / 2, metric.high)
+            span = LEAST_SPAN * (metric.high - metric.low)
+            if high - low < span:
+                low = min(max((low + high - span) / 2, metric.low), metric.high - span)
+                high = low + span
         return cls(low, high, metric.higher_is_better is not False)
 
-    def level(self, value: float) -> int:
-        """Return the step of the colours, 0 for the worst end; the middle when all values are equal."""
+    def part(self, value: float) -> float:
+        """Return the place of a value between the worst end (0) and the best (1); the middle when all values are equal."""
         part = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
-        part = min(max(part, 0.0), 1.0)
-        return round((part if self.rising else 1 - part) * (STEPS - 1))
+        return min(max(part if self.rising else 1 - part, 0.0), 1.0)
+
+    def level(self, value: float) -> int:
+        """Return the step of the colours, 0 for the worst end."""
+        return round(self.part(value) * (STEPS - 1))
 
     def ends(self, metric: Metric) -> tuple[str, str]:
         """Return the worst and the best end as text."""
