@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cellgauge.grid import Grid
+from cellgauge.uncertainty import is_beside
 
 KINDS = {
     "foundation": "Foundation models",
@@ -117,7 +118,7 @@ def _details(config: Mapping[str, Any], grid: Grid) -> Iterator[str]:
         yield f"### {_text(entry['title'])}\n"
         yield _text(entry["description"]) + "\n"
         scores = {
-            n: m for n, m in entry["metrics"].items() if m.get("higher_is_better") is not None and not n.endswith("_sd")
+            n: m for n, m in entry["metrics"].items() if m.get("higher_is_better") is not None and not is_beside(n)
         }
         rows = [
             (

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cellgauge import ALL_SPLITS
 from cellgauge.contracts import SCORE_COLUMNS, STATUSES, atomic_path
 from cellgauge.report.compare import Result
 from cellgauge.report.data import Interval, Metric, Tables, Variant
@@ -203,7 +204,7 @@ def _tex(text: str) -> str:
 def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
     """Return the scores of profile reference in the result format of cz-benchmarks 0.10 (`czbenchmarks run`).
 
-    A value that is a mean over folds or conditions carries what it is the mean of, as their aggregated results do.
+    A value that is a mean over folds carries what it is the mean of, as their aggregated results do.
     """
     results = []
     for (task, dataset, model, split), metrics in _by_job(tables).items():
@@ -258,7 +259,7 @@ def _task_result(
     tables: Tables, cz_task: str, task: str, dataset: str, model: str, split: str, metrics: list[dict[str, Any]]
 ) -> dict[str, Any]:
     data, entry = tables.datasets[dataset], tables.models[model]
-    splits = list(data.organisms) if split == "all" else [split]
+    splits = list(data.organisms) if split == ALL_SPLITS else [split]
     datasets = [
         {
             "name": f"{dataset}/{name}",

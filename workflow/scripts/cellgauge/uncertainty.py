@@ -35,9 +35,14 @@ RANK_COLUMNS = [*VARIANT, "model", "mean_rank", "n_splits", "n_models", "p_fried
 Key = tuple[str, ...]
 
 
+def is_end(metric: str) -> bool:
+    """Say whether a metric is an end of the interval of another one."""
+    return metric.endswith(("_low", "_high"))
+
+
 def is_beside(metric: str) -> bool:
-    """Say whether a metric is the spread or the end of an interval of another one."""
-    return metric.endswith(("_sd", "_low", "_high"))
+    """Say whether a metric is the spread or an end of the interval of another one."""
+    return metric.endswith("_sd") or is_end(metric)
 
 
 # --- intervals of single scores --------------------------------------------------------------------------------------

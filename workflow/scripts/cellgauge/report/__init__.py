@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellgauge.contracts import atomic_path
-from cellgauge.report import colours, words
+from cellgauge.report import colours
 from cellgauge.report.data import Tables
-from cellgauge.report.formats import DASH, number, readable, seconds, size
+from cellgauge.report.formats import DASH, readable, seconds, size
 from cellgauge.report.pages import anchors, catalogue, cost, failures, guide, overview, splits, tasks
 
 if TYPE_CHECKING:
@@ -61,16 +61,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"steps": colours.STEPS, "dash": DASH}
-    environment.filters |= {
-        "data": _data,
-        "readable": readable,
-        "number": number,
-        "seconds": seconds,
-        "size": size,
-        "classifier": words.classifier,
-        "subset": words.subset,
-    }
+    environment.globals |= {"dash": DASH}
+    environment.filters |= {"data": _data, "readable": readable, "seconds": seconds, "size": size}
     return environment
 
 

@@ -18,7 +18,7 @@ from cellgauge.contracts import SCORE_COLUMNS
 from cellgauge.errors import CellgaugeError, one_line
 from cellgauge.report.formats import short
 from cellgauge.tables import LAYOUT_COLUMNS, RUNTIME_COLUMNS, headline
-from cellgauge.uncertainty import COMPARISON_COLUMNS, INTERVAL_COLUMNS, RANK_COLUMNS, is_beside
+from cellgauge.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, is_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,17 +103,11 @@ class Metric:
 
 @dataclass(frozen=True)
 class Interval:
-    """The 95 % interval of a value; `resampled` says what was drawn for it, and `n` how many of them there were."""
+    """The 95 % interval of a value; `resampled` says what was drawn for it."""
 
     low: float
     high: float
     resampled: str
-    n: int
-
-    @property
-    def drawn(self) -> str:
-        """What was drawn, in words."""
-        return f"{self.n} {self.resampled}"
 
 
 @dataclass(frozen=True)
@@ -182,7 +176,6 @@ class Tables:
         scores: every row of scores.csv; text columns never NaN, `value`, `seed` and `fold` numbers.
         summary: summary.csv, the means over splits.
         runtime: runtime.csv, one row per job.
-        single: intervals.csv, the intervals of single scores.
         pairs, ranked: comparisons.csv and ranks.csv, which models can be told apart.
         layouts: layouts.parquet, the places of cells on a plane.
         anchors: anchors.csv, published numbers beside ours.
@@ -193,7 +186,6 @@ class Tables:
     scores: pd.DataFrame
     summary: pd.DataFrame
     runtime: pd.DataFrame
-    single: pd.DataFrame
     pairs: pd.DataFrame
     ranked: pd.DataFrame
     layouts: pd.DataFrame
@@ -209,7 +201,6 @@ class Tables:
         folder = Path(folder)
         scores = _read(folder / "scores.csv", SCORE_COLUMNS, numbers=["value", "seed", "fold"])
         summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=["mean", "sd", "n_splits", *ENDS])
-        single = _read(folder / "intervals.csv", INTERVAL_COLUMNS, numbers=["value", *ENDS])
         of_pairs = ["n_splits", "difference", "n_first_higher", "p", "p_holm"]
         pairs = _read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=of_pairs)
         of_ranks = ["mean_rank", "n_splits", "n_models", "p_friedman", "critical_difference"]
@@ -221,7 +212,6 @@ class Tables:
             scores=scores,
             summary=summary,
             runtime=runtime,
-            single=single,
             pairs=pairs,
             ranked=ranked,
             layouts=_read_layouts(folder / "layouts.parquet"),
@@ -273,35 +263,13 @@ class Tables:
         return found
 
     @cached_property
-    def intervals(self) -> Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], Interval]]:
-        """The interval of each model and split, by task, dataset and variant; without those of single conditions."""
-        found: dict[tuple[str, str, Variant], dict[tuple[str, str], Interval]] = defaultdict(dict)
-        rows = self.single[self.single["condition"] == ""]
-        columns = [
-            "task",
-            "dataset",
-            "profile",
-            "metric",
-            "classifier",
-            "subset",
-            "model",
-            "split",
-            *INTERVAL_COLUMNS[-4:],
-        ]
-        for task, dataset, *variant, model, split, low, high, unit, n in rows[columns].itertuples(
-            index=False, name=None
-        ):
-            found[task, dataset, Variant(*variant)][model, split] = Interval(low, high, unit, int(n))
-        return found
-
-    @cached_property
     def mean_intervals(self) -> Mapping[tuple[str, str, Variant], Mapping[str, Interval]]:
         """The interval of each mean over splits, by task, dataset and variant, then by model."""
         found: dict[tuple[str, str, Variant], dict[str, Interval]] = defaultdict(dict)
         rows = self.summary[self.summary["resampled"] != ""]
-        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "model", *SUMMARY_COLUMNS[-4:]]
-        for task, dataset, *variant, model, low, high, unit, n in rows[columns].itertuples(index=False, name=None):
-            found[task, dataset, Variant(*variant)][model] = Interval(low, high, unit, int(n))
+        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "model", "low", "high", "resampled"]
+        for task, dataset, *variant, model, low, high, unit in rows[columns].itertuples(index=False, name=None):
+            found[task, dataset, Variant(*variant)][model] = Interval(low, high, unit)
         return found
 
     @cached_property
@@ -370,7 +338,7 @@ class Tables:
         return found
 
     def splits(self, task: str, dataset: str) -> list[str]:
-        """Return the splits of a dataset that a task scores; ["all"] where it spans them."""
+        """Return the splits of a dataset that a task scores; [ALL_SPLITS] where it spans them."""
         return self._splits.get((task, dataset), [])
 
     def variants(self, task: str, dataset: str | None = None) -> list[Variant]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cellgauge.anchors import VERDICTS
 from cellgauge.report.data import Tables
 from cellgauge.report.formats import DASH, MINUS, readable
 from cellgauge.report.pages import Page
@@ -13,7 +14,7 @@ from cellgauge.report.words import classifier
 
 @dataclass(frozen=True)
 class Anchor:
-    """One published number and ours, as text; `verdict` is "within", "outside" or "not run"."""
+    """One published number and ours, as text; `verdict` is one of `cellgauge.anchors.VERDICTS`."""
 
     dataset: str
     split: str
@@ -34,9 +35,7 @@ def pages(tables: Tables) -> Iterator[Page]:
     found = [_anchor(tables, row) for row in tables.anchors.to_dict("records")]
     found.sort(key=lambda anchor: anchor.verdict == "not run")
     if found:
-        counts = {
-            verdict: sum(anchor.verdict == verdict for anchor in found) for verdict in ("within", "outside", "not run")
-        }
+        counts = {verdict: sum(anchor.verdict == verdict for anchor in found) for verdict in VERDICTS}
         yield Page(
             "anchors",
             "Published numbers",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from cellgauge.report.data import Metric, Tables
 from cellgauge.report.pages import Page
+from cellgauge.uncertainty import is_end
 
 
 def pages(tables: Tables) -> Iterator[Page]:
@@ -21,5 +22,5 @@ def _metrics(tables: Tables, task: str) -> Iterator[Metric]:
     Ends of intervals are left out: they are shown with their scores, and explained in the guide.
     """
     found = dict.fromkeys([*(v.metric for v in tables.variants(task)), *tables.tasks[task].metrics])
-    names = [name for name in found if not name.endswith(("_low", "_high"))]
+    names = [name for name in found if not is_end(name)]
     yield from sorted((tables.metric(task, name) for name in names), key=lambda metric: not metric.is_score)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellgauge import ALL_SPLITS
 from cellgauge.report.data import Entry, Tables, Variant
 from cellgauge.report.formats import readable
 from cellgauge.report.matrices import LabelTable, label_table
@@ -60,7 +61,7 @@ def _splits(tables: Tables) -> Iterator[SplitFacts]:
     n_pictures = len(tables.layouts.drop_duplicates(["model", "dataset", "split"]))
     n_cells = int(PICTURES_BYTES / BYTES_PER_CELL / max(n_pictures, 1))
     for name, dataset in tables.datasets.items():
-        for split in dict.fromkeys(s for task in tables.tasks for s in tables.splits(task, name) if s != "all"):
+        for split in dict.fromkeys(s for task in tables.tasks for s in tables.splits(task, name) if s != ALL_SPLITS):
             known = _Known(tables, name, split)
             pictures, n_drawn = _pictures(tables, drawn.get((name, split)), n_cells)
             yield SplitFacts(
