@@ -96,7 +96,7 @@ def test_two_classes_are_averaged_in_the_corrected_profile():
 def test_random_folds_are_fitted_once_for_both_profiles(monkeypatch):
     fitted = []
     fit = label_prediction.random_forest
-    monkeypatch.setattr(label_prediction, "random_forest", lambda *args: fitted.append(args) or fit(*args))
+    monkeypatch.setattr(label_prediction, "random_forest", lambda *a, **options: fitted.append(a) or fit(*a, **options))
     scores = score(cells(donors=0))
     assert len(fitted) == 5
     for classifier in CLASSIFIERS:
@@ -267,6 +267,21 @@ def test_the_mean_is_over_the_folds_that_succeeded(monkeypatch):
     others = [pick(scores, "f1", classifier=c, fold=f).value for c in CLASSIFIERS if c != "knn" for f in range(5)]
     every = np.mean([*others, *(rows[fold].value for fold in (0, 2, 4))])
     assert pick(scores, "f1", classifier="mean").value == pytest.approx(every)  # pandas' mean over rows, as upstream
+
+
+@pytest.mark.parametrize("threads", ["1", "3", "8"])
+def test_processes_of_their_own_change_nothing(monkeypatch, threads):
+    """Large enough that the forest is ours: then every library has its process, and every thread its folds."""
+    data = cells((400, 300, 200), dims=40)
+    options = {"n_trees": 100}
+    monkeypatch.setattr("cellgauge.metrics.apart.FORKS", False)
+    here = score(data, **options)
+    monkeypatch.setattr("cellgauge.metrics.apart.FORKS", True)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    calls, run = [], label_prediction.run_apart
+    monkeypatch.setattr(label_prediction, "run_apart", lambda parts, *n: calls.append(len(parts)) or run(parts, *n))
+    assert score(data, **options) == here
+    assert calls == [min(int(threads), 5), 1]
 
 
 # --- options and features --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ rule score:
         "benchmarks/score/{task}/{model}/{dataset}/{split}.tsv"
     conda:
         "../envs/score.yaml"
+    threads: grid.task_threads
     resources:
         mem_mb=memory(base_mb=1500, times=10),
     params:

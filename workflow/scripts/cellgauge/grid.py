@@ -551,6 +551,10 @@ class Grid:
         options = {**self._tasks[w.task].get("params", {}), "profiles": self._run["profiles"], "seed": seed}
         return json.dumps(options, sort_keys=True)
 
+    def task_threads(self, w: Wildcards) -> int:
+        """Return how many threads a job of this task uses."""
+        return self._tasks[w.task].get("threads", 1)
+
     def task_code(self, w: Wildcards) -> tuple[str, ...]:
         """Return our files that a task's job runs."""
         return sources("score_task", f"cellgauge.tasks.{w.task}")

@@ -6,7 +6,6 @@ The nearest-neighbour classifier searches once for classes and probabilities tog
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from cellgauge.metrics.distances import Matrix
     from cellgauge.metrics.forest import RankedFeatures
 
-COLUMN_BYTES = 64 << 20
+COLUMN_BYTES = 8 << 20
 """Largest block of columns, or of counts, that is scaled at a time."""
 EPSILON = np.finfo(np.float64).eps
 
@@ -159,6 +158,7 @@ def random_forest(
     n_classes: int,
     n_trees: int = 100,
     seed: int = 42,
+    n_threads: int = 1,
 ) -> Prediction:
     """Predict with scikit-learn's `RandomForestClassifier(n_trees, random_state=seed)`, or with ours that equals it.
 
@@ -166,9 +166,7 @@ def random_forest(
         train, test: rows of `features`.
     """
     if features.ranked is not None:
-        first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # OpenMP takes a list, one number per level
-        threads = int(first) if first.isdecimal() and int(first) else 1
-        probabilities = forest_probabilities(features.ranked, train, codes, test, n_classes, n_trees, seed, threads)
+        probabilities = forest_probabilities(features.ranked, train, codes, test, n_classes, n_trees, seed, n_threads)
         return Prediction(probabilities.argmax(axis=1), probabilities)
     with without_optional("pandas"):
         from sklearn.ensemble import RandomForestClassifier

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     Matrix = np.ndarray | csr_matrix
 
-PRODUCT_BYTES = 64 << 20
+PRODUCT_BYTES = 16 << 20
 """Largest block of distances that is held at a time."""
-ROWS_BYTES = 96 << 20
+ROWS_BYTES = 64 << 20
 """Largest block of rows that is held at a time as a dense, centred copy."""
 MOST_REFERENCES = 16_384
 """Most references per block: more brings the matrix product nothing."""

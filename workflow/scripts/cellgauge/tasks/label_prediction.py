@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellgauge.contracts import Score
 from cellgauge.errors import CellgaugeError, one_line
+from cellgauge.metrics.apart import n_threads, run_apart
 from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.classifiers import (
     Prediction,
@@ -73,18 +74,19 @@ def score(
     fits: dict[str, _Fit] = {
         "logistic_regression": logistic_regression,
         "knn": lambda *data: k_nearest_neighbours(*data, n_neighbors),
-        "random_forest": lambda *data: random_forest(features, *data, n_trees, seed),
+        "random_forest": partial(random_forest, features, n_trees=n_trees, seed=seed, n_threads=n_threads()),
     }
     fits = {name: fits[name] for name in CLASSIFIERS if name in classifiers}
-    results = _cross_validate(features, classes, random_folds(classes.codes, n_folds, seed), fits)
+    deal = partial(_deal, cells, classes, profiles, n_folds, seed)
+    schemes, results = _cross_validate(features, classes, deal, fits, min(n_threads(), n_folds))
     for profile in profiles:
         yield from classes.scores(profile)
         subset = RANDOM if profile == "corrected" else ""
-        yield from _scores(results, _values_of(profile, classes), profile, subset, features.note)
+        yield from _scores(results[RANDOM], _values_of(profile, classes), profile, subset, features.note)
         if profile == "corrected":
-            yield from _per_class(results, classes, subset)
+            yield from _per_class(results[RANDOM], classes, subset)
     if "corrected" in profiles:
-        yield from _donor_scores(cells, classes, features, fits, n_folds, seed)
+        yield from _donor_scores(schemes[DONORS], results[DONORS], classes, features.note)
 
 
 _Fit = Callable[["Matrix | np.ndarray", np.ndarray, "Matrix | np.ndarray", int], Prediction]
@@ -186,6 +188,21 @@ class _Features:
 
 
 @dataclass(frozen=True)
+class _Scheme:
+    """Folds dealt in one way, in positions of the predicted cells, or why there are none.
+
+    Attributes:
+        note: what the reader of a score must know of the folds.
+        status, reason: of the row that stands for the scores where there are no folds.
+    """
+
+    folds: Folds = field(default_factory=list)
+    note: str = ""
+    status: str = "ok"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class _Result:
     """One classifier on one fold: what it got right, or why it could not be fitted.
 
@@ -205,13 +222,54 @@ class _Result:
 
 
 def _cross_validate(
-    features: _Features, classes: _Classes, folds: Folds, fits: Mapping[str, _Fit], among: np.ndarray | None = None
+    features: _Features,
+    classes: _Classes,
+    deal: Callable[[], Mapping[str, _Scheme]],
+    fits: Mapping[str, _Fit],
+    n_processes: int,
+) -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
+    """Fit every classifier on every fold of every scheme, once; return the schemes, and the results of each by fold.
+
+    A forest of ours needs nothing of scikit-learn, and the others nothing of numba: they are fitted in processes of their
+    own, so that memory holds one of the libraries at a time. With several processes the others are fitted in as many
+    shares of the folds, side by side.
+    """
+    forest = {name: fit for name, fit in fits.items() if name == "random_forest" and features.own_forest}
+    others = {name: fit for name, fit in fits.items() if name not in forest}
+
+    def fit_share(number: int) -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
+        schemes = deal()
+        return schemes, {
+            name: _fit_folds(features, classes, scheme.folds, others, range(number, len(scheme.folds), n_shares))
+            for name, scheme in schemes.items()
+        }
+
+    def fit_forest() -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
+        return schemes, {
+            name: _fit_folds(features, classes, scheme.folds, forest, range(len(scheme.folds)))
+            for name, scheme in schemes.items()
+        }
+
+    n_shares = n_processes if others else 1
+    if n_shares == 1 and not forest:
+        return fit_share(0)
+    parts = run_apart([partial(fit_share, number) for number in range(n_shares)], n_shares)
+    schemes = parts[0][0]
+    if forest:
+        parts += run_apart([fit_forest])
+    return schemes, {
+        name: sorted((result for _, results in parts for result in results[name]), key=lambda result: result.fold)
+        for name in schemes
+    }
+
+
+def _fit_folds(
+    features: _Features, classes: _Classes, folds: Folds, fits: Mapping[str, _Fit], numbers: Sequence[int]
 ) -> list[_Result]:
-    """Fit every classifier on every fold, once; `among` are the positions that the folds' rows refer to, if not all."""
+    """Fit classifiers on some of the folds, all of them on one fold before the next."""
     results = []
-    for number, (train_rows, test_rows) in enumerate(folds):
-        if among is not None:
-            train_rows, test_rows = among[train_rows], among[test_rows]
+    for number in numbers:
+        train_rows, test_rows = folds[number]
         if not len(train_rows) or not len(test_rows):
             reason = f"fold {number} has {len(train_rows)} training and {len(test_rows)} test cells"
             results += [_Result(name, number, reason) for name in fits]
@@ -374,37 +432,43 @@ def _join(*notes: str) -> str:
 # --- donors ----------------------------------------------------------------------------------------------------------
 
 
-def _donor_scores(
-    cells: CellsToScore,
-    classes: _Classes,
-    features: _Features,
-    fits: Mapping[str, _Fit],
-    n_folds: int,
-    seed: int,
-) -> Iterator[Score]:
-    """Yield the scores of folds that hold out whole donors, with how many classes each fold could not do justice to."""
-    where = {"profile": "corrected", "subset": DONORS}
+def _deal(
+    cells: CellsToScore, classes: _Classes, profiles: Sequence[str], n_folds: int, seed: int
+) -> dict[str, _Scheme]:
+    """Deal the predicted cells over folds, in every way that the profiles ask for."""
+    schemes = {RANDOM: _Scheme(random_folds(classes.codes, n_folds, seed))}
+    if "corrected" in profiles:
+        schemes[DONORS] = _donor_folds(cells, classes, n_folds, seed)
+    return schemes
+
+
+def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int) -> _Scheme:
+    """Deal whole donors over folds; cells of unknown donor are in none."""
     if "donor" not in cells.obs:
-        yield Score(**where, status="not_applicable", reason="the cells have no column 'donor'")
-        return
+        return _Scheme(status="not_applicable", reason="the cells have no column 'donor'")
     donors = cells.obs["donor"][classes.rows]
     known = np.flatnonzero(donors != "")
     names = np.unique(donors[known])
     if len(names) < 2:
         reason = f"all cells are of one donor, {names[0]}" if len(names) else "the donor of no cell is known"
-        yield Score(**where, status="not_applicable", reason=reason)
-        return
-    note = f"without {len(donors) - len(known)} cells of unknown donor" if len(known) < len(donors) else ""
-    codes = classes.codes[known]
+        return _Scheme(status="not_applicable", reason=reason)
     try:
-        folds = held_out_folds(codes, donors[known], n_folds, seed)
+        folds = held_out_folds(classes.codes[known], donors[known], n_folds, seed)
     except ValueError as error:
-        yield Score(**where, status="failed", reason=one_line(error))
+        return _Scheme(status="failed", reason=one_line(error))
+    note = f"without {len(donors) - len(known)} cells of unknown donor" if len(known) < len(donors) else ""
+    return _Scheme([(known[train], known[test]) for train, test in folds], note)
+
+
+def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes, note: str) -> Iterator[Score]:
+    """Yield the scores of folds that hold out whole donors, with how many classes each fold could not do justice to."""
+    where = {"profile": "corrected", "subset": DONORS}
+    if not scheme.folds:
+        yield Score(**where, status=scheme.status, reason=scheme.reason)
         return
-    results = _cross_validate(features, classes, folds, fits, known)
-    yield from _scores(results, _macro_values, **where, note=_join(features.note, note))
+    yield from _scores(results, _macro_values, **where, note=_join(note, scheme.note))
     yield from _per_class(results, classes, DONORS)
-    for number, (train_rows, test_rows) in enumerate(folds):
-        train, test = (np.bincount(codes[rows], minlength=classes.n) > 0 for rows in (train_rows, test_rows))
+    for number, rows in enumerate(scheme.folds):
+        train, test = (np.bincount(classes.codes[of_part], minlength=classes.n) > 0 for of_part in rows)
         yield Score("classes_not_in_training", float((test & ~train).sum()), **where, fold=number)
         yield Score("classes_not_in_test", float((train & ~test).sum()), **where, fold=number)
