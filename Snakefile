@@ -29,6 +29,7 @@ localrules:
     download_checkpoint,
     download_weights,
     layout,
+    manifest,
     tables,
     report,
     exports,

@@ -74,7 +74,7 @@ def write_tables(folder: Path, config: Mapping[str, Any], *, failed: Mapping[str
         [folder / path for path in grid.scores()],
         folder / "results" / "tables",
         benchmarks=folder / "benchmarks",
-        catalogue=json.loads(grid.catalogue()),
+        catalogue=grid.catalogue(),
         failed={str(folder / cell.path): failed[cell.model] for cell in grid.cells if cell.model in failed},
         layouts=[folder / path for path in grid.layouts()],
         anchors=CONFIG / "anchors.yaml",

@@ -46,7 +46,7 @@ CONFIG = {
 }
 
 
-PUBLISHED = ("results/tables", "results/report", "results/figures", "results/czbenchmarks")
+PUBLISHED = ("results/manifest", "results/tables", "results/report", "results/figures", "results/czbenchmarks")
 """What is made anew whatever else runs."""
 
 

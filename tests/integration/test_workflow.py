@@ -170,8 +170,10 @@ def test_text_of_an_entry_reaches_the_tables_alone(project):
     config = project.config
     config["models"]["linear"]["title"] = "Another title"
     project.configure(config)
-    assert stages(project.planned()) == set()
-    assert "results/tables/models.csv" in project.planned()
+    planned = project.planned()
+    assert stages(planned) == set() and "results/tables/models.csv" in planned
+    assert "Params have changed" in planned["results/manifest.json"]
+    assert "Another title" not in (project.folder / "results/manifest.json").read_text()  # a plan writes nothing
 
 
 def test_adding_a_model_runs_only_it(project):
@@ -248,7 +250,7 @@ def test_a_failing_model_leaves_the_others_tables(project):
 
 
 def test_tables_of_a_failed_run_are_made_anew(project):
-    described = "a model's text " * 15_000  # a catalogue longer than the 131,072 bytes that one argument may have
+    described = "a model's text " * 15_000  # longer than the 131,072 bytes that one argument of a command may have
 
     def descriptions():
         models = pd.read_csv(project.folder / "results/tables/models.csv", keep_default_na=False)
@@ -265,6 +267,7 @@ def test_tables_of_a_failed_run_are_made_anew(project):
     project.run()
     assert set(project.table()["status"]) == {"ok", "not_applicable"}
     assert descriptions()["linear"].strip() == described.strip() and "mine" not in descriptions()
+    assert (project.folder / "results/manifest.json").stat().st_size > 200_000
     assert project.planned() == {}
 
 
@@ -299,13 +302,15 @@ def test_rules_pass_the_options_of_the_catalogue(finished_project):
     assert uns["model"] == "linear" and uns["seed"] == 42
 
 
-def test_the_plan_of_the_full_benchmark_is_cheap(fresh_project):
+def test_the_plan_of_the_full_benchmark_is_cheap_and_its_commands_are_short(fresh_project):
     """Everything that config/config.yaml selects, nothing made yet: Snakemake's whole process, CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds"]
     done = subprocess.run(command, cwd=fresh_project.folder, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
     assert int(jobs["total"]) > 1000 and int(jobs["score"]) > 800, jobs
+    commands = re.findall(r"^Shell command: (.*)$", done.stdout + done.stderr, re.MULTILINE)
+    assert len(commands) > 1000 and max(map(len, commands)) < 10_000
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15

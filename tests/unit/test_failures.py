@@ -1,13 +1,12 @@
 """Following a missing score back to the job that failed."""
 
-import json
 import os
 
 import pytest
 from test_grid import grid
 
 from cellgauge import publish
-from cellgauge.failures import failures
+from cellgauge.failures import NOT_RUN, failures
 from cellgauge.publish import publish_what_there_is, summary, tell_what_failed
 
 SCORE = "results/scores/clustering/linear/pair/human.tsv"
@@ -83,6 +82,17 @@ def test_summary_groups_by_reason():
     ]
 
 
+def test_summary_points_elsewhere_when_no_job_of_the_missing_scores_failed():
+    paths = [f"results/scores/clustering/m{i}/d/s.tsv" for i in range(2)]
+    elsewhere = "None of these scores' own jobs failed: another job did, see its log above."
+    assert summary(dict.fromkeys(paths, NOT_RUN), 9).splitlines()[:3] == [
+        "2 of 9 scores are missing:",
+        "  m0 on d/s, m1 on d/s: the job was not run",
+        elsewhere,
+    ]
+    assert elsewhere not in summary({paths[0]: NOT_RUN, paths[1]: "embed: no memory"}, 9)
+
+
 def test_summary_says_where_the_other_scores_are_only_when_they_are_there():
     failed = {"results/scores/clustering/m/d/s.tsv": "embed: no memory"}
     assert summary(failed, 9).splitlines()[-1].startswith("Tables and report hold the other scores")
@@ -106,11 +116,35 @@ def test_what_failed_is_told_where_tables_cannot_be_written(files, tmp_path, mon
     assert (tmp_path / "results/tables/scores.csv").stat().st_mtime == publish.LONG_AGO
 
 
+def test_what_failed_is_told_where_the_machine_cannot_write(files, tmp_path, monkeypatch, capsys):
+    for name in ("collect_tables.py", "render_report.py", "export_results.py"):
+        files(f"scripts/{name}")
+    files("results/tables/scores.csv")
+
+    def refuse(path, times):
+        raise PermissionError(f"{path}: not yours")
+
+    monkeypatch.setattr(publish, "SCRIPTS", tmp_path / "scripts")
+    monkeypatch.setattr(publish.os, "utime", refuse)
+    publish_what_there_is(grid())
+    said = capsys.readouterr().err
+    assert "could not be written: results/tables/scores.csv: not yours" in said
+    assert "scores are missing:" in said and "Tables and report hold" not in said
+
+
+def test_a_script_that_dies_silently_is_named(files, tmp_path, monkeypatch, capsys):
+    files("scripts/collect_tables.py", "raise SystemExit(3)")
+    monkeypatch.setattr(publish, "SCRIPTS", tmp_path / "scripts")
+    publish_what_there_is(grid())
+    said = capsys.readouterr().err
+    assert "could not be written: collect_tables.py ended with status 3" in said and "scores are missing:" in said
+
+
 def test_a_long_catalogue_reaches_the_tables(files, tmp_path, monkeypatch):
     chosen = grid()
-    catalogue = json.loads(chosen.catalogue())
+    catalogue = chosen.catalogue()
     catalogue["models"]["linear"]["description"] = "x" * 200_000
-    monkeypatch.setattr(chosen, "catalogue", lambda: json.dumps(catalogue))
+    monkeypatch.setattr(chosen, "catalogue", lambda: catalogue)
     publish_what_there_is(chosen)
     assert "x" * 200_000 in (tmp_path / "results/tables/models.csv").read_text()
 

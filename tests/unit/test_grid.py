@@ -282,7 +282,7 @@ def test_a_planted_screen_is_called_semi_synthetic(title, shown):
     config = copy.deepcopy(CONFIG)
     config["run"]["datasets"] = ["screen", "pair"]
     config["datasets"]["screen"] |= {"planted": {}, **({"title": title} if title else {})}
-    about = json.loads(Grid(config).catalogue())["datasets"]
+    about = Grid(config).catalogue()["datasets"]
     assert about["screen"]["title"] == shown and "title" not in about["pair"]
 
 

@@ -45,10 +45,24 @@ rule layout:
         " > {log:q} 2>&1"
 
 
+rule manifest:
+    input:
+        template=project_file("workflow/templates/manifest.json"),
+    output:
+        "results/manifest.json",
+    log:
+        "logs/manifest.log",
+    params:
+        text=grid.manifest,  # grows with the run, as a command may not: Snakemake itself writes it
+    template_engine:
+        "jinja2"
+
+
 rule tables:
     input:
         script=script("collect_tables"),
         code=sources("collect_tables"),
+        manifest="results/manifest.json",
         scores=grid.scores,
         layouts=grid.layouts,
         anchors=project_file("config/anchors.yaml"),
@@ -59,12 +73,10 @@ rule tables:
     conda:
         "../envs/publish.yaml"
     params:
-        catalogue=grid.catalogue,  # too long for one argument: bash itself hands it on, as a file
         ledger=project_file("config/checksums.yaml"),  # no input: every download writes to it
     shell:
-        "python {input.script:q} {input.scores:q} --layouts {input.layouts:q} --benchmarks benchmarks"
-        " --anchors {input.anchors:q} --ledger {params.ledger:q} --catalogue <(printf %s {params.catalogue:q})"
-        " --output results/tables > {log:q} 2>&1"
+        "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks --anchors {input.anchors:q}"
+        " --ledger {params.ledger:q} --output results/tables > {log:q} 2>&1"
 
 
 rule report:

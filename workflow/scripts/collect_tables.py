@@ -19,22 +19,22 @@ def main() -> None:
         "--layouts", nargs="*", default=[], metavar="TSV", help=".../MODEL/DATASET.tsv; missing ones are left out"
     )
     cli.add_argument("--benchmarks", default="benchmarks", metavar="DIR", help="Snakemake's benchmark files, if kept")
-    cli.add_argument("--catalogue", type=Path, metavar="JSON", help="a file of what Grid.catalogue says")
+    cli.add_argument("--manifest", type=Path, metavar="JSON", help="these and more: a file of what Grid.manifest says")
     cli.add_argument("--failed", type=Path, metavar="JSON", help="a file of {score file: why it was not made}")
     cli.add_argument("--anchors", type=Path, metavar="YAML", help="published numbers to be set beside ours")
     cli.add_argument("--ledger", type=Path, metavar="YAML", help="where the sha256 of models' files stand")
     cli.add_argument("--output", required=True, metavar="DIR")
     args = cli.parse_args()
-    catalogue, failed = (
-        json.loads(path.read_text(encoding="utf-8")) if path else {} for path in (args.catalogue, args.failed)
+    manifest, failed = (
+        json.loads(path.read_text(encoding="utf-8")) if path else {} for path in (args.manifest, args.failed)
     )
     collect(
-        args.scores,
+        [*args.scores, *manifest.get("scores", [])],
         args.output,
         benchmarks=args.benchmarks,
-        catalogue=catalogue,
+        catalogue=manifest.get("catalogue"),
         failed=failed,
-        layouts=args.layouts,
+        layouts=[*args.layouts, *manifest.get("layouts", [])],
         anchors=args.anchors,
         ledger=args.ledger,
     )

@@ -247,8 +247,16 @@ class Grid:
             tail = result.split("/", 2)[2]
             yield rule, result, f"logs/{rule}/{tail if rule.startswith('download') else tail.rpartition('.')[0]}.log"
 
-    def catalogue(self, w: object = None) -> str:
-        """Return as JSON what the tables and the report say of models, datasets and tasks, and what does not apply."""
+    def manifest(self, w: object = None) -> str:
+        """Return as JSON what the tables are made of: `scores` and `layouts`, the paths of files, and the `catalogue`.
+
+        It grows with the run, and so it is a file: a command has its greatest length (on Linux 131,072 bytes an argument).
+        """
+        text = {"scores": self.scores(), "layouts": self.layouts(), "catalogue": self.catalogue()}
+        return json.dumps(text, sort_keys=True)
+
+    def catalogue(self) -> dict[str, Any]:
+        """Return what the tables and the report say of models, datasets and tasks, and what does not apply."""
         about = (
             "title",
             "description",
@@ -286,7 +294,7 @@ class Grid:
             if files:
                 text["models"][model]["files"] = list(dict.fromkeys(files))
         text["skipped"] = [list(vars(skipped).values()) for skipped in self.skipped]
-        return json.dumps(text, sort_keys=True)
+        return text
 
     def _files(self, model: str, dataset: str, split: str) -> list[str]:
         """Return the URLs of what a model needs for a split beside the cells, if it takes the split."""

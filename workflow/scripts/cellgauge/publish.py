@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellgauge.errors import one_line
 from cellgauge.failures import NOT_RUN, failures
 from cellgauge.sources import SCRIPTS, project_file
 
@@ -38,31 +39,40 @@ def publish_what_there_is(grid: Grid) -> None:
     Called by Snakemake in the run's folder after a failure. It never raises: the failure that led here is the news.
     """
     failed = failures(grid, BEGAN)
+    try:
+        fault = _publish(grid, failed)
+    except OSError as error:  # such as a full disk
+        fault = one_line(error)
+    if fault:
+        print(f"the tables of what did succeed could not be written: {fault}", file=sys.stderr)
+    print(summary(failed, len(grid.cells), written=not fault), file=sys.stderr)
+
+
+def _publish(grid: Grid, failed: Mapping[str, str]) -> str:
+    """Write tables, report and exports, older than any input; return what went wrong, "" if nothing did."""
     with tempfile.TemporaryDirectory() as folder:
-        reasons, catalogue = Path(folder, "reasons.json"), Path(folder, "catalogue.json")
+        manifest, reasons = Path(folder, "manifest.json"), Path(folder, "reasons.json")
+        manifest.write_text(grid.manifest(), encoding="utf-8")
         reasons.write_text(json.dumps(failed), encoding="utf-8")
-        catalogue.write_text(grid.catalogue(), encoding="utf-8")
-        collect = ["collect_tables.py", *grid.scores(), "--catalogue", str(catalogue), "--failed", str(reasons)]
-        collect += ["--layouts", *grid.layouts(), "--anchors", project_file("config/anchors.yaml")]
-        collect += ["--ledger", project_file("config/checksums.yaml")]
+        collect = ["collect_tables.py", "--manifest", str(manifest), "--failed", str(reasons)]
+        collect += ["--anchors", project_file("config/anchors.yaml"), "--ledger", project_file("config/checksums.yaml")]
         render = ["render_report.py", "results/tables", "--output", "results/report.html"]
         exports = ["export_results.py", "results/tables", "--output", "results"]
-        written = _run([*collect, "--output", "results/tables"], render, exports)
+        fault = _run([*collect, "--output", "results/tables"], render, exports)
     outputs = (*Path("results/tables").glob("*.*"), *map(Path, ("results/report.html", "results/czbenchmarks.json")))
     for path in filter(Path.exists, outputs):
         os.utime(path, (LONG_AGO, LONG_AGO))
-    print(summary(failed, len(grid.cells), written), file=sys.stderr)
+    return fault
 
 
-def _run(*commands: Sequence[str]) -> bool:
-    """Run scripts of ours one after the other; say whether all succeeded, stop at the first that fails."""
+def _run(*commands: Sequence[str]) -> str:
+    """Run scripts of ours one after the other until one fails; return what that one says, "" if all succeed."""
     for script, *arguments in commands:
         command = [sys.executable, str(SCRIPTS / script), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            print(f"the tables of what did succeed could not be written: {done.stderr.strip()}", file=sys.stderr)
-            return False
-    return True
+            return done.stderr.strip() or f"{script} ended with status {done.returncode}"
+    return ""
 
 
 def summary(failed: Mapping[str, str], total: int, written: bool = True) -> str:
@@ -83,6 +93,8 @@ def summary(failed: Mapping[str, str], total: int, written: bool = True) -> str:
     for reason, cells in by_reason.items():
         cells = list(dict.fromkeys(cells))
         lines.append(f"  {', '.join(cells[:3])}{f' and {len(cells) - 3} more' if len(cells) > 3 else ''}: {reason}")
+    if list(by_reason) == [NOT_RUN]:
+        lines.append("None of these scores' own jobs failed: another job did, see its log above.")
     told = "Tables and report hold the other scores, and these as rows 'failed'. " if written else ""
     lines.append(f"{told}The same command tries them again.")
     return "\n".join(lines)
