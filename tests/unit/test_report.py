@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations, pairwise
+from xml.etree import ElementTree
 
 import made_up
 import numpy as np
@@ -20,8 +21,8 @@ from cellgauge.anchors import read_anchors
 from cellgauge.contracts import Score, write_scores
 from cellgauge.errors import CellgaugeError
 from cellgauge.report import HERE, colours, render
-from cellgauge.report.charts import strip
-from cellgauge.report.contests import letter_groups
+from cellgauge.report.charts import rank_diagram, strip
+from cellgauge.report.contests import cliques, letters_of
 from cellgauge.report.data import Metric, Missing, Tables, Variant, slug
 from cellgauge.report.formats import DASH, MINUS, as_printed, number, size
 from cellgauge.report.heat import Notes
@@ -621,17 +622,97 @@ def test_who_can_be_told_apart(many):
     assert found["Good"]["ahead"] == "Poor" and found["Poor"]["ahead"] == DASH
     ranks = pd.read_csv(many / "ranks.csv").set_index("model")["mean_rank"]
     assert {name.lower(): float(row["rank"]) for name, row in found.items()} == ranks.round(2).to_dict()
-    assert "Over 12 splits." in page.text
+    assert "Over 12 splits; rank 1 is the best." in page.text and "Too few" not in page.text
+    (diagram,) = [a["aria-label"] for tag, a in page.tags if tag == "svg" and a.get("class") == "ranks"]
+    assert f"Poor {ranks['poor']:.2f}. Bars join those that no test tells apart: " in diagram
+    assert {"Good", "Twin"} == set(diagram.rpartition(": ")[2].rstrip(".").split(", "))
 
 
-def test_letters_join_neighbours_that_no_test_tells_apart():
-    def better(*pairs):
-        return {frozenset(pair): pair[0] for pair in pairs}
+def test_too_few_splits_to_tell_anyone_apart_are_said(tmp_path):
+    paths = []
+    for split in "abcdefg":
+        for model, value in {"x": 0.9, "y": 0.5, "z": 0.1}.items():
+            paths.append(tmp_path / "results/scores/clustering" / model / "d" / f"{split}.tsv")
+            own = {"task": "clustering", "model": model, "dataset": "d", "split": split}
+            write_scores(paths[-1], [Score("ari", value + len(paths) / 1000, "corrected", **own)])
+    for n_splits, said in ((6, "p would be 0.094"), (7, "")):
+        kept = [path for path in paths if path.stem < "abcdefgh"[n_splits]]
+        collect(kept, tmp_path / "tables", catalogue=described(ARI, models=dict.fromkeys("xyz", "foundation")))
+        text = page_of(tmp_path / "tables").text
+        assert ("Too few splits to tell any two of 3 models apart" in text) == bool(said) and said in text
 
-    order = ["a", "b", "c", "d"]
-    assert letter_groups(order, {}) == dict.fromkeys(order, "a")
-    assert letter_groups(order, better("ac", "ad", "bd")) == {"a": "a", "b": "ab", "c": "bc", "d": "c"}
-    assert letter_groups(order, better("ab", "ac", "ad")) == {"a": "a", "b": "b", "c": "b", "d": "b"}
+
+def told_apart(*pairs):
+    return {frozenset(pair): pair[0] for pair in pairs}
+
+
+def test_letters_join_those_that_no_test_tells_apart():
+    def letters(order, better):
+        found = letters_of(cliques(order, better))
+        return ["".join(letter for letter, group in found if model in group) for model in order]
+
+    assert letters("abcd", {}) == ["a"] * 4
+    assert letters("abcd", told_apart("ac", "ad", "bd")) == ["a", "ab", "bc", "c"]
+    assert letters("abcd", told_apart("ab", "ac", "ad")) == ["a", "b", "b", "b"]
+    assert letters("abc", told_apart("ab")) == ["a", "b", "ab"], "the outer two differ less than their neighbour says"
+
+
+def test_cliques_are_those_of_the_figures_library():
+    from scikit_posthocs._plotting import _find_maximal_cliques
+
+    generator = np.random.default_rng(0)
+    for n in (2, 5, 12, 30):
+        order = [f"m{place}" for place in range(n)]
+        skill = np.sort(generator.normal(size=n))
+        apart = np.abs(skill[:, None] - skill + generator.normal(0, 0.1, (n, n))) > 1
+        apart = np.triu(apart, 1) | np.triu(apart, 1).T
+        better = {frozenset((order[a], order[b])): order[a] for a, b in np.argwhere(apart)}
+        expected = _find_maximal_cliques(pd.DataFrame((~apart).astype(int), order, order))
+        assert sorted(map(sorted, cliques(order, better))) == sorted(map(sorted, expected))
+
+
+def test_letters_go_on_as_numbers():
+    found = letters_of([[str(n)] for n in range(54)])
+    assert [letter for letter, _ in found][24:28] == ["y", "z", "A", "B"] and found[-1][0] == ",54"
+
+
+def drawing(points, bars):
+    return ElementTree.fromstring(str(rank_diagram(points, bars)))
+
+
+def test_the_diagram_has_a_name_a_line_and_its_bars_for_each_model():
+    svg = drawing([("best", 1.25), ("<second>", 2.0), ("third", 2.75)], [("a", [0, 1]), ("b", [1, 2])])
+    said = [text.text.strip() for text in svg.iter("text")]
+    assert said == ["1", "2", "3", "a", "b", "best 1.25", "<second> 2.00", "2.75 third"]
+    axis, leaders, *of_bars = (
+        [float(x) for x in re.findall(r"(?<=[MH])[0-9.]+", p.get("d"))] for p in svg.iter("path")
+    )
+    first, last = axis[:2]
+    expected = [first + (rank - 1) / 2 * (last - first) for rank in (1.25, 2.0, 2.75)]
+    assert leaders[::2] == pytest.approx(expected, abs=0.06)
+    bar_a, dots_a, bar_b, dots_b = of_bars
+    assert bar_a == dots_a == leaders[:4:2] and bar_b == dots_b == leaders[2::2]
+    assert "Bars join those that no test tells apart: best, <second>; <second>, third." in svg.get("aria-label")
+
+
+def test_the_diagram_of_thirty_models_stays_legible():
+    names = [f"{'a foundation model with a long name' * 3} {n}" for n in range(30)]
+    bars = [(str(n), [n, n + 3]) for n in range(26)]
+    svg = drawing([(name, 1.0 + n) for n, name in enumerate(names)], bars)
+    texts = [text for text in svg.iter("text") if text.find("title") is not None]
+    assert [text.find("title").text for text in texts] == names
+    assert all(len(text.text) <= 34 and "…" in text.text for text in texts)
+    at_left = [float(text.get("y")) for text in texts if text.get("class") == "end"]
+    at_right = sorted(float(text.get("y")) for text in texts if text.get("class") != "end")
+    assert len(at_left) == 15 and min(np.diff(at_left)) >= 16 and min(np.diff(at_right)) >= 16
+    joins = [
+        [float(x) for x in re.findall(r"[0-9.]+", p.get("d"))] for p in svg.iter("path") if p.get("class") == "join"
+    ]
+    for first, second in combinations(joins, 2):
+        assert first[1] != second[1] or first[2] < second[0], "bars on one level do not touch"
+    assert max(y for _, y, _ in joins) < min(at_left) - 4
+    assert float(svg.get("height")) >= max(at_left)
+    assert 8 * max(len(text.text) for text in texts) < float(svg.get("width")) / 2, "names fit beside the axis"
 
 
 # --- split by split --------------------------------------------------------------------------------------------------

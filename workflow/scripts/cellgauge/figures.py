@@ -164,11 +164,9 @@ def critical_differences(
     names = {m: textwrap.shorten(_plain(tables.models[m].title), WIDEST) for m in ranks}
     names = {m: name if list(names.values()).count(name) == 1 else f"{name} ({m})" for m, name in names.items()}
     p = pd.DataFrame(1.0, index=list(names.values()), columns=list(names.values()))
-    rows = tables.pairs[(tables.pairs["task"] == task) & (tables.pairs["dataset"] == dataset)]
-    for row in rows.to_dict("records"):
-        if Variant(row["profile"], row["metric"], row["classifier"], row["subset"]) == variant:
-            first, second = names[row["first"]], names[row["second"]]
-            p.loc[first, second] = p.loc[second, first] = row["p_holm"]
+    for pair in tables.better.get((task, dataset, variant), {}):
+        first, second = (names[m] for m in pair)
+        p.loc[first, second] = p.loc[second, first] = 0.0
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.28 * len(names)))
     means = pd.Series({names[m]: facts["mean_rank"] for m, facts in ranks.items()})
     critical_difference_diagram(means, p, ax=axes, color_palette=dict.fromkeys(means.index, LIGHT[-2]))

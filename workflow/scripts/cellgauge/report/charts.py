@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,83 @@ def scatter(points: Sequence[tuple[int, float, float]], marked: Collection[int],
     return Markup('<svg class="scatter" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}</svg>').format(
         width, height, said, Markup("".join(lines)), axes
     )
+
+
+def rank_diagram(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, Sequence[int]]]) -> Markup:
+    """Return a critical-difference diagram (Demsar 2006): an axis of mean ranks, a name at the end of a line for each.
+
+    Args:
+        points: (name, mean rank), the best first; names are escaped.
+        bars: (letter, places in `points`) of those that a bar joins; a dot marks each of them.
+    """
+    from markupsafe import Markup
+
+    n, reach, top, row, apart = len(points), 300, 30, 18, 12
+    side = 60 + 7.5 * max(len(_elided(name)) for name, _ in points)
+    width = 2 * side + reach
+
+    def across(rank: float) -> float:
+        return round(side + (rank - 1) / max(n - 1, 1) * reach, 1)
+
+    ends = [(across(points[places[0]][1]), across(points[places[-1]][1])) for _, places in bars]
+    levels = _levels([(start - 18, end + 5) for start, end in ends])
+    below = top + 14 + apart * (max(levels, default=-1) + 1)
+    left = (n + 1) // 2
+    parts = [f'<path class="axis" d="M{side:g} {top}H{width - side:g}{_axis_ticks(n, across, top)}"/>']
+    parts += [f'<text x="{across(rank):g}" y="{top - 11}" class="mid">{rank}</text>' for rank in _axis_labels(n)]
+    lines, names = "", Markup("")
+    for place, (name, rank) in enumerate(points):
+        at_left = place < left
+        y = below + row * (place if at_left else n - 1 - place)
+        edge = side - 14 if at_left else width - side + 14
+        lines += f"M{across(rank):g} {top}V{y}H{edge:g}"
+        said = (_elided(name), f"{rank:.2f}") if at_left else (f"{rank:.2f}", _elided(name))
+        names += Markup('<text x="{:g}" y="{}"{}>{} {}<title>{}</title></text>').format(
+            edge - 5 if at_left else edge + 5, y + 4, Markup(' class="end"') if at_left else "", *said, name
+        )
+    parts.append(f'<path class="leader" d="{lines}"/>')
+    for (letter, places), (start, end), level in zip(bars, ends, levels, strict=True):
+        y = top + 12 + apart * level
+        dots = "".join(f"M{across(points[place][1]):g} {y}h0" for place in places)  # it may pass over others
+        parts.append(f'<path class="join" d="M{start:g} {y}H{end:g}"/><path class="joined" d="{dots}"/>')
+        parts.append(f'<text x="{start - 7:g}" y="{y + 4}" class="end group">{letter.strip(",")}</text>')
+    return Markup('<svg class="ranks" role="img" width="{:g}" height="{}" aria-label="{}">{}{}</svg>').format(
+        width, below + row * (left - 1) + 12, _ranks_in_words(points, bars), Markup("".join(parts)), names
+    )
+
+
+def _ranks_in_words(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, Sequence[int]]]) -> str:
+    ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in points)
+    groups = "; ".join(", ".join(points[place][0] for place in places) for _, places in bars)
+    joined = f"Bars join those that no test tells apart: {groups}." if groups else "All can be told apart."
+    return f"Critical-difference diagram. Mean ranks, the best first: {ranks}. {joined}"
+
+
+def _axis_labels(n: int) -> range:
+    """Return the ranks that are written at the axis: at most 13 of them."""
+    return range(1, n + 1, max(ceil((n - 1) / 12), 1))
+
+
+def _axis_ticks(n: int, across: Callable[[float], float], top: int) -> str:
+    labelled = _axis_labels(n)
+    return "".join(f"M{across(rank):g} {top}v-{8 if rank in labelled else 4}" for rank in range(1, n + 1))
+
+
+def _levels(spans: Sequence[tuple[float, float]]) -> list[int]:
+    """Return for each span, in the order of their starts, the first level on which it touches no other."""
+    ends: list[float] = []
+    levels = []
+    for start, end in spans:
+        level = next((n for n, taken in enumerate(ends) if taken < start), len(ends))
+        ends[level : level + 1] = [end]
+        levels.append(level)
+    return levels
+
+
+def _elided(name: str, most: int = 28) -> str:
+    """Return a name of at most `most` letters: of a longer one the beginning and the end."""
+    half = most // 2
+    return name if len(name) <= most else f"{name[:half].rstrip()}\N{HORIZONTAL ELLIPSIS}{name[1 - half :].lstrip()}"
 
 
 def _ticks(low: float, high: float) -> list[float]:

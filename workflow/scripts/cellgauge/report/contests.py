@@ -2,40 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from string import ascii_lowercase
+from string import ascii_letters
 from typing import TYPE_CHECKING
 
-from cellgauge.report.charts import strip
+from cellgauge.report.charts import rank_diagram, strip
 from cellgauge.report.data import Entry, Tables, Variant
+from cellgauge.report.formats import DASH
+from cellgauge.uncertainty import ALPHA
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+MANY = 4
+"""So many models that stand together are named by the first of them."""
+
 
 @dataclass(frozen=True)
 class Contestant:
-    """One model: its mean rank, the letters that it shares with those it is not told apart from, and whom it beats."""
+    """One model: its mean rank, the letters that it shares with those it is not told apart from, and whom it beats in words."""
 
     model: Entry
     rank: float
     picture: Markup
     letters: str
-    ahead_of: Sequence[str]
+    ahead_of: str
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The models that have every split of a dataset, for one variant of a metric, the best mean rank first."""
+    """The models that have every split of a dataset, for one variant of a metric, the best mean rank first.
+
+    `diagram` is the critical-difference diagram of these rows.
+    """
 
     caption: str
     about: Mapping[str, str]
     rows: Sequence[Contestant]
+    diagram: Markup
     n_splits: int
     p_friedman: float
     critical_difference: float
     witnesses: str = "split"
+
+    @property
+    def least_p(self) -> float:
+        """The smallest corrected p value that so few splits allow: every one of them for the same model of a pair."""
+        return len(self.rows) * (len(self.rows) - 1) / 2 * 2 ** (1 - self.n_splits)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no pair could be told apart, whatever the values."""
+        return self.least_p >= ALPHA and all(row.ahead_of == DASH for row in self.rows)
 
 
 def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: str) -> Contest | None:
@@ -47,41 +66,63 @@ def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: 
     order = sorted(ranked, key=lambda model: ranked[model]["mean_rank"])
     facts = ranked[order[0]]
     half, n = facts["critical_difference"] / 2, len(order)
-    letters = letter_groups(order, better)
+    groups = cliques(order, better)
+    letters = letters_of(groups)
     rows = []
     for model in order:
         rank = ranked[model]["mean_rank"]
         said = f"mean rank {rank:.2f}, plus or minus {half:.2f}"
         picture = strip([rank], rank, 1, n, (rank - half, rank + half), said=said)
-        beaten = [tables.models[other].title for other in order if better.get(frozenset((model, other))) == model]
-        rows.append(Contestant(tables.models[model], rank, picture, letters[model], beaten))
+        beaten = [other for other in order if better.get(frozenset((model, other))) == model]
+        own = "".join(letter for letter, group in letters if model in group).strip(",")
+        rows.append(Contestant(tables.models[model], rank, picture, own, _named(beaten, order, tables)))
+    points = [(row.model.title, row.rank) for row in rows]
+    bars = [(letter, [order.index(model) for model in group]) for letter, group in letters if len(group) > 1]
     about = {**vars(variant), "dataset": dataset}
     witnesses = "condition" if tables.is_screen(dataset) else "split"
     facts_of = (int(facts["n_splits"]), facts["p_friedman"], facts["critical_difference"])
-    return Contest(caption, about, rows, *facts_of, witnesses)
+    return Contest(caption, about, rows, rank_diagram(points, bars), *facts_of, witnesses)
 
 
-def letter_groups(order: Sequence[str], better: Mapping[frozenset[str], str]) -> dict[str, str]:
-    """Return the letters of each model: those of one letter stand side by side and no test tells any two of them apart.
+def _named(beaten: Sequence[str], order: Sequence[str], tables: Tables) -> str:
+    """Return models as text; many of them that stand together at the end of the ranks by the first of them."""
+    titles = [tables.models[model].title for model in beaten]
+    if 1 < len(beaten) == len(order) - 1:
+        return "all others"
+    if len(beaten) >= MANY and list(beaten) == list(order[-len(beaten) :]):
+        return f"all {len(beaten)} from {titles[0]} down"
+    return ", ".join(titles) or DASH
+
+
+def cliques(order: Sequence[str], better: Mapping[frozenset[str], str]) -> list[list[str]]:
+    """Return the largest groups of models of which no test tells any two apart, those with the best ranks first.
+
+    They are the maximal cliques of the graph that joins such pairs (Bron & Kerbosch 1973, Communications of the ACM 16,
+    575-577); a model that is told apart from all others is a group of its own.
 
     Args:
         order: the models by mean rank.
         better: the better one of each pair that a test tells apart.
     """
-    found: dict[str, str] = dict.fromkeys(order, "")
-    for letter, (start, end) in zip(ascii_lowercase, _runs(order, better), strict=False):
-        for model in order[start:end]:
-            found[model] += letter
-    return found
+    alike = {a: {b for b in order if b != a and frozenset((a, b)) not in better} for a in order}
+    place = {model: n for n, model in enumerate(order)}
+    found = [sorted(group, key=place.__getitem__) for group in _cliques(set(), set(order), set(), alike)]
+    return sorted(found, key=lambda group: [place[model] for model in group])
 
 
-def _runs(order: Sequence[str], better: Mapping[frozenset[str], str]) -> Iterator[tuple[int, int]]:
-    """Yield the longest runs of models without a pair that is told apart, as (first, one past the last)."""
-    reached = 0
-    for start in range(len(order)):
-        end = start + 1
-        while end < len(order) and not any(better.get(frozenset((order[end], m))) for m in order[start:end]):
-            end += 1
-        if end > reached:
-            yield start, end
-            reached = end
+def _cliques(
+    group: set[str], candidates: Set[str], done: Set[str], alike: Mapping[str, Set[str]]
+) -> Iterator[set[str]]:
+    if not candidates and not done:
+        yield group
+        return
+    pivot = max(candidates | done, key=lambda model: len(candidates & alike[model]))
+    for model in candidates - alike[pivot]:
+        yield from _cliques(group | {model}, candidates & alike[model], done & alike[model], alike)
+        candidates, done = candidates - {model}, done | {model}
+
+
+def letters_of(groups: Sequence[Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+    """Return each group with its letter: a to z, A to Z, then numbers set apart by commas."""
+    names = [*ascii_letters, *(f",{n}" for n in range(len(ascii_letters) + 1, len(groups) + 1))]
+    return list(zip(names, groups, strict=False))
