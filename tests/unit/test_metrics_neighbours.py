@@ -58,6 +58,7 @@ def test_neighbours_of_queries_are_those_of_scikit_learn():
     )
     assert (indices == order).all()
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert (np.sort(neighbourhoods(references, 5, queries)) == np.sort(order)).all()
 
 
 def test_neighbourhoods_are_the_same_sets():

@@ -14,7 +14,7 @@ import numpy as np
 from cellgauge.metrics.distances import slices
 from cellgauge.metrics.forest import forest_probabilities
 from cellgauge.metrics.lean import without_optional
-from cellgauge.metrics.neighbours import nearest_neighbours
+from cellgauge.metrics.neighbours import neighbourhoods
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -133,7 +133,7 @@ def k_nearest_neighbours(
     Raises:
         ValueError: there are fewer training cells than neighbours.
     """
-    indices, _ = nearest_neighbours(train, n_neighbors, test, centred=isinstance(train, np.ndarray))
+    indices = neighbourhoods(train, n_neighbors, test, centred=isinstance(train, np.ndarray))
     votes = codes[indices] + n_classes * np.arange(len(indices))[:, None]
     probabilities = np.bincount(votes.ravel(), minlength=len(indices) * n_classes) / n_neighbors
     probabilities = probabilities.reshape(len(indices), n_classes)

@@ -39,6 +39,7 @@ class CentredRows:
         self.matrix = matrix
         self.centre = centre
         self.scale = scale
+        self._norms: dict[tuple[int, int, type], np.ndarray] = {}
 
     def __len__(self) -> int:
         return self.matrix.shape[0]
@@ -53,6 +54,13 @@ class CentredRows:
         if self.scale != 1:
             centred *= dtype(self.scale)
         return centred
+
+    def squared_norms(self, rows: slice, block: np.ndarray) -> np.ndarray:
+        """Return the squared lengths of a block of these rows, computed once: blocks are asked for again and again."""
+        key = (rows.start, rows.stop, block.dtype.type)
+        if key not in self._norms:
+            self._norms[key] = squared_norms(block)
+        return self._norms[key]
 
 
 def safe_scale(matrix: Matrix) -> float:

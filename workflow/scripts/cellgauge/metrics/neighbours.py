@@ -54,15 +54,18 @@ def nearest_neighbours(
     return indices, np.sqrt(squared, out=squared)
 
 
-def neighbourhoods(matrix: np.ndarray, k: int) -> np.ndarray:
-    """Find the set of the k nearest rows of every row, itself among them, int32, shape (n_rows, k), in no order.
+def neighbourhoods(references: Matrix, k: int, queries: Matrix | None = None, *, centred: bool = False) -> np.ndarray:
+    """Find the set of the k nearest references of every query, int32, shape (n_queries, k), in no order.
 
-    Cheaper than `nearest_neighbours` for a large k: only what stands at the rim is computed twice.
+    Cheaper than `nearest_neighbours`: only what stands at the rim is computed twice.
+
+    Args:
+        references, k, queries, centred: as for `nearest_neighbours`.
 
     Raises:
-        ValueError: k is less than 1 or more than there are rows.
+        ValueError: k is less than 1 or more than there are references.
     """
-    return _search(matrix, k, None, ordered=False)[0]
+    return _search(references, k, queries, ordered=False, centred=centred)[0]
 
 
 def _search(
@@ -141,7 +144,7 @@ def _candidates(
     for part in slices(len(pool), step):
         references = pool.block(part, dtype)
         found = inner_products(block, references, buffer)
-        found += squared_norms(references).astype(dtype)
+        found += pool.squared_norms(part, references).astype(dtype)
         if among_themselves:
             inside = np.flatnonzero((rows >= part.start) & (rows < part.stop))
             found[inside, rows[inside] - part.start] = -np.inf
