@@ -14,14 +14,27 @@ pytestmark = [pytest.mark.anchor, pytest.mark.network, pytest.mark.xdist_group("
 
 READ = """
 import json, sys
+from czbenchmarks.datasets.types import Organism
 from czbenchmarks.metrics.types import AggregatedMetricResult, MetricResult
-metrics = [m for result in json.load(open(sys.argv[1]))["task_results"] for m in result["metrics"]]
-read = [(AggregatedMetricResult if "n_values" in m else MetricResult)(**m) for m in metrics]
-print(json.dumps([[m.metric_type.value, m.value, m.params] for m in read]))
+from czbenchmarks.metrics.utils import aggregate_results
+from czbenchmarks.tasks.utils import print_metrics_summary
+species = {organism.value[0] for organism in Organism}
+read = []
+for result in json.load(open(sys.argv[1]))["task_results"]:
+    assert {data["organism"] for data in result["datasets"]} <= species, result["datasets"]
+    metrics = [(AggregatedMetricResult if "n_values" in m else MetricResult)(**m) for m in result["metrics"]]
+    print_metrics_summary(metrics)
+    for metric in metrics:
+        values = getattr(metric, "values_raw", [metric.value])
+        singles = [MetricResult(metric_type=metric.metric_type, value=v, params=metric.params) for v in values]
+        (again,) = aggregate_results(singles)
+        read.append([metric.metric_type.value, metric.value, metric.params, again.value, again.value_std_dev])
+print()
+print(json.dumps(read))
 """
 
 
-def test_every_metric_is_one_of_theirs(tmp_path):
+def test_czbenchmarks_reads_prints_and_aggregates_every_result(tmp_path):
     try:
         python = anchor_python()
     except AnchorUnavailable as reason:
@@ -35,6 +48,10 @@ def test_every_metric_is_one_of_theirs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "czbenchmarks.json").read_text())["task_results"]
-    ours = [[m["metric_type"], m["value"], m["params"]] for result in results for m in result["metrics"]]
-    assert json.loads(done.stdout.splitlines()[-1]) == ours
-    assert len({kind for kind, *_ in ours}) == 13
+    ours = [metric for result in results for metric in result["metrics"]]
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    assert [metric[:3] for metric in theirs] == [[m["metric_type"], m["value"], m["params"]] for m in ours]
+    assert len({kind for kind, *_ in theirs}) == 13
+    for metric, (*_, mean, deviation) in zip(ours, theirs, strict=True):
+        assert mean == pytest.approx(metric["value"])
+        assert deviation == pytest.approx(metric.get("value_std_dev"))

@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from datetime import datetime
 
 import jsonschema
 import made_up
@@ -10,7 +12,10 @@ import pandas as pd
 import pytest
 
 from cellgauge.contracts import SCORE_COLUMNS, Score, write_scores
-from cellgauge.exports import export, schema
+from cellgauge.exports import CZ_MODELS, cz_results, cz_schema, export, schema
+from cellgauge.models.base import adapter_names
+from cellgauge.predictors.base import predictor_names
+from cellgauge.report.data import Tables
 from cellgauge.tables import collect
 
 
@@ -119,7 +124,7 @@ def test_results_as_cz_benchmarks_writes_them(demo):
         and result["model"]["args"] == {"model": "hvg"}
         and result["datasets"][0]["name"] == "baron_pancreas/mouse"
     ]
-    assert one["datasets"][0]["organism"] == "mouse" and one["model"]["type"] == "BASELINE"
+    assert one["datasets"][0]["organism"] == "mus_musculus" and one["model"]["type"] == "BASELINE"
     own = scores[(scores["model"] == "hvg") & (scores["metric"] == "f1") & (scores["profile"] == "reference")]
     own = own[(own["dataset"] == "baron_pancreas") & (own["split"] == "mouse") & (own["classifier"] == "knn")]
     (metric,) = [
@@ -135,7 +140,46 @@ def test_results_as_cz_benchmarks_writes_them(demo):
         for r in found["task_results"]
         if r["task_name"] == "cross_species" and r["model"]["args"] == {"model": "oracle"}
     ]
-    assert [d["organism"] for d in mixed["datasets"]] == ["human", "mouse"]
+    assert [d["organism"] for d in mixed["datasets"]] == ["homo_sapiens", "mus_musculus"]
+
+
+def test_the_results_fit_their_schema(demo):
+    schema = json.loads((demo / "czbenchmarks.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    found = json.loads((demo.parents[1] / "czbenchmarks.json").read_text())
+    jsonschema.validate(found, schema, format_checker=jsonschema.FormatChecker())
+    assert datetime.fromisoformat(found["timestamp"]).tzinfo and len(found["task_results"]) > 20
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda found: found.update(extra=1),
+        lambda found: found.pop("args"),
+        lambda found: found["task_results"][0].pop("runtime_metrics"),
+        lambda found: found["task_results"][0].update(task_name="integration of mine"),
+        lambda found: found["task_results"][0]["model"].update(args={"model": None}),
+        lambda found: found["task_results"][0]["datasets"].clear(),
+        lambda found: found["task_results"][0]["metrics"][0].update(value="0.5"),
+        lambda found: found["task_results"][0]["metrics"][0].update(n_values=5),
+        lambda found: found["task_results"][0]["metrics"][0].update(metric_type="ari"),
+    ],
+)
+def test_results_of_another_shape_do_not_fit_their_schema(demo, spoil):
+    found = json.loads((demo.parents[1] / "czbenchmarks.json").read_text())
+    found["task_results"].sort(key=lambda result: result["task_name"] != "clustering")
+    spoil(found)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found, cz_schema())
+
+
+def test_models_that_cz_benchmarks_knows_carry_its_type(demo):
+    tables = Tables.read(demo)
+    known = replace(tables.models["random"], facts={"adapter": "aido_cell"})
+    tables = replace(tables, models={**tables.models, "random": known})
+    types = {r["model"]["args"]["model"]: r["model"]["type"] for r in cz_results(tables, "")["task_results"]}
+    assert types["random"] == "AIDO" and types["oracle"] == "ORACLE" and types["hvg"] == "BASELINE"
+    assert set(CZ_MODELS) < {*adapter_names(), *predictor_names()}
 
 
 def test_tables_are_there_as_parquet(demo):

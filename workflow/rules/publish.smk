@@ -22,7 +22,8 @@ TABLES = collect(
 EXPORTS = [
     "results/czbenchmarks.json",
     *collect("results/tables/{kind}.parquet", kind=["summary", "runtime", "models", "datasets"]),
-    *collect("results/tables/{name}", name=["leaderboard.md", "leaderboard.tex", "scores.schema.json"]),
+    *collect("results/tables/{name}", name=["leaderboard.md", "leaderboard.tex"]),
+    *collect("results/tables/{what}.schema.json", what=["scores", "czbenchmarks"]),
 ]
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 from cellgauge import ALL_SPLITS
 from cellgauge.contracts import SCORE_COLUMNS, STATUSES, atomic_path
+from cellgauge.organisms import ORGANISMS
 from cellgauge.report.compare import Result
 from cellgauge.report.data import Interval, Metric, Tables, Variant
 from cellgauge.report.formats import MINUS, number
 from cellgauge.report.pages.overview import columns
 from cellgauge.report.words import subset
 
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
 VERSION = "0.10.2"
 """The cz-benchmarks that profile reference computes as."""
 
@@ -28,6 +30,16 @@ CZ_METRICS = {
     "perturbation": {"mse": "mean_squared_error", "pearson_delta": "PEARSON_CORRELATION", "jaccard": "jaccard"},
 }
 """Their task -> our metric -> their metric type. Their silhouette is a task of its own, `embedding`; ours is in clustering."""
+CZ_MODELS = {
+    "aido_cell": "AIDO",
+    "geneformer": "GENEFORMER",
+    "scgenept": "SCGENEPT",
+    "scgpt": "SCGPT",
+    "scvi": "SCVI",
+    "transcriptformer": "TRANSCRIPTFORMER",
+    "uce": "UCE",
+}
+"""Our adapter -> their model type; models of others keep a type of their own, which cz-benchmarks does not know."""
 CZ_CLASSIFIERS = {"logistic_regression": "lr", "knn": "knn", "random_forest": "rf", "mean": "MEAN(knn,lr,rf)"}
 
 
@@ -46,6 +58,7 @@ def export(tables_dir: str | Path, output: str | Path) -> None:
     with atomic_path(tables_dir / "leaderboard.csv") as temporary:
         pd.DataFrame(long_form(boards), columns=LONG).to_csv(temporary, index=False)
     _write(tables_dir / "scores.schema.json", _as_json(schema()))
+    _write(tables_dir / "czbenchmarks.schema.json", _as_json(cz_schema()))
     made = datetime.fromtimestamp((tables_dir / "scores.csv").stat().st_mtime, UTC)
     _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables, made.isoformat())))
     for name in ("summary", "runtime", "models", "datasets"):
@@ -263,13 +276,13 @@ def _task_result(
     datasets = [
         {
             "name": f"{dataset}/{name}",
-            "organism": data.organisms.get(name, ""),
+            "organism": _scientific(data.organisms.get(name, "")),
             "name_display": data.title,
             "subset_display": name,
         }
         for name in splits
     ]
-    kind = "BASELINE" if entry.kind == "baseline" else model.upper()
+    kind = "BASELINE" if entry.kind == "baseline" else CZ_MODELS.get(entry.facts.get("adapter", ""), model.upper())
     return {
         "task_name": cz_task,
         "task_name_display": tables.tasks[task].title,
@@ -277,6 +290,62 @@ def _task_result(
         "datasets": datasets,
         "metrics": metrics,
         "runtime_metrics": {},
+    }
+
+
+def _scientific(organism: str) -> str:
+    """Return a species' scientific name as cz-benchmarks writes it: homo_sapiens."""
+    return ORGANISMS[organism].scientific.lower().replace(" ", "_") if organism in ORGANISMS else organism
+
+
+def cz_schema() -> dict[str, Any]:
+    """Return the JSON Schema of czbenchmarks.json.
+
+    It is that of what `czbenchmarks run` of cz-benchmarks 0.10 wrote (`write_results` in cli/cli_run.py, `TaskResult` in
+    cli/types.py, `MetricResult` and `AggregatedMetricResult` in metrics/types.py), with one difference: the model types are
+    not theirs alone. cz-benchmarks has no such command any more (0.15.1 writes no results), but the classes of metrics.
+    """
+    text, number = {"type": "string"}, {"type": "number"}
+    named = {"type": "string", "minLength": 1}
+    arguments = {"type": "object", "additionalProperties": {"type": ["string", "integer"]}}
+    metric = {"metric_type": {"enum": _metric_types()}, "value": number, "params": {"type": ["object", "null"]}}
+    aggregated = {
+        **metric,
+        "n_values": {"type": "integer", "minimum": 1},
+        "value_std_dev": {"type": ["number", "null"]},
+        "values_raw": {"type": "array", "items": number, "minItems": 1},
+    }
+    model = {"type": named, "args": arguments, "name_display": text, "variant_display": text}
+    dataset = {"name": named, "organism": named, "name_display": text, "subset_display": text}
+    result = {
+        "task_name": {"enum": list(CZ_METRICS)},
+        "task_name_display": text,
+        "model": _closed(model),
+        "datasets": {"type": "array", "items": _closed(dataset), "minItems": 1},
+        "metrics": {"type": "array", "items": {"oneOf": [_closed(metric), _closed(aggregated)]}, "minItems": 1},
+        "runtime_metrics": {"type": "object", "additionalProperties": {"type": ["string", "number"]}},
+    }
+    whole = {
+        "czbenchmarks_version": named,
+        "args": text,
+        "task_results": {"type": "array", "items": _closed(result)},
+        "timestamp": {"type": "string", "format": "date-time"},
+    }
+    title = "Results in the format of cz-benchmarks 0.10"
+    return {"$schema": DRAFT, "title": title, **_closed(whole)}
+
+
+def _metric_types() -> list[str]:
+    return sorted({kind for names in CZ_METRICS.values() for kind in names.values()})
+
+
+def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object that has these properties, all of them and no others."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
     }
 
 
@@ -295,12 +364,9 @@ def schema() -> dict[str, Any]:
     }
     ok = {"properties": {"status": {"const": "ok"}}}
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DRAFT,
         "title": "A score row of cellgauge",
-        "type": "object",
-        "properties": {name: fields.get(name, {"type": "string"}) for name in SCORE_COLUMNS},
-        "required": list(SCORE_COLUMNS),
-        "additionalProperties": False,
+        **_closed({name: fields.get(name, {"type": "string"}) for name in SCORE_COLUMNS}),
         "if": ok,
         "then": {"properties": {"value": {"type": "number"}, "metric": {"minLength": 1}}},
         "else": {"properties": {"value": {"type": "null"}, "reason": {"minLength": 1}}},
