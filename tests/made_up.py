@@ -45,13 +45,20 @@ def full_grid(n_models: int = 10) -> dict[str, Any]:
     return configuration({"models": named, "run": {"models": [*named, "random", "oracle"]}})
 
 
-def write_tables(folder: Path, config: Mapping[str, Any], *, failed: Mapping[str, str] | None = None) -> Path:
+def write_tables(
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    failed: Mapping[str, str] | None = None,
+    on_gpu: Mapping[str, float] | None = None,
+) -> Path:
     """Write score files and benchmarks below `folder` and collect them; return the tables' folder.
 
     Args:
         failed: models whose scores were not made, each with the reason.
+        on_gpu: models that computed on a GPU, each with its peak memory (MiB); the others did on a CPU.
     """
-    failed = failed or {}
+    failed, on_gpu = failed or {}, on_gpu or {}
     grid = Grid(config)
     for place, cell in enumerate(grid.cells):
         if cell.model in failed:
@@ -65,6 +72,9 @@ def write_tables(folder: Path, config: Mapping[str, Any], *, failed: Mapping[str
             benchmark = folder / "benchmarks" / f"{tail}.tsv"
             benchmark.parent.mkdir(parents=True, exist_ok=True)
             seconds = 1.0 + place % 17
+            if tail.startswith(stage):
+                kind = {"embed": "embeddings", "predict": "predictions"}[stage]
+                _write_provenance(folder / "results" / kind / f"{tail.partition('/')[2]}.h5ad", on_gpu.get(cell.model))
             benchmark.write_text(f"s\tmax_rss\tcpu_time\n{seconds}\t{300 + place}\t{seconds * 0.9}\n", encoding="utf-8")
     for path in grid.layouts():
         _write_layout(
@@ -125,6 +135,21 @@ def _scores(cell: Cell, generator: np.random.Generator) -> Iterator[Score]:
     for species in ("human", "mouse") if cell.split == "all" else ("",):
         for place, label in enumerate(LABELS):
             yield Score("n_cells", float(200 - 20 * place), "corrected", subset=species, condition=label)
+
+
+def _write_provenance(path: Path, gpu_memory: float | None) -> None:
+    """Write of an embedding or prediction what it says of its device."""
+    import h5py
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"device": "cpu", "gpu_seconds": 0.0, "peak_gpu_memory_mb": 0.0}
+    if gpu_memory:
+        facts = {"device": "cuda:0", "gpu_seconds": 0.5, "peak_gpu_memory_mb": gpu_memory}
+    with h5py.File(path, "w") as file:
+        for group in ("obs", "var", "X", "uns"):
+            file.create_group(group)
+        for key, value in facts.items():
+            file["uns"][key] = value
 
 
 def _near(skill: float, generator: np.random.Generator) -> float:

@@ -1024,6 +1024,25 @@ def test_cost_sums_jobs_and_keeps_the_peak(demo, page):
     assert float(memory) == own["max_rss_mb"].max()
 
 
+def test_gpu_memory_is_shown_where_some_model_ran_on_a_gpu(tmp_path, page):
+    assert "No model computed on a GPU" in page.text and "GPU memory" not in page.text
+    config = made_up.demo()
+    config["run"] |= {"datasets": ["baron_pancreas"], "models": ["linear", "hvg", "random"], "tasks": ["clustering"]}
+    found = page_of(made_up.write_tables(tmp_path, config, on_gpu={"hvg": 2345.0}))
+    assert "Some models computed on a GPU" in found.text and "No model computed" not in found.text
+    bargain, stages = found.of("cost")[-2:]
+    of_models = {name: (row["device"], row["gpu"]) for name, row in rows(bargain).items()}
+    assert of_models["Highly variable genes"] == ("GPU", "2,345") and of_models["Linear baseline"] == ("CPU", DASH)
+    at = heading(stages).index("gpu_seconds")
+    told = {
+        (row[0]["text"].strip(), row[1]["text"]): [cell["text"].strip() for cell in row[at - 1 : at + 2]]
+        for row in stages["rows"]
+    }
+    assert told["Highly variable genes", "embedding"] == ["GPU", "1.0", "2,345"]
+    assert told["Highly variable genes", "scoring: Clustering"] == [DASH] * 3
+    assert told["Linear baseline", "embedding"] == ["CPU", DASH, DASH]
+
+
 def test_jobs_that_ended_before_they_were_measured_have_no_cost(demo, tmp_path):
     for source in (*demo.glob("*.csv"), demo / "layouts.parquet"):
         (tmp_path / source.name).write_bytes(source.read_bytes())

@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import pandas as pd
 import pytest
 
@@ -120,6 +121,35 @@ def test_catalogue_and_cost(run, tmp_path):
         ["embed", "m", "s", 1.5, 100.0]
     ]
     assert runtime["cpu_seconds"].isna().all()
+    assert runtime[["device", "gpu_seconds", "max_gpu_mb"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"device": "cuda:1", "gpu_seconds": 2.5, "peak_gpu_memory_mb": 1500.0}, ["cuda", "2.5", "1500.0"]),
+        ({"device": "cpu", "gpu_seconds": 0.0, "peak_gpu_memory_mb": 0.0}, ["cpu", "", ""]),
+        ({"device": "cuda:0"}, ["cuda", "", ""]),
+        ({}, ["", "", ""]),
+        (None, ["", "", ""]),
+    ],
+)
+def test_what_a_gpu_did_is_what_the_embedding_says(run, tmp_path, facts, expected):
+    cost = tmp_path / "benchmarks/embed/m/d/s.tsv"
+    cost.parent.mkdir(parents=True)
+    cost.write_text("s\th:m:s\tmax_rss\tcpu_time\n1.5\t0:00:01\t100.0\t1.0\n")
+    embedding = tmp_path / "results/embeddings/m/d/s.h5ad"
+    embedding.parent.mkdir(parents=True)
+    if facts is None:
+        embedding.write_bytes(b"cut short")
+    else:
+        with h5py.File(embedding, "w") as file:
+            for group in ("obs", "var", "X"):
+                file.create_group(group)
+            for key, value in facts.items():
+                file[f"uns/{key}"] = value
+    runtime = pd.read_csv(run({path_of(): [score(split="s")]})["runtime.csv"], dtype=str, keep_default_na=False)
+    assert runtime[["device", "gpu_seconds", "max_gpu_mb"]].to_numpy().tolist() == [expected]
 
 
 def test_an_empty_run_still_has_tables(run):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellgauge import ALL_SPLITS
 from cellgauge.anchors import compare_with_anchors, read_anchors
-from cellgauge.contracts import SCORE_COLUMNS, Score, atomic_path, read_scores
+from cellgauge.contracts import SCORE_COLUMNS, ContractError, Score, atomic_path, open_h5, read_scalars, read_scores
 from cellgauge.errors import CellgaugeError
 from cellgauge.uncertainty import SCORE_KEY, compare, intervals, is_beside, summary_intervals
 
@@ -24,6 +24,9 @@ KEY = SCORE_KEY
 TEXTS = ("split", "cell", "label", "batch")
 LAYOUT_COLUMNS = ["model", "dataset", *TEXTS, "x", "y"]
 RUNTIME_COLUMNS = ["stage", "task", "model", "dataset", "split", "seconds", "cpu_seconds", "max_rss_mb"]
+RUNTIME_COLUMNS += ["device", "gpu_seconds", "max_gpu_mb"]
+MADE_BY = {"embed": "embeddings", "predict": "predictions"}
+"""The folder, beside that of the scores, of what the jobs of a stage write."""
 
 
 def collect(
@@ -165,8 +168,14 @@ def _tail(path: PurePath) -> tuple[str, str, str, str]:
 
 
 def _runtime(scores: Sequence[Path], folder: Path) -> pd.DataFrame:
-    """Return what each job cost, from Snakemake's benchmark files (seconds, CPU seconds, peak resident MiB)."""
+    """Return what each job cost.
+
+    Snakemake's benchmark files tell seconds, CPU seconds and peak resident MiB; the embeddings and predictions beside the scores
+    on what device they were computed, and seconds and peak MiB of the GPU.
+    """
     import pandas as pd
+
+    results = next((path.parents[4] for path in scores if len(path.parts) > 5), Path())
 
     jobs: dict[tuple[str, ...], None] = {}
     for task, model, dataset, split in map(_tail, scores):
@@ -178,8 +187,23 @@ def _runtime(scores: Sequence[Path], folder: Path) -> pd.DataFrame:
         path = folder.joinpath(*filter(None, job)).with_suffix(".tsv")
         if path.is_file():
             measured = pd.read_csv(path, sep="\t", na_values="-").iloc[0]
-            rows.append([*job, measured["s"], measured["cpu_time"], measured["max_rss"]])
+            made = results.joinpath(MADE_BY.get(job[0], ""), *job[2:]).with_suffix(".h5ad")
+            rows.append([*job, measured["s"], measured["cpu_time"], measured["max_rss"], *_on_device(made)])
     return pd.DataFrame(rows, columns=RUNTIME_COLUMNS)
+
+
+def _on_device(path: Path) -> tuple[str, float | None, float | None]:
+    """Return the device of an embedding or prediction, and the seconds and peak MiB of its GPU; nothing where it is not known.
+
+    A file that is not there (any more) or cannot be read only leaves these fields empty: the scores were made from it.
+    """
+    try:
+        with open_h5(path) as file:
+            facts = read_scalars(file)
+    except ContractError:
+        return "", None, None
+    used = {key: float(facts.get(key, 0)) or None for key in ("gpu_seconds", "peak_gpu_memory_mb")}
+    return str(facts.get("device", "")).partition(":")[0], *used.values()
 
 
 def _layouts(paths: Sequence[Path]) -> pd.DataFrame:

@@ -205,7 +205,8 @@ class Tables:
         pairs = _read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=of_pairs)
         of_ranks = ["mean_rank", "n_splits", "n_models", "p_friedman", "critical_difference"]
         ranked = _read(folder / "ranks.csv", RANK_COLUMNS, numbers=of_ranks)
-        runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=["seconds", "cpu_seconds", "max_rss_mb"])
+        of_jobs = ["seconds", "cpu_seconds", "max_rss_mb", "gpu_seconds", "max_gpu_mb"]
+        runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=of_jobs)
         metrics = _read(folder / "tasks.csv", ["task", "task_title", "metric"])
         models = _entries(_read(folder / "models.csv", ["model"]), "model", _order(scores, "model"))
         return cls(

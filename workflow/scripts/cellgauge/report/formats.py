@@ -44,6 +44,11 @@ def size(value: float) -> str:
     return f"{value:.{digits}f} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
+def mebibytes(value: float | None) -> str:
+    """Return MiB as text, a dash for none."""
+    return DASH if value is None else f"{value:,.0f}"
+
+
 def readable(name: str) -> str:
     """Return a key as words: bone_marrow becomes "bone marrow"."""
     return name.replace("_", " ").strip() or name

@@ -10,11 +10,14 @@ from cellgauge import ALL_SPLITS
 from cellgauge.report.charts import scatter
 from cellgauge.report.compare import Result
 from cellgauge.report.data import Entry, Metric, Tables, Variant
-from cellgauge.report.formats import DASH, number, seconds
+from cellgauge.report.formats import DASH, mebibytes, number, seconds
 from cellgauge.report.words import usual
 
 if TYPE_CHECKING:
+    import pandas as pd
     from markupsafe import Markup
+
+DEVICES = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU (Metal)"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Bargain:
     speed: str
     seconds: str
     memory: str
+    devices: str
+    gpu_memory: str
     scores: Sequence[str]
 
 
@@ -44,7 +49,10 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
     timed = tables.runtime[tables.runtime["stage"].isin(["embed", "predict"])].dropna(subset=["seconds"])
     for name, dataset in tables.datasets.items():
         rows = timed[timed["dataset"] == name].groupby("model", sort=False)
-        cost = {model: (float(own["seconds"].sum()), float(own["max_rss_mb"].max())) for model, own in rows}
+        cost = {
+            model: (float(own["seconds"].sum()), peak(own["max_rss_mb"]), devices(own), peak(own["max_gpu_mb"]))
+            for model, own in rows
+        }
         speed = {m: n / max(cost[m][0], 0.01) for m, n in _cells(tables, name).items() if m in cost}
         results = list(_scores(tables, name))
         models = [entry for key, entry in tables.models.items() if key in speed]
@@ -69,12 +77,25 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
                 entry,
                 f"{speed[entry.name]:,.0f}" if speed[entry.name] >= 10 else f"{speed[entry.name]:.2g}",
                 seconds(cost[entry.name][0]),
-                f"{cost[entry.name][1]:,.0f}" if cost[entry.name][1] == cost[entry.name][1] else DASH,
+                mebibytes(cost[entry.name][1]),
+                cost[entry.name][2] or DASH,
+                mebibytes(cost[entry.name][3]),
                 [number(r.means[entry.name][0], r.metric) if entry.name in r.means else DASH for r in results],
             )
             for entry in models
         ]
         yield Bargains(dataset, [(tables.tasks[r.task].title, r.metric) for r in results], bargain, pictures)
+
+
+def peak(memory: pd.Series) -> float | None:
+    """Return the highest peak of several jobs, None where none was measured."""
+    highest = memory.max()
+    return float(highest) if highest == highest else None
+
+
+def devices(jobs: pd.DataFrame) -> str:
+    """Return what the jobs computed on, "" where it is not known."""
+    return ", ".join(DEVICES.get(name, name) for name in dict.fromkeys(jobs["device"]) if name)
 
 
 def frontier(points: Mapping[str, tuple[float, float]], rising: bool) -> list[str]:

@@ -10,7 +10,7 @@ from cellgauge.report.charts import bar
 from cellgauge.report.data import Entry, Tables
 from cellgauge.report.formats import seconds
 from cellgauge.report.pages import Page
-from cellgauge.report.quality import bargains
+from cellgauge.report.quality import bargains, devices, peak
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +23,8 @@ STAGES = {"embed": "embedding", "score": "scoring", "predict": "prediction"}
 class Cost:
     """The jobs of one model and stage on one dataset.
 
-    `seconds` and `cpu_seconds` are sums over the jobs, `memory` the highest peak of one of them in MiB; None where
-    Snakemake has measured nothing, as for jobs that end at once.
+    `seconds`, `cpu_seconds` and `gpu_seconds` are sums over the jobs, `memory` and `gpu_memory` the highest peak of one of them
+    in MiB; None where nothing was measured, as for jobs that end at once. `devices` are those that the jobs computed on.
     """
 
     model: Entry
@@ -35,6 +35,9 @@ class Cost:
     seconds: float | None
     cpu_seconds: float | None
     memory: float | None
+    devices: str
+    gpu_seconds: float | None
+    gpu_memory: float | None
     picture: Markup | str = ""
 
 
@@ -42,7 +45,13 @@ def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page, unless nothing was measured."""
     costs = list(_costs(tables))
     if costs:
-        context = {"costs": costs, "bargains": list(bargains(tables))}
+        known = {cost.devices for cost in costs} - {""}
+        context = {
+            "costs": costs,
+            "bargains": list(bargains(tables)),
+            "known": bool(known),
+            "on_gpu": bool(known - {"CPU"}),
+        }
         yield Page("cost", "Cost", "cost.html", context, ("dataset", "task", "model"))
 
 
@@ -63,7 +72,10 @@ def _costs(tables: Tables) -> Iterator[Cost]:
             jobs=len(rows),
             seconds=_or_none(rows["seconds"].sum(min_count=1)),
             cpu_seconds=cpu,
-            memory=_or_none(rows["max_rss_mb"].max()),
+            memory=peak(rows["max_rss_mb"]),
+            devices=devices(rows),
+            gpu_seconds=_or_none(rows["gpu_seconds"].sum(min_count=1)),
+            gpu_memory=peak(rows["max_gpu_mb"]),
             picture=bar(cpu, highest[stage], said=f"{seconds(cpu)} CPU seconds") if cpu is not None else "",
         )
 
