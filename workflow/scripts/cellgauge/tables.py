@@ -170,8 +170,8 @@ def _tail(path: PurePath) -> tuple[str, str, str, str]:
 def _runtime(scores: Sequence[Path], folder: Path) -> pd.DataFrame:
     """Return what each job cost.
 
-    Snakemake's benchmark files tell seconds, CPU seconds and peak resident MiB; the embeddings and predictions beside the scores
-    on what device they were computed, and seconds and peak MiB of the GPU.
+    Snakemake's benchmark files tell seconds, CPU seconds and peak resident MiB. The embeddings and predictions beside the
+    scores tell on what device they were computed, and seconds and peak MiB of its GPU.
     """
     import pandas as pd
 
