@@ -86,6 +86,16 @@ def test_ends_that_the_score_file_gives_are_taken():
     assert row == ["ari", 0.5, 0.2, 0.7, "donors", 9]
 
 
+def test_ends_of_some_donors_are_told_with_their_number():
+    rows = [{"metric": "f1", "subset": "donor_folds", "value": 0.5}, {"metric": "f1", "value": 0.6}]
+    rows += [{**row, "metric": f"f1_{end}", "value": v} for row in rows for end, v in (("low", 0.2), ("high", 0.7))]
+    rows += [
+        {"metric": "n_donors", "value": 9},
+        {"metric": "n_donors", "subset": "donor_folds", "value": 7},
+    ]
+    assert found(*rows).set_index("subset")["n_resampled"].to_dict() == {"donor_folds": 7, "": 9}
+
+
 def test_seeds_folds_and_conditions_are_drawn():
     seeds = [{"value": v, "seed": n} for n, v in enumerate((0.1, 0.5, 0.9))] + [{"value": 0.5}]
     folds = [
@@ -96,7 +106,7 @@ def test_seeds_folds_and_conditions_are_drawn():
     conditions = [{"metric": "mse", "condition": c, "value": v} for c, v in zip("abcd", (1, 2, 3, 4), strict=True)]
     conditions += [{"metric": "mse", "value": 2.5}]
     result = found(*seeds, *folds, *conditions).set_index("metric")
-    assert result["resampled"].to_dict() == {"ari": "seeds", "f1": "donor folds", "mse": "conditions"}
+    assert result["resampled"].to_dict() == {"ari": "seeds", "f1": "folds", "mse": "conditions"}
     assert result["n_resampled"].to_dict() == {"ari": 3, "f1": 3, "mse": 4}
     assert (result["low"] < result["value"]).all() and (result["value"] < result["high"]).all()
 

@@ -101,15 +101,15 @@ def mean_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _given(ok: pd.DataFrame) -> dict[Key, tuple[float, float, str, int]]:
     """Return the ends that score files give, with the number of donors behind them."""
-    donors = ok[(ok["metric"] == "n_donors") & (ok["condition"] == "")]
-    n_donors = {tuple(row[:-1]): int(row[-1]) for row in donors[[*SCORE_KEY[:4], "value"]].itertuples(index=False)}
+    donors, of = ok[(ok["metric"] == "n_donors") & (ok["condition"] == "")], [*SCORE_KEY[:4], "subset"]
+    n_donors = {tuple(row[:-1]): int(row[-1]) for row in donors[[*of, "value"]].itertuples(index=False)}
     ends: dict[Key, dict[str, float]] = defaultdict(dict)
     for *parts, value in ok[[*SCORE_KEY, "value"]].itertuples(index=False, name=None):
         metric, _, end = parts[5].rpartition("_")
         if end in ("low", "high"):
             ends[(*parts[:5], metric, *parts[6:])][end] = value
     return {
-        key: (both["low"], both["high"], "donors", n_donors.get(key[:4], 0))
+        key: (both["low"], both["high"], "donors", n_donors.get((*key[:4], key[6]), n_donors.get((*key[:4], ""), 0)))
         for key, both in ends.items()
         if len(both) == 2
     }
@@ -152,7 +152,7 @@ def _unit_of(
         most = max(map(len, of_fold.values()))
         values = np.array([np.mean(found) for found in of_fold.values() if len(found) == most])
         if len(values) >= FEWEST:
-            return "donor folds" if key[6] == "donor_folds" else "folds", values
+            return "folds", values
     if (seeds := units["seeds"].get(key)) and len(seeds) >= FEWEST:
         return "seeds", np.array(list(seeds.values()))
     return None

@@ -22,8 +22,10 @@ from cellgauge.metrics.classifiers import (
     standardize,
     standardize_counts,
 )
+from cellgauge.metrics.donors import DonorCounts, prediction_intervals
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
+from cellgauge.metrics.resampling import FEWEST
 from cellgauge.tasks.base import NotScorable
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ def score(
     """Yield the scores of cross-validated classifiers: per fold, mean over folds, and mean over classifiers.
 
     Profile reference averages over classes as cz-benchmarks does: for exactly two classes it scores the second one alone.
-    Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors.
+    Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors, with the
+    interval of each of their scores over draws of donors where at least three are known.
 
     Args:
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
@@ -87,6 +90,7 @@ def score(
             yield from _per_class(results[RANDOM], classes, subset)
     if "corrected" in profiles:
         yield from _donor_scores(schemes[DONORS], results[DONORS], classes, features.note)
+        yield from _donor_intervals(schemes[DONORS], results[DONORS], seed)
 
 
 _Fit = Callable[["Matrix | np.ndarray", np.ndarray, "Matrix | np.ndarray", int], Prediction]
@@ -192,11 +196,13 @@ class _Scheme:
     """Folds dealt in one way, in positions of the predicted cells, or why there are none.
 
     Attributes:
+        donors: the donor of each predicted cell, as a code, where whole donors are held out.
         note: what the reader of a score must know of the folds.
         status, reason: of the row that stands for the scores where there are no folds.
     """
 
     folds: Folds = field(default_factory=list)
+    donors: np.ndarray | None = None
     note: str = ""
     status: str = "ok"
     reason: str = ""
@@ -210,6 +216,7 @@ class _Result:
         confusion: true by predicted classes, shape (n_classes, n_classes).
         areas: under the ROC curve, per class, NaN where undefined; shape (n_classes,).
         trained: whether the class was among the training cells, shape (n_classes,).
+        of_donors: the same counted by donor, where whole donors are held out.
     """
 
     classifier: str
@@ -219,6 +226,7 @@ class _Result:
     areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
     trained: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     iterations: int = 0
+    of_donors: DonorCounts | None = None
 
 
 def _cross_validate(
@@ -240,13 +248,13 @@ def _cross_validate(
     def fit_share(number: int) -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
         schemes = deal()
         return schemes, {
-            name: _fit_folds(features, classes, scheme.folds, others, range(number, len(scheme.folds), n_shares))
+            name: _fit_folds(features, classes, scheme, others, range(number, len(scheme.folds), n_shares))
             for name, scheme in schemes.items()
         }
 
     def fit_forest() -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
         return schemes, {
-            name: _fit_folds(features, classes, scheme.folds, forest, range(len(scheme.folds)))
+            name: _fit_folds(features, classes, scheme, forest, range(len(scheme.folds)))
             for name, scheme in schemes.items()
         }
 
@@ -264,12 +272,13 @@ def _cross_validate(
 
 
 def _fit_folds(
-    features: _Features, classes: _Classes, folds: Folds, fits: Mapping[str, _Fit], numbers: Sequence[int]
+    features: _Features, classes: _Classes, scheme: _Scheme, fits: Mapping[str, _Fit], numbers: Sequence[int]
 ) -> list[_Result]:
     """Fit classifiers on some of the folds, all of them on one fold before the next."""
     results = []
     for number in numbers:
-        train_rows, test_rows = folds[number]
+        train_rows, test_rows = scheme.folds[number]
+        donors = None if scheme.donors is None else scheme.donors[test_rows]
         if not len(train_rows) or not len(test_rows):
             reason = f"fold {number} has {len(train_rows)} training and {len(test_rows)} test cells"
             results += [_Result(name, number, reason) for name in fits]
@@ -277,11 +286,12 @@ def _fit_folds(
         codes, truth = classes.codes[train_rows], classes.codes[test_rows]
         if "random_forest" in fits:
             of_rows = (train_rows, codes, test_rows, truth, classes.n)
-            results.append(_fit("random_forest", number, fits["random_forest"], *of_rows))
+            results.append(_fit("random_forest", number, fits["random_forest"], *of_rows, donors))
         scaled = [name for name in fits if name != "random_forest"]
         if scaled:
             train, test = features.scaled(train_rows, test_rows)
-            results += [_fit(name, number, fits[name], train, codes, test, truth, classes.n) for name in scaled]
+            data = (train, codes, test, truth, classes.n, donors)
+            results += [_fit(name, number, fits[name], *data) for name in scaled]
     return results
 
 
@@ -294,18 +304,21 @@ def _fit(
     test: Matrix | np.ndarray,
     truth: np.ndarray,
     n_classes: int,
+    donors: np.ndarray | None,
 ) -> _Result:
     try:
         prediction = fit(train, codes, test, n_classes)
     except ValueError as error:
         return _Result(name, fold, f"fold {fold}: {one_line(error)}")
+    trained = np.bincount(codes, minlength=n_classes) > 0
     return _Result(
         name,
         fold,
         confusion=confusion_matrix(truth, prediction.classes, n_classes),
         areas=auroc_per_class(truth, prediction.probabilities),
-        trained=np.bincount(codes, minlength=n_classes) > 0,
+        trained=trained,
         iterations=prediction.iterations,
+        of_donors=None if donors is None else DonorCounts.of(truth, *prediction[:2], donors, trained),
     )
 
 
@@ -448,7 +461,7 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
         return _Scheme(status="not_applicable", reason="the cells have no column 'donor'")
     donors = cells.obs["donor"][classes.rows]
     known = np.flatnonzero(donors != "")
-    names = np.unique(donors[known])
+    names, codes = np.unique(donors[known], return_inverse=True)
     if len(names) < 2:
         reason = f"all cells are of one donor, {names[0]}" if len(names) else "the donor of no cell is known"
         return _Scheme(status="not_applicable", reason=reason)
@@ -457,7 +470,9 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
     except ValueError as error:
         return _Scheme(status="failed", reason=one_line(error))
     note = f"without {len(donors) - len(known)} cells of unknown donor" if len(known) < len(donors) else ""
-    return _Scheme([(known[train], known[test]) for train, test in folds], note)
+    of_cells = np.full(len(donors), -1)
+    of_cells[known] = codes
+    return _Scheme([(known[train], known[test]) for train, test in folds], of_cells, note)
 
 
 def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes, note: str) -> Iterator[Score]:
@@ -472,3 +487,19 @@ def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes
         train, test = (np.bincount(classes.codes[of_part], minlength=classes.n) > 0 for of_part in rows)
         yield Score("classes_not_in_training", float((test & ~train).sum()), **where, fold=number)
         yield Score("classes_not_in_test", float((train & ~test).sum()), **where, fold=number)
+
+
+def _donor_intervals(scheme: _Scheme, results: Sequence[_Result], seed: int) -> Iterator[Score]:
+    """Yield the ends of the interval of each mean over folds that hold out donors, over draws of donors, and their number."""
+    n_donors = 0 if scheme.donors is None else int(scheme.donors.max()) + 1
+    if n_donors < FEWEST:
+        return
+    where = {"profile": "corrected", "subset": DONORS}
+    yield Score("n_donors", float(n_donors), **where)
+    counted: dict[str, list[DonorCounts]] = {}
+    for result in results:
+        if result.of_donors is not None:
+            counted.setdefault(result.classifier, []).append(result.of_donors)
+    for (classifier, metric), (low, high) in prediction_intervals(counted, n_donors, seed).items():
+        yield Score(f"{metric}_low", low, classifier=classifier, **where)
+        yield Score(f"{metric}_high", high, classifier=classifier, **where)

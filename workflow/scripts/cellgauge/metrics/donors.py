@@ -1,0 +1,138 @@
+"""Scores of predictions over draws of whole donors: what each donor adds is counted once, and nothing is predicted anew.
+
+In a draw, a fold's score is that of the donors drawn among those whom it holds out, each counted as often as it was drawn;
+folds are averaged with the share of their donors that was drawn. With every donor drawn once this is the mean over folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellgauge.metrics.resampling import N_DRAWS, draw_counts, percentile_interval
+
+
+@dataclass(frozen=True)
+class DonorCounts:
+    """What the test cells of one fold add to its scores, by donor.
+
+    Attributes:
+        donors: the donors of the fold, as codes, shape (n_donors,).
+        right, true, claimed: cells that carry a class and are given it, carry it, are given it; (n_donors, n_classes).
+        ahead: per class, pairs of a cell of the class (of the first donor) and one of another class (of the second) of which
+            the former has the higher probability of the class, ties at half; shape (n_classes, n_donors, n_donors).
+        trained: whether the class was among the training cells, shape (n_classes,).
+    """
+
+    donors: np.ndarray
+    right: np.ndarray
+    true: np.ndarray
+    claimed: np.ndarray
+    ahead: np.ndarray
+    trained: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray,
+        donors: np.ndarray,
+        trained: np.ndarray,
+    ) -> DonorCounts:
+        """Count the cells of a fold.
+
+        Args:
+            truth, predicted: class codes, shape (n_cells,).
+            probabilities: shape (n_cells, n_classes).
+            donors: the donor of each cell, as a code, shape (n_cells,).
+        """
+        n_classes = probabilities.shape[1]
+        names, rows = np.unique(donors, return_inverse=True)
+
+        def count(chosen: np.ndarray, codes: np.ndarray) -> np.ndarray:
+            pairs = rows[chosen] * n_classes + codes[chosen]
+            return np.bincount(pairs, minlength=len(names) * n_classes).reshape(len(names), n_classes)
+
+        everything = np.full(len(truth), True)
+        counts = (count(truth == predicted, truth), count(everything, truth), count(everything, predicted))
+        ahead = np.array([_ahead(truth == code, probabilities[:, code], rows, len(names)) for code in range(n_classes)])
+        return cls(names, *counts, ahead, trained)
+
+    def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return accuracy, f1, precision, recall and auroc of every draw, shape (n_draws,); NaN where undefined.
+
+        Classes that no drawn donor has are left out of the means, and of the AUROC also those that were not trained.
+
+        Args:
+            weights: how often each donor of the fold is drawn, shape (n_draws, n_donors).
+        """
+        right, true, claimed = (weights @ counts for counts in (self.right, self.true, self.claimed))
+        n_cells = true.sum(axis=1)
+        others = n_cells[:, None] - true
+        pairs = np.stack([((weights @ ahead) * weights).sum(axis=1) for ahead in self.ahead], axis=1)
+        of_classes = {"f1": (2 * right, true + claimed), "precision": (right, claimed), "recall": (right, true)}
+        present = true > 0
+        return {
+            "accuracy": _ratio(right.sum(axis=1), n_cells, np.nan),
+            **{name: _mean_over(_ratio(*parts, 0.0), present) for name, parts in of_classes.items()},
+            "auroc": _mean_over(_ratio(pairs, true * others, 0.0), present & (others > 0) & self.trained),
+        }
+
+
+def prediction_intervals(
+    of_classifiers: Mapping[str, Sequence[DonorCounts]], n_donors: int, seed: int
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return the interval of the mean over folds of every score over draws of whole donors, by (classifier, score).
+
+    Those of classifier "mean" are of the mean over the classifiers, which share their draws.
+
+    Args:
+        of_classifiers: the folds on which each classifier was fitted; donors are codes below `n_donors`.
+    """
+    counts = np.vstack([np.ones((1, n_donors), dtype=np.int64), draw_counts(n_donors, N_DRAWS, seed)])
+    means = {name: _over_folds(folds, counts) for name, folds in of_classifiers.items() if folds}
+    draws = {(name, metric): values for name, own in means.items() for metric, values in own.items()}
+    for metric in dict.fromkeys(metric for _, metric in draws):
+        joined = np.stack([own[metric] for own in means.values()])
+        draws["mean", metric] = _mean_over(joined.T, np.isfinite(joined.T))
+    found = {}
+    for key, (whole, *drawn) in draws.items():
+        drawn = np.array(drawn)
+        if np.isfinite(whole):
+            found[key] = percentile_interval(drawn[np.isfinite(drawn)], float(whole))
+    return found
+
+
+def _over_folds(folds: Sequence[DonorCounts], counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the mean over folds of every score, per draw; a fold weighs as the share of its donors that is drawn."""
+    scores = [fold.scores(counts[:, fold.donors]) for fold in folds]
+    shares = np.stack([counts[:, fold.donors].mean(axis=1) for fold in folds])
+    found = {}
+    for metric in scores[0]:
+        values = np.stack([own[metric] for own in scores])
+        weights = np.where(np.isfinite(values), shares, 0)
+        found[metric] = _ratio((np.nan_to_num(values) * weights).sum(axis=0), weights.sum(axis=0), np.nan)
+    return found
+
+
+def _ahead(positive: np.ndarray, values: np.ndarray, donors: np.ndarray, n_donors: int) -> np.ndarray:
+    """Return how often a positive cell has the higher value than another cell, ties at half, by the donors of both."""
+    codes = np.unique(values, return_inverse=True)[1]
+    others = np.zeros((int(codes.max()) + 1, n_donors))
+    np.add.at(others, (codes[~positive], donors[~positive]), 1)
+    below = np.cumsum(others, axis=0) - others / 2
+    found = np.zeros((n_donors, n_donors))
+    np.add.at(found, donors[positive], below[codes[positive]])
+    return found
+
+
+def _mean_over(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return the mean of the chosen values of each row, NaN where there are none."""
+    return _ratio(np.where(chosen, values, 0).sum(axis=1), chosen.sum(axis=1), np.nan)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray, undefined: float) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(part), undefined), where=whole > 0)
