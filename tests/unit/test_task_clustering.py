@@ -120,3 +120,23 @@ def test_one_label_is_not_scorable():
 def test_an_unknown_metric_is_named():
     with pytest.raises(CellgaugeError, match="unknown metric 'purity'; there are ari, nmi, silhouette"):
         score(cells(), metrics=["ari", "purity"])
+
+
+def test_approximate_neighbours_are_asked_for_and_told_with_their_recall():
+    data = cells(n=3000)
+    exact = score(data)
+    assert score(data, search="approximate", approximate_above=3000) == exact
+    scores = score(data, search="approximate", approximate_above=2999)
+    assert scores == score(data, search="approximate", approximate_above=2999)
+    for profile in BOTH:
+        found = values(scores, profile, seed=None)
+        assert 0.98 < found.pop("neighbour_recall") <= 1
+        assert found["ari"] == pytest.approx(values(exact, profile, seed=None)["ari"], abs=0.05)
+        assert set(found) == set(values(exact, profile, seed=None))
+    told = {s.metric for s in scores if "approximate neighbours, recall 0.9" in s.reason or "recall 1.0" in s.reason}
+    assert told == {"ari", "nmi", "n_clusters", "ari_sd", "nmi_sd"}
+
+
+def test_an_unknown_search_is_named():
+    with pytest.raises(CellgaugeError, match="unknown search 'annoy'; there are exact, approximate"):
+        score(cells(), search="annoy")

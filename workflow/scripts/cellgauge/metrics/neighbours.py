@@ -33,7 +33,12 @@ CACHE_ROWS = 64
 
 
 def nearest_neighbours(
-    references: Matrix, k: int, queries: Matrix | None = None, *, centred: bool = False
+    references: Matrix,
+    k: int,
+    queries: Matrix | None = None,
+    *,
+    centred: bool = False,
+    itself: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the k nearest references of every query, nearest first.
 
@@ -43,6 +48,8 @@ def nearest_neighbours(
         queries: shape (n_queries, n_dims), of the same kind as `references`; None searches among the references
             themselves, and the first neighbour of each is then itself.
         centred: the references lie around 0: what is found is the same, found with fewer copies.
+        itself: where the queries are some of the references: which, shape (n_queries,). The first neighbour of each is then
+            itself too.
 
     Returns:
         indices, int64, and Euclidean distances, float64, both of shape (n_queries, k).
@@ -50,32 +57,45 @@ def nearest_neighbours(
     Raises:
         ValueError: k is less than 1 or more than there are references.
     """
-    indices, squared = _search(references, k, queries, ordered=True, centred=centred)
+    indices, squared = _search(references, k, queries, ordered=True, centred=centred, itself=itself)
     return indices, np.sqrt(squared, out=squared)
 
 
-def neighbourhoods(references: Matrix, k: int, queries: Matrix | None = None, *, centred: bool = False) -> np.ndarray:
+def neighbourhoods(
+    references: Matrix,
+    k: int,
+    queries: Matrix | None = None,
+    *,
+    centred: bool = False,
+    itself: np.ndarray | None = None,
+) -> np.ndarray:
     """Find the set of the k nearest references of every query, int32, shape (n_queries, k), in no order.
 
     Cheaper than `nearest_neighbours`: only what stands at the rim is computed twice.
 
     Args:
-        references, k, queries, centred: as for `nearest_neighbours`.
+        references, k, queries, centred, itself: as for `nearest_neighbours`.
 
     Raises:
         ValueError: k is less than 1 or more than there are references.
     """
-    return _search(references, k, queries, ordered=False, centred=centred)[0]
+    return _search(references, k, queries, ordered=False, centred=centred, itself=itself)[0]
 
 
 def _search(
-    references: Matrix, k: int, queries: Matrix | None, *, ordered: bool, centred: bool = False
+    references: Matrix,
+    k: int,
+    queries: Matrix | None,
+    *,
+    ordered: bool,
+    centred: bool = False,
+    itself: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     n_references, n_columns = references.shape
     if not 1 <= k <= n_references:
         raise ValueError(f"{k} nearest neighbours asked for among {n_references} rows")
-    among_themselves = queries is None
-    queries = references if among_themselves else queries
+    if queries is None:
+        queries, itself = references, np.arange(n_references)
     indices = np.empty((queries.shape[0], k), dtype=np.int64 if ordered else np.int32)
     squared = np.empty((queries.shape[0], k) if ordered else (0, 0))
     centre, scale = None if centred else column_means(references), safe_scale(references)
@@ -84,12 +104,13 @@ def _search(
 
     def answer(rows: np.ndarray, dtype: type) -> np.ndarray:
         """Fill in the neighbours of `rows`; return which of them are proven."""
-        candidates, approximate, norms = _candidates(asking, rows, pool, k + MARGIN, dtype, among_themselves)
+        own = None if itself is None else itself[rows]
+        candidates, approximate, norms = _candidates(asking, rows, pool, k + MARGIN, dtype, own)
         bound = _ErrorBound(norms[:, None], n_columns, dtype)
         proven = _proven(approximate, k, bound, complete=candidates.shape[1] == n_references)
         chosen, exact = _nearest_candidates(queries, rows, references, candidates, approximate, k, bound, ordered)
-        if among_themselves:
-            exact = np.where(chosen == rows[:, None], -1.0, exact)  # itself comes before its duplicates
+        if own is not None:
+            exact = np.where(chosen == own[:, None], -1.0, exact)  # itself comes before its duplicates
         if ordered:
             order = np.lexsort((chosen, exact))
             chosen, exact = (np.take_along_axis(values, order, axis=1) for values in (chosen, exact))
@@ -131,7 +152,7 @@ class _ErrorBound:
 
 
 def _candidates(
-    asking: CentredRows, rows: np.ndarray, pool: CentredRows, wanted: int, dtype: type, among_themselves: bool
+    asking: CentredRows, rows: np.ndarray, pool: CentredRows, wanted: int, dtype: type, own: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the references that look nearest, (n_rows, wanted or all), their squared distances ascending, and norms."""
     contiguous = rows[-1] - rows[0] == len(rows) - 1
@@ -145,9 +166,9 @@ def _candidates(
         references = pool.block(part, dtype)
         found = inner_products(block, references, buffer)
         found += pool.squared_norms(part, references).astype(dtype)
-        if among_themselves:
-            inside = np.flatnonzero((rows >= part.start) & (rows < part.stop))
-            found[inside, rows[inside] - part.start] = -np.inf
+        if own is not None:
+            inside = np.flatnonzero((own >= part.start) & (own < part.stop))
+            found[inside, own[inside] - part.start] = -np.inf
         columns = _smallest_columns(found, wanted)
         values.append(np.take_along_axis(found, columns, axis=1))
         indices.append(columns + part.start)

@@ -9,12 +9,13 @@ import numpy as np
 
 from cellgauge.contracts import Score
 from cellgauge.errors import CellgaugeError
+from cellgauge.metrics.approximate import approximate_neighbours
 from cellgauge.metrics.graph import fuzzy_edges, leiden, neighbour_count
 from cellgauge.metrics.neighbours import nearest_neighbours
 from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.resampling import FEWEST, agreement_intervals, mean_interval
 from cellgauge.metrics.silhouette import scaled, silhouette_widths
-from cellgauge.tasks.base import NotScorable
+from cellgauge.tasks.base import NotScorable, is_approximate, of_approximate_neighbours
 
 if TYPE_CHECKING:
     from cellgauge.tasks.base import CellsToScore
@@ -37,6 +38,8 @@ def score(
     n_iterations: int = 2,
     n_seeds: int = 10,
     flavor: str = "igraph",
+    search: str = "exact",
+    approximate_above: int = 60_000,
 ) -> Iterator[Score]:
     """Yield agreement of Leiden's communities with the labels, and the labels' silhouette.
 
@@ -46,9 +49,11 @@ def score(
 
     Args:
         flavor: the implementation of Leiden, "igraph" (the reference's) or "leidenalg".
+        search: how neighbours are searched, "exact" at every size, or "approximate" above `approximate_above` cells; then
+            the share of true neighbours that was found is a score too.
 
     Raises:
-        CellgaugeError: an unknown metric or flavor.
+        CellgaugeError: an unknown metric, flavor or search.
         NotScorable: all cells carry the same label.
     """
     unknown = set(metrics) - set(METRICS)
@@ -61,25 +66,44 @@ def score(
     if len(names) < 2:
         raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
     agreement = [name for name in AGREEMENT if name in metrics]
+    approximate = is_approximate("clustering", search, approximate_above, len(labels))
     if agreement:
-        edges = fuzzy_edges(*nearest_neighbours(cells.matrix, neighbour_count(len(labels), n_neighbors)))
+        k = neighbour_count(len(labels), n_neighbors)
+        if approximate:
+            indices, distances, recall = approximate_neighbours(cells.matrix, k, seed)
+            yield from (Score("neighbour_recall", recall, profile) for profile in profiles)
+        else:
+            indices, distances = nearest_neighbours(cells.matrix, k)
         seeds = list(range(seed, seed + (n_seeds if "corrected" in profiles else 1)))
-        communities = leiden(edges, seeds, resolution, n_iterations, flavor)
-        tables = [contingency(codes, found) for found in communities]
-        values = {name: [AGREEMENT[name](table) for table in tables] for name in agreement}
-        values["n_clusters"] = [float(len(table.second)) for table in tables]
-        if "reference" in profiles:
-            yield from (Score(name, found[0], "reference") for name, found in values.items())
-        if "corrected" in profiles:
-            yield from _over_seeds(values, seeds)
-            if donors is not None:
-                functions = {name: AGREEMENT[name] for name in agreement}
-                yield from _ends(agreement_intervals(codes, communities, donors, functions, seed))
+        communities = leiden(fuzzy_edges(indices, distances), seeds, resolution, n_iterations, flavor)
+        scores = _agreement(communities, codes, donors, agreement, profiles, seeds)
+        yield from of_approximate_neighbours(scores, recall) if approximate else scores
     if "silhouette" in metrics:
         widths = scaled(silhouette_widths(cells.matrix, codes))
         yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
         if donors is not None:
             yield from _ends({"silhouette": mean_interval(widths, donors, seed)})
+
+
+def _agreement(
+    communities: Sequence[np.ndarray],
+    codes: np.ndarray,
+    donors: np.ndarray | None,
+    metrics: Sequence[str],
+    profiles: Sequence[str],
+    seeds: list[int],
+) -> Iterator[Score]:
+    """Yield how far the communities of each seed agree with the labels, and how many there are."""
+    tables = [contingency(codes, found) for found in communities]
+    values = {name: [AGREEMENT[name](table) for table in tables] for name in metrics}
+    values["n_clusters"] = [float(len(table.second)) for table in tables]
+    if "reference" in profiles:
+        yield from (Score(name, found[0], "reference") for name, found in values.items())
+    if "corrected" in profiles:
+        yield from _over_seeds(values, seeds)
+        if donors is not None:
+            functions = {name: AGREEMENT[name] for name in metrics}
+            yield from _ends(agreement_intervals(codes, communities, donors, functions, seeds[0]))
 
 
 def _donors(cells: CellsToScore) -> np.ndarray | None:
