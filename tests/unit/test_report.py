@@ -21,10 +21,10 @@ from cellgauge.anchors import read_anchors
 from cellgauge.contracts import Score, write_scores
 from cellgauge.errors import CellgaugeError
 from cellgauge.report import HERE, colours, render
-from cellgauge.report.charts import rank_diagram, strip
+from cellgauge.report.charts import rank_diagram, scatter, strip
 from cellgauge.report.contests import cliques, letters_of
 from cellgauge.report.data import Metric, Missing, Tables, Variant, slug
-from cellgauge.report.formats import DASH, MINUS, as_printed, number, size
+from cellgauge.report.formats import DASH, MINUS, alternatives, as_printed, number, size
 from cellgauge.report.heat import Notes
 from cellgauge.report.pages import overview, splits
 from cellgauge.report.quality import frontier
@@ -398,9 +398,9 @@ def test_text_is_legible_on_the_page_in_both_modes():
         (0.5, ARI, "0.500"),
         (-0.01234, ARI, f"{MINUS}0.012"),
         (-0.0001, ARI, "0.000"),
-        (-10.0, MSE, f"{MINUS}10"),
+        (-10.0, MSE, f"{MINUS}10.0"),
         (0.0016234, MSE, "0.00162"),
-        (1234.5, MSE, "1.23e+03"),
+        (1234.5, MSE, "1,234"),
         (1.0531, MSE, "1.053"),
         (0.0, MSE, "0.000"),
         (2142.0, Metric("n_cells", "Cells"), "2,142"),
@@ -695,6 +695,17 @@ def test_the_diagram_has_a_name_a_line_and_its_bars_for_each_model():
     assert "Bars join those that no test tells apart: best, <second>; <second>, third." in svg.get("aria-label")
 
 
+def test_no_number_of_a_scatter_hides_another():
+    points = [(n, 100.0 + n % 3, 0.5 + 0.01 * (n // 3)) for n in range(1, 13)]
+    svg = ElementTree.fromstring(str(scatter(points, {1}, "ARI", said="dots")))
+    places = [
+        (float(t.get("x")), float(t.get("y"))) for t in svg.iter("text") if "dot" in (t.get("class") or "").split()
+    ]
+    assert len(places) == 12
+    for (x, y), (other_x, other_y) in combinations(places, 2):
+        assert abs(x - other_x) >= 14 or abs(y - other_y) >= 10
+
+
 def test_the_diagram_of_thirty_models_stays_legible():
     names = [f"{'a foundation model with a long name' * 3} {n}" for n in range(30)]
     bars = [(str(n), [n, n + 3]) for n in range(26)]
@@ -713,6 +724,94 @@ def test_the_diagram_of_thirty_models_stays_legible():
     assert max(y for _, y, _ in joins) < min(at_left) - 4
     assert float(svg.get("height")) >= max(at_left)
     assert 8 * max(len(text.text) for text in texts) < float(svg.get("width")) / 2, "names fit beside the axis"
+
+
+# --- which model for what ----------------------------------------------------------------------------------------------
+
+
+def verdicts(page, profile="corrected"):
+    """The sentences of the overview, by task and dataset."""
+    text = (page.text[: page.text.index("There is no overall score")]).rpartition("Which model for what")[2]
+    return " ".join(text.split())
+
+
+def test_a_verdict_says_how_sure_it_is(many):
+    said = verdicts(page_of(many))
+    means = pd.read_csv(many / "summary.csv").set_index("model")["mean"]
+    best, other = ("Good", "Twin") if means["good"] > means["twin"] else ("Twin", "Good")
+    assert f"{best} scores best: ARI {means[best.lower()]:.3f}. Not told apart from it over 12 splits: {other}." in said
+    assert f"The best baseline is Poor ({means['poor']:.3f})." in said
+    assert "Whether it has seen these data in training is unknown." in said and "Caution" not in said
+
+
+def cells_of(values, n_splits, task="clustering", metric="ari"):
+    """Score rows of models on splits: {model: [value of each split]}."""
+    return [
+        ({"task": task, "model": model, "dataset": "d", "split": f"s{split}"}, Score(metric, value, "corrected"))
+        for model, own in values.items()
+        for split, value in enumerate(own[:n_splits])
+    ]
+
+
+def verdict_of(tmp_path, values, models, n_splits=99, metric=ARI):
+    paths = []
+    for own, row in cells_of(values, n_splits, metric=metric.name):
+        paths.append(tmp_path / f"results/scores/clustering/{own['model']}/d/{own['split']}.tsv")
+        write_scores(paths[-1], [Score(**{**vars(row), **own})])
+    collect(paths, tmp_path / "tables", catalogue=described(metric, models=models))
+    models_csv = pd.read_csv(tmp_path / "tables/models.csv").assign(adapter=list(models))
+    models_csv.to_csv(tmp_path / "tables/models.csv", index=False)
+    return verdicts(page_of(tmp_path / "tables"))
+
+
+def test_a_model_that_wins_everywhere_is_ahead(tmp_path):
+    values = {"a": np.linspace(0.8, 0.9, 9), "b": np.linspace(0.4, 0.52, 9), "random": np.linspace(0, 0.01, 9)}
+    said = verdict_of(tmp_path, values, {"a": "baseline", "b": "foundation", "random": "control"})
+    assert "A scores best: ARI 0.850. Ahead of every other model over 9 splits." in said
+    assert "It is a baseline; the best pretrained model is B (0.460)." in said
+
+
+def test_few_splits_and_noise_that_wins_are_said(tmp_path):
+    values = {"a": [0.8, 0.7], "b": [0.5, 0.5], "c": [0.9], "random": [0.99, 0.98]}
+    models = {"a": "foundation", "b": "foundation", "c": "foundation", "random": "control"}
+    said = verdict_of(tmp_path, values, models)
+    assert "A scores best: ARI 0.750. Too few splits to say how sure that is." in said
+    assert "Caution: Random (0.985) does better, so do not choose by this score alone." in said
+    assert "Not compared, as they lack splits or conditions: C." in said and "baseline" not in said
+
+
+def test_where_no_test_can_tell_anyone_apart_that_is_said(tmp_path):
+    values = {model: np.linspace(0.1, 0.2, 6) + n / 10 for n, model in enumerate("abcd")}
+    said = verdict_of(tmp_path, values, dict.fromkeys("abcd", "baseline"), metric=MSE)
+    assert "A scores best: MSE 0.150 (lower is better). 6 splits are too few to tell any of 4 models apart." in said
+    assert "No pretrained model could be compared." in said
+
+
+def test_fewer_than_two_models_are_not_compared(tmp_path):
+    said = verdict_of(tmp_path, {"a": [0.5], "random": [0.1]}, {"a": "foundation", "random": "control"})
+    assert "Fewer than two models can be compared." in said and "scores best" not in said
+
+
+def test_verdicts_of_the_demo_are_those_of_the_table(demo, page):
+    summary = pd.read_csv(demo / "summary.csv", keep_default_na=False)
+    own = summary[
+        (summary["metric"] == "ari") & (summary["profile"] == "corrected") & (summary["dataset"] == "baron_pancreas")
+    ]
+    models = pd.read_csv(demo / "models.csv").set_index("model")
+    own = own[own["model"].map(models["kind"]) != "control"].assign(mean=own["mean"].astype(float))
+    best = own.loc[own["mean"].idxmax()]
+    assert f"{models.loc[best['model'], 'title']} scores best: Adjusted Rand index {best['mean']:.3f}" in verdicts(page)
+
+
+def test_numbers_of_one_scale_keep_three_digits():
+    assert [number(value, MSE) for value in (0.023, 0.0295, 0.1, 12.0, 123.4, 4321.0)] == [
+        "0.0230", "0.0295", "0.100", "12.0", "123", "4,321",
+    ]  # fmt: skip
+
+
+def test_what_was_drawn_is_told_once():
+    assert alternatives(["donors, seeds", "donors", "folds"]) == "donors, seeds or folds"
+    assert alternatives(["splits"]) == "splits"
 
 
 # --- split by split --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cellgauge.contracts import atomic_path
 from cellgauge.report import colours
 from cellgauge.report.data import Tables
-from cellgauge.report.formats import DASH, mebibytes, readable, seconds, size
+from cellgauge.report.formats import DASH, alternatives, mebibytes, readable, seconds, size
 from cellgauge.report.pages import anchors, catalogue, cost, failures, guide, overview, splits, tasks
 
 if TYPE_CHECKING:
@@ -62,13 +62,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"dash": DASH}
-    environment.filters |= {
-        "data": _data,
-        "mebibytes": mebibytes,
-        "readable": readable,
-        "seconds": seconds,
-        "size": size,
-    }
+    filters = (alternatives, mebibytes, readable, seconds, size)
+    environment.filters |= {"data": _data, **{function.__name__: function for function in filters}}
     return environment
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
+from cellgauge.report.formats import short
+
 if TYPE_CHECKING:
     from markupsafe import Markup
 
@@ -48,7 +50,7 @@ def bar(value: float, highest: float, *, said: str) -> Markup:
 
 
 def scatter(points: Sequence[tuple[int, float, float]], marked: Collection[int], title: str, *, said: str) -> Markup:
-    """Return numbered dots of y against x > 0, x on a logarithmic axis.
+    """Return numbered dots of y against x > 0, x on a logarithmic axis; numbers stand where they hide no other.
 
     Args:
         points: (number, x, y) of each.
@@ -71,17 +73,16 @@ def scatter(points: Sequence[tuple[int, float, float]], marked: Collection[int],
 
     lines = [f'<path class="grid" d="M{left} {up(y):.1f}H{width - right}"/>' for y in ticks]
     lines += [f'<path class="grid" d="M{across(10**n):.1f} {top}V{height - bottom}"/>' for n in range(low, high + 1)]
-    lines += [f'<text x="{left - 6}" y="{up(y) + 4:.1f}" class="end">{y:g}</text>' for y in ticks]
+    lines += [f'<text x="{left - 6}" y="{up(y) + 4:.1f}" class="end">{short(y)}</text>' for y in ticks]
     lines += [
         f'<text x="{across(10**n):.1f}" y="{height - bottom + 16}" class="mid">{10.0**n:,g}</text>'
         for n in range(low, high + 1)
     ]
-    for place, x, y in sorted(points, key=lambda point: point[0] in marked):
+    dots = [(across(x), up(y)) for _, x, y in points]
+    for (place, _, _), (x, y), (at, over) in zip(points, dots, _label_places(dots), strict=True):
         kind = "dot best" if place in marked else "dot"
-        lines.append(
-            f'<circle class="{kind}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="9"/>'
-            f'<text x="{across(x):.1f}" y="{up(y) + 4:.1f}" class="mid {kind}">{place}</text>'
-        )
+        lines.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+        lines.append(f'<text x="{at:.1f}" y="{over + 4:.1f}" class="mid {kind}">{place}</text>')
     axes = Markup(
         '<text x="{}" y="{}" class="mid">cells per second</text>'
         '<text transform="translate(12 {}) rotate(-90)" class="mid">{}</text>'
@@ -89,6 +90,24 @@ def scatter(points: Sequence[tuple[int, float, float]], marked: Collection[int],
     return Markup('<svg class="scatter" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}</svg>').format(
         width, height, said, Markup("".join(lines)), axes
     )
+
+
+def _label_places(
+    dots: Sequence[tuple[float, float]], size: tuple[float, float] = (15, 11)
+) -> list[tuple[float, float]]:
+    """Return the middle of each dot's label: the nearest place around it where it covers no dot and no other label."""
+    width, height = size
+    around = [(1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (-1, -1), (1, 1), (-1, 1)]
+    found: list[tuple[float, float]] = []
+
+    def covers(place: tuple[float, float]) -> int:
+        on_dots = sum(abs(place[0] - x) < width / 2 + 4 and abs(place[1] - y) < height / 2 + 4 for x, y in dots)
+        return on_dots + sum(abs(place[0] - x) < width and abs(place[1] - y) < height for x, y in found)
+
+    for x, y in dots:
+        places = [(x + dx * 12 * far, y + dy * 11 * far) for far in (1, 1.6, 2.2) for dx, dy in around]
+        found.append(min(places, key=covers))
+    return found
 
 
 def rank_diagram(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, Sequence[int]]]) -> Markup:
@@ -120,8 +139,9 @@ def rank_diagram(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, 
         edge = side - 14 if at_left else width - side + 14
         lines += f"M{across(rank):g} {top}V{y}H{edge:g}"
         said = (_elided(name), f"{rank:.2f}") if at_left else (f"{rank:.2f}", _elided(name))
-        names += Markup('<text x="{:g}" y="{}"{}>{} {}<title>{}</title></text>').format(
-            edge - 5 if at_left else edge + 5, y + 4, Markup(' class="end"') if at_left else "", *said, name
+        whole = Markup("<title>{}</title>").format(name) if name not in said else ""
+        names += Markup('<text x="{:g}" y="{}"{}>{} {}{}</text>').format(
+            edge - 5 if at_left else edge + 5, y + 4, Markup(' class="end"') if at_left else "", *said, whole
         )
     parts.append(f'<path class="leader" d="{lines}"/>')
     for (letter, places), (start, end), level in zip(bars, ends, levels, strict=True):

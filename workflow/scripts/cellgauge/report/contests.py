@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import ascii_letters
 from typing import TYPE_CHECKING
 
-from cellgauge.report.charts import rank_diagram, strip
+from cellgauge.report.charts import rank_diagram
 from cellgauge.report.data import Entry, Tables, Variant
 from cellgauge.report.formats import DASH
 from cellgauge.uncertainty import ALPHA
@@ -25,7 +25,6 @@ class Contestant:
 
     model: Entry
     rank: float
-    picture: Markup
     letters: str
     ahead_of: str
 
@@ -48,13 +47,17 @@ class Contest:
 
     @property
     def least_p(self) -> float:
-        """The smallest corrected p value that so few splits allow: every one of them for the same model of a pair."""
-        return len(self.rows) * (len(self.rows) - 1) / 2 * 2 ** (1 - self.n_splits)
+        return least_p(len(self.rows), self.n_splits)
 
     @property
     def is_hopeless(self) -> bool:
         """Whether no pair could be told apart, whatever the values."""
         return self.least_p >= ALPHA and all(row.ahead_of == DASH for row in self.rows)
+
+
+def least_p(n_models: int, n_splits: int) -> float:
+    """Return the smallest corrected p value that a pair can reach: every split for the same model."""
+    return min(n_models * (n_models - 1) / 2 * 2 ** (1 - n_splits), 1.0)
 
 
 def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: str) -> Contest | None:
@@ -65,17 +68,14 @@ def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: 
     better = tables.better.get((task, dataset, variant), {})
     order = sorted(ranked, key=lambda model: ranked[model]["mean_rank"])
     facts = ranked[order[0]]
-    half, n = facts["critical_difference"] / 2, len(order)
     groups = cliques(order, better)
     letters = letters_of(groups)
     rows = []
     for model in order:
         rank = ranked[model]["mean_rank"]
-        said = f"mean rank {rank:.2f}, plus or minus {half:.2f}"
-        picture = strip([rank], rank, 1, n, (rank - half, rank + half), said=said)
         beaten = [other for other in order if better.get(frozenset((model, other))) == model]
         own = "".join(letter for letter, group in letters if model in group).strip(",")
-        rows.append(Contestant(tables.models[model], rank, picture, own, _named(beaten, order, tables)))
+        rows.append(Contestant(tables.models[model], rank, own, _named(beaten, order, tables)))
     points = [(row.model.title, row.rank) for row in rows]
     bars = [(letter, [order.index(model) for model in group]) for letter, group in letters if len(group) > 1]
     about = {**vars(variant), "dataset": dataset}

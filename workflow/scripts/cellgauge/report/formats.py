@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,13 +12,14 @@ MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 def number(value: float, metric: Metric) -> str:
-    """Return a value as text: counts whole where they are, else three decimals, or three digits outside of [0.1, 10)."""
+    """Return a value as text: counts whole where they are, else three decimals, or three digits where the range is open and the
+    value small or large."""
     if not metric.is_score and value == int(value):
         text = f"{int(value):,}"
-    elif metric.is_closed or value == 0 or 0.1 <= abs(value) < 10:
+    elif metric.is_closed or value == 0 or 0.1 <= abs(value) < (10 if metric.is_score else 1):
         text = f"{value:.3f}"
     else:
-        text = f"{value:.3g}"
+        text = f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:#.3g}".rstrip(".")
     return text.replace("-", MINUS) if text.strip("-0.") else text.lstrip("-")
 
 
@@ -47,6 +49,12 @@ def size(value: float) -> str:
 def mebibytes(value: float | None) -> str:
     """Return MiB as text, a dash for none."""
     return DASH if value is None else f"{value:,.0f}"
+
+
+def alternatives(found: Iterable[str]) -> str:
+    """Return lists such as "donors, seeds" as one, each entry once: "donors, seeds or folds"."""
+    *first, last = dict.fromkeys(name for names in found for name in names.split(", "))
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def readable(name: str) -> str:

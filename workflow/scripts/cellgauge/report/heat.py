@@ -151,6 +151,12 @@ class HeatTable:
         return any(row.picture for row in self.shown)
 
     @property
+    def has_intervals(self) -> bool:
+        """Whether any number has its interval below it."""
+        shown = (cell for row in self.shown for cell in (*row.cells, row.mean) if cell)
+        return any(cell.interval for cell in shown)
+
+    @property
     def has_means(self) -> bool:
         """Whether any row sums up its cells."""
         return any(row.mean for row in self.shown)

@@ -11,6 +11,9 @@ from cellgauge.report.data import Tables
 from cellgauge.report.formats import readable
 from cellgauge.report.pages import Page
 
+MOST_NAMES = 4
+"""So many of the parts that a reason concerns are named; the score files name all of them."""
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -46,7 +49,7 @@ def _gaps(tables: Tables) -> Iterator[Gap]:
                 parts.setdefault(column, {})[_named(tables, row["task"], column, row[column])] = None
     over_splits: dict[tuple, list[str]] = {}
     for (status, task, dataset, reason, model, split), parts in cells.items():
-        what = "; ".join(", ".join(names) for names in parts.values())
+        what = "; ".join(_few(list(names)) for names in parts.values())
         over_splits.setdefault((status, task, dataset, reason, what, model), []).append(split)
     over_models: dict[tuple, list[str]] = {}
     for (status, task, dataset, reason, what, model), splits in over_splits.items():
@@ -54,6 +57,12 @@ def _gaps(tables: Tables) -> Iterator[Gap]:
     for (status, task, dataset, reason, what, splits), models in over_models.items():
         named = "all" if splits == (ALL_SPLITS,) else ", ".join(readable(split) for split in splits)
         yield Gap(status, task, dataset, models, named, what, reason)
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return names as text, of many the first ones."""
+    shown = names if len(names) <= MOST_NAMES + 1 else [*names[:MOST_NAMES], f"and {len(names) - MOST_NAMES} more"]
+    return ", ".join(shown)
 
 
 def _named(tables: Tables, task: str, column: str, value: object) -> str:

@@ -9,6 +9,7 @@ from cellgauge.report.compare import Result, by_metric
 from cellgauge.report.data import Metric, Tables, Task, Variant
 from cellgauge.report.heat import Column, HeatTable
 from cellgauge.report.pages import Page
+from cellgauge.report.verdicts import Verdict, verdict
 from cellgauge.report.words import subset, usual
 
 MANY = 8
@@ -21,6 +22,7 @@ def pages(tables: Tables) -> Iterator[Page]:
     shown = [table for table in made if table]
     context = {
         "shown": shown,
+        "verdicts": list(_verdicts(tables)),
         "metrics": _metrics(shown),
         "facts": facts(tables),
         "small": n_splits(tables) < MANY,
@@ -34,6 +36,16 @@ def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
     over = f"means over {n} splits" if n > 1 else "one split"
     caption = f"{tables.datasets[dataset].title}: {over}, profile {profile}"
     return by_metric(tables, dataset, shown, caption, {"profile": profile})
+
+
+def _verdicts(tables: Tables) -> Iterator[Verdict]:
+    for profile in tables.profiles:
+        for task in tables.tasks.values():
+            for dataset in tables.datasets:
+                for _, variant, _ in list(columns(tables, task, dataset, profile))[:1]:
+                    found = verdict(Result(tables, task.name, dataset, variant), task)
+                    if found:
+                        yield found
 
 
 def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[str, Variant, Column]]:

@@ -120,7 +120,7 @@ class _Known:
             ("n_batches", "batch", "batches"),
             ("n_classes", "label predicted", "labels predicted"),
             ("n_classes_dropped", "label too small to predict", "labels too small to predict"),
-            ("n_cells_dropped", "cell of these", "cells of these"),
+            ("n_cells_dropped", "cell left out with them", "cells left out with them"),
         ]
         found = [(self._most(metric), one, many) for metric, one, many in counts]
         return [(f"{n:,.0f}", one if n == 1 else many) for n, one, many in found if n is not None]
