@@ -777,7 +777,7 @@ def test_few_splits_and_noise_that_wins_are_said(tmp_path):
     said = verdict_of(tmp_path, values, models)
     assert "A scores best: ARI 0.750. Too few splits to say how sure that is." in said
     assert "Caution: Random (0.985) does better, so do not choose by this score alone." in said
-    assert "Not compared, as they lack splits or conditions: C." in said and "baseline" not in said
+    assert "Not compared, as it lacks splits: C." in said and "baseline" not in said
 
 
 def test_where_no_test_can_tell_anyone_apart_that_is_said(tmp_path):

@@ -120,23 +120,25 @@ def rank_diagram(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, 
     from markupsafe import Markup
 
     n, reach, top, row, apart = len(points), 300, 30, 18, 12
-    side = 60 + 7.5 * max(len(_elided(name)) for name, _ in points)
-    width = 2 * side + reach
+    left = (n + 1) // 2
+    begin, after = (
+        60 + 7.5 * max((len(_elided(name)) for name, _ in part), default=0) for part in (points[:left], points[left:])
+    )
+    width = begin + reach + after
 
     def across(rank: float) -> float:
-        return round(side + (rank - 1) / max(n - 1, 1) * reach, 1)
+        return round(begin + (rank - 1) / max(n - 1, 1) * reach, 1)
 
     ends = [(across(points[places[0]][1]), across(points[places[-1]][1])) for _, places in bars]
     levels = _levels([(start - 18, end + 5) for start, end in ends])
     below = top + 14 + apart * (max(levels, default=-1) + 1)
-    left = (n + 1) // 2
-    parts = [f'<path class="axis" d="M{side:g} {top}H{width - side:g}{_axis_ticks(n, across, top)}"/>']
+    parts = [f'<path class="axis" d="M{begin:g} {top}H{begin + reach:g}{_axis_ticks(n, across, top)}"/>']
     parts += [f'<text x="{across(rank):g}" y="{top - 11}" class="mid">{rank}</text>' for rank in _axis_labels(n)]
     lines, names = "", Markup("")
     for place, (name, rank) in enumerate(points):
         at_left = place < left
         y = below + row * (place if at_left else n - 1 - place)
-        edge = side - 14 if at_left else width - side + 14
+        edge = begin - 14 if at_left else begin + reach + 14
         lines += f"M{across(rank):g} {top}V{y}H{edge:g}"
         said = (_elided(name), f"{rank:.2f}") if at_left else (f"{rank:.2f}", _elided(name))
         whole = Markup("<title>{}</title>").format(name) if name not in said else ""

@@ -89,7 +89,7 @@ def not_told_apart(result: Result, best: str, ranked: Mapping[str, float]) -> li
 
 def _how_sure(result: Result, best: str, ranked: Mapping[str, float]) -> Iterator[str]:
     tables, contest = result.tables, result.tables.contests.get((result.task, result.dataset, result.variant))
-    unit = "conditions" if tables.is_screen(result.dataset) else "splits"
+    unit = _unit(result)
     alike = not_told_apart(result, best, ranked)
     if alike is None:
         yield f"Too few {unit} to say how sure that is."
@@ -102,7 +102,7 @@ def _how_sure(result: Result, best: str, ranked: Mapping[str, float]) -> Iterato
         else:
             yield f"Ahead of every other model over {n} {unit}."
     else:
-        reach = f"its 95 % interval ({result.interval(best).resampled} drawn)"
+        reach = f"its 95\N{NO-BREAK SPACE}% interval ({result.interval(best).resampled} drawn)"
         within = f"Within {reach}: {_names(tables, alike)}" if alike else f"No other mean lies within {reach}"
         yield f"{within}; too few {unit} for a test."
 
@@ -142,7 +142,12 @@ def _not_ranked(result: Result, ranked: Mapping[str, float]) -> Iterator[str]:
     models = result.tables.models
     left = [m for m in models if m in result.means and m not in ranked and models[m].kind != "control"]
     if left:
-        yield f"Not compared, as they lack splits or conditions: {_names(result.tables, left)}."
+        unit = _unit(result)
+        yield f"Not compared, as {'it lacks' if len(left) == 1 else 'they lack'} {unit}: {_names(result.tables, left)}."
+
+
+def _unit(result: Result) -> str:
+    return "conditions" if result.tables.is_screen(result.dataset) else "splits"
 
 
 def _names(tables: Tables, models: Sequence[str]) -> str:
