@@ -69,7 +69,7 @@ def test_small_values_keep_their_digits(tmp_path):
     catalogue = {"tasks": {"perturbation": {"title": "Perturbation", "metrics": metrics}}}
     collect(paths, tmp_path / "tables", catalogue=catalogue)
     (heatmap,) = [p for p in draw_figures(tmp_path / "tables", tmp_path / "figures") if p.match("heatmap.*.svg")]
-    assert {"0.0012", "0.500"} <= set(words(heatmap))
+    assert {"0.00120", "0.500"} <= set(words(heatmap))
 
 
 def test_strange_names_are_drawn_as_they_are(drawn):
