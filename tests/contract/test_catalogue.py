@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -202,6 +203,10 @@ def test_every_environment_is_used():
     used = {entry.get("env", "baselines") for entry in MODELS.values()}
     for rules in (ROOT / "workflow/rules").glob("*.smk"):
         used |= set(re.findall(r'"\.\./envs/(\w+)\.yaml"', rules.read_text()))
+    config = merged("config")
+    for device in ("cpu", "cuda"):
+        config["run"]["score_device"] = device
+        used.add(Path(Grid(config).task_env(SimpleNamespace(task="clustering"))).stem)
     assert used == {path.stem for path in (ROOT / "workflow/envs").glob("*.yaml")}
 
 

@@ -11,6 +11,7 @@ import yaml
 from cellgauge.contracts import Split, write_embedding
 from cellgauge.predictors.base import predict_files
 from cellgauge.splits import make_split
+from cellgauge.tasks import base, clustering
 from cellgauge.tasks.base import load_task, score_files
 
 CATALOGUE = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "tasks.yaml").read_text(encoding="utf-8"))[
@@ -48,6 +49,22 @@ def _of_responses(folder):
     make_split(folder / "published.h5ad", folder / "screen.h5ad", tiny.screen_options())
     predict_files("additive", folder / "screen.h5ad", folder / "prediction.h5ad")
     return list(score_files("perturbation", [folder / "prediction.h5ad"], [folder / "screen.h5ad"]))
+
+
+def test_the_device_reaches_the_task(tmp_path, monkeypatch):
+    """PyTorch's CPU device stands in for the GPU that is asked for."""
+    path = tiny.split_file(tmp_path, organism="human", n_cells=120)
+    split, asked = Split.open(path), []
+    matrix = np.random.default_rng(0).normal(size=(len(split.cells), 3))
+    uns = {"model": "none", "dataset": split.dataset, "split": split.name}
+    write_embedding(tmp_path / "embedding.h5ad", matrix, split.cells, [split], uns)
+    monkeypatch.setattr(base, "scoring_device", lambda *args: asked.append(args) or "cpu")
+    search = clustering.nearest_neighbours
+    monkeypatch.setattr(
+        clustering, "nearest_neighbours", lambda *args, **how: asked.append(how) or search(*args, **how)
+    )
+    assert list(score_files("clustering", [tmp_path / "embedding.h5ad"], [path], device="cuda"))
+    assert asked == [("cuda", 120), {"device": "cpu"}]
 
 
 @pytest.mark.parametrize("task", CATALOGUE)

@@ -41,6 +41,7 @@ def test_defaults_are_filled_in():
     del config["run"]["profiles"]
     settings.check(config)
     assert config["run"]["seeds"] == [42] and config["run"]["profiles"] == ["reference", "corrected"]
+    assert config["run"]["score_device"] == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,7 @@ def test_defaults_are_filled_in():
         ("run/datasets", ["pear"], "run.datasets: no dataset 'pear', did you mean 'pair'?"),
         ("run/datasets", ["pair/humans"], "run.datasets: dataset 'pair' has no split 'humans', did you mean 'human'?"),
         ("run/profiles", ["czb"], "run.profiles.0: 'czb' is not one of"),
+        ("run/score_device", "gpu", "run.score_device: 'gpu' is not one of ['cpu', 'cuda', 'auto']"),
         ("run/seeds", [-1], "run.seeds.0: -1 is less than the minimum"),
         ("models/linear/adaptor", "x", "models.linear: unknown key 'adaptor', did you mean 'adapter'?"),
         ("models/linear/adapter", None, "models.linear: key 'adapter' is missing"),

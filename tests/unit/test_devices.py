@@ -63,3 +63,42 @@ def test_without_a_gpu(monkeypatch):
     for name in ("cuda", "cuda:1", "mps", "tpu"):
         with pytest.raises(CellgaugeError, match=f"device '{name}' is not available here \\(there is cpu\\)"):
             devices.pick_device(name)
+
+
+def make_gpus_known(monkeypatch, known=True):
+    monkeypatch.setattr(devices, "_has_gpu", lambda: known)
+    for name in ("SCIPY_ARRAY_API", "PYTORCH_NVML_BASED_CUDA_CHECK"):
+        monkeypatch.setenv(name, "1")  # set by the function; put back afterwards
+
+
+def test_scorers_take_a_free_gpu_for_large_splits_and_never_wait(two_gpus, monkeypatch):
+    make_gpus_known(monkeypatch)
+    large = devices.WORTHWHILE_CELLS
+    assert devices.scoring_device("cpu", large) is None
+    assert devices.scoring_device("auto", large - 1) is None and not devices._held
+    others = [devices._lock(0), devices._lock(1)]
+    assert devices.scoring_device("auto", large) is None
+    os.close(others.pop())
+    assert devices.scoring_device("auto", large) == devices.scoring_device("cuda", 1) == "cuda:1"
+    os.close(others.pop())
+
+
+def test_scorers_leave_alone_what_somebody_shares_out(two_gpus, monkeypatch):
+    make_gpus_known(monkeypatch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert devices.scoring_device("auto", 10**6) is None
+    assert devices.scoring_device("cuda", 10) == "cuda:0"
+
+
+def test_scorers_without_a_gpu(monkeypatch):
+    make_gpus_known(monkeypatch, known=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.scoring_device("auto", 10**6) is None
+    with pytest.raises(CellgaugeError, match="device 'cuda' is not available here"):
+        devices.scoring_device("cuda", 10)
+    with pytest.raises(CellgaugeError, match="unknown score_device 'gpu'; there are cpu, cuda, auto"):
+        devices.scoring_device("gpu", 10)
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
+    assert devices.scoring_device("auto", 10**6) is None
+    with pytest.raises(CellgaugeError, match="no PyTorch"):
+        devices.scoring_device("cuda", 10)

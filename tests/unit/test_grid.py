@@ -226,6 +226,19 @@ def test_further_seeds_replicate_stochastic_models_alone():
     assert json.loads(chosen.task_options(w(model="random@7", task="clustering")))["seed"] == 7
 
 
+def test_scores_on_a_gpu_ask_for_it():
+    of_cells, of_responses = w(model="random", task="clustering"), w(model="random", task="responses")
+    for device, gpus, env in (("cpu", 0, "score"), ("cuda", 1, "score_gpu"), ("auto", 0, "score_gpu")):
+        config = copy.deepcopy(CONFIG)
+        config["run"]["score_device"] = device
+        config["tasks"]["responses"] = {"modality": "perturbation", "scope": "split"}
+        chosen = Grid(config)
+        assert (chosen.task_gpus(of_cells), chosen.task_env(of_cells)) == (gpus, f"../envs/{env}.yaml")
+        assert json.loads(chosen.task_options(of_cells)).get("device", "cpu") == device
+        assert (chosen.task_gpus(of_responses), chosen.task_env(of_responses)) == (0, "../envs/score.yaml")
+        assert "device" not in json.loads(chosen.task_options(of_responses))
+
+
 def test_where_objects_lie():
     chosen = grid()
     assert chosen.split_object(w(dataset="pair", split="human")) == "resources/datasets/pair/h.h5ad"

@@ -53,7 +53,9 @@ def test_corrected_has_a_row_per_seed_their_mean_and_their_deviation():
 def test_the_neighbours_are_searched_once(monkeypatch):
     searches = []
     search = clustering.nearest_neighbours
-    monkeypatch.setattr(clustering, "nearest_neighbours", lambda *args: searches.append(args) or search(*args))
+    monkeypatch.setattr(
+        clustering, "nearest_neighbours", lambda *args, **how: searches.append(args) or search(*args, **how)
+    )
     score(cells())
     assert len(searches) == 1
     score(cells(), metrics=["silhouette"])

@@ -42,7 +42,9 @@ def test_reference_is_the_plain_definition():
 def test_corrected_of_all_cells_shares_search_and_value_with_reference(monkeypatch):
     searches = []
     search = cross_species.neighbourhoods
-    monkeypatch.setattr(cross_species, "neighbourhoods", lambda *args: searches.append(len(args[0])) or search(*args))
+    monkeypatch.setattr(
+        cross_species, "neighbourhoods", lambda *args, **how: searches.append(len(args[0])) or search(*args, **how)
+    )
     scores = score(cells(), n_draws=2)
     assert searches == [400, 320, 320]
     for metric in ("entropy_per_cell", "batch_silhouette"):

@@ -14,9 +14,10 @@ rule score:
     benchmark:
         "benchmarks/score/{task}/{model}/{dataset}/{split}.tsv"
     conda:
-        "../envs/score.yaml"
+        grid.task_env
     threads: grid.task_threads
     resources:
+        gpu=grid.task_gpus,
         mem_mb=memory(base_mb=1500, times=10),
     params:
         options=grid.task_options,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def check(config: MutableMapping[str, Any]) -> None:
     if not faults:
         for key, rule in schema["properties"]["run"]["properties"].items():
             if "default" in rule:
-                config["run"].setdefault(key, list(rule["default"]))
+                config["run"].setdefault(key, deepcopy(rule["default"]))
         faults = [*_model_faults(config), *_dataset_faults(config), *_run_faults(config)]
     if faults:
         raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))

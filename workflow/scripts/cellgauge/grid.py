@@ -554,10 +554,25 @@ class Grid:
         return self._results(cell)[0]
 
     def task_options(self, w: Wildcards) -> str:
-        """Return the options of score_task.py as JSON: the task's params, the profiles and the seed."""
+        """Return the options of score_task.py as JSON: the task's params, the profiles, the seed, the device if not "cpu"."""
         seed = int(w.model.partition("@")[2] or self._run["seeds"][0])
         options = {**self._tasks[w.task].get("params", {}), "profiles": self._run["profiles"], "seed": seed}
+        if self._score_device(w) != "cpu":
+            options["device"] = self._score_device(w)
         return json.dumps(options, sort_keys=True)
+
+    def _score_device(self, w: Wildcards) -> str:
+        """Return where a task is to compute; predicted responses leave nothing to do for a GPU."""
+        embedded = self._tasks[w.task]["modality"] == "expression"
+        return self._run.get("score_device", "cpu") if embedded else "cpu"
+
+    def task_gpus(self, w: Wildcards) -> int:
+        """Return how many GPUs a job of this task asks for; with "auto" none, it takes one that is free or does without."""
+        return int(self._score_device(w) == "cuda")
+
+    def task_env(self, w: Wildcards) -> str:
+        """Return the environment file of a task, as seen from workflow/rules: PyTorch is large, so only where it is used."""
+        return "../envs/score.yaml" if self._score_device(w) == "cpu" else "../envs/score_gpu.yaml"
 
     def task_threads(self, w: Wildcards) -> int:
         """Return how many threads a job of this task uses."""

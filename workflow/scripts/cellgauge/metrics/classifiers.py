@@ -101,12 +101,15 @@ def standardize_counts(
     return filled[: len(train)], filled[len(train) :]
 
 
-def logistic_regression(train: Matrix, codes: np.ndarray, test: Matrix, n_classes: int) -> Prediction:
+def logistic_regression(
+    train: Matrix, codes: np.ndarray, test: Matrix, n_classes: int, device: str | None = None
+) -> Prediction:
     """Predict with scikit-learn's `LogisticRegression()`: L2, C = 1, lbfgs, at most 100 iterations, converged or not.
 
     Args:
         train, test: scaled features, float32, dense or CSR, shape (n_cells, n_dims).
         codes: classes of the training cells, shape (n_train,).
+        device: where scikit-learn computes loss and gradient, as PyTorch names it; None, and for CSR, is numpy.
 
     Raises:
         ValueError: the training cells are all of one class.
@@ -117,23 +120,38 @@ def logistic_regression(train: Matrix, codes: np.ndarray, test: Matrix, n_classe
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = LogisticRegression().fit(train, codes)
-    probabilities = _spread(fitted.predict_proba(test), fitted.classes_, n_classes)
-    return Prediction(fitted.predict(test), probabilities, int(np.max(fitted.n_iter_)))
+        if device is None or not isinstance(train, np.ndarray):
+            fitted = LogisticRegression().fit(train, codes)
+            found = fitted.predict(test), fitted.predict_proba(test), fitted.classes_, fitted.n_iter_
+        else:
+            from cellgauge.metrics.on_device import scikit_learn_on
+
+            with scikit_learn_on(device) as put:
+                fitted = LogisticRegression().fit(put(train), put(codes))
+                found = fitted.predict(put(test)), fitted.predict_proba(put(test)), fitted.classes_, fitted.n_iter_
+            found = tuple(tensor.cpu().numpy() for tensor in found)
+    predicted, probabilities, fitted_classes, iterations = found
+    return Prediction(predicted, _spread(probabilities, fitted_classes, n_classes), int(np.max(iterations)))
 
 
 def k_nearest_neighbours(
-    train: Matrix, codes: np.ndarray, test: Matrix, n_classes: int, n_neighbors: int = 5
+    train: Matrix,
+    codes: np.ndarray,
+    test: Matrix,
+    n_classes: int,
+    n_neighbors: int = 5,
+    device: str | None = None,
 ) -> Prediction:
     """Predict by the vote of the nearest training cells; of classes with equal votes the first one.
 
     Args:
         train, test: scaled features, as for `logistic_regression`.
+        device: where neighbours are looked for, see `neighbours.nearest_neighbours`; they are the same ones.
 
     Raises:
         ValueError: there are fewer training cells than neighbours.
     """
-    indices = neighbourhoods(train, n_neighbors, test, centred=isinstance(train, np.ndarray))
+    indices = neighbourhoods(train, n_neighbors, test, centred=isinstance(train, np.ndarray), device=device)
     votes = codes[indices] + n_classes * np.arange(len(indices))[:, None]
     probabilities = np.bincount(votes.ravel(), minlength=len(indices) * n_classes) / n_neighbors
     probabilities = probabilities.reshape(len(indices), n_classes)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PRODUCT_BYTES = 16 << 20
 """Largest block of distances that is held at a time."""
+DEVICE_BYTES = 512 << 20
+"""The same on a GPU, to which rows are sent anew for every block."""
 ROWS_BYTES = 64 << 20
 """Largest block of rows that is held at a time as a dense, centred copy."""
 MOST_REFERENCES = 16_384
@@ -87,11 +89,14 @@ def inner_products(queries: np.ndarray, references: np.ndarray, buffer: np.ndarr
     return np.dot(queries, references.T, out=buffer[: shape[0] * shape[1]].reshape(shape))
 
 
-def block_shape(n_queries: int, n_references: int, n_columns: int, itemsize: int = 4) -> tuple[int, int]:
+def block_shape(
+    n_queries: int, n_references: int, n_columns: int, itemsize: int = 4, *, on_device: bool = False
+) -> tuple[int, int]:
     """Return how many queries and how many references make one block of distances within the limits above."""
+    product_bytes = DEVICE_BYTES if on_device else PRODUCT_BYTES
     in_rows = max(1, ROWS_BYTES // (itemsize * n_columns))
     references = min(n_references, MOST_REFERENCES, in_rows)
-    queries = min(n_queries, in_rows, max(1, PRODUCT_BYTES // (itemsize * references)))
+    queries = min(n_queries, in_rows, max(1, product_bytes // (itemsize * references)))
     return queries, references
 
 

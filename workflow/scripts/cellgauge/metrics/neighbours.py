@@ -39,6 +39,7 @@ def nearest_neighbours(
     *,
     centred: bool = False,
     itself: np.ndarray | None = None,
+    device: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the k nearest references of every query, nearest first.
 
@@ -50,6 +51,7 @@ def nearest_neighbours(
         centred: the references lie around 0: what is found is the same, found with fewer copies.
         itself: where the queries are some of the references: which, shape (n_queries,). The first neighbour of each is then
             itself too.
+        device: where float32 products propose candidates, as PyTorch names it; None is numpy. What is found is the same.
 
     Returns:
         indices, int64, and Euclidean distances, float64, both of shape (n_queries, k).
@@ -57,7 +59,7 @@ def nearest_neighbours(
     Raises:
         ValueError: k is less than 1 or more than there are references.
     """
-    indices, squared = _search(references, k, queries, ordered=True, centred=centred, itself=itself)
+    indices, squared = _search(references, k, queries, ordered=True, centred=centred, itself=itself, device=device)
     return indices, np.sqrt(squared, out=squared)
 
 
@@ -68,18 +70,19 @@ def neighbourhoods(
     *,
     centred: bool = False,
     itself: np.ndarray | None = None,
+    device: str | None = None,
 ) -> np.ndarray:
     """Find the set of the k nearest references of every query, int32, shape (n_queries, k), in no order.
 
     Cheaper than `nearest_neighbours`: only what stands at the rim is computed twice.
 
     Args:
-        references, k, queries, centred, itself: as for `nearest_neighbours`.
+        references, k, queries, centred, itself, device: as for `nearest_neighbours`.
 
     Raises:
         ValueError: k is less than 1 or more than there are references.
     """
-    return _search(references, k, queries, ordered=False, centred=centred, itself=itself)[0]
+    return _search(references, k, queries, ordered=False, centred=centred, itself=itself, device=device)[0]
 
 
 def _search(
@@ -90,6 +93,7 @@ def _search(
     ordered: bool,
     centred: bool = False,
     itself: np.ndarray | None = None,
+    device: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     n_references, n_columns = references.shape
     if not 1 <= k <= n_references:
@@ -102,10 +106,10 @@ def _search(
     pool = CentredRows(references, centre, scale)
     asking = CentredRows(queries, centre, scale)
 
-    def answer(rows: np.ndarray, dtype: type) -> np.ndarray:
+    def answer(rows: np.ndarray, dtype: type, device: str | None = None) -> np.ndarray:
         """Fill in the neighbours of `rows`; return which of them are proven."""
         own = None if itself is None else itself[rows]
-        candidates, approximate, norms = _candidates(asking, rows, pool, k + MARGIN, dtype, own)
+        candidates, approximate, norms = _candidates(asking, rows, pool, k + MARGIN, dtype, own, device)
         bound = _ErrorBound(norms[:, None], n_columns, dtype)
         proven = _proven(approximate, k, bound, complete=candidates.shape[1] == n_references)
         chosen, exact = _nearest_candidates(queries, rows, references, candidates, approximate, k, bound, ordered)
@@ -119,10 +123,10 @@ def _search(
         return proven
 
     unproven = []
-    step, _ = block_shape(len(asking), n_references, n_columns)
+    step, _ = block_shape(len(asking), n_references, n_columns, on_device=device is not None)
     for part in slices(len(asking), step):
         rows = np.arange(part.start, part.stop)
-        unproven.append(rows[~answer(rows, np.float32)])
+        unproven.append(rows[~answer(rows, np.float32, device)])
     unproven = np.concatenate(unproven)
     step, _ = block_shape(len(asking), n_references, n_columns, itemsize=8)
     for part in slices(len(unproven), step):
@@ -152,30 +156,56 @@ class _ErrorBound:
 
 
 def _candidates(
-    asking: CentredRows, rows: np.ndarray, pool: CentredRows, wanted: int, dtype: type, own: np.ndarray | None
+    asking: CentredRows,
+    rows: np.ndarray,
+    pool: CentredRows,
+    wanted: int,
+    dtype: type,
+    own: np.ndarray | None,
+    device: str | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the references that look nearest, (n_rows, wanted or all), their squared distances ascending, and norms."""
     contiguous = rows[-1] - rows[0] == len(rows) - 1
     block = asking.block(slice(rows[0], rows[-1] + 1) if contiguous else rows, dtype)
     norms = squared_norms(block)
-    block = block * dtype(-2)
-    _, step = block_shape(len(rows), len(pool), block.shape[1], block.itemsize)
+    _, step = block_shape(len(rows), len(pool), block.shape[1], block.itemsize, on_device=device is not None)
+    if device is None:
+        smallest = _Smallest(block, min(step, len(pool)), wanted)
+    else:
+        from cellgauge.metrics.on_device import SmallestOnDevice
+
+        smallest = SmallestOnDevice(block, wanted, device)
     indices, values = [], []
-    buffer = np.empty(len(rows) * min(step, len(pool)), dtype)
     for part in slices(len(pool), step):
         references = pool.block(part, dtype)
-        found = inner_products(block, references, buffer)
-        found += pool.squared_norms(part, references).astype(dtype)
-        if own is not None:
-            inside = np.flatnonzero((own >= part.start) & (own < part.stop))
-            found[inside, own[inside] - part.start] = -np.inf
-        columns = _smallest_columns(found, wanted)
-        values.append(np.take_along_axis(found, columns, axis=1))
+        inside = np.empty(0, np.int64) if own is None else np.flatnonzero((own >= part.start) & (own < part.stop))
+        itself = (inside, inside if own is None else own[inside] - part.start)
+        columns, found = smallest.among(references, pool.squared_norms(part, references).astype(dtype), itself)
+        values.append(found)
         indices.append(columns + part.start)
     indices, values = np.concatenate(indices, axis=1), np.concatenate(values, axis=1)
     order = np.argsort(values, axis=1, kind="stable")[:, :wanted]
     values = np.take_along_axis(values, order, axis=1).astype(np.float64)
     return np.take_along_axis(indices, order, axis=1), values + norms[:, None], norms
+
+
+class _Smallest:
+    """Finds the references that look nearest to some queries, by |y|^2 - 2 x.y; `on_device` has the same for PyTorch."""
+
+    def __init__(self, queries: np.ndarray, most_references: int, wanted: int) -> None:
+        self._queries = queries * queries.dtype.type(-2)
+        self._wanted = wanted
+        self._buffer = np.empty(len(queries) * most_references, queries.dtype)
+
+    def among(
+        self, references: np.ndarray, norms: np.ndarray, itself: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return columns and values; the pairs `itself` (rows, columns) come before all others."""
+        found = inner_products(self._queries, references, self._buffer)
+        found += norms
+        found[itself] = -np.inf
+        columns = _smallest_columns(found, self._wanted)
+        return columns, np.take_along_axis(found, columns, axis=1)
 
 
 def _smallest_columns(values: np.ndarray, wanted: int) -> np.ndarray:

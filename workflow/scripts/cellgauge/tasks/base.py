@@ -28,6 +28,7 @@ import numpy as np
 
 from cellgauge import ALL_SPLITS, tasks
 from cellgauge.contracts import Embedding, Score, Split
+from cellgauge.devices import scoring_device
 from cellgauge.errors import CellgaugeError, ContractError
 from cellgauge.plugins import load_module
 
@@ -52,6 +53,7 @@ class CellsToScore:
         n_unembedded: how many cells were left out.
         splits, kept: the split files and the rows of their concatenation that are in `matrix`.
         uses_expression: the model is scored on the expression matrix itself (the reference's linear baseline).
+        device: where matrix products are computed, as PyTorch names it; None is numpy, on the processor.
     """
 
     matrix: np.ndarray
@@ -60,6 +62,7 @@ class CellsToScore:
     splits: Sequence[Split] = ()
     kept: np.ndarray | None = None
     uses_expression: bool = False
+    device: str | None = None
 
     def expression(self) -> csr_matrix:
         """Return the raw counts of the cells, CSR float32, shape (n_cells, n_genes). Only for a single split."""
@@ -161,11 +164,15 @@ def score_files(
     *,
     profiles: Sequence[str] = PROFILES,
     seed: int = 42,
+    device: str = "cpu",
     **params: Any,
 ) -> Iterator[Score]:
     """Score one model's embeddings on one task; the rows carry task, model, dataset and split.
 
     What cannot be scored for a reason that lies in the data is one row per profile with status `not_applicable`.
+
+    Args:
+        device: "cpu", "cuda" or "auto", see `devices.scoring_device`; of no account for predicted responses.
 
     Raises:
         CellgaugeError: an unknown task, profile or parameter; files that do not belong together.
@@ -180,6 +187,7 @@ def score_files(
     identity = _identity(task_name, embeddings, splits)
     try:
         cells = gather(embeddings, splits, task, task_name)
+        cells = replace(cells, device=scoring_device(device, len(cells.matrix)))
         scores = [*_counts(cells, profiles), *task.score(cells, profiles=profiles, seed=seed, **params)]
     except NotScorable as reason:
         scores = [Score(profile=profile, status="not_applicable", reason=str(reason)) for profile in profiles]

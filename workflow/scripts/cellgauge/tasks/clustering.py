@@ -73,7 +73,7 @@ def score(
             indices, distances, recall = approximate_neighbours(cells.matrix, k, seed)
             yield from (Score("neighbour_recall", recall, profile) for profile in profiles)
         else:
-            indices, distances = nearest_neighbours(cells.matrix, k)
+            indices, distances = nearest_neighbours(cells.matrix, k, device=cells.device)
         seeds = list(range(seed, seed + (n_seeds if "corrected" in profiles else 1)))
         communities = leiden(fuzzy_edges(indices, distances), seeds, resolution, n_iterations, flavor)
         scores = _agreement(communities, codes, donors, agreement, profiles, seeds)

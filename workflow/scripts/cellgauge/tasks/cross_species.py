@@ -56,7 +56,7 @@ def score(
         if is_approximate("cross_species", search, approximate_above, len(matrix)):
             found, recall = approximate_neighbourhoods(matrix, k, seed)
         else:
-            found = neighbourhoods(matrix, k)
+            found = neighbourhoods(matrix, k, device=cells.device)
         return neighbourhood_entropy(found, species[rows]), recall
 
     k = min(n_neighbors, len(species))

@@ -75,8 +75,8 @@ def score(
     classes = _Classes.of(cells.obs["label"], min_class_size)
     features = _Features.of(cells, classes, max_dense_gb, n_trees)
     fits: dict[str, _Fit] = {
-        "logistic_regression": logistic_regression,
-        "knn": lambda *data: k_nearest_neighbours(*data, n_neighbors),
+        "logistic_regression": partial(logistic_regression, device=cells.device),
+        "knn": lambda *data: k_nearest_neighbours(*data, n_neighbors, cells.device),
         "random_forest": partial(random_forest, features, n_trees=n_trees, seed=seed, n_threads=n_threads()),
     }
     fits = {name: fits[name] for name in CLASSIFIERS if name in classifiers}
