@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow/scripts"
 GOAL_SECONDS, GOAL_MB = 180, 4000
 
+LISTED = ROOT / "tests/golden/gears_splits/norman_conditions.txt"
+
 MAKE = """
 import json, sys
 import anndata, numpy as np, pandas as pd
@@ -27,8 +29,9 @@ from scipy.sparse import csr_matrix, vstack
 sys.path.insert(0, sys.argv[4])
 from cellgauge.contracts import write_split
 from cellgauge.screens import simulation_split, targets
-n_cells, n_genes = int(sys.argv[1]), int(sys.argv[2])
+n_cells, n_genes, n_names = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[6])
 names = open(sys.argv[5]).read().split()
+names = names[:: -(-len(names) // n_names)]
 partition, held_out = simulation_split(names)
 symbols = sorted({g for n in names for g in targets(n)})
 symbols += [f"G{i}" for i in range(n_genes - len(symbols))]
@@ -58,6 +61,12 @@ print(f"{n_cells} cells x {n_genes} genes, density {counts.nnz / n_cells / n_gen
 """
 
 
+def make_command(split: Path, n_cells: int, n_genes: int, n_conditions: int = 1000) -> list[str]:
+    """Return the command that writes a screen with some of Norman's conditions, and says how many of them are held out."""
+    sizes = (str(n_cells), str(n_genes))
+    return [sys.executable, "-c", MAKE, *sizes, str(split), str(SCRIPTS), str(LISTED), str(n_conditions)]
+
+
 def measured(command: list[str]) -> tuple[float, float, float]:
     """Run a command on one thread; return CPU seconds, wall seconds and peak resident MiB of its process."""
     import time
@@ -81,9 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         split, truth = str(folder / "split.h5ad"), str(folder / "truth.h5ad")
-        listed = ROOT / "tests/golden/gears_splits/norman_conditions.txt"
-        made = [sys.executable, "-c", MAKE, str(args.cells), str(args.genes), split, str(SCRIPTS), str(listed)]
-        subprocess.run(made, check=True)
+        subprocess.run(make_command(folder / "split.h5ad", args.cells, args.genes), check=True)
         print("| job | CPU s | wall s | peak MB |\n|---|---|---|---|")
 
         def job(what: str, *command: str) -> tuple[float, float]:

@@ -1,74 +1,207 @@
-"""Measure scoring jobs of many sizes and fit what they cost: writes config/costs.yaml, which `make estimate` reads.
+"""Measure jobs of many sizes and fit what they cost: writes config/costs.yaml, which `make estimate` reads.
 
-    .venv/bin/python bench/fit_costs.py [--shapes 1000x50 8000x512 ...] [--counts 1000x5000 ...]
+    .venv/bin/python bench/fit_costs.py                              # everything, some 30 CPU minutes
+    .venv/bin/python bench/fit_costs.py --kinds "score clustering"   # measure this kind anew, keep what is known of the others
+    .venv/bin/python bench/fit_costs.py --refit                      # measure nothing, fit again what was measured
 
-Jobs are run as the workflow does: whole processes, one thread, both profiles, the catalogue's params.
+Jobs are run as the workflow does: whole processes, one thread, both profiles, the catalogue's params. The cells are
+synthetic (bench/synthetic.py, bench/bench_perturbation.py). Each fit is also judged by leaving out one job after the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import platform
+import shutil
+import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from bench_scorers import BENCHES, ROOT, make_cells, run, score_command, shape
+from bench_perturbation import make_command
+from bench_scorers import BENCHES, ROOT, make_cells, run, score_command
 
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from cellgauge.costs import ON_COUNTS, Cost, Measured, fit, predict
+from cellgauge.costs import ON_COUNTS, TERMS, Cost, Measured, Size, fit, left_out
 
-SHAPES = ["1000x50", "4000x50", "2000x512", "8000x512", "16000x128", "4000x2048", "24000x50"]
-COUNTS = ["500x5000", "1000x20000", "2000x5000", "2500x20000"]
-TASKS = ("clustering", "cross_species", "label_prediction")
+COSTS = ROOT / "config" / "costs.yaml"
+SCRIPTS = ROOT / "workflow" / "scripts"
+BOTH = {"profiles": ["reference", "corrected"]}
+
+SHAPES = [
+    *(Size(2000, 50), Size(2000, 512), Size(2000, 2048), Size(8000, 512), Size(16_000, 128), Size(24_000, 50)),
+    *(Size(10_000, 2048), Size(30_000, 512), Size(60_000, 50)),
+]
+LARGE = [Size(60_000, 512), Size(60_000, 2048)]  # five minutes and more where forests are grown
+COUNTS = [Size(1000, 20_000), Size(2000, 5000), Size(2500, 20_000), Size(10_000, 5000), Size(10_000, 20_000)]
+CELLS = [Size(2000, 20_000), Size(10_000, 5000), Size(10_000, 20_000), Size(20_000, 5000)]
+SCREENS = [Size(10_000, 5000, 283), Size(30_000, 2000, 283), Size(30_000, 5000, 60), Size(60_000, 5000, 283)]
+
+GROWTH = ("job", "cells", "values")
+OF_SCREENS = ("job", "values", "responses", "response_pairs")
+OF_NEIGHBOURS = (*GROWTH, "pairs", "pair_values")
+OF_CLASSIFIERS = (*OF_NEIGHBOURS, "forest")
+
+# of a folder with inputs: the command of the job, and the file that it writes
+Command = Callable[[Path], tuple[Sequence[str], Path]]
 
 
-def measure(task: str, shapes: list[tuple[int, int]], scratch: Path, counts: bool = False) -> list[Measured]:
-    """Return what jobs of a task cost; of counts the second number of a shape is genes."""
-    found = []
-    for n_cells, n_dims in shapes:
-        folder = scratch / f"{'counts' if counts else 'cells'}{n_cells}x{n_dims}"
-        if not folder.exists():
-            make_cells(folder, n_cells, *((2, n_dims) if counts else (n_dims,)))
-        bench = BENCHES["expression" if counts else task]
-        cost = run(score_command(bench, folder, folder / "scores.tsv", ["reference", "corrected"]))
-        found.append(Measured(n_cells, n_dims, Cost(cost.cpu, cost.memory_mb)))
-        print(
-            f"{task} {n_cells} x {n_dims}: {cost.cpu:.2f} CPU s, {cost.memory_mb:.0f} MB", file=sys.stderr, flush=True
-        )
+@dataclass(frozen=True)
+class Kind:
+    """A kind of job: the sizes that it is measured in, how its work may grow, its command, and what it reads.
+
+    Attributes:
+        inputs: embedding, counts or screen, see `make_inputs`.
+        after: kinds of jobs whose files it reads too.
+    """
+
+    sizes: Sequence[Size]
+    terms: Sequence[str]
+    command: Command
+    inputs: str
+    after: Sequence[str] = ()
+
+
+def scored(name: str) -> Command:
+    def command(folder: Path) -> tuple[Sequence[str], Path]:
+        output = folder / "scores.tsv"
+        return score_command(BENCHES[name], folder, output, **BOTH), output
+
+    return command
+
+
+def script(name: str, output: str, *arguments: str) -> Command:
+    """Return the command of one of our scripts; {} in its arguments is the folder."""
+
+    def command(folder: Path) -> tuple[Sequence[str], Path]:
+        said = [argument.replace("{}", str(folder)) for argument in arguments]
+        return [sys.executable, str(SCRIPTS / name), *said, "--output", str(folder / output)], folder / output
+
+    return command
+
+
+def split_again(folder: Path) -> tuple[Sequence[str], Path]:
+    options = {"label": "label", "symbol": "feature_name", "organism": "human", "dataset": "synthetic", "split": "one"}
+    output = folder / "again.h5ad"
+    command = [sys.executable, str(SCRIPTS / "split_dataset.py"), str(folder / "split_counts.h5ad"), str(output)]
+    return [*command, "--options", json.dumps(options)], output
+
+
+def embedded(adapter: str) -> Command:
+    return script("embed_cells.py", f"{adapter}.h5ad", adapter, "--split", "{}/split_counts.h5ad")
+
+
+def predicted(adapter: str) -> Command:
+    return script("predict_responses.py", f"{adapter}.h5ad", adapter, "--split", "{}/split.h5ad")
+
+
+TRUTH = script("measure_truth.py", "truth.h5ad", "{}/split.h5ad")
+RESPONSES = script(
+    "score_task.py", "scores.tsv", "perturbation", "--predictions", "{}/additive.h5ad", "--truth", "{}/truth.h5ad",
+    "--options", json.dumps(BOTH),
+)  # fmt: skip
+EMBEDDERS = ("linear", "hvg", "random", "shuffled", "oracle")
+PREDICTORS = ("no_change", "training_mean", "matching_mean", "additive", "linear_responses", "ceiling")
+KINDS: Mapping[str, Kind] = {
+    "score clustering": Kind([*SHAPES, *LARGE], OF_NEIGHBOURS, scored("clustering"), "embedding"),
+    "score cross_species": Kind([*SHAPES, *LARGE], OF_NEIGHBOURS, scored("cross_species"), "embedding"),
+    "score label_prediction": Kind(SHAPES, OF_CLASSIFIERS, scored("label_prediction"), "embedding"),
+    f"score label_prediction{ON_COUNTS}": Kind(COUNTS, OF_CLASSIFIERS, scored("expression"), "counts"),
+    "split expression": Kind(CELLS, GROWTH, split_again, "counts"),
+    **{f"embed {name}": Kind(CELLS, GROWTH, embedded(name), "counts") for name in EMBEDDERS},
+    "truth perturbation": Kind(SCREENS, OF_SCREENS, TRUTH, "screen"),
+    **{f"predict {name}": Kind(SCREENS, OF_SCREENS, predicted(name), "screen") for name in PREDICTORS},
+    "score perturbation": Kind(SCREENS, OF_SCREENS, RESPONSES, "screen", ("truth perturbation", "predict additive")),
+}
+
+
+def make_inputs(inputs: str, size: Size, folder: Path) -> Size:
+    """Write what jobs of a size read; return the size with the number of conditions that are held out."""
+    if inputs == "screen":
+        folder.mkdir()
+        said = subprocess.run(
+            make_command(folder / "split.h5ad", *size[:3]), check=True, capture_output=True, text=True
+        ).stdout
+        return size._replace(conditions=int(said.split()[-3]))
+    make_cells(folder, size.cells, *((2, size.columns) if inputs == "counts" else (size.columns,)))
+    return size
+
+
+def measure(kinds: Sequence[str], scratch: Path) -> dict[str, list[Measured]]:
+    """Return what jobs of some kinds cost; inputs are made once for all kinds of a size."""
+    found: dict[str, list[Measured]] = {kind: [] for kind in kinds}
+    wanted = dict.fromkeys((KINDS[kind].inputs, size) for kind in kinds for size in KINDS[kind].sizes)
+    for inputs, asked in wanted:
+        folder = scratch / "inputs"
+        size = make_inputs(inputs, asked, folder)
+        for kind in kinds:
+            if KINDS[kind].inputs != inputs or asked not in KINDS[kind].sizes:
+                continue
+            for other in KINDS[kind].after:
+                if other not in kinds:
+                    run(KINDS[other].command(folder)[0])
+            command, output = KINDS[kind].command(folder)
+            cost = run(command)
+            found[kind].append(Measured(size, Cost(cost.cpu, cost.memory_mb, output.stat().st_size / 2**20)))
+            said = f"{kind} {' x '.join(str(n) for n in size if n)}: {cost.cpu:.2f} CPU s, {cost.memory_mb:.0f} MB"
+            print(said, file=sys.stderr, flush=True)
+        shutil.rmtree(folder)
     return found
 
 
-def main() -> None:
-    import yaml
+def as_row(job: Measured) -> list[float | None]:
+    return [*job.size[:3], *(None if math.isnan(cost) else round(cost, 3) for cost in job.cost)]
 
+
+def from_row(row: Sequence[float | None]) -> Measured:
+    cells, columns, conditions, *costs = row
+    return Measured(Size(cells, columns, conditions), Cost(*(math.nan if cost is None else cost for cost in costs)))
+
+
+def fitted(kind: str, measured: Sequence[Measured]) -> dict[str, object]:
+    """Return the entry of a kind: its weights, the largest size measured, and how far jobs are from a fit to the others."""
+    terms = KINDS[kind].terms if kind in KINDS else tuple(TERMS)
+    apart = left_out(measured, terms)
+    said = "; ".join(f"{quantity} {low:.2f} to {high:.2f}" for quantity, (low, high) in apart.items())
+    print(f"{kind}: measured / predicted by a fit to the other {len(measured) - 1} jobs: {said}", file=sys.stderr)
+    return {
+        **fit(measured, terms),
+        "up_to": [max(sizes) for sizes in zip(*(job.size[:3] for job in measured), strict=True)],
+        "left_out": {quantity: [round(end, 2) for end in ends] for quantity, ends in apart.items()},
+    }
+
+
+def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--shapes", type=shape, nargs="+", default=list(map(shape, SHAPES)), metavar="CELLSxDIMS")
-    cli.add_argument("--counts", type=shape, nargs="*", default=list(map(shape, COUNTS)), metavar="CELLSxGENES")
+    cli.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND")
+    cli.add_argument("--refit", action="store_true", help="measure nothing")
     args = cli.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        measured = {task: measure(task, args.shapes, Path(scratch)) for task in TASKS}
-        if args.counts:
-            measured["label_prediction" + ON_COUNTS] = measure("label_prediction", args.counts, Path(scratch), True)
-    weights = {kind: fit(found) for kind, found in measured.items()}
-    for kind, found in measured.items():
-        errors = [job.cost.cpu_seconds / predict(weights[kind], job.cells, job.dims).cpu_seconds for job in found]
-        print(f"{kind}: measured / fitted CPU {min(errors):.2f} to {max(errors):.2f}", file=sys.stderr)
-    runs = {
-        kind: [[job.cells, job.dims, *(round(c, 2) for c in job.cost)] for job in found]
-        for kind, found in measured.items()
-    }
-    head = "# Fitted by bench/fit_costs.py; cellgauge/costs.py says what the terms are. `measured`: cells, dims, CPU s, MB.\n"
-    content = {
-        "machine": f"{platform.processor() or platform.machine()}, one thread",
-        "score": weights,
-        "measured": runs,
-    }
-    text = head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
-    (ROOT / "config" / "costs.yaml").write_text(text, encoding="utf-8")
+        measured = {} if args.refit else measure(args.kinds, Path(scratch))
+
+    import yaml  # not before: the system counts a parent's memory as its child's peak
+
+    known = yaml.safe_load(COSTS.read_text(encoding="utf-8"))["measured"]
+    runs = {**known, **{kind: [as_row(job) for job in found] for kind, found in measured.items()}}
+    entries: dict[str, dict[str, object]] = {}
+    for name, rows in runs.items():
+        rule, _, kind = name.partition(" ")
+        entries.setdefault(rule, {})[kind] = fitted(name, [from_row(row) for row in rows])
+    head = (
+        "# Written by bench/fit_costs.py; cellgauge/costs.py says what the terms are. `left_out`: the lowest and highest of"
+        "\n# measured / predicted, each job predicted by a fit to the others. `measured`: cells, dims or genes, test"
+        "\n# conditions, CPU s, MB of memory, MB written.\n"
+    )
+    machine = f"{platform.processor() or platform.machine()}, one thread"
+    content = {"machine": machine, "fitted": entries, "measured": runs}
+    COSTS.write_text(head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,241 +1,139 @@
-"""What a run will cost: CPU, memory and bytes of its jobs, from costs that were measured and fitted, and what it did cost.
+"""What jobs cost: CPU, memory and disk, from costs that were measured.
 
-A scoring job costs a weighted sum of `TERMS`, how its work grows with cells and dimensions; the weights stand in
-config/costs.yaml, fitted to measured jobs by bench/fit_costs.py. An embedding job costs what the model's measured jobs
-cost per cell. What has never been measured is said, not guessed.
+A job costs a weighted sum of `TERMS`, how its work grows with its size. The weights stand in config/costs.yaml, fitted to
+measured jobs by bench/fit_costs.py, and in config/model_costs.yaml, written by hand for models whose jobs are too long to
+be measured in many sizes. What has never been measured has no entry: it is said, not guessed.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from cellgauge import ALL_SPLITS
-from cellgauge.grid import is_remote
 
-if TYPE_CHECKING:
-    from cellgauge.grid import Cell, Grid
+class Size(NamedTuple):
+    """What the cost of a job grows with.
 
-TERMS: Mapping[str, Callable[[float, float], float]] = {
-    "job": lambda cells, dims: 1,
-    "cells": lambda cells, dims: cells,
-    "values": lambda cells, dims: cells * dims,
-    "pairs": lambda cells, dims: cells**2,
-    "pair_values": lambda cells, dims: cells**2 * dims,
-    "forest": lambda cells, dims: cells * math.log2(cells + 1) * math.sqrt(dims),
-}
-"""How work grows: per job, cell, value of the embedding, pair of cells, product of a pair, and node of the forests' trees."""
-ON_COUNTS = " on counts"
-"""Marks the weights of a task that scores counts of genes instead of an embedding; its dimensions are genes."""
-EMBEDDINGS = "results/embeddings/"
-SIZES = ("n_components", "n_dims", "n_latent", "n_top_genes")
-"""Params of models that say how many dimensions an embedding has; of several the first."""
+    Attributes:
+        cells: of all its splits together.
+        columns: dimensions of the embedding that it reads, or genes of the cells.
+        conditions: test conditions of a screen.
+        epochs: of a model that is trained.
+    """
+
+    cells: int
+    columns: int
+    conditions: int = 0
+    epochs: int = 0
 
 
 class Cost(NamedTuple):
-    """CPU seconds and peak memory in MB (2**20 bytes)."""
+    """CPU seconds, peak memory and what is written, both in MB (2**20 bytes); NaN where it is not known."""
 
     cpu_seconds: float
     memory_mb: float
+    disk_mb: float = math.nan
 
 
 class Measured(NamedTuple):
     """A job that ran: its size and what it cost."""
 
-    cells: int
-    dims: int
+    size: Size
     cost: Cost
 
 
+TERMS: Mapping[str, Callable[[Size], float]] = {
+    "job": lambda size: 1,
+    "cells": lambda size: size.cells,
+    "values": lambda size: size.cells * size.columns,
+    "pairs": lambda size: size.cells**2,
+    "pair_values": lambda size: size.cells**2 * size.columns,
+    "forest": lambda size: size.cells * math.log2(size.cells + 1) * math.sqrt(size.columns),
+    "conditions": lambda size: size.conditions,
+    "responses": lambda size: size.conditions * size.columns,
+    "response_pairs": lambda size: size.conditions**2 * size.columns,
+    "passes": lambda size: size.cells * size.epochs,
+}
+"""How work grows: per job, cell, value of the matrix, pair of cells, product of a pair, node of the forests' trees, test
+condition, gene of a condition, product of two conditions, and cell that is trained on once."""
+HELD = ("job", "cells", "values", "conditions", "responses")
+"""The terms of memory and disk: pairs are computed block by block and never held at once."""
+ON_COUNTS = " on counts"
+"""Marks the weights of a task that scores counts of genes instead of an embedding."""
+
 Weights = Mapping[str, Mapping[str, float]]
 """Of one kind of job, the weight of each term: quantity -> term -> weight, with the quantities of `Cost`."""
+Costs = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Rule -> kind of job (task, model or adapter) -> `Weights`, and what else is known: `source`, `of`, `dims`, `left_out`."""
 
 
-def fit(measured: Sequence[Measured]) -> dict[str, dict[str, float]]:
-    """Find the weights, none negative, that predict measured jobs with the least relative error."""
+def fit(measured: Sequence[Measured], terms: Sequence[str] = tuple(TERMS)) -> dict[str, dict[str, float]]:
+    """Find the weights, none negative, that predict measured jobs with the least relative error.
+
+    A quantity that no job has is left out; so are terms that are 0 for all jobs.
+    """
     import numpy as np
     from scipy.optimize import nnls
 
     found = {}
     for quantity in Cost._fields:
-        truth = np.asarray([getattr(job.cost, quantity) for job in measured])
-        table = np.asarray([[term(job.cells, job.dims) for term in TERMS.values()] for job in measured], dtype=float)
-        size = table.max(axis=0)  # brings all columns to one scale
+        jobs = [job for job in measured if not math.isnan(getattr(job.cost, quantity))]
+        if not jobs:
+            continue
+        own = [term for term in terms if quantity == "cpu_seconds" or term in HELD]
+        truth = np.asarray([getattr(job.cost, quantity) for job in jobs])
+        table = np.asarray([[TERMS[term](job.size) for term in own] for job in jobs], dtype=float)
+        size = np.maximum(table.max(axis=0), np.finfo(float).tiny)  # brings all columns to one scale
         weights = nnls(table / size / truth[:, None], np.ones(len(truth)))[0] / size
-        found[quantity] = {name: float(weight) for name, weight in zip(TERMS, weights, strict=True) if weight > 0}
+        found[quantity] = {name: float(weight) for name, weight in zip(own, weights, strict=True) if weight > 0}
     return found
 
 
-def predict(weights: Weights, cells: int, dims: int) -> Cost:
+def left_out(measured: Sequence[Measured], terms: Sequence[str] = tuple(TERMS)) -> dict[str, list[float]]:
+    """Return the lowest and highest of measured / predicted, each job predicted by a fit to the others alone."""
+    ratios: dict[str, list[float]] = {}
+    for place, job in enumerate(measured):
+        predicted = predict(fit([*measured[:place], *measured[place + 1 :]], terms), job.size)
+        for quantity, said, truth in zip(Cost._fields, predicted, job.cost, strict=True):
+            if not math.isnan(said) and not math.isnan(truth):
+                ratios.setdefault(quantity, []).append(truth / said)
+    return {quantity: [min(found), max(found)] for quantity, found in ratios.items()}
+
+
+def predict(weights: Weights, size: Size) -> Cost:
     """Return what a job of this size costs."""
-    return Cost(
-        *(
-            sum(weight * TERMS[term](cells, dims) for term, weight in weights[quantity].items())
-            for quantity in Cost._fields
-        )
-    )
+    known = {
+        quantity: sum(weight * TERMS[term](size) for term, weight in weights[quantity].items())
+        for quantity in Cost._fields
+        if quantity in weights
+    }
+    return Cost(**{quantity: known.get(quantity, math.nan) for quantity in Cost._fields})
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job of a run.
+def read_costs(folder: Path) -> Costs:
+    """Return the costs of config/, those that were fitted and those written by hand."""
+    import yaml
 
-    Attributes:
-        rule: embed or score.
-        name: the rest of its path, such as "clustering/uce_4l/baron_pancreas/human".
-        kind: the task or the model.
-        predicted, measured: what it will cost, and did; None where nothing is known.
-        bytes: of the embedding that it writes, 0 for scores.
-        lacking: why nothing could be predicted.
-    """
-
-    rule: str
-    name: str
-    kind: str
-    predicted: Cost | None
-    measured: Cost | None
-    bytes: int = 0
-    lacking: str = ""
+    fitted = yaml.safe_load((folder / "costs.yaml").read_text(encoding="utf-8"))["fitted"]
+    by_hand = yaml.safe_load((folder / "model_costs.yaml").read_text(encoding="utf-8"))
+    return {rule: {**fitted.get(rule, {}), **by_hand.get(rule, {})} for rule in [*fitted, *by_hand]}
 
 
-class Sizes:
-    """How many cells splits have, and how many dimensions embeddings: read from files where they are there.
+def read_benchmark(path: Path, written: Path | None = None) -> Cost | None:
+    """Return what a benchmark file of Snakemake says, None where there is none or it measured nothing.
 
     Args:
-        folder: where the run's results, benchmarks and config lie.
-        cells: what to take for splits that have not been made; 0 leaves them unknown.
-        dims: what to take for embeddings that have not been made and whose params do not say.
+        written: the file that the job made, whose size is what it wrote.
     """
-
-    def __init__(self, grid: Grid, folder: Path, cells: int, dims: int) -> None:
-        self._grid, self._folder, self._cells, self._dims = grid, folder, cells, dims
-
-    def cells(self, dataset: str, splits: Sequence[str]) -> int:
-        """Return the number of cells of some splits together, 0 where it is not known."""
-        found = [self._shape(f"results/splits/{dataset}/{split}.h5ad")[0] or self._cells for split in splits]
-        return sum(found) if all(found) else 0
-
-    def dims(self, path: str, params: Mapping[str, Any]) -> int:
-        """Return the number of dimensions of an embedding."""
-        said = next((int(params[name]) for name in SIZES if name in params), self._dims)
-        return self._shape(path)[1] or said
-
-    def genes(self, dataset: str, split: str) -> int:
-        """Return the number of genes of a split, 0 where it is not known."""
-        return self._shape(f"results/splits/{dataset}/{split}.h5ad")[1]
-
-    def _shape(self, path: str) -> tuple[int, int]:
-        import h5py
-
-        file = self._folder / path
-        if not file.is_file():
-            return 0, 0
-        with h5py.File(file) as opened:
-            matrix = opened["X"]
-            shape = matrix.shape if isinstance(matrix, h5py.Dataset) else matrix.attrs["shape"]
-            return int(shape[0]), int(shape[1])
-
-
-def jobs(grid: Grid, weights: Mapping[str, Weights], sizes: Sizes, folder: Path) -> Iterator[Job]:
-    """Yield every embedding and scoring job of a run with what it costs."""
-    rates: dict[str, list[float]] = {}
-    embeddings: dict[tuple[str, str, str], Cost | None] = {}
-    for path in (
-        path for path in grid.embeddings() if path.startswith(EMBEDDINGS)
-    ):  # predictions of responses: not yet
-        model, dataset, split = path.removeprefix(EMBEDDINGS).removesuffix(".h5ad").split("/")
-        measured = read_benchmark(folder / "benchmarks" / "embed" / model / dataset / f"{split}.tsv")
-        embeddings[model, dataset, split] = measured
-        cells = sizes.cells(dataset, _splits(grid, dataset, split))
-        if measured and cells:
-            rates.setdefault(model, []).append(measured.cpu_seconds / cells)
-    for (model, dataset, split), measured in embeddings.items():
-        cells = sizes.cells(dataset, _splits(grid, dataset, split))
-        dims = sizes.dims(f"results/embeddings/{model}/{dataset}/{split}.h5ad", grid.params(model))
-        known = median(rates[model]) * cells if cells and model in rates else None
-        predicted = Cost(known, measured.memory_mb if measured else math.nan) if known else None
-        lacking = "" if predicted else _unknown(cells) or "the model has not been measured yet"
-        yield Job("embed", f"{model}/{dataset}/{split}", model, predicted, measured, 4 * cells * dims, lacking)
-    for cell in grid.cells:
-        yield _score_job(grid, cell, weights, sizes, folder)
-
-
-def _score_job(grid: Grid, cell: Cell, weights: Mapping[str, Weights], sizes: Sizes, folder: Path) -> Job:
-    splits = _splits(grid, cell.dataset, cell.split)
-    cells = sizes.cells(cell.dataset, splits)
-    kind, dims = cell.task, sizes.dims(grid.result_of(cell), grid.params(cell.model))
-    if cell.task in getattr(grid.traits(cell.model), "expression_tasks", ()):  # predictors of responses have none
-        kind, dims = cell.task + ON_COUNTS, sizes.genes(cell.dataset, splits[0])
-    lacking = _unknown(cells) or ("" if dims else "the number of genes is not known before the split is made")
-    if kind not in weights:
-        lacking = "the task has not been measured (bench/fit_costs.py measures tasks that score embeddings)"
-    name = f"{cell.task}/{cell.model}/{cell.dataset}/{cell.split}"
-    measured = read_benchmark(folder / "benchmarks" / "score" / f"{name}.tsv")
-    predicted = None if lacking else predict(weights[kind], cells, dims)
-    return Job("score", name, cell.task, predicted, measured, lacking=lacking)
-
-
-def _splits(grid: Grid, dataset: str, split: str) -> list[str]:
-    return grid.datasets[dataset] if split == ALL_SPLITS else [split]
-
-
-def _unknown(cells: int) -> str:
-    return "" if cells else "the number of cells is not known before the split is made: say it with --cells"
-
-
-def read_benchmark(path: Path) -> Cost | None:
-    """Return what a benchmark file of Snakemake says, None where there is none or it measured nothing."""
     if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8") as file:
         row = next(csv.DictReader(file, delimiter="\t"), {})
     values = [row.get(column, "-") for column in ("cpu_time", "max_rss")]
-    return None if "-" in values or "" in values else Cost(*map(float, values))
-
-
-def downloads(grid: Grid, ledger: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say how many bytes the datasets of a run are, as far as the ledger of checksums knows."""
-    urls = {url for dataset in grid.datasets for url in grid.objects(dataset).values() if is_remote(url)}
-    known = [int(ledger[url]["size"]) for url in urls if "size" in ledger.get(url, {})]
-    unknown = len(urls) - len(known)
-    more = f", and {unknown} that were never fetched and whose size is not known" if unknown else ""
-    return f"downloads of datasets: {len(known)} objects of {sum(known) / 1e9:.2f} GB{more}"
-
-
-def summary(found: Sequence[Job]) -> Iterator[str]:
-    """Yield the lines of the report: per kind of job, in all, what is not known, and how good the prediction was."""
-    yield f"{'':34}{'jobs':>6}{'CPU h':>10}{'longest min':>13}{'peak MB':>9}{'writes GB':>11}"
-    for rule in ("embed", "score"):
-        for kind in dict.fromkeys(job.kind for job in found if job.rule == rule):
-            yield _line(f"{rule} {kind}", [job for job in found if (job.rule, job.kind) == (rule, kind)])
-    yield _line("all", found)
-    for reason in dict.fromkeys(job.lacking for job in found if job.lacking):
-        concerned = [job for job in found if job.lacking == reason]
-        yield f"not in these numbers: {len(concerned)} jobs, {concerned[0].rule} {concerned[0].name} the first: {reason}"
-    both = [job for job in found if job.predicted and job.measured and job.rule == "score"]
-    if both:
-        truth, said = (sum(cost.cpu_seconds for cost in costs) for costs in zip(*map(_costs, both), strict=True))
-        ratios = sorted(truth.cpu_seconds / said.cpu_seconds for truth, said in map(_costs, both) if said.cpu_seconds)
-        memory = max(truth.memory_mb / said.memory_mb for truth, said in map(_costs, both))
-        yield (
-            f"{len(both)} scoring jobs have run: {truth:.0f} CPU s, {said:.0f} predicted; measured / predicted is"
-            f" {median(ratios):.2f} in the middle, {ratios[0]:.2f} to {ratios[-1]:.2f}; memory at most {memory:.2f} times"
-        )
-
-
-def _costs(job: Job) -> tuple[Cost, Cost]:
-    return job.measured, job.predicted
-
-
-def _line(name: str, found: Sequence[Job]) -> str:
-    known = [job.predicted for job in found if job.predicted]
-    cpu = f"{sum(cost.cpu_seconds for cost in known) / 3600:.2f}" if known else "?"
-    longest = f"{max(cost.cpu_seconds for cost in known) / 60:.1f}" if known else "?"
-    memories = [cost.memory_mb for cost in known if not math.isnan(cost.memory_mb)]
-    peak = f"{max(memories):.0f}" if memories else "?"
-    return f"{name:34}{len(found):>6}{cpu:>10}{longest:>13}{peak:>9}{sum(job.bytes for job in found) / 1e9:>11.2f}"
+    if "-" in values or "" in values:
+        return None
+    disk_mb = written.stat().st_size / 2**20 if written and written.is_file() else math.nan
+    return Cost(*map(float, values), disk_mb)

@@ -306,6 +306,10 @@ class Grid:
 
     # --- data --------------------------------------------------------------------------------------------------------
 
+    def modality(self, dataset: str) -> str:
+        """Return what a dataset holds: expression (cells with labels) or perturbation (a screen)."""
+        return self._datasets[dataset]["modality"]
+
     def source(self, dataset: str, split: str) -> SplitSource:
         """Return where a split comes from."""
         entry = self._datasets[dataset]
@@ -407,6 +411,10 @@ class Grid:
                 files |= more
         folder = f"{WEIGHTS}/{self._weights_folder(model)}"
         return {f"{folder}/{name}": url for name, url in files.items()}
+
+    def has_checkpoint(self, model: str) -> bool:
+        """Say whether a model comes with files that are fetched."""
+        return isinstance(self._model(model).get("weights"), Mapping)
 
     def _weights_folder(self, model: str) -> str:
         return self._model(model).get("weights_folder") or model.partition("@")[0]
