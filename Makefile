@@ -1,12 +1,15 @@
 # The verbs people type. Each sets up what it needs: `make demo` and `make test` work on a fresh clone.
 SHELL := /bin/bash
 PYTHON ?= python3
+# The first Python 3.12 or 3.13 that answers, for what needs one; set it to choose another.
+SCIB_PYTHON ?= $(shell for python in $(PYTHON) python3.12 python3.13 $$HOME/.pyenv/versions/3.1[23].*/bin/python; do \
+  "$$python" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$python" && break; done)
 DEVICE ?= cpu
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup demo test lint format bench estimate bench-models check-weights dag docs screenshots lock clean
+.PHONY: help setup setup-scib scib-python demo test lint format bench estimate bench-models check-weights dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +23,20 @@ setup: .venv/.installed  ## make .venv with the exact versions of requirements.l
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock
 	@touch $@
+
+scib-python:
+	@echo $(SCIB_PYTHON)
+
+setup-scib: .venv-scib/.installed  ## make .venv-scib, which the task scib runs in (Python 3.12 or 3.13)
+
+# The stamp is the lock itself: workflow/scripts/cellgauge/interpreter.py compares it.
+.venv-scib/.installed: requirements-scib.lock
+	@[ -n "$(SCIB_PYTHON)" ] || { echo "scib-metrics 0.6 needs Python 3.12 or 3.13, and none was found;" \
+	  "set SCIB_PYTHON=/path/to/python3.12, or run the workflow with --profile profiles/conda"; exit 1; }
+	rm -rf .venv-scib
+	$(SCIB_PYTHON) -m venv .venv-scib
+	.venv-scib/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements-scib.lock
+	@cp requirements-scib.lock $@
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements-dev.lock
@@ -71,13 +88,15 @@ docs: setup  ## write docs/assets.md from the catalogue
 CUDA := cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
   nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
   nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
-COMPILE = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-  --no-annotate --custom-compile-command "make lock" $(addprefix --no-emit-package ,$(CUDA)) pyproject.toml
+UV_COMPILE = .cache/uv/bin/uv pip compile --quiet --universal --fork-strategy fewest --no-annotate --custom-compile-command "make lock"
+COMPILE = $(UV_COMPILE) --python-version 3.11 $(addprefix --no-emit-package ,$(CUDA)) pyproject.toml
+COMPILE_SCIB = $(UV_COMPILE) --python-version 3.12 --group scib
 
 lock:  ## resolve pyproject.toml into the lock files (keeps what still fits; UPGRADE=--upgrade takes the newest)
 	$(PYTHON) -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv
 	$(COMPILE) $(UPGRADE) --extra dev --output-file requirements-dev.lock
 	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE_SCIB) $(UPGRADE) --constraint requirements.lock --output-file requirements-scib.lock
 
 clean:  ## remove what runs made, but not the downloads
 	rm -rf results/* logs benchmarks .snakemake .pytest_cache .ruff_cache

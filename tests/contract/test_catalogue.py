@@ -112,7 +112,8 @@ def test_runs_name_what_exists_and_score_something(run):
 def test_the_demo_runs_every_model_that_needs_no_checkpoint_on_all_tasks():
     grid = Grid(merged("config", "demo"))
     without = {name for name, entry in MODELS.items() if "weights" not in entry}
-    assert set(grid.models) == without and set(grid.tasks) == set(TASKS)
+    assert set(grid.models) == without
+    assert set(grid.tasks) == {name for name, entry in TASKS.items() if "env" not in entry}
 
 
 @pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry["kind"] == "foundation"])
@@ -189,9 +190,13 @@ def test_params_of_the_catalogue_are_options_of_the_adapter(name):
             assert set(entry.get("params", {})) <= options, model
 
 
+LOCKED = re.compile(r"^([\w.-]+)==([\w.+]+)", re.MULTILINE)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/envs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_environments_pin_the_locked_versions(path):
-    locked = dict(re.findall(r"^([\w.-]+)==([\w.+]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    own = ROOT / f"requirements-{path.stem}.lock"
+    locked = dict(LOCKED.findall((own if own.exists() else ROOT / "requirements.lock").read_text()))
     dependencies = yaml.safe_load(path.read_text())["dependencies"]
     assert dependencies[0].startswith("python=3.")
     for pin in next(d["pip"] for d in dependencies if isinstance(d, dict)):
@@ -199,8 +204,18 @@ def test_environments_pin_the_locked_versions(path):
         assert locked[package.lower()] == version, pin
 
 
+def test_the_environment_of_scib_shares_versions_with_the_others():
+    main, own = (
+        dict(LOCKED.findall((ROOT / f"{name}.lock").read_text())) for name in ("requirements", "requirements-scib")
+    )
+    assert {name: version for name, version in own.items() if main.get(name, version) != version} == {}
+    assert not {name for name in own if name.startswith(("torch", "nvidia", "jax-cuda"))}, "the CPU's builds alone"
+
+
 def test_every_environment_is_used():
-    used = {entry.get("env", "baselines") for entry in MODELS.values()}
+    used = {entry.get("env", "baselines") for entry in MODELS.values()} | {
+        entry["env"] for entry in TASKS.values() if "env" in entry
+    }
     for rules in (ROOT / "workflow/rules").glob("*.smk"):
         used |= set(re.findall(r'"\.\./envs/(\w+)\.yaml"', rules.read_text()))
     config = merged("config")
@@ -211,9 +226,10 @@ def test_every_environment_is_used():
 
 
 def test_lock_pins_torch_and_names_no_index():
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-scib.lock"):
         text = (ROOT / name).read_text()
-        assert "\ntorch==2.13.0\n" in text and "://" not in text and "nvidia-" not in text
+        assert ("\ntorch==2.13.0\n" in text) == (name != "requirements-scib.lock")
+        assert "://" not in text and "nvidia-" not in text
 
 
 def test_every_key_of_the_schema_is_documented():

@@ -98,6 +98,7 @@ def test_defaults_are_filled_in():
         ("models/mine", {"adapter": "precomputed_responses"}, "models.mine: precomputed predictions need a `path`"),
         ("models/mine/adapter", "additve", "models.mine.adapter: no adapter 'additve', did you mean 'additive'?"),
         ("tasks/clustering/scope", "cell", "tasks.clustering.scope: 'cell' is not one of"),
+        ("tasks/clustering/env", "scor", "tasks.clustering.env: no environment 'scor', did you mean 'score'?"),
     ],
 )
 def test_mistakes(path, value, words):

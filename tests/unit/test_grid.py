@@ -323,3 +323,20 @@ def test_a_model_of_ensembl_ids_needs_data_that_have_them():
     assert [cell.path for cell in chosen.cells] == ["results/scores/clustering/tf/tissues/lung.tsv"]
     assert [(s.dataset, s.split) for s in chosen.skipped] == [("pair", "all")]
     assert "the model knows genes by Ensembl ids" in chosen.skipped[0].reason
+
+
+def test_a_task_may_have_an_environment_of_its_own(monkeypatch):
+    config = copy.deepcopy(CONFIG)
+    config["tasks"]["scib"] = {"modality": "expression", "scope": "split", "env": "scib"}
+    config["run"]["tasks"] = ["clustering", "scib"]
+    chosen = Grid(config)
+    assert chosen.task_env(w(task="clustering")) == "../envs/score.yaml"
+    assert chosen.task_env(w(task="scib")) == "../envs/scib.yaml"
+    assert chosen.task_python(w(task="clustering")) == "python"
+    assert chosen.task_python(w(task="scib")).endswith(".venv-scib/bin/python")
+    asked = []
+    monkeypatch.setattr("cellgauge.grid.require", lambda environment, user: asked.append((environment, user)))
+    chosen.check_environments()
+    assert asked == [("score", "task clustering"), ("scib", "task scib")]
+    grid(tasks=["clustering"]).check_environments()
+    assert asked[2:] == [("score", "task clustering")]

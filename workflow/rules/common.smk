@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from cellgauge import config as settings
+from cellgauge.errors import CellgaugeError
 from cellgauge.grid import Grid
 from cellgauge.interpreter import prefer_own_python
 from cellgauge.publish import publish_what_there_is, tell_what_failed
@@ -21,6 +23,19 @@ except settings.ConfigError as error:
 grid = Grid(config)
 
 prefer_own_python()
+
+WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+
+if not WITH_CONDA:
+    try:
+        grid.check_environments()
+    except CellgaugeError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def task_python(wildcards):
+    """Return the Python that scores a task: with conda that of the rule's environment."""
+    return "python" if WITH_CONDA else grid.task_python(wildcards)
 
 
 def memory(base_mb, times):

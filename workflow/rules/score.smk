@@ -20,7 +20,8 @@ rule score:
         gpu=grid.task_gpus,
         mem_mb=memory(base_mb=1500, times=10),
     params:
+        python=task_python,
         options=grid.task_options,
     shell:
-        "python {input.script:q} {wildcards.task:q} --embeddings {input.results:q} --splits {input.splits:q}"
+        "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.results:q} --splits {input.splits:q}"
         " --options {params.options:q} --output {output:q} > {log:q} 2>&1"

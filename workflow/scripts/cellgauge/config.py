@@ -35,7 +35,7 @@ def check(config: MutableMapping[str, Any]) -> None:
         for key, rule in schema["properties"]["run"]["properties"].items():
             if "default" in rule:
                 config["run"].setdefault(key, deepcopy(rule["default"]))
-        faults = [*_model_faults(config), *_dataset_faults(config), *_run_faults(config)]
+        faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_run_faults(config)]
     if faults:
         raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
 
@@ -80,7 +80,7 @@ def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
 
 def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
     adapters = [*adapter_names(), *predictor_names()]
-    environments = sorted(path.stem for path in (WORKFLOW / "envs").glob("*.yaml"))
+    environments = _environments()
     for name, model in config["models"].items():
         where = f"models.{name}"
         if model["adapter"] not in adapters:
@@ -103,6 +103,17 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
             if item not in known:
                 yield f"{where}.splits: no dataset or split '{item}'{_hint(item, known)}"
     yield from _shared_weights_faults(config["models"])
+
+
+def _task_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    environments = _environments()
+    for name, task in config["tasks"].items():
+        if "env" in task and task["env"] not in environments:
+            yield f"tasks.{name}.env: no environment '{task['env']}'{_hint(task['env'], environments)}"
+
+
+def _environments() -> list[str]:
+    return sorted(path.stem for path in (WORKFLOW / "envs").glob("*.yaml"))
 
 
 def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from cellgauge import ALL_SPLITS
+from cellgauge.interpreter import python_of, require
 from cellgauge.models import base as embedders
 from cellgauge.models.base import Traits
 from cellgauge.organisms import organism
@@ -585,6 +586,22 @@ class Grid:
     def task_threads(self, w: Wildcards) -> int:
         """Return how many threads a job of this task uses."""
         return self._tasks[w.task].get("threads", 1)
+
+    def task_env(self, w: Wildcards) -> str:
+        """Return the environment file of a task, as seen from workflow/rules."""
+        return f"../envs/{self._task_env(w.task)}.yaml"
+
+    def _task_env(self, task: str) -> str:
+        return self._tasks[task].get("env", "score")
+
+    def task_python(self, w: Wildcards) -> str:
+        """Return the Python that scores a task where jobs run without conda."""
+        return python_of(self._task_env(w.task))
+
+    def check_environments(self) -> None:
+        """Raise CellgaugeError where a score of the run needs an environment of its own that has not been made."""
+        for task in dict.fromkeys(cell.task for cell in self.cells):
+            require(self._task_env(task), f"task {task}")
 
     def task_code(self, w: Wildcards) -> tuple[str, ...]:
         """Return our files that a task's job runs."""

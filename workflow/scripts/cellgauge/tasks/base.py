@@ -5,6 +5,7 @@ A task is a module with
     SCOPE = "split"       # scored per split, or "dataset": over all splits of a dataset
     MODALITY = "expression"  # scores embedded cells (the default), or "perturbation": predicted responses
     NEEDS = ("label",)    # columns of obs that every split must have
+    PROFILES = ("corrected",)  # the profiles that it has rows in (default: both)
 
     def score(cells, *, profiles, seed, **params):
         '''Yield cellgauge.contracts.Score rows for `cells`, a CellsToScore.'''
@@ -186,9 +187,10 @@ def score_files(
     embeddings = [Embedding.read(path) for path in embedding_paths]
     identity = _identity(task_name, embeddings, splits)
     try:
+        own = _own_profiles(task, task_name, profiles)
         cells = gather(embeddings, splits, task, task_name)
         cells = replace(cells, device=scoring_device(device, len(cells.matrix)))
-        scores = [*_counts(cells, profiles), *task.score(cells, profiles=profiles, seed=seed, **params)]
+        scores = [*_counts(cells, own), *task.score(cells, profiles=own, seed=seed, **params)]
     except NotScorable as reason:
         scores = [Score(profile=profile, status="not_applicable", reason=str(reason)) for profile in profiles]
     for score in scores:
@@ -222,6 +224,15 @@ def _score_responses(
 def modality(task: ModuleType) -> str:
     """Return what a task scores: "expression" (embedded cells) or "perturbation" (predicted responses)."""
     return getattr(task, "MODALITY", "expression")
+
+
+def _own_profiles(task: ModuleType, task_name: str, profiles: Sequence[str]) -> list[str]:
+    """Return those of `profiles` that a task has rows in; raise NotScorable where there is none."""
+    known = getattr(task, "PROFILES", PROFILES)
+    own = [profile for profile in profiles if profile in known]
+    if not own:
+        raise NotScorable(f"task {task_name} is scored in profile {', '.join(known)} alone, the run asks for others")
+    return own
 
 
 def _check_options(task: ModuleType, profiles: Sequence[str], params: Mapping[str, Any]) -> None:
