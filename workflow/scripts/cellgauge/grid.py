@@ -571,25 +571,23 @@ class Grid:
         return json.dumps(options, sort_keys=True)
 
     def _score_device(self, w: Wildcards) -> str:
-        """Return where a task is to compute; predicted responses leave nothing to do for a GPU."""
-        embedded = self._tasks[w.task]["modality"] == "expression"
-        return self._run.get("score_device", "cpu") if embedded else "cpu"
+        """Return where a task is to compute: predicted responses and libraries of its own leave a GPU nothing to do."""
+        task = self._tasks[w.task]
+        ours = task["modality"] == "expression" and "env" not in task
+        return self._run.get("score_device", "cpu") if ours else "cpu"
 
     def task_gpus(self, w: Wildcards) -> int:
         """Return how many GPUs a job of this task asks for; with "auto" none, it takes one that is free or does without."""
         return int(self._score_device(w) == "cuda")
-
-    def task_env(self, w: Wildcards) -> str:
-        """Return the environment file of a task, as seen from workflow/rules: PyTorch is large, so only where it is used."""
-        return "../envs/score.yaml" if self._score_device(w) == "cpu" else "../envs/score_gpu.yaml"
 
     def task_threads(self, w: Wildcards) -> int:
         """Return how many threads a job of this task uses."""
         return self._tasks[w.task].get("threads", 1)
 
     def task_env(self, w: Wildcards) -> str:
-        """Return the environment file of a task, as seen from workflow/rules."""
-        return f"../envs/{self._task_env(w.task)}.yaml"
+        """Return the environment file of a task, as seen from workflow/rules: PyTorch is large, so only where it is used."""
+        env = self._task_env(w.task)
+        return f"../envs/{env}{'' if self._score_device(w) == 'cpu' else '_gpu'}.yaml"
 
     def _task_env(self, task: str) -> str:
         return self._tasks[task].get("env", "score")
