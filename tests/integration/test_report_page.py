@@ -407,6 +407,37 @@ def test_dark_mode_and_print(report):
         assert browser.errors == []
 
 
+PALE = """(() => {
+  const linear = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[0-9.]+/g).slice(0, 3).map((part) => linear(part / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const clear = /, 0\\)$/;
+  const found = [];
+  for (const element of document.querySelectorAll("main *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest("svg, option")) continue;
+    let below = element;
+    while (below.parentElement && clear.test(getComputedStyle(below).backgroundColor)) below = below.parentElement;
+    const ground = getComputedStyle(clear.test(getComputedStyle(below).backgroundColor) ? document.body : below);
+    const pair = [light(getComputedStyle(element).color), light(ground.backgroundColor)];
+    if (Math.max(...pair) / Math.min(...pair) < 4.5) found.push(element.outerHTML.slice(0, 200));
+  }
+  return found;
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_text_stands_out_from_its_ground(report, dark):
+    with Browser(dark=dark) as browser:
+        for name in ("overview", "splits", "cost"):
+            browser.open(f"{report}#{name}")
+            assert browser.run(PALE) == [], name
+        browser.run("document.querySelector('#cost p').style.color = getComputedStyle(document.body).backgroundColor")
+        assert len(browser.run(PALE)) >= 1, "the test finds what is pale"
+
+
 def test_without_javascript_every_table_shows(report):
     with Browser(javascript=False) as browser:
         browser.open(report)
