@@ -87,11 +87,21 @@ def script(name: str, output: str, *arguments: str) -> Command:
     return command
 
 
-def split_again(folder: Path) -> tuple[Sequence[str], Path]:
-    options = {"label": "label", "symbol": "feature_name", "organism": "human", "dataset": "synthetic", "split": "one"}
-    output = folder / "again.h5ad"
-    command = [sys.executable, str(SCRIPTS / "split_dataset.py"), str(folder / "split_counts.h5ad"), str(output)]
-    return [*command, "--options", json.dumps(options)], output
+def split_again(name: str, **more: str) -> Command:
+    known = {"label": "label", "symbol": "feature_name", "organism": "human", "dataset": "synthetic", "split": "one"}
+
+    def command(folder: Path) -> tuple[Sequence[str], Path]:
+        output = folder / "again.h5ad"
+        files = [str(folder / name), str(output)]
+        return [
+            sys.executable,
+            str(SCRIPTS / "split_dataset.py"),
+            *files,
+            "--options",
+            json.dumps(known | more),
+        ], output
+
+    return command
 
 
 def embedded(adapter: str) -> Command:
@@ -102,6 +112,7 @@ def predicted(adapter: str) -> Command:
     return script("predict_responses.py", f"{adapter}.h5ad", adapter, "--split", "{}/split.h5ad")
 
 
+SCREEN = {"modality": "perturbation", "expression": "layers/expression"}
 TRUTH = script("measure_truth.py", "truth.h5ad", "{}/split.h5ad")
 RESPONSES = script(
     "score_task.py", "scores.tsv", "perturbation", "--predictions", "{}/additive.h5ad", "--truth", "{}/truth.h5ad",
@@ -114,8 +125,9 @@ KINDS: Mapping[str, Kind] = {
     "score cross_species": Kind([*SHAPES, *LARGE], OF_NEIGHBOURS, scored("cross_species"), "embedding"),
     "score label_prediction": Kind(SHAPES, OF_CLASSIFIERS, scored("label_prediction"), "embedding"),
     f"score label_prediction{ON_COUNTS}": Kind(COUNTS, OF_CLASSIFIERS, scored("expression"), "counts"),
-    "split expression": Kind(CELLS, GROWTH, split_again, "counts"),
+    "split expression": Kind(CELLS, GROWTH, split_again("split_counts.h5ad"), "counts"),
     **{f"embed {name}": Kind(CELLS, GROWTH, embedded(name), "counts") for name in EMBEDDERS},
+    "split perturbation": Kind(SCREENS, GROWTH, split_again("split.h5ad", **SCREEN), "screen"),
     "truth perturbation": Kind(SCREENS, OF_SCREENS, TRUTH, "screen"),
     **{f"predict {name}": Kind(SCREENS, OF_SCREENS, predicted(name), "screen") for name in PREDICTORS},
     "score perturbation": Kind(SCREENS, OF_SCREENS, RESPONSES, "screen", ("truth perturbation", "predict additive")),
