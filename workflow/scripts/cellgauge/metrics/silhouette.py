@@ -6,6 +6,8 @@ its group has width 0, and 0 / 0 (all distances 0) counts as 0.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from cellgauge.metrics.distances import (
@@ -25,11 +27,13 @@ FEW = 1e-2
 """Share of near pairs in a block up to which they are computed one by one; above it the block is, in float64."""
 EDGE = 1024
 """Cells to a side of a block of distances: 4 MB, so that it stays in the processor's cache."""
+DEVICE_EDGE = 8192
+"""The same on a GPU, to which rows are sent anew for every block."""
 SUMS_BYTES = 512 << 20
 """Largest table of every cell's distance sums to every group that is held at a time."""
 
 
-def silhouette_widths(matrix: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None = None) -> np.ndarray:
     """Compute the silhouette width of every cell, (b - a) / max(a, b).
 
     a is the mean distance to the other cells of its group, b the smallest mean distance to those of another group.
@@ -37,6 +41,7 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray) -> np.ndarray:
     Args:
         matrix: float32, finite, shape (n_cells, n_dims).
         groups: any comparable values, shape (n_cells,).
+        device: where distances are computed, as PyTorch names it; None is numpy.
 
     Returns:
         float64, shape (n_cells,), in [-1, 1].
@@ -52,23 +57,25 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray) -> np.ndarray:
     order = np.argsort(codes, kind="stable")  # group after group: the distances to one group stand side by side
     rows = CentredRows(matrix, column_means(matrix), safe_scale(matrix))
     halved = 8 * n_cells * n_groups <= SUMS_BYTES  # each distance serves both cells where all sums can be held
+    edge = EDGE if device is None else DEVICE_EDGE
     step = min(
-        EDGE, max(1, ROWS_BYTES // (8 * matrix.shape[1])), EDGE if halved else max(1, SUMS_BYTES // (8 * n_groups))
+        edge, max(1, ROWS_BYTES // (8 * matrix.shape[1])), edge if halved else max(1, SUMS_BYTES // (8 * n_groups))
     )
+    if device is None:
+        blocks = _Blocks(rows, order, step)
+    else:
+        from cellgauge.metrics.on_device import BlocksOnDevice
+
+        blocks = BlocksOnDevice(rows, order, device, NEAR, FEW)
     sums = np.zeros((n_cells if halved else 0, n_groups))
-    buffer = np.empty(step * step, np.float32)
     widths = np.empty(n_cells)
     for part in slices(n_cells, step):
-        queries = rows.block(order[part])
-        norms = squared_norms(queries)
-        sums_here = sums[part] if halved else np.zeros((len(queries), n_groups))
+        sums_here = sums[part] if halved else np.zeros((part.stop - part.start, n_groups))
         for other in slices(n_cells, step, start=part.start if halved else 0):
-            squared = _squared_distances(queries, norms, rows.block(order[other]), buffer)
-            _mend_near_pairs(squared, rows, order, part, other, norms)
-            distances = np.sqrt(squared, out=squared)
-            _add_by_group(sums_here, distances, codes[order[other]])
+            distances = blocks.distances(part, other)
+            blocks.add_by_group(sums_here, distances, codes[order[other]])
             if halved and other != part:
-                _add_by_group(sums[other], distances.T, codes[order[part]])
+                blocks.add_by_group(sums[other], distances.T, codes[order[part]])
         if not halved:
             widths[order[part]] = _widths(sums_here, codes[order[part]], sizes)
     if halved:
@@ -84,7 +91,9 @@ def scaled(widths: np.ndarray) -> np.ndarray:
     return (widths + 1) / 2
 
 
-def batch_silhouettes(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> dict[str, float]:
+def batch_silhouettes(
+    matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray, device: str | None = None
+) -> dict[str, float]:
     """Compute, within each label, the mean of 1 - |silhouette width of the batches|; 1 is perfect mixing.
 
     The mean over labels is scib-metrics' `silhouette_batch` (Luecken et al. 2022). A label is left out where this is
@@ -93,6 +102,7 @@ def batch_silhouettes(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarra
     Args:
         matrix: float32, finite, shape (n_cells, n_dims).
         labels, batches: str, shape (n_cells,).
+        device: as for `silhouette_widths`.
 
     Returns:
         label -> value in [0, 1], by label, ascending.
@@ -101,9 +111,45 @@ def batch_silhouettes(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarra
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if 1 < len(np.unique(batches[members])) < len(members):
-            widths = silhouette_widths(matrix[members], batches[members])
+            widths = silhouette_widths(matrix[members], batches[members], device)
             values[str(label)] = float(np.mean(1 - np.abs(widths)))
     return values
+
+
+class _Blocks:
+    """Distances between blocks of rows, by numpy; `on_device` has the same for PyTorch.
+
+    Args:
+        order: the order in which the rows are cut into blocks.
+        step: most rows of a block.
+    """
+
+    def __init__(self, rows: CentredRows, order: np.ndarray, step: int) -> None:
+        self._rows, self._order = rows, order
+        self._buffer = np.empty(step * step, np.float32)
+        self._part: slice | None = None
+
+    def distances(self, part: slice, other: slice) -> np.ndarray:
+        """Return the distances of some rows to others, float32; good until the next call."""
+        if part != self._part:
+            self._part, self._queries = part, self._rows.block(self._order[part])
+            self._norms = squared_norms(self._queries)
+        others = self._rows.block(self._order[other])
+        squared = _squared_distances(self._queries, self._norms, others, self._buffer)
+        _mend_near_pairs(squared, self._rows, self._order, part, other, self._norms)
+        return np.sqrt(squared, out=squared)
+
+    def add_by_group(self, sums: np.ndarray, distances: np.ndarray, codes: np.ndarray) -> None:
+        """Add each row's distances, summed by group, to `sums`; `codes` are the columns' groups, ascending."""
+        for code, members in group_slices(codes):
+            sums[:, code] += distances[:, members].sum(axis=1)
+
+
+def group_slices(codes: np.ndarray) -> Iterator[tuple[int, slice]]:
+    """Yield each group and where its members stand; `codes` are ascending."""
+    starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
+    for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
+        yield int(codes[start]), slice(start, end)
 
 
 def _squared_distances(queries: np.ndarray, norms: np.ndarray, others: np.ndarray, buffer: np.ndarray) -> np.ndarray:
@@ -131,8 +177,7 @@ def _mend_near_pairs(
         queries = rows.block(order[part], np.float64)
         norms = squared_norms(queries)
         exact = _squared_distances(queries, norms, rows.block(order[other], np.float64), np.empty(squared.size))
-        digits_end = 8 * (np.sqrt(queries.shape[1]) + 2) * np.finfo(np.float64).eps * norms
-        exact[exact < digits_end[:, None]] = 0
+        exact[exact < last_digits(queries.shape[1], norms)[:, None]] = 0
         squared[:] = exact
     elif n_near:
         row, column = np.divmod(np.flatnonzero(near), near.shape[1])
@@ -141,11 +186,9 @@ def _mend_near_pairs(
     squared[itself - part.start, itself - other.start] = 0
 
 
-def _add_by_group(sums: np.ndarray, distances: np.ndarray, codes: np.ndarray) -> None:
-    """Add each row's distances, summed by group, to `sums`; `codes` are the columns' groups, ascending."""
-    starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
-    for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
-        sums[:, codes[start]] += distances[:, start:end].sum(axis=1)
+def last_digits(n_columns: int, norms: np.ndarray) -> np.ndarray:
+    """Return the squared distances below which float64 products tell nothing, for rows of given squared lengths."""
+    return 8 * (np.sqrt(n_columns) + 2) * np.finfo(np.float64).eps * norms
 
 
 def _widths(sums: np.ndarray, own: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ def score(
         scores = _agreement(communities, codes, donors, agreement, profiles, seeds)
         yield from of_approximate_neighbours(scores, recall) if approximate else scores
     if "silhouette" in metrics:
-        widths = scaled(silhouette_widths(cells.matrix, codes))
+        widths = scaled(silhouette_widths(cells.matrix, codes, cells.device))
         yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
         if donors is not None:
             yield from _ends({"silhouette": mean_interval(widths, donors, seed)})

@@ -61,7 +61,7 @@ def score(
 
     k = min(n_neighbors, len(species))
     entropies, recall = entropies_of(slice(None), k)
-    silhouettes = batch_silhouettes(cells.matrix, labels, species)
+    silhouettes = batch_silhouettes(cells.matrix, labels, species, cells.device)
     if "reference" in profiles:
         yield from _told(recall, "reference", _reference(entropies, n_neighbors))
         yield _mean_silhouette(silhouettes, "reference")
