@@ -237,6 +237,8 @@ def test_scores_on_a_gpu_ask_for_it():
         assert json.loads(chosen.task_options(of_cells)).get("device", "cpu") == device
         assert (chosen.task_gpus(of_responses), chosen.task_env(of_responses)) == (0, "../envs/score.yaml")
         assert "device" not in json.loads(chosen.task_options(of_responses))
+        config["tasks"]["clustering"]["env"] = "scib"  # a task of another library
+        assert (Grid(config).task_gpus(of_cells), Grid(config).task_env(of_cells)) == (0, "../envs/scib.yaml")
 
 
 def test_where_objects_lie():
