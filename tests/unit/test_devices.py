@@ -94,7 +94,7 @@ def test_scorers_without_a_gpu(monkeypatch):
     make_gpus_known(monkeypatch, known=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert devices.scoring_device("auto", 10**6) is None
-    with pytest.raises(CellgaugeError, match="device 'cuda' is not available here"):
+    with pytest.raises(CellgaugeError, match="score_device is cuda, but PyTorch finds no GPU here"):
         devices.scoring_device("cuda", 10)
     with pytest.raises(CellgaugeError, match="unknown score_device 'gpu'; there are cpu, cuda, auto"):
         devices.scoring_device("gpu", 10)

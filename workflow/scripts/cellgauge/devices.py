@@ -58,20 +58,22 @@ def scoring_device(requested: str, n_cells: int) -> str | None:
     os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy is imported: scikit-learn takes tensors with it
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks without starting CUDA, which no fork survives
     installed = importlib.util.find_spec("torch") is not None
-    if requested == "cuda":
-        if not installed:
-            raise CellgaugeError(
-                "score_device is cuda, but the scorers' environment has no PyTorch; install torch or set cpu"
-            )
-        return pick_device("cuda")
-    if n_cells < WORTHWHILE_CELLS or not installed or "CUDA_VISIBLE_DEVICES" in os.environ or not _has_gpu():
-        return None
+    if requested == "cuda" and not installed:
+        raise CellgaugeError(
+            "score_device is cuda, but the scorers' environment has no PyTorch; install torch or set cpu"
+        )
+    if requested == "auto":
+        shared_out = "CUDA_VISIBLE_DEVICES" in os.environ
+        if n_cells < WORTHWHILE_CELLS or shared_out or not installed or not _has_gpu():
+            return None
     import torch
 
+    if requested == "auto":
+        index = _gpu_that_is_free(torch.cuda.device_count()) if torch.cuda.is_available() else None
+        return None if index is None else f"cuda:{index}"
     if not torch.cuda.is_available():
-        return None
-    index = _gpu_that_is_free(torch.cuda.device_count())
-    return None if index is None else f"cuda:{index}"
+        raise CellgaugeError("score_device is cuda, but PyTorch finds no GPU here; set `score_device: auto` or cpu")
+    return pick_device("cuda")
 
 
 def _has_gpu() -> bool:
