@@ -226,6 +226,14 @@ def test_further_seeds_replicate_stochastic_models_alone():
     assert json.loads(chosen.task_options(w(model="random@7", task="clustering")))["seed"] == 7
 
 
+def test_tasks_say_what_their_jobs_need():
+    config = copy.deepcopy(CONFIG)
+    config["tasks"]["clustering"] |= {"threads": 3, "memory_times": 60}
+    for chosen, threads, times in ((Grid(CONFIG), 1, 10), (Grid(config), 3, 60)):
+        job = w(model="random", task="clustering")
+        assert (chosen.task_threads(job), chosen.task_memory_times(job)) == (threads, times)
+
+
 def test_scores_on_a_gpu_ask_for_it():
     of_cells, of_responses = w(model="random", task="clustering"), w(model="random", task="responses")
     for device, gpus, env in (("cpu", 0, "score"), ("cuda", 1, "score_gpu"), ("auto", 0, "score_gpu")):

@@ -47,6 +47,11 @@ def memory(base_mb, times):
     return mem_mb
 
 
+def score_memory(wildcards, input, attempt):
+    """Return the memory that a scoring job asks for, by its task."""
+    return memory(base_mb=1500, times=grid.task_memory_times(wildcards))(wildcards, input, attempt)
+
+
 def largest_memory(base_mb, times):
     """Return the memory that a job asks for that reads one input after the other: a multiple of the largest."""
 

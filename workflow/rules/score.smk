@@ -18,7 +18,7 @@ rule score:
     threads: grid.task_threads
     resources:
         gpu=grid.task_gpus,
-        mem_mb=memory(base_mb=1500, times=10),
+        mem_mb=score_memory,
     params:
         python=task_python,
         options=grid.task_options,

@@ -580,6 +580,10 @@ class Grid:
         """Return how many GPUs a job of this task asks for; with "auto" none, it takes one that is free or does without."""
         return int(self._score_device(w) == "cuda")
 
+    def task_memory_times(self, w: Wildcards) -> float:
+        """Return how many times its input a job of this task may hold in memory."""
+        return self._tasks[w.task].get("memory_times", 10)
+
     def task_threads(self, w: Wildcards) -> int:
         """Return how many threads a job of this task uses."""
         return self._tasks[w.task].get("threads", 1)
