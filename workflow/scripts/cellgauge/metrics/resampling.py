@@ -16,6 +16,8 @@ FEWEST = 3
 """With fewer donors, folds, seeds or conditions than this a resampling says nothing of others, and there is no interval."""
 N_DRAWS = 400
 LEVEL = 0.95
+TIE = 1e-9
+"""Values so near to each other, relatively or absolutely, are the same one, rounded differently."""
 
 
 def draw_counts(n_units: int, n_draws: int, seed: int) -> np.ndarray:
@@ -30,7 +32,10 @@ def percentile_interval(draws: np.ndarray, estimate: float, level: float = LEVEL
     the estimate, the percentiles are shifted by as much (Efron & Tibshirani 1993, An Introduction to the Bootstrap, 14.3).
     """
     normal, half = NormalDist(), 0.5 / len(draws)
-    below = ((draws < estimate).sum() + 0.5 * (draws == estimate).sum()) / len(draws)
+    same = np.isclose(
+        draws, estimate, rtol=TIE, atol=TIE
+    )  # of few donors many draws are the same ones in another order
+    below = ((draws < estimate) & ~same).sum() / len(draws) + 0.5 * same.mean()
     shift = 2 * normal.inv_cdf(float(np.clip(below, half, 1 - half)))
     reach = normal.inv_cdf((1 + level) / 2)
     low, high = np.quantile(draws, [normal.cdf(shift - reach), normal.cdf(shift + reach)])
