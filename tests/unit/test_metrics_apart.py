@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from cellgauge.errors import CellgaugeError
-from cellgauge.metrics.apart import FORKS, n_threads, run_apart
+from cellgauge.metrics.apart import FORKS, run_apart
+from cellgauge.threads import n_threads
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # before numpy: idle BLAS threads cost more than they bring
+from cellgauge.threads import default_to_one_thread
+
+default_to_one_thread()  # before numpy
 
 from cellgauge.errors import run_cli
 from cellgauge.truths import measure_truth

@@ -11,23 +11,17 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from cellgauge import threads
 from cellgauge.errors import CellgaugeError
 
 T = TypeVar("T")
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 FORKS = sys.platform == "linux"
 """Elsewhere forking is unsafe (macOS' Accelerate) or unknown, and new interpreters would have to be sent the data."""
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 _inherited: list[Callable[[], object]] = []
 """What the children of the moment choose from: functions that close over arrays cannot be sent, but inherited."""
-
-
-def n_threads() -> int:
-    """Return how many threads this job may use: what Snakemake grants a job stands in OMP_NUM_THREADS."""
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # OpenMP takes a list, one number per level
-    return int(first) if first.isdecimal() and int(first) else 1
 
 
 def run_apart(functions: Sequence[Callable[[], T]], n_processes: int = 1) -> list[T]:
@@ -69,5 +63,5 @@ def _begin() -> None:
     from threadpoolctl import threadpool_limits
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    os.environ.update(dict.fromkeys(threads.VARIABLES, "1"))
     threadpool_limits(1)

@@ -32,9 +32,8 @@ def percentile_interval(draws: np.ndarray, estimate: float, level: float = LEVEL
     the estimate, the percentiles are shifted by as much (Efron & Tibshirani 1993, An Introduction to the Bootstrap, 14.3).
     """
     normal, half = NormalDist(), 0.5 / len(draws)
-    same = np.isclose(
-        draws, estimate, rtol=TIE, atol=TIE
-    )  # of few donors many draws are the same ones in another order
+    # of few donors many draws are the estimate itself, summed in another order
+    same = np.isclose(draws, estimate, rtol=TIE, atol=TIE)
     below = ((draws < estimate) & ~same).sum() / len(draws) + 0.5 * same.mean()
     shift = 2 * normal.inv_cdf(float(np.clip(below, half, 1 - half)))
     reach = normal.inv_cdf((1 + level) / 2)

@@ -12,7 +12,7 @@ import numpy as np
 
 from cellgauge.contracts import Score
 from cellgauge.errors import CellgaugeError, one_line
-from cellgauge.metrics.apart import n_threads, run_apart
+from cellgauge.metrics.apart import run_apart
 from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.classifiers import (
     Prediction,
@@ -27,6 +27,7 @@ from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
 from cellgauge.metrics.resampling import FEWEST
 from cellgauge.tasks.base import NotScorable
+from cellgauge.threads import n_threads
 
 if TYPE_CHECKING:
     from cellgauge.metrics.distances import Matrix
