@@ -59,12 +59,10 @@ def test_the_device_reaches_the_task(tmp_path, monkeypatch):
     uns = {"model": "none", "dataset": split.dataset, "split": split.name}
     write_embedding(tmp_path / "embedding.h5ad", matrix, split.cells, [split], uns)
     monkeypatch.setattr(base, "scoring_device", lambda *args: asked.append(args) or "cpu")
-    search = clustering.nearest_neighbours
-    monkeypatch.setattr(
-        clustering, "nearest_neighbours", lambda *args, **how: asked.append(how) or search(*args, **how)
-    )
+    search = clustering.neighbours_and_widths
+    monkeypatch.setattr(clustering, "neighbours_and_widths", lambda *args: asked.append(args[-1]) or search(*args))
     assert list(score_files("clustering", [tmp_path / "embedding.h5ad"], [path], device="cuda"))
-    assert asked == [("cuda", 120), {"device": "cpu"}]
+    assert asked == [("cuda", 120), "cpu"]
 
 
 @pytest.mark.parametrize("task", CATALOGUE)

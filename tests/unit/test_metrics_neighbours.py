@@ -11,7 +11,7 @@ from scipy.sparse import random as random_sparse
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
-from cellgauge.metrics import distances, neighbours
+from cellgauge.metrics import candidates, distances, neighbours
 from cellgauge.metrics.neighbours import nearest_neighbours, neighbourhoods
 
 
@@ -27,12 +27,18 @@ def brute_force(references, queries=None):
     return cdist(references if queries is None else queries.astype(np.float64), references)
 
 
+SIZES = [97, 97, 97, 97, 97, 15]
+"""The blocks of 500 cells."""
+
+
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Make blocks so small that some hundred cells take several of either kind."""
     monkeypatch.setattr(distances, "MOST_REFERENCES", 97)
     monkeypatch.setattr(distances, "PRODUCT_BYTES", 20_000)
-    monkeypatch.setattr(neighbours, "CACHE_ROWS", 7)
+    monkeypatch.setattr(distances, "TILE_EDGE", 97)
+    for module in (neighbours, candidates):
+        monkeypatch.setattr(module, "CACHE_ROWS", 7)
 
 
 @pytest.mark.parametrize("k", [1, 2, 15, 200, 700])
@@ -94,11 +100,13 @@ def test_what_float32_cannot_prove_is_searched_in_float64(monkeypatch):
     search = neighbours._candidates
     monkeypatch.setattr(neighbours, "_candidates", lambda *args: kinds.append(args[4]) or search(*args))
     _, found = nearest_neighbours(matrix, 15)
-    assert set(kinds) == {np.float32, np.float64}
+    assert set(kinds) == {np.float64}
     np.testing.assert_allclose(found, np.sort(brute_force(matrix), axis=1)[:, :15], rtol=1e-9)
     kinds.clear()
     nearest_neighbours(cells(n=400), 15)
-    assert kinds == [np.float32]
+    assert not kinds
+    nearest_neighbours(matrix, 15, matrix[:50])  # queries are searched for in rows, not in tiles
+    assert set(kinds) == {np.float32, np.float64}
 
 
 def test_an_error_bound_of_nothing_would_be_noticed(monkeypatch):
@@ -159,6 +167,27 @@ def test_saying_that_rows_are_centred_changes_nothing_even_where_it_is_wrong(sma
         assert (found[1] == expected[1]).all()
     assert (references == before[0]).all()
     assert (queries == before[1]).all()
+
+
+@pytest.mark.parametrize("k", [2, 60])
+def test_the_order_of_the_search_changes_nothing(small_blocks, k):
+    matrix = cells(n=500)
+    expected = np.sort(neighbourhoods(matrix, k))
+    for order in (np.argsort(matrix[:, 0]), np.random.default_rng(0).permutation(500)):
+        assert (np.sort(neighbourhoods(matrix, k, order=order)) == expected).all()
+
+
+def test_every_distance_among_themselves_is_multiplied_once(monkeypatch, small_blocks):
+    multiplied = []
+    products = distances.inner_products
+
+    def counted(queries, references, buffer):
+        multiplied.append(len(queries) * len(references))
+        return products(queries, references, buffer)
+
+    monkeypatch.setattr(distances, "inner_products", counted)
+    nearest_neighbours(cells(n=500), 15)
+    assert sum(multiplied) == sum(a * b for i, a in enumerate(SIZES) for b in SIZES[i:])
 
 
 @pytest.mark.parametrize("k", [0, 11])

@@ -74,8 +74,9 @@ def test_silhouettes_are_the_same(device, monkeypatch, move, few, sums):
     matrix, codes = cells()
     matrix, codes = move(matrix).astype(np.float32), np.sort(codes)
     matrix[::50] = matrix[1::50] + 1e-3 * np.abs(matrix).max()
-    for name, value in (("DEVICE_EDGE", 200), ("EDGE", 128), ("FEW", few), ("SUMS_BYTES", sums)):
+    for name, value in (("DEVICE_EDGE", 200), ("FEW", few), ("SUMS_BYTES", sums)):
         monkeypatch.setattr(silhouette, name, value)
+    monkeypatch.setattr(distances, "TILE_EDGE", 128)
     found = silhouette_widths(matrix, codes, device)
     np.testing.assert_allclose(found, silhouette_widths(matrix, codes), rtol=0, atol=1e-6)
     assert found.std() > 0.01

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import silhouette_samples
 
-from cellgauge.metrics import silhouette
+from cellgauge.metrics import distances, silhouette
 from cellgauge.metrics.silhouette import batch_silhouettes, scaled, silhouette_widths
 
 # Each float32 distance may be off by 1e-4 of itself where it is short against the cell's distance to the centre, and far
@@ -70,7 +70,7 @@ def test_a_few_near_pairs_are_mended_one_by_one(monkeypatch):
 def test_blocks_change_nothing(monkeypatch, halved):
     matrix, labels = cells()
     whole = silhouette_widths(matrix, labels)
-    monkeypatch.setattr(silhouette, "EDGE", 83)
+    monkeypatch.setattr(distances, "TILE_EDGE", 83)
     monkeypatch.setattr(silhouette, "SUMS_BYTES", 8 * 600 * 6 if halved else 8 * 50 * 6)
     np.testing.assert_allclose(silhouette_widths(matrix, labels), whole, atol=1e-6)
     check(matrix, labels)

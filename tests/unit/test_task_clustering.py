@@ -50,16 +50,21 @@ def test_corrected_has_a_row_per_seed_their_mean_and_their_deviation():
         assert mean[f"{name}_sd"] == pytest.approx(np.std([found[name] for found in per_seed], ddof=1))
 
 
-def test_the_neighbours_are_searched_once(monkeypatch):
-    searches = []
-    search = clustering.nearest_neighbours
-    monkeypatch.setattr(
-        clustering, "nearest_neighbours", lambda *args, **how: searches.append(args) or search(*args, **how)
-    )
-    score(cells())
-    assert len(searches) == 1
-    score(cells(), metrics=["silhouette"])
-    assert len(searches) == 1
+def test_distances_are_gone_through_once(monkeypatch):
+    calls = []
+    for name in ("neighbours_and_widths", "nearest_neighbours", "silhouette_widths"):
+        real = getattr(clustering, name)
+        monkeypatch.setattr(
+            clustering, name, lambda *args, name=name, real=real, **how: calls.append(name) or real(*args, **how)
+        )
+    for metrics, expected in (
+        (("ari", "nmi", "silhouette"), "neighbours_and_widths"),
+        (("ari",), "nearest_neighbours"),
+        (("silhouette",), "silhouette_widths"),
+    ):
+        calls.clear()
+        score(cells(), metrics=metrics)
+        assert calls == [expected]
 
 
 def test_single_metrics_are_the_same_as_among_all():

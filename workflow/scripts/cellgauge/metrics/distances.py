@@ -8,6 +8,7 @@ from near, and whatever depends on the error is computed again from differences 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ ROWS_BYTES = 64 << 20
 """Largest block of rows that is held at a time as a dense, centred copy."""
 MOST_REFERENCES = 16_384
 """Most references per block: more brings the matrix product nothing."""
+TILE_EDGE = 1024
+"""Rows to a side of a tile of distances: 4 MB, so that it stays in the processor's cache."""
 
 
 class CentredRows:
@@ -63,6 +66,55 @@ class CentredRows:
         if key not in self._norms:
             self._norms[key] = squared_norms(block)
         return self._norms[key]
+
+
+class DistanceTiles:
+    """Squared distances among the rows of a matrix, in tiles of a block of rows against another, by float32 products.
+
+    Args:
+        rows: the matrix, n_rows rows.
+        order: the order in which its rows are cut into blocks, shape (n_rows,).
+    """
+
+    def __init__(self, rows: CentredRows, order: np.ndarray) -> None:
+        self.rows = rows
+        self.order = order
+        self.edge = tile_edge(rows.matrix.shape[1])
+        self._buffer = np.empty(min(self.edge, len(rows)) ** 2, np.float32)
+        self._norms: dict[tuple[int, int], np.ndarray] = {}
+        self._part: slice | None = None
+
+    def pairs(self) -> Iterator[tuple[slice, slice]]:
+        """Yield every block with itself, then every two blocks once."""
+        return block_pairs(len(self.order), self.edge)
+
+    def norms(self, part: slice) -> np.ndarray:
+        """Return the squared lengths of a block's rows, float64."""
+        key = part.start, part.stop
+        if key not in self._norms:
+            self._norms[key] = squared_norms(self.rows.block(self.order[part]))
+        return self._norms[key]
+
+    def squared(self, part: slice, other: slice) -> np.ndarray:
+        """Return the squared distances of a block's rows to another's; theirs to write to, and good until the next call."""
+        if part != self._part:
+            self._part, self._queries = part, self.rows.block(self.order[part]) * np.float32(-2)
+        squared = inner_products(self._queries, self.rows.block(self.order[other]), self._buffer)
+        squared += self.norms(part).astype(np.float32)[:, None]
+        squared += self.norms(other).astype(np.float32)
+        return squared
+
+
+def tile_edge(n_columns: int) -> int:
+    """Return how many rows make a block of tiles: those of one fit in `ROWS_BYTES` as float64."""
+    return min(TILE_EDGE, max(1, ROWS_BYTES // (8 * n_columns)))
+
+
+def block_pairs(n: int, step: int) -> Iterator[tuple[slice, slice]]:
+    """Cut range(n) into blocks; yield each with itself, then every two once."""
+    blocks = list(slices(n, step))
+    yield from ((block, block) for block in blocks)
+    yield from itertools.combinations(blocks, 2)
 
 
 def safe_scale(matrix: Matrix) -> float:

@@ -3,7 +3,8 @@
 A float32 matrix product proposes candidates; a bound on its rounding error proves that no other row can belong to the k
 nearest; what the bound leaves open is decided by float64 differences. Rows for which the proof fails (tight clusters far
 from the centre, ties) are searched again with float64 products. Equal to a brute-force search in float64; among rows at
-exactly the same distance the choice is arbitrary but repeatable.
+exactly the same distance the choice is arbitrary but repeatable. Among themselves, rows are compared in tiles of which
+each serves both its sides: half the products.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellgauge.metrics.candidates import CACHE_ROWS, Candidates
 from cellgauge.metrics.distances import (
     CentredRows,
+    DistanceTiles,
     block_shape,
     column_means,
     inner_products,
@@ -28,8 +31,6 @@ if TYPE_CHECKING:
 
 MARGIN = 10
 """Candidates kept beyond k: enough that the proof seldom fails, few enough to cost nothing."""
-CACHE_ROWS = 64
-"""Rows of a block among which the smallest are sought at a time, so that they stay in the processor's cache."""
 
 
 def nearest_neighbours(
@@ -40,6 +41,7 @@ def nearest_neighbours(
     centred: bool = False,
     itself: np.ndarray | None = None,
     device: str | None = None,
+    order: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the k nearest references of every query, nearest first.
 
@@ -52,6 +54,8 @@ def nearest_neighbours(
         itself: where the queries are some of the references: which, shape (n_queries,). The first neighbour of each is then
             itself too.
         device: where float32 products propose candidates, as PyTorch names it; None is numpy. What is found is the same.
+        order: an order of the references in which near ones stand close to each other, such as by label: where they are
+            searched among themselves, the same is found sooner.
 
     Returns:
         indices, int64, and Euclidean distances, float64, both of shape (n_queries, k).
@@ -59,8 +63,10 @@ def nearest_neighbours(
     Raises:
         ValueError: k is less than 1 or more than there are references.
     """
-    indices, squared = _search(references, k, queries, ordered=True, centred=centred, itself=itself, device=device)
-    return indices, np.sqrt(squared, out=squared)
+    if queries is None and device is None:
+        return _among_themselves(references, k, ordered=True, centred=centred, order=order).nearest()
+    answers = _search(references, k, queries, ordered=True, centred=centred, itself=itself, device=device)
+    return answers.indices, answers.distances()
 
 
 def neighbourhoods(
@@ -71,18 +77,83 @@ def neighbourhoods(
     centred: bool = False,
     itself: np.ndarray | None = None,
     device: str | None = None,
+    order: np.ndarray | None = None,
 ) -> np.ndarray:
     """Find the set of the k nearest references of every query, int32, shape (n_queries, k), in no order.
 
     Cheaper than `nearest_neighbours`: only what stands at the rim is computed twice.
 
     Args:
-        references, k, queries, centred, itself, device: as for `nearest_neighbours`.
+        references, k, queries, centred, itself, device, order: as for `nearest_neighbours`.
 
     Raises:
         ValueError: k is less than 1 or more than there are references.
     """
-    return _search(references, k, queries, ordered=False, centred=centred, itself=itself, device=device)[0]
+    if queries is None and device is None:
+        return _among_themselves(references, k, ordered=False, centred=centred, order=order).members()
+    return _search(references, k, queries, ordered=False, centred=centred, itself=itself, device=device).indices
+
+
+class NeighbourSearch:
+    """The k nearest neighbours of every row among all rows of a matrix, from tiles of distances that pass by.
+
+    Args:
+        tiles: where the distances come from.
+        k: at most the number of rows.
+        ordered: whether neighbours are wanted nearest first, with distances; else as sets.
+
+    Raises:
+        ValueError: k is less than 1 or more than there are rows.
+    """
+
+    def __init__(self, tiles: DistanceTiles, k: int, *, ordered: bool = True) -> None:
+        self._tiles = tiles
+        matrix = tiles.rows.matrix
+        self._answers = _Answers(matrix, k, matrix, np.arange(matrix.shape[0]), ordered=ordered)
+        self._candidates = Candidates(len(tiles.order), min(k + MARGIN, len(tiles.order)), tiles.edge)
+
+    def take(self, part: slice, other: slice, squared: np.ndarray) -> None:
+        """Look through a tile, in the order of `tiles.pairs`; where the blocks are one, the diagonal is written to."""
+        if part == other:
+            np.fill_diagonal(squared, -np.inf)  # itself comes before its duplicates
+        self._candidates.take(part, other, squared)
+
+    def nearest(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return indices and distances as `nearest_neighbours` does, once all tiles have passed."""
+        self._decide()
+        return self._answers.indices, self._answers.distances()
+
+    def members(self) -> np.ndarray:
+        """Return sets as `neighbourhoods` does, once all tiles have passed."""
+        self._decide()
+        return self._answers.indices
+
+    def _decide(self) -> None:
+        tiles, unproven = self._tiles, []
+        for part in slices(len(tiles.order), tiles.edge):
+            rows = tiles.order[part]
+            columns, squared = self._candidates.smallest(part)
+            proven = self._answers.decide(
+                rows, tiles.order[columns], squared.astype(np.float64), tiles.norms(part), np.float32
+            )
+            unproven.append(rows[~proven])
+        _search_in_float64(self._answers, np.concatenate(unproven), tiles.rows, tiles.rows)
+
+
+def _among_themselves(
+    references: Matrix, k: int, *, ordered: bool, centred: bool, order: np.ndarray | None = None
+) -> NeighbourSearch:
+    """Return a search through which all tiles have passed."""
+    rows = _centred_rows(references, references, centred)
+    tiles = DistanceTiles(rows, np.arange(len(rows)) if order is None else order)
+    search = NeighbourSearch(tiles, k, ordered=ordered)
+    for part, other in tiles.pairs():
+        search.take(part, other, tiles.squared(part, other))
+    return search
+
+
+def _centred_rows(matrix: Matrix, references: Matrix, centred: bool) -> CentredRows:
+    return CentredRows(matrix, None if centred else column_means(references), safe_scale(references))
 
 
 def _search(
@@ -91,47 +162,82 @@ def _search(
     queries: Matrix | None,
     *,
     ordered: bool,
-    centred: bool = False,
-    itself: np.ndarray | None = None,
-    device: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    n_references, n_columns = references.shape
-    if not 1 <= k <= n_references:
-        raise ValueError(f"{k} nearest neighbours asked for among {n_references} rows")
+    centred: bool,
+    itself: np.ndarray | None,
+    device: str | None,
+) -> _Answers:
     if queries is None:
-        queries, itself = references, np.arange(n_references)
-    indices = np.empty((queries.shape[0], k), dtype=np.int64 if ordered else np.int32)
-    squared = np.empty((queries.shape[0], k) if ordered else (0, 0))
-    centre, scale = None if centred else column_means(references), safe_scale(references)
-    pool = CentredRows(references, centre, scale)
-    asking = CentredRows(queries, centre, scale)
+        queries, itself = references, np.arange(references.shape[0])
+    answers = _Answers(references, k, queries, itself, ordered=ordered)
+    pool, asking = (_centred_rows(matrix, references, centred) for matrix in (references, queries))
+    unproven = []
+    step, _ = block_shape(len(asking), *references.shape, on_device=device is not None)
+    for part in slices(len(asking), step):
+        rows = np.arange(part.start, part.stop)
+        found = _candidates(asking, rows, pool, k + MARGIN, np.float32, answers.own(rows), device)
+        unproven.append(rows[~answers.decide(rows, *found, np.float32)])
+    _search_in_float64(answers, np.concatenate(unproven), asking, pool)
+    return answers
 
-    def answer(rows: np.ndarray, dtype: type, device: str | None = None) -> np.ndarray:
-        """Fill in the neighbours of `rows`; return which of them are proven."""
-        own = None if itself is None else itself[rows]
-        candidates, approximate, norms = _candidates(asking, rows, pool, k + MARGIN, dtype, own, device)
-        bound = _ErrorBound(norms[:, None], n_columns, dtype)
-        proven = _proven(approximate, k, bound, complete=candidates.shape[1] == n_references)
-        chosen, exact = _nearest_candidates(queries, rows, references, candidates, approximate, k, bound, ordered)
+
+def _search_in_float64(answers: _Answers, rows: np.ndarray, asking: CentredRows, pool: CentredRows) -> None:
+    """Decide rows that float32 left open."""
+    step, _ = block_shape(len(asking), *pool.matrix.shape, itemsize=8)
+    for part in slices(len(rows), step):
+        found = _candidates(asking, rows[part], pool, answers.k + MARGIN, np.float64, answers.own(rows[part]), None)
+        answers.decide(rows[part], *found, np.float64)
+
+
+class _Answers:
+    """The neighbours of rows, as they are decided from candidates.
+
+    Attributes:
+        indices: shape (n_queries, k): int64, nearest first, where `ordered`, else int32 in no order.
+    """
+
+    def __init__(
+        self, references: Matrix, k: int, queries: Matrix, itself: np.ndarray | None, *, ordered: bool
+    ) -> None:
+        if not 1 <= k <= references.shape[0]:
+            raise ValueError(f"{k} nearest neighbours asked for among {references.shape[0]} rows")
+        self.k = k
+        self.indices = np.empty((queries.shape[0], k), dtype=np.int64 if ordered else np.int32)
+        self._references, self._queries = references, queries
+        self._itself = itself
+        self._squared = np.empty((queries.shape[0], k)) if ordered else None
+
+    def own(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return which references the queries are, None where they are not among these."""
+        return None if self._itself is None else self._itself[rows]
+
+    def distances(self) -> np.ndarray:
+        """Return Euclidean distances, float64, shape (n_queries, k), ascending; only if `ordered`."""
+        return np.sqrt(self._squared, out=self._squared)
+
+    def decide(
+        self, rows: np.ndarray, candidates: np.ndarray, approximate: np.ndarray, norms: np.ndarray, dtype: type
+    ) -> np.ndarray:
+        """Fill in the neighbours of some queries from the references that look nearest; return which are proven.
+
+        Args:
+            candidates: references, shape (n_rows, n_candidates), by `approximate`, ascending.
+            approximate: squared distances as products in `dtype` give them, float64, of the same shape.
+            norms: squared lengths of the centred queries, shape (n_rows,).
+        """
+        bound = _ErrorBound(norms[:, None], self._references.shape[1], dtype)
+        proven = _proven(approximate, self.k, bound, complete=candidates.shape[1] == self._references.shape[0])
+        ordered, own = self._squared is not None, self.own(rows)
+        chosen, exact = _nearest_candidates(
+            self._queries, rows, self._references, candidates, approximate, self.k, bound, ordered
+        )
         if own is not None:
             exact = np.where(chosen == own[:, None], -1.0, exact)  # itself comes before its duplicates
         if ordered:
-            order = np.lexsort((chosen, exact))
-            chosen, exact = (np.take_along_axis(values, order, axis=1) for values in (chosen, exact))
-            squared[rows] = np.maximum(exact, 0)
-        indices[rows] = chosen
+            by_distance = np.lexsort((chosen, exact))
+            chosen, exact = (np.take_along_axis(values, by_distance, axis=1) for values in (chosen, exact))
+            self._squared[rows] = np.maximum(exact, 0)
+        self.indices[rows] = chosen
         return proven
-
-    unproven = []
-    step, _ = block_shape(len(asking), n_references, n_columns, on_device=device is not None)
-    for part in slices(len(asking), step):
-        rows = np.arange(part.start, part.stop)
-        unproven.append(rows[~answer(rows, np.float32, device)])
-    unproven = np.concatenate(unproven)
-    step, _ = block_shape(len(asking), n_references, n_columns, itemsize=8)
-    for part in slices(len(unproven), step):
-        answer(unproven[part], np.float64)
-    return indices, squared
 
 
 class _ErrorBound:

@@ -43,21 +43,23 @@ class SmallestOnDevice:
         return columns.cpu().numpy(), torch.gather(found, 1, columns).cpu().numpy()
 
 
-class BlocksOnDevice:
-    """Distances between blocks of rows, as `silhouette._Blocks` computes them.
+class DistancesOnDevice:
+    """Distances between blocks of rows, as `silhouette.Distances` computes them.
 
     Args:
         order: the order in which the rows are cut into blocks.
+        edge: most rows of a block.
         near: a squared distance below this share of the row's squared length is computed again in float64.
         few: up to this share of near pairs in a block one by one on the processor, above it the block on the device.
     """
 
-    def __init__(self, rows: CentredRows, order: np.ndarray, device: str, near: float, few: float) -> None:
+    def __init__(self, rows: CentredRows, order: np.ndarray, edge: int, device: str, near: float, few: float) -> None:
         torch.set_float32_matmul_precision("highest")
-        self._rows, self._order, self._device = rows, order, device
+        self.order, self.edge = order, edge
+        self._rows, self._device = rows, device
         self._near, self._few = near, few
 
-    def distances(self, part: slice, other: slice) -> torch.Tensor:
+    def among(self, part: slice, other: slice) -> torch.Tensor:
         """Return the distances of some rows to others, float32."""
         squared, norms = self._squared(part, other, np.float32)
         both = np.arange(max(part.start, other.start), min(part.stop, other.stop))  # none, where the blocks do not meet
@@ -73,14 +75,14 @@ class BlocksOnDevice:
             squared = exact.to(torch.float32)
         elif len(row):
             matrix = self._rows.matrix
-            exact = pair_distances(matrix, self._order[part][row], matrix, self._order[other][column])
+            exact = pair_distances(matrix, self.order[part][row], matrix, self.order[other][column])
             squared[near] = torch.as_tensor((exact * self._rows.scale**2).astype(np.float32), device=self._device)
         squared[itself] = 0
         return squared.sqrt_()
 
     def _squared(self, part: slice, other: slice, dtype: type) -> tuple[torch.Tensor, torch.Tensor]:
         """Return |x|^2 + |y|^2 - 2 x.y, and |x|^2."""
-        queries, others = (self._rows.block(self._order[rows], dtype) for rows in (part, other))
+        queries, others = (self._rows.block(self.order[rows], dtype) for rows in (part, other))
         norms, of_others = (
             torch.as_tensor(squared_norms(block).astype(dtype), device=self._device) for block in (queries, others)
         )

@@ -7,28 +7,31 @@ its group has width 0, and 0 / 0 (all distances 0) counts as 0.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellgauge.metrics.distances import (
     ROWS_BYTES,
     CentredRows,
+    DistanceTiles,
+    block_pairs,
     column_means,
-    inner_products,
     pair_distances,
     safe_scale,
     slices,
     squared_norms,
 )
 
+if TYPE_CHECKING:
+    from cellgauge.metrics.on_device import DistancesOnDevice
+
 NEAR = 1e-2
 """A squared distance below this share of the cell's own squared length has lost too many of float32's digits."""
 FEW = 1e-2
 """Share of near pairs in a block up to which they are computed one by one; above it the block is, in float64."""
-EDGE = 1024
-"""Cells to a side of a block of distances: 4 MB, so that it stays in the processor's cache."""
 DEVICE_EDGE = 8192
-"""The same on a GPU, to which rows are sent anew for every block."""
+"""Cells to a side of a tile of distances on a GPU, to which rows are sent anew for every tile."""
 SUMS_BYTES = 512 << 20
 """Largest table of every cell's distance sums to every group that is held at a time."""
 
@@ -53,33 +56,66 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None
     sizes = np.bincount(codes)
     if len(sizes) < 2:
         raise ValueError("a silhouette needs at least two groups")
-    n_cells, n_groups = len(codes), len(sizes)
     order = np.argsort(codes, kind="stable")  # group after group: the distances to one group stand side by side
     rows = CentredRows(matrix, column_means(matrix), safe_scale(matrix))
-    halved = 8 * n_cells * n_groups <= SUMS_BYTES  # each distance serves both cells where all sums can be held
-    edge = EDGE if device is None else DEVICE_EDGE
-    step = min(
-        edge, max(1, ROWS_BYTES // (8 * matrix.shape[1])), edge if halved else max(1, SUMS_BYTES // (8 * n_groups))
-    )
     if device is None:
-        blocks = _Blocks(rows, order, step)
+        distances = Distances(DistanceTiles(rows, order))
     else:
-        from cellgauge.metrics.on_device import BlocksOnDevice
+        from cellgauge.metrics.on_device import DistancesOnDevice
 
-        blocks = BlocksOnDevice(rows, order, device, NEAR, FEW)
-    sums = np.zeros((n_cells if halved else 0, n_groups))
-    widths = np.empty(n_cells)
+        edge = min(DEVICE_EDGE, max(1, ROWS_BYTES // (8 * matrix.shape[1])))
+        distances = DistancesOnDevice(rows, order, edge, device, NEAR, FEW)
+    if not sums_fit(len(codes), len(sizes)):
+        return _widths_block_by_block(distances, codes, order)
+    sums = DistanceSums(distances, codes)
+    for part, other in block_pairs(len(codes), distances.edge):
+        sums.take(part, other, distances.among(part, other))
+    return sums.widths()
+
+
+def sums_fit(n_cells: int, n_groups: int) -> bool:
+    """Return whether every cell's distance sums to every group can be held, so that each distance serves both cells."""
+    return 8 * n_cells * n_groups <= SUMS_BYTES
+
+
+class DistanceSums:
+    """Every cell's distances summed by group, from tiles of distances that pass by.
+
+    Args:
+        distances: where they come from.
+        codes: the group of each cell, 0 to the number of groups - 1, shape (n_cells,); the order of `distances` is by group.
+    """
+
+    def __init__(self, distances: Distances | DistancesOnDevice, codes: np.ndarray) -> None:
+        self._distances, self._codes = distances, codes[distances.order]
+        self._sums = np.zeros((len(codes), codes.max() + 1))
+
+    def take(self, part: slice, other: slice, distances: np.ndarray) -> None:
+        """Add a tile of distances to the sums of both its sides."""
+        add = self._distances.add_by_group
+        add(self._sums[part], distances, self._codes[other])
+        if other != part:
+            add(self._sums[other], distances.T, self._codes[part])
+
+    def widths(self) -> np.ndarray:
+        """Return the silhouette width of every cell once all tiles have passed."""
+        widths = np.empty(len(self._codes))
+        widths[self._distances.order] = _widths(self._sums, self._codes, np.bincount(self._codes))
+        return widths
+
+
+def _widths_block_by_block(
+    distances: Distances | DistancesOnDevice, codes: np.ndarray, order: np.ndarray
+) -> np.ndarray:
+    """Return the widths in the memory of one block's sums, computing each distance twice."""
+    n_cells, codes, widths = len(codes), codes[order], np.empty(len(codes))
+    sizes = np.bincount(codes)
+    step = min(distances.edge, max(1, SUMS_BYTES // (8 * len(sizes))))
     for part in slices(n_cells, step):
-        sums_here = sums[part] if halved else np.zeros((part.stop - part.start, n_groups))
-        for other in slices(n_cells, step, start=part.start if halved else 0):
-            distances = blocks.distances(part, other)
-            blocks.add_by_group(sums_here, distances, codes[order[other]])
-            if halved and other != part:
-                blocks.add_by_group(sums[other], distances.T, codes[order[part]])
-        if not halved:
-            widths[order[part]] = _widths(sums_here, codes[order[part]], sizes)
-    if halved:
-        widths[order] = _widths(sums, codes[order], sizes)
+        sums = np.zeros((part.stop - part.start, len(sizes)))
+        for other in slices(n_cells, distances.edge):
+            distances.add_by_group(sums, distances.among(part, other), codes[other])
+        widths[order[part]] = _widths(sums, codes[part], sizes)
     return widths
 
 
@@ -116,27 +152,20 @@ def batch_silhouettes(
     return values
 
 
-class _Blocks:
-    """Distances between blocks of rows, by numpy; `on_device` has the same for PyTorch.
+class Distances:
+    """Distances between blocks of rows, by numpy; `on_device` has the same for PyTorch."""
 
-    Args:
-        order: the order in which the rows are cut into blocks.
-        step: most rows of a block.
-    """
+    def __init__(self, tiles: DistanceTiles) -> None:
+        self._tiles = tiles
+        self.order, self.edge = tiles.order, tiles.edge
 
-    def __init__(self, rows: CentredRows, order: np.ndarray, step: int) -> None:
-        self._rows, self._order = rows, order
-        self._buffer = np.empty(step * step, np.float32)
-        self._part: slice | None = None
+    def among(self, part: slice, other: slice) -> np.ndarray:
+        """Return the distances of a block's rows to another's, float32; good until the next call."""
+        return self.rooted(part, other, self._tiles.squared(part, other))
 
-    def distances(self, part: slice, other: slice) -> np.ndarray:
-        """Return the distances of some rows to others, float32; good until the next call."""
-        if part != self._part:
-            self._part, self._queries = part, self._rows.block(self._order[part])
-            self._norms = squared_norms(self._queries)
-        others = self._rows.block(self._order[other])
-        squared = _squared_distances(self._queries, self._norms, others, self._buffer)
-        _mend_near_pairs(squared, self._rows, self._order, part, other, self._norms)
+    def rooted(self, part: slice, other: slice, squared: np.ndarray) -> np.ndarray:
+        """Turn a tile of squared distances into distances, in place; what stands on the diagonal does not matter."""
+        _mend_near_pairs(squared, self._tiles, part, other)
         return np.sqrt(squared, out=squared)
 
     def add_by_group(self, sums: np.ndarray, distances: np.ndarray, codes: np.ndarray) -> None:
@@ -152,31 +181,22 @@ def group_slices(codes: np.ndarray) -> Iterator[tuple[int, slice]]:
         yield int(codes[start]), slice(start, end)
 
 
-def _squared_distances(queries: np.ndarray, norms: np.ndarray, others: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    squared = inner_products(queries, others, buffer)
-    squared *= -2
-    squared += norms.astype(squared.dtype)[:, None]
-    squared += squared_norms(others).astype(squared.dtype)
-    return squared
-
-
-def _mend_near_pairs(
-    squared: np.ndarray, rows: CentredRows, order: np.ndarray, part: slice, other: slice, norms: np.ndarray
-) -> None:
+def _mend_near_pairs(squared: np.ndarray, tiles: DistanceTiles, part: slice, other: slice) -> None:
     """Replace, in place, the squared distances of which float32 kept too few digits; of a cell to itself it is 0.
 
     Those that stay have a relative error of at most about 1e-4 each (see `neighbours._ErrorBound`), of either sign, which
     the mean over a group's cells and then over all cells brings far below 1e-6. Distances that even float64 products
     cannot tell from 0 are less than the resolution of float32 coordinates, and are set to 0.
     """
+    rows, order, norms = tiles.rows, tiles.order, tiles.norms(part)
     itself = np.arange(max(part.start, other.start), min(part.stop, other.stop))
-    near = squared < (NEAR * norms)[:, None]
+    near = squared < (NEAR * norms).astype(squared.dtype)[:, None]
     near[itself - part.start, itself - other.start] = False
     n_near = np.count_nonzero(near)
     if n_near > FEW * near.size:
-        queries = rows.block(order[part], np.float64)
+        queries, others = (rows.block(order[block], np.float64) for block in (part, other))
         norms = squared_norms(queries)
-        exact = _squared_distances(queries, norms, rows.block(order[other], np.float64), np.empty(squared.size))
+        exact = norms[:, None] + squared_norms(others) - 2 * (queries @ others.T)
         exact[exact < last_digits(queries.shape[1], norms)[:, None]] = 0
         squared[:] = exact
     elif n_near:

@@ -12,6 +12,7 @@ from cellgauge.errors import CellgaugeError
 from cellgauge.metrics.approximate import approximate_neighbours
 from cellgauge.metrics.graph import fuzzy_edges, leiden, neighbour_count
 from cellgauge.metrics.neighbours import nearest_neighbours
+from cellgauge.metrics.one_pass import neighbours_and_widths
 from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.resampling import FEWEST, agreement_intervals, mean_interval
 from cellgauge.metrics.silhouette import scaled, silhouette_widths
@@ -67,19 +68,23 @@ def score(
         raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
     agreement = [name for name in AGREEMENT if name in metrics]
     approximate = is_approximate("clustering", search, approximate_above, len(labels))
+    widths = None
     if agreement:
         k = neighbour_count(len(labels), n_neighbors)
         if approximate:
             indices, distances, recall = approximate_neighbours(cells.matrix, k, seed)
             yield from (Score("neighbour_recall", recall, profile) for profile in profiles)
+        elif "silhouette" in metrics:
+            indices, distances, widths = neighbours_and_widths(cells.matrix, k, codes, cells.device)
         else:
-            indices, distances = nearest_neighbours(cells.matrix, k, device=cells.device)
+            by_label = np.argsort(codes, kind="stable")
+            indices, distances = nearest_neighbours(cells.matrix, k, device=cells.device, order=by_label)
         seeds = list(range(seed, seed + (n_seeds if "corrected" in profiles else 1)))
         communities = leiden(fuzzy_edges(indices, distances), seeds, resolution, n_iterations, flavor)
         scores = _agreement(communities, codes, donors, agreement, profiles, seeds)
         yield from of_approximate_neighbours(scores, recall) if approximate else scores
     if "silhouette" in metrics:
-        widths = scaled(silhouette_widths(cells.matrix, codes, cells.device))
+        widths = scaled(silhouette_widths(cells.matrix, codes, cells.device) if widths is None else widths)
         yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
         if donors is not None:
             yield from _ends({"silhouette": mean_interval(widths, donors, seed)})

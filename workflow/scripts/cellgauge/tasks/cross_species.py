@@ -47,6 +47,7 @@ def score(
     """
     species, labels = cells.obs["organism"], cells.obs["label"]
     sizes = np.unique(species, return_counts=True)[1]
+    codes = np.unique(labels, return_inverse=True)[1]
     if len(sizes) < 2:
         raise NotScorable(f"all {len(species)} cells are of the species {species[0]}: there is nothing to mix")
 
@@ -56,7 +57,7 @@ def score(
         if is_approximate("cross_species", search, approximate_above, len(matrix)):
             found, recall = approximate_neighbourhoods(matrix, k, seed)
         else:
-            found = neighbourhoods(matrix, k, device=cells.device)
+            found = neighbourhoods(matrix, k, device=cells.device, order=np.argsort(codes[rows], kind="stable"))
         return neighbourhood_entropy(found, species[rows]), recall
 
     k = min(n_neighbors, len(species))

@@ -1,0 +1,69 @@
+"""One pass over the distances gives what two give."""
+
+import numpy as np
+import pytest
+
+from cellgauge.metrics import distances, one_pass, silhouette
+from cellgauge.metrics.neighbours import nearest_neighbours
+from cellgauge.metrics.one_pass import neighbours_and_widths
+from cellgauge.metrics.silhouette import silhouette_widths
+
+
+def cells(n=700, dims=25, offset=0.0, scale=1.0):
+    generator = np.random.default_rng(0)
+    codes = generator.integers(0, 7, n)
+    matrix = generator.normal(0, 2, (7, dims))[codes] + generator.normal(size=(n, dims))
+    return (offset + scale * matrix).astype(np.float32), np.asarray([f"type {code}" for code in codes])
+
+
+@pytest.mark.parametrize("edge", [64, 1024])
+@pytest.mark.parametrize("k", [1, 15, 200, 700])
+@pytest.mark.parametrize("offset, scale", [(0, 1), (1e4, 1e-2), (0, 1e30)])  # the last two mend, and search in float64
+def test_both_are_those_of_their_own_passes(monkeypatch, edge, k, offset, scale):
+    monkeypatch.setattr(distances, "TILE_EDGE", edge)
+    matrix, labels = cells(offset=offset, scale=scale)
+    indices, found, widths = neighbours_and_widths(matrix, k, labels)
+    expected = nearest_neighbours(
+        matrix, k, order=np.argsort(labels, kind="stable")
+    )  # the same even where there are ties
+    assert (indices == expected[0]).all()
+    assert (found == expected[1]).all()
+    assert (widths == silhouette_widths(matrix, labels)).all()
+
+
+def test_cells_at_one_point_are_their_own_first_neighbours():
+    matrix, labels = cells(n=90)
+    matrix[:40] = matrix[0]
+    indices, found, widths = neighbours_and_widths(matrix, 15, labels)
+    assert (indices[:, 0] == np.arange(90)).all()
+    assert (found[:40] == 0).all()
+    assert (widths == silhouette_widths(matrix, labels)).all()
+
+
+def test_every_product_is_made_once(monkeypatch):
+    made = []
+    products = distances.inner_products
+    monkeypatch.setattr(distances, "inner_products", lambda *args: made.append(1) or products(*args))
+    monkeypatch.setattr(distances, "TILE_EDGE", 100)
+    neighbours_and_widths(*cells()[:1], 15, cells()[1])
+    assert len(made) == 7 * 8 // 2
+
+
+def test_where_sums_do_not_fit_there_are_two_passes(monkeypatch):
+    matrix, labels = cells()
+    whole = neighbours_and_widths(matrix, 15, labels)
+    calls = []
+    real = one_pass.nearest_neighbours
+    monkeypatch.setattr(one_pass, "nearest_neighbours", lambda *args, **how: calls.append(1) or real(*args, **how))
+    monkeypatch.setattr(silhouette, "SUMS_BYTES", 8 * 700 * 6)
+    for found, expected in zip(neighbours_and_widths(matrix, 15, labels), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert calls
+
+
+def test_faults_are_those_of_the_parts():
+    matrix, labels = cells(n=10)
+    with pytest.raises(ValueError, match="11 nearest neighbours asked for among 10 rows"):
+        neighbours_and_widths(matrix, 11, labels)
+    with pytest.raises(ValueError, match="at least two groups"):
+        neighbours_and_widths(matrix, 5, np.zeros(10))
