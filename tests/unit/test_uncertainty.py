@@ -105,18 +105,24 @@ def test_ends_of_some_donors_are_told_with_their_number():
     assert found(*rows).set_index("subset")["n_resampled"].to_dict() == {"donor_folds": 7, "": 9}
 
 
-def test_seeds_folds_and_conditions_are_drawn():
+def test_seeds_folds_conditions_and_labels_are_drawn():
     seeds = [{"value": v, "seed": n} for n, v in enumerate((0.1, 0.5, 0.9))] + [{"value": 0.5}]
     folds = [
         {"metric": "f1", "classifier": "knn", "subset": "donor_folds", "value": v, "fold": n}
         for n, v in enumerate((0.2, 0.4, 0.6))
     ]
     folds += [{**folds[0], "fold": None, "value": 0.4}]
-    conditions = [{"metric": "mse", "condition": c, "value": v} for c, v in zip("abcd", (1, 2, 3, 4), strict=True)]
-    conditions += [{"metric": "mse", "value": 2.5}]
-    result = found(*seeds, *folds, *conditions).set_index("metric")
-    assert result["resampled"].to_dict() == {"ari": "seeds", "f1": "folds", "mse": "conditions"}
-    assert result["n_resampled"].to_dict() == {"ari": 3, "f1": 3, "mse": 4}
+    single = [*zip("abcd", (1, 2, 3, 4), strict=True), ("", 2.5)]
+    conditions = [{"task": "perturbation", "metric": "mse", "condition": c, "value": v} for c, v in single]
+    labels = [{"task": "cross_species", "metric": "batch_silhouette", "condition": c, "value": v} for c, v in single]
+    result = found(*seeds, *folds, *conditions, *labels).set_index("metric")
+    assert result["resampled"].to_dict() == {
+        "ari": "seeds",
+        "f1": "folds",
+        "mse": "conditions",
+        "batch_silhouette": "labels",
+    }
+    assert result["n_resampled"].to_dict() == {"ari": 3, "f1": 3, "mse": 4, "batch_silhouette": 4}
     assert (result["low"] < result["value"]).all() and (result["value"] < result["high"]).all()
 
 

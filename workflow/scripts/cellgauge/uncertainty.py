@@ -1,8 +1,8 @@
 """How sure the numbers are: intervals of scores and of their means, and which models can be told apart.
 
 Everything is computed from score rows. What is drawn with replacement is named beside each interval, since it decides what the
-interval says: donors (other people), conditions (other perturbations), folds (other training cells), seeds (other runs of a
-method that draws random numbers), splits (other tissues or species).
+interval says: donors (other people), conditions (other perturbations), labels (other cell types), folds (other training cells),
+seeds (other runs of a method that draws random numbers), splits (other tissues or species).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def is_beside(metric: str) -> bool:
 def intervals(table: pd.DataFrame, headline: pd.DataFrame) -> pd.DataFrame:
     """Return the 95 % interval of every headline score that has one.
 
-    Ends that the score file gives (metrics *_low and *_high: donors drawn) are taken; else conditions, folds or seeds are
-    drawn, whichever the value is the mean of. For the mean over classifiers a fold is drawn with all its classifiers.
+    Ends that the score file gives (metrics *_low and *_high: donors drawn) are taken; else conditions, labels, folds or seeds
+    are drawn, whichever the value is the mean of. For the mean over classifiers a fold is drawn with all its classifiers.
 
     Args:
         table: all score rows.
@@ -144,7 +144,7 @@ def _unit_of(
     if conditions := units["conditions"].get(key):
         values = np.array(list(conditions.values()))
         if len(values) >= FEWEST and np.isclose(values.mean(), value, rtol=0, atol=1e-9):
-            return "conditions", values
+            return ("conditions" if key[0] == "perturbation" else "labels"), values
     if folds := units["folds"].get(key):
         of_fold: dict[Any, list[float]] = defaultdict(list)
         for (fold, _), found in folds.items():
