@@ -37,8 +37,12 @@ def scores(tmp_path_factory):
     def of(task):
         several = load_task(task).SCOPE == "dataset"
         files = embeddings[: 1 + several], splits[: 1 + several]
-        approximate = {"search": "approximate", "approximate_above": 50} if task != "label_prediction" else {}
-        return list(score_files(task, *files, **approximate))  # with the rows that only approximate neighbours bring
+        found = list(score_files(task, *files))
+        if task != "label_prediction":  # and the rows that only approximate neighbours bring
+            metrics = {"metrics": ["ari"]} if task == "clustering" else {}
+            approximate = score_files(task, *files, search="approximate", approximate_above=50, **metrics)
+            found += (score for score in approximate if score.metric == "neighbour_recall")
+        return found
 
     return {task: of(task) for task in TASKS[:-1]} | {"perturbation": _of_responses(folder)}
 
@@ -59,10 +63,12 @@ def test_the_device_reaches_the_task(tmp_path, monkeypatch):
     uns = {"model": "none", "dataset": split.dataset, "split": split.name}
     write_embedding(tmp_path / "embedding.h5ad", matrix, split.cells, [split], uns)
     monkeypatch.setattr(base, "scoring_device", lambda *args: asked.append(args) or "cpu")
-    search = clustering.neighbours_and_widths
-    monkeypatch.setattr(clustering, "neighbours_and_widths", lambda *args: asked.append(args[-1]) or search(*args))
+    search = clustering.nearest_neighbours
+    monkeypatch.setattr(
+        clustering, "nearest_neighbours", lambda *args, **how: asked.append(how) or search(*args, **how)
+    )
     assert list(score_files("clustering", [tmp_path / "embedding.h5ad"], [path], device="cuda"))
-    assert asked == [("cuda", 120), "cpu"]
+    assert [asked[0], asked[1]["device"]] == [("cuda", 120), "cpu"]
 
 
 @pytest.mark.parametrize("task", CATALOGUE)

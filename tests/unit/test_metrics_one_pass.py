@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cellgauge.metrics import distances, one_pass, silhouette
+from cellgauge.metrics import distances, silhouette
 from cellgauge.metrics.neighbours import nearest_neighbours
-from cellgauge.metrics.one_pass import neighbours_and_widths
+from cellgauge.metrics.one_pass import can_share, neighbours_and_widths
 from cellgauge.metrics.silhouette import silhouette_widths
 
 
@@ -49,16 +49,12 @@ def test_every_product_is_made_once(monkeypatch):
     assert len(made) == 7 * 8 // 2
 
 
-def test_where_sums_do_not_fit_there_are_two_passes(monkeypatch):
-    matrix, labels = cells()
-    whole = neighbours_and_widths(matrix, 15, labels)
-    calls = []
-    real = one_pass.nearest_neighbours
-    monkeypatch.setattr(one_pass, "nearest_neighbours", lambda *args, **how: calls.append(1) or real(*args, **how))
+def test_what_cannot_share_a_pass(monkeypatch):
+    assert can_share(700, 7, device=None)
+    assert not can_share(700, 7, device="cuda:0")
     monkeypatch.setattr(silhouette, "SUMS_BYTES", 8 * 700 * 6)
-    for found, expected in zip(neighbours_and_widths(matrix, 15, labels), whole, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    assert calls
+    assert can_share(700, 6, device=None)
+    assert not can_share(700, 7, device=None)
 
 
 def test_faults_are_those_of_the_parts():

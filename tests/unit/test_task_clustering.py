@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cellgauge.errors import CellgaugeError
+from cellgauge.metrics import silhouette
 from cellgauge.tasks import clustering
 from cellgauge.tasks.base import CellsToScore, NotScorable
 
@@ -130,11 +131,11 @@ def test_an_unknown_metric_is_named():
 
 
 def test_approximate_neighbours_are_asked_for_and_told_with_their_recall():
-    data = cells(n=3000)
-    exact = score(data)
-    assert score(data, search="approximate", approximate_above=3000) == exact
-    scores = score(data, search="approximate", approximate_above=2999)
-    assert scores == score(data, search="approximate", approximate_above=2999)
+    data, metrics = cells(n=3000), ["ari", "nmi"]
+    exact = score(data, metrics=metrics)
+    assert score(data, metrics=metrics, search="approximate", approximate_above=3000) == exact
+    scores = score(data, metrics=metrics, search="approximate", approximate_above=2999)
+    assert scores == score(data, metrics=metrics, search="approximate", approximate_above=2999)
     for profile in BOTH:
         found = values(scores, profile, seed=None)
         assert 0.98 < found.pop("neighbour_recall") <= 1
@@ -142,6 +143,13 @@ def test_approximate_neighbours_are_asked_for_and_told_with_their_recall():
         assert set(found) == set(values(exact, profile, seed=None))
     told = {s.metric for s in scores if "approximate neighbours, recall 0.9" in s.reason or "recall 1.0" in s.reason}
     assert told == {"ari", "nmi", "n_clusters", "ari_sd", "nmi_sd"}
+
+
+def test_silhouettes_bring_exact_neighbours_along(monkeypatch):
+    data = cells(n=300)
+    assert score(data, search="approximate", approximate_above=100) == score(data)
+    monkeypatch.setattr(silhouette, "SUMS_BYTES", 1000)  # no pass to share
+    assert "neighbour_recall" in values(score(data, search="approximate", approximate_above=100), "reference")
 
 
 def test_an_unknown_search_is_named():

@@ -53,9 +53,6 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None
         ValueError: there are fewer than two groups.
     """
     codes = np.unique(groups, return_inverse=True)[1]
-    sizes = np.bincount(codes)
-    if len(sizes) < 2:
-        raise ValueError("a silhouette needs at least two groups")
     order = np.argsort(codes, kind="stable")  # group after group: the distances to one group stand side by side
     rows = CentredRows(matrix, column_means(matrix), safe_scale(matrix))
     if device is None:
@@ -65,12 +62,17 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None
 
         edge = min(DEVICE_EDGE, max(1, ROWS_BYTES // (8 * matrix.shape[1])))
         distances = DistancesOnDevice(rows, order, edge, device, NEAR, FEW)
-    if not sums_fit(len(codes), len(sizes)):
+    if not sums_fit(len(codes), codes.max() + 1):
         return _widths_block_by_block(distances, codes, order)
     sums = DistanceSums(distances, codes)
     for part, other in block_pairs(len(codes), distances.edge):
         sums.take(part, other, distances.among(part, other))
     return sums.widths()
+
+
+def _check_groups(codes: np.ndarray) -> None:
+    if codes.max() < 1:
+        raise ValueError("a silhouette needs at least two groups")
 
 
 def sums_fit(n_cells: int, n_groups: int) -> bool:
@@ -84,9 +86,13 @@ class DistanceSums:
     Args:
         distances: where they come from.
         codes: the group of each cell, 0 to the number of groups - 1, shape (n_cells,); the order of `distances` is by group.
+
+    Raises:
+        ValueError: there are fewer than two groups.
     """
 
     def __init__(self, distances: Distances | DistancesOnDevice, codes: np.ndarray) -> None:
+        _check_groups(codes)
         self._distances, self._codes = distances, codes[distances.order]
         self._sums = np.zeros((len(codes), codes.max() + 1))
 
@@ -108,6 +114,7 @@ def _widths_block_by_block(
     distances: Distances | DistancesOnDevice, codes: np.ndarray, order: np.ndarray
 ) -> np.ndarray:
     """Return the widths in the memory of one block's sums, computing each distance twice."""
+    _check_groups(codes)
     n_cells, codes, widths = len(codes), codes[order], np.empty(len(codes))
     sizes = np.bincount(codes)
     step = min(distances.edge, max(1, SUMS_BYTES // (8 * len(sizes))))

@@ -12,7 +12,7 @@ from cellgauge.errors import CellgaugeError
 from cellgauge.metrics.approximate import approximate_neighbours
 from cellgauge.metrics.graph import fuzzy_edges, leiden, neighbour_count
 from cellgauge.metrics.neighbours import nearest_neighbours
-from cellgauge.metrics.one_pass import neighbours_and_widths
+from cellgauge.metrics.one_pass import can_share, neighbours_and_widths
 from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.resampling import FEWEST, agreement_intervals, mean_interval
 from cellgauge.metrics.silhouette import scaled, silhouette_widths
@@ -51,7 +51,8 @@ def score(
     Args:
         flavor: the implementation of Leiden, "igraph" (the reference's) or "leidenalg".
         search: how neighbours are searched, "exact" at every size, or "approximate" above `approximate_above` cells; then
-            the share of true neighbours that was found is a score too.
+            the share of true neighbours that was found is a score too. With the silhouette among the metrics it is exact
+            all the same: silhouettes go through all distances, and neighbours found on the way cost less than approximate ones.
 
     Raises:
         CellgaugeError: an unknown metric, flavor or search.
@@ -67,15 +68,16 @@ def score(
     if len(names) < 2:
         raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
     agreement = [name for name in AGREEMENT if name in metrics]
-    approximate = is_approximate("clustering", search, approximate_above, len(labels))
+    together = "silhouette" in metrics and can_share(len(labels), len(names), cells.device)
+    approximate = is_approximate("clustering", search, approximate_above, len(labels)) and not together
     widths = None
     if agreement:
         k = neighbour_count(len(labels), n_neighbors)
         if approximate:
             indices, distances, recall = approximate_neighbours(cells.matrix, k, seed)
             yield from (Score("neighbour_recall", recall, profile) for profile in profiles)
-        elif "silhouette" in metrics:
-            indices, distances, widths = neighbours_and_widths(cells.matrix, k, codes, cells.device)
+        elif together:
+            indices, distances, widths = neighbours_and_widths(cells.matrix, k, codes)
         else:
             by_label = np.argsort(codes, kind="stable")
             indices, distances = nearest_neighbours(cells.matrix, k, device=cells.device, order=by_label)
