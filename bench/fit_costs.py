@@ -1,6 +1,6 @@
 """Measure jobs of many sizes and fit what they cost: writes config/costs.yaml, which `make estimate` reads.
 
-    .venv/bin/python bench/fit_costs.py                              # everything, some 30 CPU minutes
+    .venv/bin/python bench/fit_costs.py                              # everything, some 60 CPU minutes; `make setup-scib` first
     .venv/bin/python bench/fit_costs.py --kinds "score clustering"   # measure this kind anew, keep what is known of the others
     .venv/bin/python bench/fit_costs.py --refit                      # measure nothing, fit again what was measured
 
@@ -29,7 +29,8 @@ from bench_scorers import BENCHES, ROOT, make_cells, run, score_command
 
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from cellgauge.costs import ON_COUNTS, TERMS, Cost, Measured, Size, fit, left_out
+from cellgauge.costs import APPROXIMATELY, ON_COUNTS, TERMS, Cost, Measured, Size, fit, left_out
+from cellgauge.interpreter import python_of
 
 COSTS = ROOT / "config" / "costs.yaml"
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -40,6 +41,9 @@ SHAPES = [
     *(Size(10_000, 2048), Size(30_000, 512), Size(60_000, 50)),
 ]
 LARGE = [Size(60_000, 512), Size(60_000, 2048)]  # five minutes and more where forests are grown
+APPROXIMATE = [Size(20_000, 512), Size(40_000, 50), Size(60_000, 512), Size(60_000, 2048), Size(120_000, 50)]
+SUITE = [Size(1000, 50), Size(2000, 512), Size(5000, 50), Size(5000, 2048), Size(10_000, 512), Size(20_000, 50)]
+SUITE_GENES = 5000  # of the PCA that scIB compares batches with
 COUNTS = [Size(1000, 20_000), Size(2000, 5000), Size(2500, 20_000), Size(10_000, 5000), Size(10_000, 20_000)]
 CELLS = [Size(2000, 20_000), Size(10_000, 5000), Size(10_000, 20_000), Size(20_000, 5000)]
 SCREENS = [Size(10_000, 5000, 283), Size(30_000, 2000, 283), Size(30_000, 5000, 60), Size(60_000, 5000, 283)]
@@ -58,7 +62,7 @@ class Kind:
     """A kind of job: the sizes that it is measured in, how its work may grow, its command, and what it reads.
 
     Attributes:
-        inputs: embedding, counts or screen, see `make_inputs`.
+        inputs: embedding, expressed (with counts), counts or screen, see `make_inputs`.
         after: kinds of jobs whose files it reads too.
     """
 
@@ -69,20 +73,20 @@ class Kind:
     after: Sequence[str] = ()
 
 
-def scored(name: str) -> Command:
+def scored(name: str, **options: object) -> Command:
     def command(folder: Path) -> tuple[Sequence[str], Path]:
         output = folder / "scores.tsv"
-        return score_command(BENCHES[name], folder, output, **BOTH), output
+        return score_command(BENCHES[name], folder, output, **BOTH, **options), output
 
     return command
 
 
-def script(name: str, output: str, *arguments: str) -> Command:
+def script(name: str, output: str, *arguments: str, python: str = sys.executable) -> Command:
     """Return the command of one of our scripts; {} in its arguments is the folder."""
 
     def command(folder: Path) -> tuple[Sequence[str], Path]:
         said = [argument.replace("{}", str(folder)) for argument in arguments]
-        return [sys.executable, str(SCRIPTS / name), *said, "--output", str(folder / output)], folder / output
+        return [python, str(SCRIPTS / name), *said, "--output", str(folder / output)], folder / output
 
     return command
 
@@ -118,11 +122,22 @@ RESPONSES = script(
     "score_task.py", "scores.tsv", "perturbation", "--predictions", "{}/additive.h5ad", "--truth", "{}/truth.h5ad",
     "--options", json.dumps(BOTH),
 )  # fmt: skip
+SUITE_OF_CELLS = script(
+    "score_task.py", "scores.tsv", "scib", "--embeddings", "{}/embedding_expressed.h5ad", "--splits",
+    "{}/split_expressed.h5ad", "--options", json.dumps({"profiles": ["corrected"]}), python=str(ROOT / python_of("scib")),
+)  # fmt: skip
 EMBEDDERS = ("linear", "hvg", "random", "shuffled", "oracle")
 PREDICTORS = ("no_change", "training_mean", "matching_mean", "additive", "linear_responses", "ceiling")
 KINDS: Mapping[str, Kind] = {
     "score clustering": Kind([*SHAPES, *LARGE], OF_NEIGHBOURS, scored("clustering"), "embedding"),
     "score cross_species": Kind([*SHAPES, *LARGE], OF_NEIGHBOURS, scored("cross_species"), "embedding"),
+    **{
+        f"score {task}{APPROXIMATELY}": Kind(
+            APPROXIMATE, OF_NEIGHBOURS, scored(task, search="approximate", approximate_above=0, **options), "embedding"
+        )
+        for task, options in (("clustering", {"metrics": ["ari", "nmi"]}), ("cross_species", {}))
+    },
+    "score scib": Kind(SUITE, OF_NEIGHBOURS, SUITE_OF_CELLS, "expressed"),
     "score label_prediction": Kind(SHAPES, OF_CLASSIFIERS, scored("label_prediction"), "embedding"),
     f"score label_prediction{ON_COUNTS}": Kind(COUNTS, OF_CLASSIFIERS, scored("expression"), "counts"),
     "split expression": Kind(CELLS, GROWTH, split_again("split_counts.h5ad"), "counts"),
@@ -142,7 +157,8 @@ def make_inputs(inputs: str, size: Size, folder: Path) -> Size:
             make_command(folder / "split.h5ad", *size[:3]), check=True, capture_output=True, text=True
         ).stdout
         return size._replace(conditions=int(said.split()[-3]))
-    make_cells(folder, size.cells, *((2, size.columns) if inputs == "counts" else (size.columns,)))
+    shape = {"embedding": (size.columns,), "expressed": (size.columns, SUITE_GENES), "counts": (2, size.columns)}
+    make_cells(folder, size.cells, *shape[inputs])
     return size
 
 

@@ -63,6 +63,8 @@ HELD = ("job", "cells", "values", "conditions", "responses")
 """The terms of memory and disk: pairs are computed block by block and never held at once."""
 ON_COUNTS = " on counts"
 """Marks the weights of a task that scores counts of genes instead of an embedding."""
+APPROXIMATELY = ", approximate"
+"""Marks the weights of a task that searches neighbours approximately."""
 
 Weights = Mapping[str, Mapping[str, float]]
 """Of one kind of job, the weight of each term: quantity -> term -> weight, with the quantities of `Cost`."""
@@ -88,7 +90,8 @@ def fit(measured: Sequence[Measured], terms: Sequence[str] = tuple(TERMS)) -> di
         table = np.asarray([[TERMS[term](job.size) for term in own] for job in jobs], dtype=float)
         size = np.maximum(table.max(axis=0), np.finfo(float).tiny)  # brings all columns to one scale
         weights = nnls(table / size / truth[:, None], np.ones(len(truth)))[0] / size
-        found[quantity] = {name: float(weight) for name, weight in zip(own, weights, strict=True) if weight > 0}
+        counts = weights * size > 1e-9 * truth.max()  # not what is left of rounding
+        found[quantity] = {name: float(weight) for name, weight, kept in zip(own, weights, counts, strict=True) if kept}
     return found
 
 

@@ -16,7 +16,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import ALL_SPLITS
-from cellgauge.costs import ON_COUNTS, Cost, Costs, Size, predict, read_benchmark
+from cellgauge.costs import APPROXIMATELY, ON_COUNTS, Cost, Costs, Size, predict, read_benchmark
 from cellgauge.grid import Cell, is_remote
 
 if TYPE_CHECKING:
@@ -163,10 +163,14 @@ class _Plan:
         if self._grid.traits(cell.model).modality == "perturbation":
             return self._job("score", cell.task, name, cell.path, self._screen(cell.dataset, cell.split))
         splits, kind = self._splits(cell.dataset, cell.split), cell.task
-        columns = self._dims(cell.model, self._grid.result_of(cell))
+        cells, columns = self._sizes.cells(cell.dataset, splits), self._dims(cell.model, self._grid.result_of(cell))
+        params = self._grid.task_params(cell.task)
         if cell.task in self._grid.traits(cell.model).expression_tasks:
             kind, columns = cell.task + ON_COUNTS, self._sizes.genes(cell.dataset, splits[0])
-        return self._job("score", kind, name, cell.path, Size(self._sizes.cells(cell.dataset, splits), columns))
+        elif params.get("search") == "approximate" and cells > params["approximate_above"]:
+            exact_all_the_same = "silhouette" in params.get("metrics", ())  # see cellgauge.tasks.clustering
+            kind = cell.task + ("" if exact_all_the_same else APPROXIMATELY)
+        return self._job("score", kind, name, cell.path, Size(cells, columns), self._grid.task_gpus(cell))
 
     def embeddings(self, made: Sequence[tuple[str, str, str]]) -> Iterator[Job]:
         found = [self._embedding(*key) for key in made]

@@ -562,10 +562,14 @@ class Grid:
         """Return the (first) file that a score is of."""
         return self._results(cell)[0]
 
+    def task_params(self, task: str) -> Mapping[str, Any]:
+        """Return the params of a task."""
+        return self._tasks[task].get("params", {})
+
     def task_options(self, w: Wildcards) -> str:
         """Return the options of score_task.py as JSON: the task's params, the profiles, the seed, the device if not "cpu"."""
         seed = int(w.model.partition("@")[2] or self._run["seeds"][0])
-        options = {**self._tasks[w.task].get("params", {}), "profiles": self._run["profiles"], "seed": seed}
+        options = {**self.task_params(w.task), "profiles": self._run["profiles"], "seed": seed}
         if self._score_device(w) != "cpu":
             options["device"] = self._score_device(w)
         return json.dumps(options, sort_keys=True)
