@@ -25,6 +25,7 @@ from cellgauge.metrics.classifiers import (
 from cellgauge.metrics.donors import DonorCounts, prediction_intervals
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
+from cellgauge.metrics.lean import without_optional
 from cellgauge.metrics.resampling import FEWEST
 from cellgauge.tasks.base import NotScorable
 from cellgauge.threads import n_threads
@@ -254,10 +255,11 @@ def _cross_validate(
         }
 
     def fit_forest() -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
-        return schemes, {
-            name: _fit_folds(features, classes, scheme, forest, range(len(scheme.folds)))
-            for name, scheme in schemes.items()
-        }
+        with without_optional("scipy", "cffi"):  # numba imports them for functions that no forest calls
+            return schemes, {
+                name: _fit_folds(features, classes, scheme, forest, range(len(scheme.folds)))
+                for name, scheme in schemes.items()
+            }
 
     n_shares = n_processes if others else 1
     if n_shares == 1 and not forest:
