@@ -30,7 +30,8 @@ from bench_scorers import BENCHES, ROOT, make_cells, run, score_command
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from cellgauge.costs import APPROXIMATELY, ON_COUNTS, TERMS, Cost, Measured, Size, fit, left_out
-from cellgauge.interpreter import python_of
+from cellgauge.errors import CellgaugeError
+from cellgauge.interpreter import python_of, require
 
 COSTS = ROOT / "config" / "costs.yaml"
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -213,6 +214,11 @@ def main() -> None:
     cli.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND")
     cli.add_argument("--refit", action="store_true", help="measure nothing")
     args = cli.parse_args()
+    if "score scib" in args.kinds and not args.refit:
+        try:
+            require("scib", "the job 'score scib'")
+        except CellgaugeError as reason:
+            sys.exit(f"error: {reason}; --kinds chooses other jobs")
     with tempfile.TemporaryDirectory() as scratch:
         measured = {} if args.refit else measure(args.kinds, Path(scratch))
 
