@@ -46,6 +46,11 @@ class CentredRows:
         self.scale = scale
         self._norms: dict[tuple[int, int, type], np.ndarray] = {}
 
+    @classmethod
+    def of(cls, matrix: Matrix) -> CentredRows:
+        """Return the rows of a matrix around their own mean, at a safe scale."""
+        return cls(matrix, column_means(matrix), safe_scale(matrix))
+
     def __len__(self) -> int:
         return self.matrix.shape[0]
 
@@ -74,40 +79,41 @@ class DistanceTiles:
     Args:
         rows: the matrix, n_rows rows.
         order: the order in which its rows are cut into blocks, shape (n_rows,).
+
+    Attributes:
+        edge: most rows of a block.
+        norms: squared lengths of the centred rows, in `order`, float64, shape (n_rows,).
     """
 
     def __init__(self, rows: CentredRows, order: np.ndarray) -> None:
         self.rows = rows
         self.order = order
-        self.edge = tile_edge(rows.matrix.shape[1])
+        self.edge = tile_edge(rows.matrix.shape[1], TILE_EDGE)
+        blocks = (rows.block(order[part]) for part in slices(len(rows), self.edge))
+        self.norms = np.concatenate([squared_norms(block) for block in blocks])
         self._buffer = np.empty(min(self.edge, len(rows)) ** 2, np.float32)
-        self._norms: dict[tuple[int, int], np.ndarray] = {}
         self._part: slice | None = None
 
     def pairs(self) -> Iterator[tuple[slice, slice]]:
         """Yield every block with itself, then every two blocks once."""
         return block_pairs(len(self.order), self.edge)
 
-    def norms(self, part: slice) -> np.ndarray:
-        """Return the squared lengths of a block's rows, float64."""
-        key = part.start, part.stop
-        if key not in self._norms:
-            self._norms[key] = squared_norms(self.rows.block(self.order[part]))
-        return self._norms[key]
-
     def squared(self, part: slice, other: slice) -> np.ndarray:
-        """Return the squared distances of a block's rows to another's; theirs to write to, and good until the next call."""
+        """Return the squared distances of a block's rows to another's, float32, shape (rows in part, rows in other).
+
+        They are the caller's to write to, and good until the next call.
+        """
         if part != self._part:
             self._part, self._queries = part, self.rows.block(self.order[part]) * np.float32(-2)
         squared = inner_products(self._queries, self.rows.block(self.order[other]), self._buffer)
-        squared += self.norms(part).astype(np.float32)[:, None]
-        squared += self.norms(other).astype(np.float32)
+        squared += self.norms[part].astype(np.float32)[:, None]
+        squared += self.norms[other].astype(np.float32)
         return squared
 
 
-def tile_edge(n_columns: int) -> int:
-    """Return how many rows make a block of tiles: those of one fit in `ROWS_BYTES` as float64."""
-    return min(TILE_EDGE, max(1, ROWS_BYTES // (8 * n_columns)))
+def tile_edge(n_columns: int, most: int) -> int:
+    """Return how many rows make a block of tiles, `most` at most: those of one fit in `ROWS_BYTES` as float64."""
+    return min(most, max(1, ROWS_BYTES // (8 * n_columns)))
 
 
 def block_pairs(n: int, step: int) -> Iterator[tuple[slice, slice]]:

@@ -113,7 +113,11 @@ class NeighbourSearch:
         self._candidates = Candidates(len(tiles.order), min(k + MARGIN, len(tiles.order)), tiles.edge)
 
     def take(self, part: slice, other: slice, squared: np.ndarray) -> None:
-        """Look through a tile, in the order of `tiles.pairs`; where the blocks are one, the diagonal is written to."""
+        """Look through what `tiles.squared` gave for two blocks, in the order of `tiles.pairs`.
+
+        Args:
+            squared: float32, shape (rows in part, rows in other); where both blocks are one, its diagonal is written to.
+        """
         if part == other:
             np.fill_diagonal(squared, -np.inf)  # itself comes before its duplicates
         self._candidates.take(part, other, squared)
@@ -134,7 +138,7 @@ class NeighbourSearch:
             rows = tiles.order[part]
             columns, squared = self._candidates.smallest(part)
             proven = self._answers.decide(
-                rows, tiles.order[columns], squared.astype(np.float64), tiles.norms(part), np.float32
+                rows, tiles.order[columns], squared.astype(np.float64), tiles.norms[part], np.float32
             )
             unproven.append(rows[~proven])
         _search_in_float64(self._answers, np.concatenate(unproven), tiles.rows, tiles.rows)

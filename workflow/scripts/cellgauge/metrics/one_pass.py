@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellgauge.metrics.distances import CentredRows, DistanceTiles, column_means, safe_scale
+from cellgauge.metrics.distances import CentredRows, DistanceTiles
 from cellgauge.metrics.neighbours import NeighbourSearch
 from cellgauge.metrics.silhouette import Distances, DistanceSums, sums_fit
 
@@ -31,8 +31,7 @@ def neighbours_and_widths(matrix: np.ndarray, k: int, groups: np.ndarray) -> tup
         ValueError: k is out of range, or there are fewer than two groups.
     """
     codes = np.unique(groups, return_inverse=True)[1]
-    rows = CentredRows(matrix, column_means(matrix), safe_scale(matrix))
-    tiles = DistanceTiles(rows, np.argsort(codes, kind="stable"))
+    tiles = DistanceTiles(CentredRows.of(matrix), np.argsort(codes, kind="stable"))
     search, distances = NeighbourSearch(tiles, k), Distances(tiles)
     sums = DistanceSums(distances, codes)
     for part, other in tiles.pairs():

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellgauge.metrics.distances import (
-    ROWS_BYTES,
     CentredRows,
     DistanceTiles,
     block_pairs,
-    column_means,
     pair_distances,
-    safe_scale,
     slices,
     squared_norms,
+    tile_edge,
 )
 
 if TYPE_CHECKING:
@@ -54,13 +52,13 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None
     """
     codes = np.unique(groups, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")  # group after group: the distances to one group stand side by side
-    rows = CentredRows(matrix, column_means(matrix), safe_scale(matrix))
+    rows = CentredRows.of(matrix)
     if device is None:
         distances = Distances(DistanceTiles(rows, order))
     else:
         from cellgauge.metrics.on_device import DistancesOnDevice
 
-        edge = min(DEVICE_EDGE, max(1, ROWS_BYTES // (8 * matrix.shape[1])))
+        edge = tile_edge(matrix.shape[1], DEVICE_EDGE)
         distances = DistancesOnDevice(rows, order, edge, device, NEAR, FEW)
     if not sums_fit(len(codes), codes.max() + 1):
         return _widths_block_by_block(distances, codes, order)
@@ -97,7 +95,7 @@ class DistanceSums:
         self._sums = np.zeros((len(codes), codes.max() + 1))
 
     def take(self, part: slice, other: slice, distances: np.ndarray) -> None:
-        """Add a tile of distances to the sums of both its sides."""
+        """Add a tile, float32, shape (rows in part, rows in other), to the sums of both its sides."""
         add = self._distances.add_by_group
         add(self._sums[part], distances, self._codes[other])
         if other != part:
@@ -195,7 +193,7 @@ def _mend_near_pairs(squared: np.ndarray, tiles: DistanceTiles, part: slice, oth
     the mean over a group's cells and then over all cells brings far below 1e-6. Distances that even float64 products
     cannot tell from 0 are less than the resolution of float32 coordinates, and are set to 0.
     """
-    rows, order, norms = tiles.rows, tiles.order, tiles.norms(part)
+    rows, order, norms = tiles.rows, tiles.order, tiles.norms[part]
     itself = np.arange(max(part.start, other.start), min(part.stop, other.stop))
     near = squared < (NEAR * norms).astype(squared.dtype)[:, None]
     near[itself - part.start, itself - other.start] = False
