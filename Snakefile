@@ -19,6 +19,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/embed.smk"
 include: "workflow/rules/perturb.smk"
+include: "workflow/rules/neighbours.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/publish.smk"
 

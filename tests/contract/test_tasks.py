@@ -8,10 +8,13 @@ import pytest
 import tiny
 import yaml
 
+from cellgauge import neighbours as searches
 from cellgauge.contracts import Split, write_embedding
+from cellgauge.neighbours import clustering as neighbours_of_clustering
+from cellgauge.plugins import load_module, module_names
 from cellgauge.predictors.base import predict_files
 from cellgauge.splits import make_split
-from cellgauge.tasks import base, clustering
+from cellgauge.tasks import base
 from cellgauge.tasks.base import load_task, score_files
 
 CATALOGUE = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "tasks.yaml").read_text(encoding="utf-8"))[
@@ -63,9 +66,9 @@ def test_the_device_reaches_the_task(tmp_path, monkeypatch):
     uns = {"model": "none", "dataset": split.dataset, "split": split.name}
     write_embedding(tmp_path / "embedding.h5ad", matrix, split.cells, [split], uns)
     monkeypatch.setattr(base, "scoring_device", lambda *args: asked.append(args) or "cpu")
-    search = clustering.nearest_neighbours
+    search = neighbours_of_clustering.nearest_neighbours
     monkeypatch.setattr(
-        clustering, "nearest_neighbours", lambda *args, **how: asked.append(how) or search(*args, **how)
+        neighbours_of_clustering, "nearest_neighbours", lambda *args, **how: asked.append(how) or search(*args, **how)
     )
     assert list(score_files("clustering", [tmp_path / "embedding.h5ad"], [path], device="cuda"))
     assert [asked[0], asked[1]["device"]] == [("cuda", 120), "cpu"]
@@ -77,6 +80,25 @@ def test_params_are_the_defaults_of_the_code(task):
     defaults = {name: p.default for name, p in parameters.items() if name not in ("cells", "profiles", "seed")}
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     assert CATALOGUE[task].get("params", {}) == defaults
+
+
+def test_every_search_is_of_a_task_that_keeps_its_neighbours():
+    assert set(module_names(searches)) == {task for task, entry in CATALOGUE.items() if "neighbours" in entry}
+
+
+@pytest.mark.parametrize("task", [task for task, entry in CATALOGUE.items() if "neighbours" in entry])
+def test_a_search_takes_the_params_of_its_task(task):
+    search, entry = load_module(searches, task, "search"), CATALOGUE[task]
+    parameters = {
+        name: p.default for name, p in signature(search.find).parameters.items() if name not in ("cells", "seed")
+    }
+    assert list(parameters) == entry["neighbours"]["params"]
+    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()}
+    defaults.pop("profiles", None)
+    assert defaults == {name: entry["params"][name] for name in defaults}
+    assert set(entry["neighbours"].get("for", {})) <= set(defaults)
+    assert load_task(task).NEEDS == search.NEEDS
+    assert getattr(load_task(task), "NEIGHBOURS_SUFFICE", False) == entry["neighbours"].get("suffice", False)
 
 
 @pytest.mark.parametrize("task", CATALOGUE)

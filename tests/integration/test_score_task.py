@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tiny
@@ -12,6 +13,7 @@ import tiny
 from cellgauge.contracts import Split, read_scores, write_embedding
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow" / "scripts" / "score_task.py"
+SEARCH = SCRIPT.with_name("find_neighbours.py")
 HEAVY = ("scanpy", "jax", "torch", "pandas", "anndata", "matplotlib", "numba", "umap")
 
 
@@ -42,12 +44,17 @@ def command(task, files, output, **options):
     return list(map(str, arguments))
 
 
-def run(task, files, output, **options):
-    result = subprocess.run(
-        [sys.executable, str(SCRIPT), *command(task, files, output, **options)], capture_output=True, text=True
-    )
+def run(task, files, output, neighbours=(), **options):
+    arguments = [*command(task, files, output, **options), "--neighbours", *map(str, neighbours)]
+    result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return read_scores(output)
+
+
+def search(task, files, output, **options):
+    return subprocess.run(
+        [sys.executable, str(SEARCH), *command(task, files, output, **options)], capture_output=True, text=True
+    )
 
 
 @pytest.mark.parametrize("task", ["clustering", "label_prediction", "cross_species"])
@@ -110,3 +117,55 @@ def test_a_wrong_option_is_one_clear_sentence(files, tmp_path):
     assert result.returncode == 1
     assert result.stderr.strip() == "error: clustering: unknown metric 'purity'; there are ari, nmi, silhouette"
     assert not (tmp_path / "scores.tsv").exists()
+
+
+# --- neighbours that are kept ----------------------------------------------------------------------------------------
+
+SEARCHED = {"clustering": {}, "cross_species": {"profiles": ["reference", "corrected"]}}
+
+
+@pytest.mark.parametrize("task", SEARCHED)
+def test_scores_from_kept_neighbours_are_the_same(task, files, tmp_path):
+    def unembed(matrix):
+        matrix[[3, 50]] = np.nan
+
+    given = [files("human", unembed, n_cells=100), files("mouse")] if task == "cross_species" else [files(edit=unembed)]
+    kept = tmp_path / "kept.npz"
+    assert search(task, given, kept, **SEARCHED[task]).returncode == 0
+    expected = run(task, given, tmp_path / "scores.tsv")
+    assert run(task, given, tmp_path / "scores.tsv", [kept]) == expected
+    assert {score.value for score in expected if score.metric == "n_unembedded"} == {2.0}
+    matrices = [h5py.File(path, "r+") for path, _ in given]
+    for file in matrices:  # what was found suffices: the embedding is not looked at again
+        file["X"][:] = 0
+        file.close()
+    assert run(task, given, tmp_path / "scores.tsv", [kept]) == expected
+    assert run(task, given, tmp_path / "scores.tsv") != expected
+
+
+def test_what_cannot_be_scored_leaves_a_file_and_its_reason_to_the_scores(files, tmp_path):
+    given, kept = [files()], tmp_path / "kept.npz"  # one species
+    assert search("cross_species", given, kept, profiles=["reference"]).returncode == 0
+    (row,) = run("cross_species", given, tmp_path / "scores.tsv", [kept], profiles=["reference"])
+    assert row.status == "not_applicable" and "nothing to mix" in row.reason
+
+
+def test_a_wrong_search_is_one_clear_sentence(files, tmp_path):
+    given, kept = [files()], tmp_path / "kept.npz"
+    for task, options, words in (
+        ("perturbation", {}, "unknown task that keeps neighbours 'perturbation'"),
+        ("clustering", {"n_neighbours": 9}, "unknown parameter 'n_neighbours', did you mean 'n_neighbors'?"),
+        ("clustering", {"search": "annoy"}, "unknown search 'annoy'"),
+    ):
+        done = search(task, given, kept, **options)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1 and not kept.exists()
+    assert search("clustering", given, kept).returncode == 0
+    arguments = [
+        str(SCRIPT),
+        *command("clustering", [files("mouse")], tmp_path / "scores.tsv"),
+        "--neighbours",
+        str(kept),
+    ]
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and "these neighbours are of" in done.stderr and done.stderr.count("\n") == 1

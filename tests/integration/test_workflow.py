@@ -29,6 +29,10 @@ def of_model(paths, model):
     return all(f"/{model}/" in path for path in paths)
 
 
+OF_A_SPLIT = 1 + 1 + 2  # embedding, neighbours of clustering, scores of two tasks
+OF_BOTH = 1 + 1 + 1  # picture, neighbours and scores of cross_species
+
+
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
@@ -97,8 +101,16 @@ def test_every_job_left_a_log_and_its_cost(finished_project):
     logs = {p.relative_to("logs/score").with_suffix("") for p in _files(finished_project, "logs/score")}
     costs = {p.relative_to("benchmarks/score").with_suffix("") for p in _files(finished_project, "benchmarks/score")}
     assert scores and scores == logs == costs
+    kept, logs, costs = (
+        {
+            path.relative_to(f"{folder}/neighbours").with_suffix("")
+            for path in _files(finished_project, f"{folder}/neighbours")
+        }
+        for folder in ("results", "logs", "benchmarks")
+    )
+    assert kept and kept == logs == costs and kept < scores
     runtime = finished_project.table("runtime")
-    assert set(runtime["stage"]) == {"embed", "score"} and (runtime["seconds"] > 0).all()
+    assert set(runtime["stage"]) == {"embed", "neighbours", "score"} and (runtime["seconds"] > 0).all()
     assert set(runtime.loc[runtime["stage"] == "embed", "device"]) == {"cpu"} and set(runtime["max_gpu_mb"]) == {""}
 
 
@@ -140,7 +152,7 @@ def test_editing_a_models_entry_re_runs_that_model_alone(project):
     assert {p for p in again if "embeddings" in p} == {
         f"results/embeddings/random/tiny/{s}.h5ad" for s in ("human", "mouse")
     }
-    assert of_model(again, "random") and len(again) == 2 + 2 * 2 + 1 + 1  # the picture of its embeddings too
+    assert of_model(again, "random") and len(again) == 2 * OF_A_SPLIT + OF_BOTH
     assert "Params have changed" in planned["results/embeddings/random/tiny/human.h5ad"]
 
 
@@ -148,11 +160,11 @@ def test_editing_an_adapter_re_runs_its_model_alone(project):
     path = project.folder / "workflow/scripts/cellgauge/models/oracle.py"
     path.write_text(path.read_text() + "\nEDITED = True\n")
     planned = project.planned()
-    assert of_model(stages(planned), "oracle") and len(stages(planned)) == 2 + 2 * 2 + 1 + 1
+    assert of_model(stages(planned), "oracle") and len(stages(planned)) == 2 * OF_A_SPLIT + OF_BOTH
     assert "oracle.py" in planned["results/embeddings/oracle/tiny/human.h5ad"]
 
 
-def test_editing_a_task_re_runs_its_scores_and_no_embedding(project):
+def test_editing_a_task_re_runs_its_scores_and_no_search(project):
     path = project.folder / "workflow/scripts/cellgauge/tasks/clustering.py"
     path.write_text(path.read_text() + "\nEDITED = True\n")
     again = stages(project.planned())
@@ -161,10 +173,25 @@ def test_editing_a_task_re_runs_its_scores_and_no_embedding(project):
 
 def test_editing_a_tasks_entry_re_runs_its_scores(project):
     config = project.config
-    config["tasks"] = {"cross_species": {"params": {"n_neighbors": 50}}}
+    config["tasks"] = {"cross_species": {"params": {"n_neighbors": 50}}, "clustering": {"params": {"resolution": 2.0}}}
     project.configure(config)
     again = stages(project.planned())
-    assert again and all(path.startswith("results/scores/cross_species/") for path in again)
+    places = ("neighbours/cross_species", "scores/cross_species", "scores/clustering")  # those of clustering are kept
+    assert {"/".join(path.split("/")[1:3]) for path in again} == set(places)
+
+
+def test_kept_neighbours_are_read_again(project):
+    config = project.config
+    config["tasks"] = {"clustering": {"params": {"resolution": 2.0}}}
+    project.configure(config)
+    kept = project.folder / "results/neighbours/clustering/oracle/tiny/human.npz"
+    before, table = kept.stat().st_mtime_ns, project.table()
+    project.run("--", "results/scores/clustering/oracle/tiny/human.tsv")
+    assert kept.stat().st_mtime_ns == before
+    scores = pd.read_csv(project.folder / "results/scores/clustering/oracle/tiny/human.tsv", sep="\t")
+    clusters = scores.query("metric == 'n_clusters' and profile == 'reference'")["value"].item()
+    chosen = "task == 'clustering' and model == 'oracle' and split == 'human' and metric == 'n_clusters'"
+    assert clusters > table.query(f"{chosen} and profile == 'reference'")["value"].astype(float).item()
 
 
 def test_text_of_an_entry_reaches_the_tables_alone(project):
@@ -182,7 +209,9 @@ def test_adding_a_model_runs_only_it(project):
     config["run"]["models"].append("hvg")
     project.configure(config)
     planned = project.planned()
-    assert of_model(stages(planned), "hvg") and len(stages(planned)) == 2 + 2 * 2 + 1
+    assert (
+        of_model(stages(planned), "hvg") and len(stages(planned)) == 2 * OF_A_SPLIT + 1
+    )  # and a picture: its species cannot be compared
     assert "results/tables/scores.csv" in planned
 
 
@@ -203,6 +232,8 @@ def test_a_changed_embedding_file_re_runs_its_split(project):
     assert again == {
         "results/embeddings/mine/tiny/human.h5ad",
         "results/layouts/mine/tiny.tsv",
+        "results/neighbours/clustering/mine/tiny/human.npz",
+        "results/neighbours/cross_species/mine/tiny/all.npz",
         "results/scores/clustering/mine/tiny/human.tsv",
         "results/scores/label_prediction/mine/tiny/human.tsv",
         "results/scores/cross_species/mine/tiny/all.tsv",
@@ -212,7 +243,12 @@ def test_a_changed_embedding_file_re_runs_its_split(project):
 def test_forgetting_a_model_is_removing_its_folder(project):
     shutil.rmtree(project.folder / "results/embeddings/oracle")
     planned = stages(project.planned())
-    assert of_model(planned, "oracle") and len(planned) == 2 + 2 * 2 + 1 + 1
+    assert of_model(planned, "oracle") and len(planned) == 2 * OF_A_SPLIT + OF_BOTH
+
+
+def test_neighbours_may_be_removed_to_save_space(project):
+    shutil.rmtree(project.folder / "results/neighbours")
+    assert project.planned() == {}
 
 
 def test_scores_that_are_removed_are_made_again(project):

@@ -10,12 +10,14 @@ from scipy.sparse import csc_matrix, csr_matrix, vstack
 from cellgauge.contracts import (
     SCORE_COLUMNS,
     Embedding,
+    Neighbours,
     Score,
     Split,
     as_counts,
     atomic_path,
     read_scores,
     write_embedding,
+    write_neighbours,
     write_scores,
 )
 from cellgauge.errors import ContractError
@@ -249,3 +251,56 @@ def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+# --- neighbours ------------------------------------------------------------------------------------------------------
+
+ABOUT = {"task": "clustering", "model": "m", "dataset": "d", "split": "s"}
+CELLS = np.asarray(["a", "b", "c"], dtype=object)
+
+
+def kept(folder, **changes):
+    path = folder / "n.npz"
+    given = {
+        "arrays": {"indices": np.eye(3, dtype=np.int32)},
+        "embedded": np.ones(3, bool),
+        "facts": ABOUT,
+        "cells": CELLS,
+    }
+    write_neighbours(path, **(given | changes))
+    return path
+
+
+def test_neighbours_are_read_as_they_were_written(tmp_path):
+    found = Neighbours.read(kept(tmp_path), ABOUT, CELLS)
+    assert list(found.arrays) == ["indices"] and (found.arrays["indices"] == np.eye(3)).all()
+    assert found.arrays["indices"].dtype == np.int32
+    assert found.embedded.tolist() == [True] * 3 and found.facts == ABOUT
+    assert [path.name for path in tmp_path.iterdir()] == ["n.npz"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "cells", "words"),
+    [
+        ({**ABOUT, "model": "other"}, CELLS, "these neighbours are of model m instead of other"),
+        (ABOUT, CELLS[::-1], "of other cells, or another order of them"),
+        (ABOUT, CELLS[:2], "of other cells"),
+    ],
+)
+def test_neighbours_of_something_else_are_refused(tmp_path, facts, cells, words):
+    with pytest.raises(ContractError, match=f"{words}.*delete the file and run again"):
+        Neighbours.read(kept(tmp_path), facts, cells)
+
+
+def test_files_that_are_no_neighbours_are_refused(tmp_path):
+    path = kept(tmp_path)
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ContractError, match=r"not a file of neighbours.*delete it and run again"):
+            Neighbours.read(path, ABOUT, CELLS)
+    np.savez(path, facts=np.array([object()], dtype=object))  # a pickle, which is not opened
+    with pytest.raises(ContractError, match="not a file of neighbours"):
+        Neighbours.read(path, ABOUT, CELLS)
+    with pytest.raises(ContractError, match="no such file"):
+        Neighbours.read(tmp_path / "none.npz", ABOUT, CELLS)

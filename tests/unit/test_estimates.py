@@ -172,12 +172,18 @@ def test_jobs_over_a_limit_are_warned_of(tmp_path):
 
 def test_predictions_are_compared_with_what_ran(tmp_path):
     assert list(comparison(planned(tmp_path)[2].values())) == []
-    ran(tmp_path, "score", "clustering/random/baron_pancreas/human", 24, memory=75)
+    ran(tmp_path, "neighbours", "clustering/random/baron_pancreas/human", 16, memory=75)
+    ran(tmp_path, "score", "clustering/random/baron_pancreas/human", 8, memory=50)
+    ran(tmp_path, "score", "clustering/random/baron_pancreas/mouse", 8)  # its neighbours were kept from another run
     ran(tmp_path, "embed", "random/baron_pancreas/mouse", 6)
     ran(tmp_path, "split", "baron_pancreas/human", 9)
-    made = tmp_path / "results/scores/clustering/random/baron_pancreas/human.tsv"
-    made.parent.mkdir(parents=True)
-    made.write_bytes(bytes(2**17))
+    for file in (
+        "scores/clustering/random/baron_pancreas/human.tsv",
+        "neighbours/clustering/random/baron_pancreas/human.npz",
+    ):
+        made = tmp_path / "results" / file
+        made.parent.mkdir(parents=True)
+        made.write_bytes(bytes(2**16))
     _, _, found = planned(tmp_path)
     lines = list(comparison(found.values()))
     assert "3 jobs of this run are done" in lines[1]

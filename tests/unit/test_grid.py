@@ -249,6 +249,44 @@ def test_scores_on_a_gpu_ask_for_it():
         assert (Grid(config).task_gpus(of_cells), Grid(config).task_env(of_cells)) == (0, "../envs/scib.yaml")
 
 
+KEPT = {"params": ["n_neighbors", "search"], "for": {"metrics": ["ari", "nmi"]}, "suffice": True}
+
+
+def keeping(device="cpu", **params):
+    config = copy.deepcopy(CONFIG)
+    config["run"]["score_device"] = device
+    params = {"metrics": ["ari", "silhouette"], "n_neighbors": 15, "resolution": 1.0, "search": "exact"} | params
+    config["tasks"]["clustering"] |= {"params": params, "neighbours": KEPT}
+    return Grid(config)
+
+
+def test_neighbours_are_kept_where_the_task_says_so():
+    job = w(model="random", task="clustering", dataset="pair", split="human")
+    path = "results/neighbours/clustering/random/pair/human.npz"
+    assert keeping().neighbours(job) == [path]
+    assert keeping(metrics=["silhouette"]).neighbours(job) == []
+    assert grid().neighbours(job) == []
+    cell = next(cell for cell in keeping().cells if vars(cell) == vars(job))
+    assert [rule for rule, result, log in keeping().jobs(cell)][-3:] == ["embed", "neighbours", "score"]
+    assert ("neighbours", path, "logs/neighbours/clustering/random/pair/human.log") in keeping().jobs(cell)
+
+
+def test_only_what_changes_neighbours_is_an_option_of_their_search():
+    job = w(model="random@7", task="clustering")
+    options = json.loads(keeping(device="auto").neighbour_options(job))
+    assert options == {"n_neighbors": 15, "search": "exact", "seed": 7, "device": "auto"}
+    assert keeping(resolution=2.0).neighbour_options(job) == keeping().neighbour_options(job)
+    assert keeping(resolution=2.0).task_options(job) != keeping().task_options(job)
+    assert keeping(n_neighbors=30).neighbour_options(job) != keeping().neighbour_options(job)
+
+
+def test_a_score_asks_for_no_gpu_where_its_neighbours_are_all_it_needs():
+    job = w(model="random", task="clustering", dataset="pair", split="human")
+    assert (keeping("cuda").search_gpus(job), keeping("cuda").task_gpus(job)) == (1, 0)
+    alone = keeping("cuda", metrics=["silhouette"])
+    assert (alone.search_gpus(job), alone.task_gpus(job)) == (1, 1)
+
+
 def test_where_objects_lie():
     chosen = grid()
     assert chosen.split_object(w(dataset="pair", split="human")) == "resources/datasets/pair/h.h5ad"

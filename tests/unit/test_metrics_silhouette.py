@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import silhouette_samples
 
 from cellgauge.metrics import distances, silhouette
-from cellgauge.metrics.silhouette import batch_silhouettes, scaled, silhouette_widths
+from cellgauge.metrics.silhouette import batch_silhouettes, batch_widths, scaled, silhouette_widths
 
 # Each float32 distance may be off by 1e-4 of itself where it is short against the cell's distance to the centre, and far
 # less elsewhere; errors have either sign, so a mean over some hundred cells keeps 1e-6 of them at most.
@@ -167,7 +167,10 @@ def test_batch_silhouettes_follow_the_definition():
     batches[labels == "type 0"] = "human"  # one batch
     labels[:3], batches[:3] = "rare", ["human", "mouse", "chicken"]  # each cell a batch of its own
     labels[3:6], batches[3:6] = "small", ["human", "human", "mouse"]
-    found, expected = batch_silhouettes(matrix, labels, batches), plain_batch_silhouettes(matrix, labels, batches)
+    found, expected = (
+        batch_silhouettes(batch_widths(matrix, labels, batches), labels),
+        plain_batch_silhouettes(matrix, labels, batches),
+    )
     assert list(found) == list(expected)
     assert "small" in found
     assert not {"type 0", "rare"} & set(found)
@@ -179,6 +182,6 @@ def test_batch_silhouettes_follow_the_definition():
 def test_batches_that_mix_score_near_one_and_batches_apart_near_zero():
     matrix, labels = cells(spread=0)
     batches = np.random.default_rng(3).choice(np.asarray(["a", "b"], dtype=object), len(matrix))
-    assert min(batch_silhouettes(matrix, labels, batches).values()) > 0.95
+    assert min(batch_silhouettes(batch_widths(matrix, labels, batches), labels).values()) > 0.95
     matrix[batches == "b"] += 100
-    assert max(batch_silhouettes(matrix, labels, batches).values()) < 0.05
+    assert max(batch_silhouettes(batch_widths(matrix, labels, batches), labels).values()) < 0.05

@@ -5,6 +5,7 @@ import pytest
 
 from cellgauge.errors import CellgaugeError
 from cellgauge.metrics import silhouette
+from cellgauge.neighbours import clustering as neighbours
 from cellgauge.tasks import clustering
 from cellgauge.tasks.base import CellsToScore, NotScorable
 
@@ -54,9 +55,9 @@ def test_corrected_has_a_row_per_seed_their_mean_and_their_deviation():
 def test_distances_are_gone_through_once(monkeypatch):
     calls = []
     for name in ("neighbours_and_widths", "nearest_neighbours", "silhouette_widths"):
-        real = getattr(clustering, name)
+        real = getattr(neighbours, name)
         monkeypatch.setattr(
-            clustering, name, lambda *args, name=name, real=real, **how: calls.append(name) or real(*args, **how)
+            neighbours, name, lambda *args, name=name, real=real, **how: calls.append(name) or real(*args, **how)
         )
     for metrics, expected in (
         (("ari", "nmi", "silhouette"), "neighbours_and_widths"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cellgauge.neighbours import cross_species as neighbours
 from cellgauge.tasks import cross_species
 from cellgauge.tasks.base import CellsToScore, NotScorable
 
@@ -41,9 +42,9 @@ def test_reference_is_the_plain_definition():
 
 def test_corrected_of_all_cells_shares_search_and_value_with_reference(monkeypatch):
     searches = []
-    search = cross_species.neighbourhoods
+    search = neighbours.neighbourhoods
     monkeypatch.setattr(
-        cross_species, "neighbourhoods", lambda *args, **how: searches.append(len(args[0])) or search(*args, **how)
+        neighbours, "neighbourhoods", lambda *args, **how: searches.append(len(args[0])) or search(*args, **how)
     )
     scores = score(cells(), n_draws=2)
     assert searches == [400, 320, 320]
@@ -71,7 +72,7 @@ def test_balanced_draws_and_their_mean():
 
 
 def test_species_of_equal_size_are_not_drawn_again(monkeypatch):
-    monkeypatch.setattr(cross_species, "balanced_subsample", None)
+    monkeypatch.setattr(neighbours, "balanced_subsample", None)
     scores = score(cells((200, 200)))
     balanced, whole = (one(scores, "entropy_per_cell", "corrected", subset).value for subset in ("balanced", ""))
     assert balanced == whole

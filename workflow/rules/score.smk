@@ -7,6 +7,7 @@ rule score:
         code=grid.task_code,
         results=grid.score_results,
         splits=grid.score_splits,
+        neighbours=grid.neighbours,
     output:
         "results/scores/{task}/{model}/{dataset}/{split}.tsv",
     log:
@@ -24,4 +25,4 @@ rule score:
         options=grid.task_options,
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.results:q} --splits {input.splits:q}"
-        " --options {params.options:q} --output {output:q} > {log:q} 2>&1"
+        " --neighbours {input.neighbours:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-"""The files between the stages: split, embedding, score. Read them, write them, check them.
+"""The files between the stages: split, embedding, neighbours, score. Read them, write them, check them.
 
 Splits and embeddings are h5ad files. They are written with anndata (which every environment that makes them has) and
 read with h5py alone where the file is what this module writes: a scorer that starts for each of some thousand cells of
@@ -8,9 +8,11 @@ the grid must not pay a second for importing anndata. What h5py cannot place is 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -276,25 +278,25 @@ def log_normalised(counts: csr_matrix) -> csr_matrix:
 
 @dataclass(frozen=True)
 class Embedding:
-    """The rows that a model gave to cells.
+    """The rows that a model gave to cells. The matrix is read when asked for.
 
     Attributes:
         path: the h5ad file.
-        matrix: float32, shape (n_cells, n_dims); a cell that the model could not embed is a row of NaN.
+        shape: (n_cells, n_dims).
         cells: cell ids, str, shape (n_cells,).
         splits: the split of each cell, str, shape (n_cells,).
         uns: provenance: model, dataset, split, params, seed, device, seconds, memory, versions.
     """
 
     path: Path
-    matrix: np.ndarray
+    shape: tuple[int, int]
     cells: np.ndarray
     splits: np.ndarray
     uns: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: str | Path) -> Embedding:
-        """Read an embedding file; raise ContractError when it is not one."""
+        """Open an embedding file; raise ContractError when it is not one."""
         path = Path(path)
         with open_h5(path) as file:
             uns = read_scalars(file)
@@ -303,24 +305,39 @@ class Embedding:
                 splits = read_column(file, "obs", "split", path)
             else:
                 splits = np.full(len(cells), str(uns.get("split", "")), dtype=object)
-            matrix = _read_dense(file["X"], path)
-        if matrix.shape[0] != len(cells):
-            raise ContractError(f"{path}: X has {matrix.shape[0]} rows for {len(cells)} cells")
-        return cls(path, matrix, cells, splits, uns)
+            shape = _matrix_shape(file["X"], path)
+        if shape[0] != len(cells):
+            raise ContractError(f"{path}: X has {shape[0]} rows for {len(cells)} cells")
+        return cls(path, shape, cells, splits, uns)
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The rows, float32, shape (n_cells, n_dims); a cell that the model could not embed is a row of NaN."""
+        with open_h5(self.path) as file:
+            return _read_dense(file["X"], self.path)
 
     def rows_of(self, split: Split) -> np.ndarray:
         """Return the rows of `split`'s cells in its order, float32, shape (n_cells, n_dims).
 
         Raises:
+            ContractError: as `places_of`.
+        """
+        places = self.places_of(split)
+        return self.matrix if len(places) == len(self.cells) else self.matrix[places]
+
+    def places_of(self, split: Split) -> np.ndarray:
+        """Return where the rows of `split`'s cells stand, in its order, int64, shape (n_cells,).
+
+        Raises:
             ContractError: a cell is missing, or (in a file of one split) there are others or another order.
         """
         spans_splits = self.uns.get("split") == ALL_SPLITS
-        chosen = np.flatnonzero(self.splits == split.name) if spans_splits else np.arange(len(self.cells))
-        if np.array_equal(self.cells[chosen], split.cells):
-            return self.matrix if len(chosen) == len(self.cells) else self.matrix[chosen]
+        places = np.flatnonzero(self.splits == split.name) if spans_splits else np.arange(len(self.cells))
+        if np.array_equal(self.cells[places], split.cells):
+            return places
         raise ContractError(
             f"{self.path}: its cells are not those of split {split.name} in their order"
-            f" ({_first_difference(self.cells[chosen], split.cells)})"
+            f" ({_first_difference(self.cells[places], split.cells)})"
         )
 
 
@@ -366,6 +383,76 @@ def write_embedding(
     data = anndata.AnnData(X=matrix, obs=obs, uns={k: as_plain(v) for k, v in facts.items() if v is not None})
     with atomic_path(path) as temporary:
         data.write_h5ad(temporary)
+
+
+# --- neighbours ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What a task asks of the distances between the cells of a model and split, found once and kept.
+
+    Attributes:
+        path: the npz file.
+        arrays: by name, as the task's search returned them, one row per embedded cell where they are of cells; none where
+            the cells cannot be scored, or where keeping them is not worth it.
+        embedded: which cells of the splits are embedded, bool, shape (n_cells,).
+        facts: task, model, dataset and split.
+    """
+
+    path: Path
+    arrays: Mapping[str, np.ndarray]
+    embedded: np.ndarray
+    facts: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: str | Path, facts: Mapping[str, str], cells: np.ndarray) -> Neighbours:
+        """Read a file of neighbours.
+
+        Args:
+            facts: what it must be of: task, model, dataset and split.
+            cells: the ids of the cells that it must be of, str, shape (n_cells,).
+
+        Raises:
+            ContractError: the file is missing or is not one, or is of something else.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            found = json.loads(str(arrays.pop("facts")))
+            digest, embedded = str(arrays.pop("cells")), arrays.pop("embedded")
+        except FileNotFoundError:
+            raise ContractError(f"{path}: no such file") from None
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ContractError(
+                f"{path}: not a file of neighbours, truncated or corrupt ({one_line(error)}); delete it and run again"
+            ) from None
+        wrong = [
+            f"{name} {found.get(name)} instead of {value}" for name, value in facts.items() if found.get(name) != value
+        ]
+        if not wrong and digest != _digest(cells):
+            wrong = ["other cells, or another order of them"]
+        if wrong:
+            raise ContractError(f"{path}: these neighbours are of {', '.join(wrong)}; delete the file and run again")
+        return cls(path, arrays, embedded, found)
+
+
+def write_neighbours(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    embedded: np.ndarray,
+    facts: Mapping[str, str],
+    cells: np.ndarray,
+) -> None:
+    """Write what `Neighbours` describes."""
+    about = {"facts": np.array(json.dumps(facts)), "cells": np.array(_digest(cells)), "embedded": embedded}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **about, **arrays)
+
+
+def _digest(cells: np.ndarray) -> str:
+    return hashlib.sha256("\n".join(cells).encode()).hexdigest()
 
 
 # --- score -----------------------------------------------------------------------------------------------------------
@@ -567,14 +654,17 @@ def _read_row_blocks(item: h5py.Group | h5py.Dataset, size: int, path: Path) -> 
         yield start, csr_matrix(parts, shape=(len(bounds) - 1, n_columns))
 
 
-def _read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:
-    import h5py
+def _matrix_shape(item: h5py.Group | h5py.Dataset, path: Path) -> tuple[int, int]:
+    shape = tuple(int(n) for n in (item.attrs["shape"] if hasattr(item, "keys") else item.shape))
+    if len(shape) != 2 or 0 in shape:
+        raise ContractError(f"{path}: X has shape {shape}, an embedding is a matrix of cells x dimensions")
+    return shape
 
-    if isinstance(item, h5py.Group):
+
+def _read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:
+    if hasattr(item, "keys"):
         return read_csr(item, path).toarray()
     matrix = np.empty(item.shape, dtype=np.float32)
-    if matrix.ndim != 2 or not matrix.size:
-        raise ContractError(f"{path}: X has shape {item.shape}, an embedding is a matrix of cells x dimensions")
     item.read_direct(matrix)
     return matrix
 

@@ -38,6 +38,13 @@ class Cost(NamedTuple):
     disk_mb: float = math.nan
 
 
+def together(first: Cost, then: Cost) -> Cost:
+    """Return what two jobs cost that run one after the other."""
+    return Cost(
+        first.cpu_seconds + then.cpu_seconds, max(first.memory_mb, then.memory_mb), first.disk_mb + then.disk_mb
+    )
+
+
 class Measured(NamedTuple):
     """A job that ran: its size and what it cost."""
 

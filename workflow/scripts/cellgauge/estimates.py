@@ -16,14 +16,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import ALL_SPLITS
-from cellgauge.costs import APPROXIMATELY, ON_COUNTS, Cost, Costs, Size, predict, read_benchmark
+from cellgauge.costs import APPROXIMATELY, ON_COUNTS, Cost, Costs, Size, predict, read_benchmark, together
 from cellgauge.grid import Cell, is_remote
 
 if TYPE_CHECKING:
     from cellgauge.grid import Grid
 
 RULES = ("split", "embed", "truth", "predict", "score")
-"""The rules that write benchmark files, in the order in which they run."""
+"""The rules that write benchmark files, in the order in which they run; a score counts together with its neighbours."""
 DIMS = ("n_components", "n_dims", "n_latent", "n_top_genes")
 """Params of models that say how many dimensions an embedding has; of several the first."""
 HERE = "its jobs here"
@@ -170,7 +170,11 @@ class _Plan:
         elif params.get("search") == "approximate" and cells > params["approximate_above"]:
             exact_all_the_same = "silhouette" in params.get("metrics", ())  # see cellgauge.tasks.clustering
             kind = cell.task + ("" if exact_all_the_same else APPROXIMATELY)
-        return self._job("score", kind, name, cell.path, Size(cells, columns), self._grid.task_gpus(cell))
+        job = self._job("score", kind, name, cell.path, Size(cells, columns), self._grid.search_gpus(cell))
+        for path in self._grid.neighbours(cell):
+            found = self._measured("neighbours", path)
+            job = replace(job, measured=together(found, job.measured) if found and job.measured else None)
+        return job
 
     def embeddings(self, made: Sequence[tuple[str, str, str]]) -> Iterator[Job]:
         found = [self._embedding(*key) for key in made]
@@ -202,8 +206,7 @@ class _Plan:
 
     def _job(self, rule: str, kind: str, name: str, path: str, size: Size, gpus: int = 0) -> Job:
         """Return a job with what it costs; `path` is what it makes, from which its benchmark file has its name."""
-        tail = path.split("/", 2)[2].rpartition(".")[0]
-        measured = read_benchmark(self._folder / "benchmarks" / rule / f"{tail}.tsv", self._folder / path)
+        measured = self._measured(rule, path)
         entry, lacking = self._entry(rule, kind), ""
         if not entry:
             command = "say what one costs in config/model_costs.yaml" if rule in ("embed", "predict") else ""
@@ -225,6 +228,10 @@ class _Plan:
             most is not None and any(n > limit > 0 for n, limit in zip(size, most, strict=False)),
             gpus,
         )
+
+    def _measured(self, rule: str, path: str) -> Cost | None:
+        tail = path.split("/", 2)[2].rpartition(".")[0]
+        return read_benchmark(self._folder / "benchmarks" / rule / f"{tail}.tsv", self._folder / path)
 
     def _entry(self, rule: str, kind: str) -> Mapping[str, Any]:
         """Return the costs of a task, or of a model: under its name, else under that of its adapter."""

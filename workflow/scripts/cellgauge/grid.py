@@ -243,6 +243,7 @@ class Grid:
             results.append(("truth", self._truth(cell)))
         else:
             results += [("embed", path) for path in self._embeddings(cell)]
+        results += [("neighbours", path) for path in self.neighbours(cell)]
         results.append(("score", cell.path))
         for rule, result in results:
             tail = result.split("/", 2)[2]
@@ -558,6 +559,27 @@ class Grid:
         """Return what a scoring job compares them with: the splits, or what was measured in a screen."""
         return [self._truth(w)] if self._tasks[w.task]["modality"] == "perturbation" else self.embed_splits(w)
 
+    def neighbours(self, cell: Cell | Wildcards) -> list[str]:
+        """Return the file of neighbours that a scoring job reads, as a list of one or none."""
+        keeps = self._keeps_neighbours(cell)
+        return [f"results/neighbours/{cell.task}/{cell.model}/{cell.dataset}/{cell.split}.npz"] if keeps else []
+
+    def _keeps_neighbours(self, cell: Cell | Wildcards) -> bool:
+        entry, params = self._tasks[cell.task].get("neighbours"), self.task_params(cell.task)
+        if entry is None or cell.task in self.traits(cell.model).expression_tasks:
+            return False
+        return all(set(params.get(name, ())) & set(values) for name, values in entry.get("for", {}).items())
+
+    def neighbour_options(self, w: Wildcards) -> str:
+        """Return the options of find_neighbours.py as JSON: what of the scoring job's changes which neighbours are found."""
+        chosen = {"seed", "device", *self._tasks[w.task]["neighbours"]["params"]}
+        options = json.loads(self.task_options(w))
+        return json.dumps({name: value for name, value in options.items() if name in chosen}, sort_keys=True)
+
+    def neighbour_code(self, w: Wildcards) -> tuple[str, ...]:
+        """Return our files that a search of neighbours runs."""
+        return sources("find_neighbours", f"cellgauge.neighbours.{w.task}")
+
     def result_of(self, cell: Cell) -> str:
         """Return the (first) file that a score is of."""
         return self._results(cell)[0]
@@ -580,9 +602,14 @@ class Grid:
         ours = task["modality"] == "expression" and "env" not in task
         return self._run.get("score_device", "cpu") if ours else "cpu"
 
-    def task_gpus(self, w: Wildcards) -> int:
-        """Return how many GPUs a job of this task asks for; with "auto" none, it takes one that is free or does without."""
+    def search_gpus(self, w: Wildcards) -> int:
+        """Return how many GPUs a search of neighbours asks for; with "auto" none, it takes one that is free or does without."""
         return int(self._score_device(w) == "cuda")
+
+    def task_gpus(self, w: Wildcards) -> int:
+        """Return how many GPUs a scoring job asks for: none where what its task needs one for was found before."""
+        found_before = self._keeps_neighbours(w) and self._tasks[w.task]["neighbours"].get("suffice", False)
+        return 0 if found_before else self.search_gpus(w)
 
     def task_memory_times(self, w: Wildcards) -> float:
         """Return how many times its input a job of this task may hold in memory."""

@@ -181,7 +181,7 @@ def _runtime(scores: Sequence[Path], folder: Path) -> pd.DataFrame:
     for task, model, dataset, split in map(_tail, scores):
         jobs |= dict.fromkeys([("embed", "", model, dataset, split), ("embed", "", model, dataset, ALL_SPLITS)])
         jobs[("predict", "", model, dataset, split)] = None
-        jobs[("score", task, model, dataset, split)] = None
+        jobs |= dict.fromkeys((rule, task, model, dataset, split) for rule in ("neighbours", "score"))
     rows = []
     for job in sorted(jobs):
         path = folder.joinpath(*filter(None, job)).with_suffix(".tsv")

@@ -89,8 +89,9 @@ class DistanceTiles:
         self.rows = rows
         self.order = order
         self.edge = tile_edge(rows.matrix.shape[1], TILE_EDGE)
-        blocks = (rows.block(order[part]) for part in slices(len(rows), self.edge))
-        self.norms = np.concatenate([squared_norms(block) for block in blocks])
+        small = 4 * len(rows) * rows.matrix.shape[1] <= ROWS_BYTES
+        self._kept = rows.block(order) if small else None  # not centred anew for every tile
+        self.norms = np.concatenate([squared_norms(self._block(part)) for part in slices(len(rows), self.edge)])
         self._buffer = np.empty(min(self.edge, len(rows)) ** 2, np.float32)
         self._part: slice | None = None
 
@@ -104,11 +105,14 @@ class DistanceTiles:
         They are the caller's to write to, and good until the next call.
         """
         if part != self._part:
-            self._part, self._queries = part, self.rows.block(self.order[part]) * np.float32(-2)
-        squared = inner_products(self._queries, self.rows.block(self.order[other]), self._buffer)
+            self._part, self._queries = part, self._block(part) * np.float32(-2)
+        squared = inner_products(self._queries, self._block(other), self._buffer)
         squared += self.norms[part].astype(np.float32)[:, None]
         squared += self.norms[other].astype(np.float32)
         return squared
+
+    def _block(self, part: slice) -> np.ndarray:
+        return self.rows.block(self.order[part]) if self._kept is None else self._kept[part]
 
 
 def tile_edge(n_columns: int, most: int) -> int:

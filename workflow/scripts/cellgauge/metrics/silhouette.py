@@ -132,29 +132,41 @@ def scaled(widths: np.ndarray) -> np.ndarray:
     return (widths + 1) / 2
 
 
-def batch_silhouettes(
-    matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray, device: str | None = None
-) -> dict[str, float]:
-    """Compute, within each label, the mean of 1 - |silhouette width of the batches|; 1 is perfect mixing.
-
-    The mean over labels is scib-metrics' `silhouette_batch` (Luecken et al. 2022). A label is left out where this is
-    not defined: all its cells in one batch, or each in a batch of its own.
+def batch_widths(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray, device: str | None = None) -> np.ndarray:
+    """Compute, within each label, the silhouette width of every cell among the batches.
 
     Args:
         matrix: float32, finite, shape (n_cells, n_dims).
-        labels, batches: str, shape (n_cells,).
+        labels, batches: comparable values, shape (n_cells,).
         device: as for `silhouette_widths`.
+
+    Returns:
+        float64, shape (n_cells,); NaN in labels where it is not defined: all cells in one batch, or each in one of its own.
+    """
+    codes, batches = (np.unique(names, return_inverse=True)[1] for names in (labels, batches))
+    widths = np.full(len(codes), np.nan)
+    for code in range(codes.max() + 1):
+        members = np.flatnonzero(codes == code)
+        if 1 < len(np.unique(batches[members])) < len(members):
+            widths[members] = silhouette_widths(matrix[members], batches[members], device)
+    return widths
+
+
+def batch_silhouettes(widths: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Compute, within each label, the mean of 1 - |silhouette width of the batches|; 1 is perfect mixing.
+
+    The mean over labels is scib-metrics' `silhouette_batch` (Luecken et al. 2022). Labels without widths are left out.
+
+    Args:
+        widths: what `batch_widths` returns.
+        labels: str, shape (n_cells,).
 
     Returns:
         label -> value in [0, 1], by label, ascending.
     """
-    values = {}
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if 1 < len(np.unique(batches[members])) < len(members):
-            widths = silhouette_widths(matrix[members], batches[members], device)
-            values[str(label)] = float(np.mean(1 - np.abs(widths)))
-    return values
+    names, codes = np.unique(labels, return_inverse=True)
+    means = ((name, np.mean(1 - np.abs(widths[codes == code]))) for code, name in enumerate(names))
+    return {str(name): float(mean) for name, mean in means if not np.isnan(mean)}
 
 
 class Distances:

@@ -10,7 +10,10 @@ A task is a module with
     def score(cells, *, profiles, seed, **params):
         '''Yield cellgauge.contracts.Score rows for `cells`, a CellsToScore.'''
 
-A task of modality "perturbation" is given what its own `open_responses` makes of the files.
+A task of modality "perturbation" is given what its own `open_responses` makes of the files. A task whose neighbours are
+kept (`neighbours` of its entry) has a module of the same name in `cellgauge.neighbours`, which finds them, and
+
+    NEIGHBOURS_SUFFICE = True  # it looks at nothing of the embedding beyond them: `cells.matrix` is then None
 
 `params` are the task's entry in config/tasks.yaml; the keyword defaults of `score` equal that entry.
 """
@@ -18,7 +21,7 @@ A task of modality "perturbation" is given what its own `open_responses` makes o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellgauge import ALL_SPLITS, tasks
-from cellgauge.contracts import Embedding, Score, Split
+from cellgauge import neighbours as neighbour_searches
+from cellgauge.contracts import Embedding, Neighbours, Score, Split, write_neighbours
 from cellgauge.devices import scoring_device
 from cellgauge.errors import CellgaugeError, ContractError
 from cellgauge.plugins import load_module
@@ -49,21 +53,28 @@ class CellsToScore:
     """Embedded cells with what is known of them; cells that the model could not embed are left out.
 
     Attributes:
-        matrix: the embedding, float32, finite, shape (n_cells, n_dims).
+        matrix: the embedding, float32, finite, shape (n_cells, n_dims); None where kept neighbours suffice.
         obs: columns of str, shape (n_cells,): "label", "split", "organism", and where known "batch" and "donor".
         n_unembedded: how many cells were left out.
         splits, kept: the split files and the rows of their concatenation that are in `matrix`.
         uses_expression: the model is scored on the expression matrix itself (the reference's linear baseline).
         device: where matrix products are computed, as PyTorch names it; None is numpy, on the processor.
+        neighbours: what the task's search in `cellgauge.neighbours` found of these cells, None where nothing is kept.
     """
 
-    matrix: np.ndarray
+    matrix: np.ndarray | None
     obs: Mapping[str, np.ndarray]
     n_unembedded: int = 0
     splits: Sequence[Split] = ()
     kept: np.ndarray | None = None
     uses_expression: bool = False
     device: str | None = None
+    neighbours: Mapping[str, np.ndarray] | None = None
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells there are to score."""
+        return len(next(iter(self.obs.values())))
 
     def expression(self) -> csr_matrix:
         """Return the raw counts of the cells, CSR float32, shape (n_cells, n_genes). Only for a single split."""
@@ -96,47 +107,65 @@ def load_task(name: str) -> ModuleType:
     return load_module(tasks, name, "task")
 
 
-def gather(embeddings: Sequence[Embedding], splits: Sequence[Split], task: ModuleType, task_name: str) -> CellsToScore:
+def gather(
+    embeddings: Sequence[Embedding],
+    splits: Sequence[Split],
+    needs: Sequence[str],
+    task_name: str,
+    neighbours: Neighbours | None = None,
+    *,
+    with_matrix: bool = True,
+) -> CellsToScore:
     """Put the rows of one or several splits together with their labels.
 
     Args:
         embeddings: one file per split, or one file that spans them.
         splits: the splits to be scored, in the order wanted.
+        needs: columns of obs that every split must have.
+        neighbours: those of these cells, where they are kept.
+        with_matrix: whether the embedding itself is wanted; without, `neighbours` say which cells are embedded.
 
     Raises:
         ContractError: an embedding is missing, or its cells are not the split's.
         NotScorable: the embeddings of several splits do not share one space, or a needed column is missing.
     """
     by_split = {_split_of(e, splits, position): e for position, e in enumerate(embeddings)}
-    rows = []
+    sources = []
     for split in splits:
         embedding = by_split.get(split.name) or by_split.get(ALL_SPLITS)
         if embedding is None:
             found = ", ".join(by_split)
             raise ContractError(f"no embedding given for split {split.name} of {split.dataset} (found: {found})")
-        rows.append(embedding.rows_of(split))
+        embedding.places_of(split)
+        sources.append(embedding)
     first = embeddings[0].uns
     if len(splits) > 1 and not all(bool(e.uns.get("shared_space", True)) for e in embeddings):
         raise NotScorable("each split was embedded in a space of its own: distances between splits mean nothing")
-    dims = {matrix.shape[1] for matrix in rows}
+    dims = {embedding.shape[1] for embedding in sources}
     if len(dims) > 1:
         raise NotScorable(f"the splits' embeddings differ in dimensions ({', '.join(map(str, sorted(dims)))})")
 
-    matrix = rows[0] if len(rows) == 1 else np.concatenate(rows)
-    kept = np.isfinite(matrix).all(axis=1)
-    if not kept.any():
+    matrix = _rows(sources, splits) if with_matrix else None
+    embedded = neighbours.embedded if matrix is None else np.isfinite(matrix).all(axis=1)
+    if not embedded.any():
         raise NotScorable("the model embedded none of these cells")
-    obs = {name: np.concatenate(values)[kept] for name, values in _columns(splits, task.NEEDS).items()}
+    obs = {name: np.concatenate(values)[embedded] for name, values in _columns(splits, needs).items()}
     if "label" in obs and (obs["label"] == "").any():
         raise ContractError(f"{(obs['label'] == '').sum()} cells have no label; make the splits with split_dataset.py")
     return CellsToScore(
-        matrix=matrix if kept.all() else matrix[kept],
+        matrix=matrix if matrix is None or embedded.all() else matrix[embedded],
         obs=obs,
-        n_unembedded=int((~kept).sum()),
+        n_unembedded=int((~embedded).sum()),
         splits=tuple(splits),
-        kept=kept,
+        kept=embedded,
         uses_expression=task_name in json.loads(str(first.get("expression_tasks", "[]"))),
+        neighbours=(neighbours and neighbours.arrays) or None,
     )
+
+
+def _rows(embeddings: Sequence[Embedding], splits: Sequence[Split]) -> np.ndarray:
+    rows = [embedding.rows_of(split) for embedding, split in zip(embeddings, splits, strict=True)]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def _split_of(embedding: Embedding, splits: Sequence[Split], position: int) -> str:
@@ -166,6 +195,7 @@ def score_files(
     profiles: Sequence[str] = PROFILES,
     seed: int = 42,
     device: str = "cpu",
+    neighbours: str | Path | None = None,
     **params: Any,
 ) -> Iterator[Score]:
     """Score one model's embeddings on one task; the rows carry task, model, dataset and split.
@@ -173,6 +203,7 @@ def score_files(
     What cannot be scored for a reason that lies in the data is one row per profile with status `not_applicable`.
 
     Args:
+        neighbours: what `keep_neighbours` wrote of the same files and parameters; None searches again.
         device: "cpu", "cuda" or "auto", see `devices.scoring_device`; of no account for predicted responses.
 
     Raises:
@@ -188,13 +219,55 @@ def score_files(
     identity = _identity(task_name, embeddings, splits)
     try:
         own = _own_profiles(task, task_name, profiles)
-        cells = gather(embeddings, splits, task, task_name)
-        cells = replace(cells, device=scoring_device(device, len(cells.matrix)))
+        kept = Neighbours.read(neighbours, identity, _ids(splits)) if neighbours else None
+        suffice = bool(kept and kept.arrays) and getattr(task, "NEIGHBOURS_SUFFICE", False)
+        cells = gather(embeddings, splits, task.NEEDS, task_name, kept, with_matrix=not suffice)
+        cells = replace(cells, device=scoring_device(device, cells.n_cells))
         scores = [*_counts(cells, own), *task.score(cells, profiles=own, seed=seed, **params)]
     except NotScorable as reason:
         scores = [Score(profile=profile, status="not_applicable", reason=str(reason)) for profile in profiles]
     for score in scores:
         yield replace(score, **identity)
+
+
+def keep_neighbours(
+    task_name: str,
+    embedding_paths: Sequence[str | Path],
+    split_paths: Sequence[str | Path],
+    output: str | Path,
+    *,
+    seed: int = 42,
+    device: str = "cpu",
+    **params: Any,
+) -> None:
+    """Find what a task asks of the distances between one model's cells, and write it (`contracts.Neighbours`).
+
+    Where the cells cannot be scored the file holds nothing: scoring them says why.
+
+    Args:
+        output: an npz file.
+        params: those of the task that the search in `cellgauge.neighbours` takes.
+
+    Raises:
+        CellgaugeError: a task that keeps no neighbours, an unknown parameter; files that do not belong together.
+    """
+    search = load_module(neighbour_searches, task_name, "task that keeps neighbours")
+    _check_params(search, search.find, params, ("cells", "seed"))
+    splits = [Split.open(path) for path in split_paths]
+    embeddings = [Embedding.read(path) for path in embedding_paths]
+    cells_of_splits = _ids(splits)
+    arrays, embedded = {}, np.zeros(len(cells_of_splits), dtype=bool)
+    try:
+        cells = gather(embeddings, splits, search.NEEDS, task_name)
+        arrays = search.find(replace(cells, device=scoring_device(device, cells.n_cells)), seed=seed, **params)
+        embedded = cells.kept
+    except NotScorable:
+        pass
+    write_neighbours(output, arrays, embedded, _identity(task_name, embeddings, splits), cells_of_splits)
+
+
+def _ids(splits: Sequence[Split]) -> np.ndarray:
+    return np.concatenate([split.cells for split in splits])
 
 
 def _score_responses(
@@ -236,17 +309,23 @@ def _own_profiles(task: ModuleType, task_name: str, profiles: Sequence[str]) -> 
 
 
 def _check_options(task: ModuleType, profiles: Sequence[str], params: Mapping[str, Any]) -> None:
-    from inspect import signature
-
     unknown = set(profiles) - set(PROFILES)
     if unknown:
         raise CellgaugeError(f"unknown profile '{min(unknown)}'; there are {', '.join(PROFILES)}")
-    known = [name for name in signature(task.score).parameters if name not in ("cells", "profiles", "seed")]
+    _check_params(task, task.score, params, ("cells", "profiles", "seed"))
+
+
+def _check_params(
+    module: ModuleType, function: Callable[..., Any], params: Mapping[str, Any], not_params: Sequence[str]
+) -> None:
+    from inspect import signature
+
+    known = [name for name in signature(function).parameters if name not in not_params]
     for name in params:
         if name not in known:
             near = get_close_matches(name, known, 1)
             raise CellgaugeError(
-                f"{task.__name__}: unknown parameter '{name}'"
+                f"{module.__name__}: unknown parameter '{name}'"
                 + (f", did you mean '{near[0]}'?" if near else f"; it takes {', '.join(known) or 'none'}")
             )
 
@@ -265,7 +344,7 @@ def _identity(task_name: str, embeddings: Sequence[Embedding], splits: Sequence[
 
 def _counts(cells: CellsToScore, profiles: Sequence[str]) -> Iterator[Score]:
     for profile in profiles:
-        yield Score("n_cells", float(len(cells.matrix)), profile)
+        yield Score("n_cells", float(cells.n_cells), profile)
         yield Score("n_unembedded", float(cells.n_unembedded), profile)
     if "corrected" in profiles:
         yield from _cells_by_label(cells)

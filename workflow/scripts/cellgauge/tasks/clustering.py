@@ -9,20 +9,19 @@ import numpy as np
 
 from cellgauge.contracts import Score
 from cellgauge.errors import CellgaugeError
-from cellgauge.metrics.approximate import approximate_neighbours
-from cellgauge.metrics.graph import fuzzy_edges, leiden, neighbour_count
-from cellgauge.metrics.neighbours import nearest_neighbours
-from cellgauge.metrics.one_pass import can_share, neighbours_and_widths
+from cellgauge.metrics.graph import fuzzy_edges, leiden
 from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.resampling import FEWEST, agreement_intervals, mean_interval
-from cellgauge.metrics.silhouette import scaled, silhouette_widths
-from cellgauge.tasks.base import NotScorable, is_approximate, of_approximate_neighbours
+from cellgauge.metrics.silhouette import scaled
+from cellgauge.neighbours.clustering import find
+from cellgauge.tasks.base import of_approximate_neighbours
 
 if TYPE_CHECKING:
     from cellgauge.tasks.base import CellsToScore
 
 SCOPE = "split"
 NEEDS = ("label",)
+NEIGHBOURS_SUFFICE = True
 AGREEMENT = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
 METRICS = (*AGREEMENT, "silhouette")
 FLAVORS = ("igraph", "leidenalg")
@@ -63,30 +62,24 @@ def score(
         raise CellgaugeError(f"clustering: unknown metric '{min(unknown)}'; there are {', '.join(METRICS)}")
     if flavor not in FLAVORS:
         raise CellgaugeError(f"clustering: unknown flavor '{flavor}'; there are {', '.join(FLAVORS)}")
-    labels, donors = cells.obs["label"], _donors(cells) if "corrected" in profiles else None
-    names, codes = np.unique(labels, return_inverse=True)  # sorted once: comparing strings is slow
-    if len(names) < 2:
-        raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
+    found = cells.neighbours
+    if found is None:
+        how = {"n_neighbors": n_neighbors, "search": search, "approximate_above": approximate_above}
+        found = find(cells, seed=seed, metrics=metrics, **how)
+    donors = _donors(cells) if "corrected" in profiles else None
     agreement = [name for name in AGREEMENT if name in metrics]
-    together = "silhouette" in metrics and can_share(len(labels), len(names), cells.device)
-    approximate = is_approximate("clustering", search, approximate_above, len(labels)) and not together
-    widths = None
     if agreement:
-        k = neighbour_count(len(labels), n_neighbors)
-        if approximate:
-            indices, distances, recall = approximate_neighbours(cells.matrix, k, seed)
-            yield from (Score("neighbour_recall", recall, profile) for profile in profiles)
-        elif together:
-            indices, distances, widths = neighbours_and_widths(cells.matrix, k, codes)
-        else:
-            by_label = np.argsort(codes, kind="stable")
-            indices, distances = nearest_neighbours(cells.matrix, k, device=cells.device, order=by_label)
+        recall = found.get("recall")
+        if recall is not None:
+            yield from (Score("neighbour_recall", float(recall), profile) for profile in profiles)
         seeds = list(range(seed, seed + (n_seeds if "corrected" in profiles else 1)))
-        communities = leiden(fuzzy_edges(indices, distances), seeds, resolution, n_iterations, flavor)
+        edges = fuzzy_edges(found["indices"].astype(np.int64), found["distances"])
+        communities = leiden(edges, seeds, resolution, n_iterations, flavor)
+        codes = np.unique(cells.obs["label"], return_inverse=True)[1]
         scores = _agreement(communities, codes, donors, agreement, profiles, seeds)
-        yield from of_approximate_neighbours(scores, recall) if approximate else scores
+        yield from scores if recall is None else of_approximate_neighbours(scores, float(recall))
     if "silhouette" in metrics:
-        widths = scaled(silhouette_widths(cells.matrix, codes, cells.device) if widths is None else widths)
+        widths = scaled(found["widths"])
         yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
         if donors is not None:
             yield from _ends({"silhouette": mean_interval(widths, donors, seed)})

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellgauge.contracts import Score
-from cellgauge.metrics.approximate import approximate_neighbourhoods
-from cellgauge.metrics.mixing import balanced_subsample, expected_entropy, neighbourhood_entropy
-from cellgauge.metrics.neighbours import neighbourhoods
+from cellgauge.metrics.mixing import expected_entropy, neighbourhood_entropy
 from cellgauge.metrics.resampling import FEWEST, mean_interval
 from cellgauge.metrics.silhouette import batch_silhouettes
-from cellgauge.tasks.base import NotScorable, is_approximate, of_approximate_neighbours
+from cellgauge.neighbours.cross_species import ALL, WIDTHS, draw_name, find, recall_name, subsamples
+from cellgauge.tasks.base import of_approximate_neighbours
 
 if TYPE_CHECKING:
     from cellgauge.tasks.base import CellsToScore
 
 SCOPE = "dataset"
 NEEDS = ("label",)
+NEIGHBOURS_SUFFICE = True
 
 
 def score(
@@ -45,48 +46,50 @@ def score(
         CellgaugeError: an unknown search.
         NotScorable: the cells are of one species.
     """
+    found = cells.neighbours
+    if found is None:
+        how = {"n_neighbors": n_neighbors, "n_draws": n_draws, "search": search, "approximate_above": approximate_above}
+        found = find(cells, seed=seed, profiles=profiles, **how)
     species, labels = cells.obs["organism"], cells.obs["label"]
     sizes = np.unique(species, return_counts=True)[1]
-    codes = np.unique(labels, return_inverse=True)[1]
-    if len(sizes) < 2:
-        raise NotScorable(f"all {len(species)} cells are of the species {species[0]}: there is nothing to mix")
-
-    def entropies_of(rows: np.ndarray | slice, k: int) -> _Entropies:
-        """Return the entropy of cells among each other, and where their neighbours are approximate the recall."""
-        matrix, recall = cells.matrix[rows], None
-        if is_approximate("cross_species", search, approximate_above, len(matrix)):
-            found, recall = approximate_neighbourhoods(matrix, k, seed)
-        else:
-            found = neighbourhoods(matrix, k, device=cells.device, order=np.argsort(codes[rows], kind="stable"))
-        return neighbourhood_entropy(found, species[rows]), recall
-
-    k = min(n_neighbors, len(species))
-    entropies, recall = entropies_of(slice(None), k)
-    silhouettes = batch_silhouettes(cells.matrix, labels, species, cells.device)
+    of_all = _Entropies.of(found, ALL, species)
+    silhouettes = batch_silhouettes(found[WIDTHS], labels)
     if "reference" in profiles:
-        yield from _told(recall, "reference", _reference(entropies, n_neighbors))
+        yield from of_all.told("reference", _reference(of_all.values, n_neighbors))
         yield _mean_silhouette(silhouettes, "reference")
     if "corrected" in profiles:
-        yield from _told(recall, "corrected", _mixing(entropies, sizes, k, n_neighbors))
-        yield from _with_recall(recall, _over_donors(entropies, cells, seed))
-        yield from _with_recall(recall, _per_label(entropies, labels))
-        yield from _on_balanced_subsamples(species, entropies_of, (entropies, recall), seed, n_neighbors, n_draws)
+        k = min(n_neighbors, len(species))
+        yield from of_all.told("corrected", _mixing(of_all.values, sizes, k, n_neighbors))
+        yield from of_all.noted(_over_donors(of_all.values, cells, seed))
+        yield from of_all.noted(_per_label(of_all.values, labels))
+        draws = {
+            draw: _Entropies.of(found, draw_name(draw), species[rows])
+            for draw, rows in subsamples(species, seed, n_draws)
+        }
+        yield from _on_balanced_subsamples(sizes, of_all, draws, n_neighbors)
         yield from _silhouettes(silhouettes, labels, species)
 
 
-_Entropies = tuple[np.ndarray, float | None]
-"""The entropy of each cell's neighbourhood, and the recall of the search where neighbours are approximate."""
+@dataclass(frozen=True)
+class _Entropies:
+    """The entropy of the neighbourhood of each cell, shape (n_cells,), and the recall where neighbours are approximate."""
 
+    values: np.ndarray
+    recall: float | None
 
-def _told(recall: float | None, profile: str, scores: Iterator[Score], **where: Any) -> Iterator[Score]:
-    """Yield scores that rest on neighbours, and before them the recall where these are approximate."""
-    if recall is not None:
-        yield Score("neighbour_recall", recall, profile, **where)
-    yield from _with_recall(recall, scores)
+    @classmethod
+    def of(cls, found: Mapping[str, np.ndarray], name: str, species: np.ndarray) -> _Entropies:
+        recall = found.get(recall_name(name))
+        return cls(neighbourhood_entropy(found[name], species), None if recall is None else float(recall))
 
+    def told(self, profile: str, scores: Iterator[Score], **where: Any) -> Iterator[Score]:
+        """Yield scores that rest on these neighbours, and before them the recall where they are approximate."""
+        if self.recall is not None:
+            yield Score("neighbour_recall", self.recall, profile, **where)
+        yield from self.noted(scores)
 
-def _with_recall(recall: float | None, scores: Iterator[Score]) -> Iterator[Score]:
-    return scores if recall is None else of_approximate_neighbours(scores, recall)
+    def noted(self, scores: Iterator[Score]) -> Iterator[Score]:
+        return scores if self.recall is None else of_approximate_neighbours(scores, self.recall)
 
 
 def _reference(entropies: np.ndarray, n_neighbors: int) -> Iterator[Score]:
@@ -149,32 +152,24 @@ def _per_label(entropies: np.ndarray, labels: np.ndarray) -> Iterator[Score]:
 
 
 def _on_balanced_subsamples(
-    species: np.ndarray,
-    entropies_of: Callable[[np.ndarray, int], _Entropies],
-    of_all: _Entropies,
-    seed: int,
-    n_neighbors: int,
-    n_draws: int,
+    sizes: np.ndarray, of_all: _Entropies, draws: Mapping[int, _Entropies], n_neighbors: int
 ) -> Iterator[Score]:
     """Yield `_mixing` on draws with equal numbers of cells per species: each draw, and the mean where there are several."""
-    sizes = np.unique(species, return_counts=True)[1]
     even = np.full_like(sizes, sizes.min())
     k = min(n_neighbors, int(even.sum()))
 
     def told(of_draw: _Entropies, draw: int | None = None) -> Iterator[Score]:
-        entropies, recall = of_draw
-        scores = _mixing(entropies, even, k, n_neighbors, subset="balanced", seed=draw)
-        return _told(recall, "corrected", scores, subset="balanced", seed=draw)
+        scores = _mixing(of_draw.values, even, k, n_neighbors, subset="balanced", seed=draw)
+        return of_draw.told("corrected", scores, subset="balanced", seed=draw)
 
-    if (sizes == sizes.min()).all():
+    if not draws:
         yield from told(of_all)
         return
-    drawn = []
-    for draw in range(seed, seed + n_draws):
-        drawn.append(entropies_of(balanced_subsample(species, draw), k))
-        yield from told(drawn[-1], draw)
-    entropies, recalls = zip(*drawn, strict=True)
-    yield from told((np.mean(entropies, axis=0), None if None in recalls else float(np.mean(recalls))))
+    for draw, of_draw in draws.items():
+        yield from told(of_draw, draw)
+    recalls = [of_draw.recall for of_draw in draws.values()]
+    mean = np.mean([of_draw.values for of_draw in draws.values()], axis=0)
+    yield from told(_Entropies(mean, None if None in recalls else float(np.mean(recalls))))
 
 
 def _silhouettes(silhouettes: dict[str, float], labels: np.ndarray, species: np.ndarray) -> Iterator[Score]:

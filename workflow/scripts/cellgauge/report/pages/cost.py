@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from markupsafe import Markup
 
-STAGES = {"embed": "embedding", "score": "scoring", "predict": "prediction"}
+STAGES = {"embed": "embedding", "neighbours": "neighbours", "score": "scoring", "predict": "prediction"}
 
 
 @dataclass(frozen=True)

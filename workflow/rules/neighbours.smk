@@ -1,0 +1,27 @@
+"""Find what tasks ask of the distances between cells, once: kept, it outlives changes of what is made of it."""
+
+
+rule neighbours:
+    input:
+        script=script("find_neighbours"),
+        code=grid.neighbour_code,
+        embeddings=grid.score_results,
+        splits=grid.score_splits,
+    output:
+        "results/neighbours/{task}/{model}/{dataset}/{split}.npz",
+    log:
+        "logs/neighbours/{task}/{model}/{dataset}/{split}.log",
+    benchmark:
+        "benchmarks/neighbours/{task}/{model}/{dataset}/{split}.tsv"
+    conda:
+        grid.task_env
+    threads: grid.task_threads
+    resources:
+        gpu=grid.search_gpus,
+        mem_mb=score_memory,
+    params:
+        python=task_python,
+        options=grid.neighbour_options,
+    shell:
+        "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.embeddings:q} --splits {input.splits:q}"
+        " --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -1,0 +1,84 @@
+"""What cross-species integration asks of the distances between cells: neighbourhoods, and the species' silhouette widths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellgauge.metrics.approximate import approximate_neighbourhoods
+from cellgauge.metrics.mixing import balanced_subsample
+from cellgauge.metrics.neighbours import neighbourhoods
+from cellgauge.metrics.silhouette import batch_widths
+from cellgauge.tasks.base import NotScorable, is_approximate
+
+if TYPE_CHECKING:
+    from cellgauge.tasks.base import CellsToScore
+
+NEEDS = ("label",)
+ALL = "all"
+WIDTHS = "widths"
+
+
+def find(
+    cells: CellsToScore,
+    *,
+    seed: int,
+    profiles: Sequence[str],
+    n_neighbors: int = 200,
+    n_draws: int = 3,
+    search: str = "exact",
+    approximate_above: int = 60_000,
+) -> dict[str, np.ndarray]:
+    """Find the neighbourhoods of the cells of all species, those of balanced subsamples, and silhouette widths of species.
+
+    Args:
+        profiles: subsamples are searched for profile corrected alone.
+        n_neighbors, n_draws, search, approximate_above: as for `tasks.cross_species.score`.
+
+    Returns:
+        `all`: the k nearest of every cell, in no order, itself among them, int32, shape (n_cells, k), and for each of the
+        `subsamples` the same of its cells under the name `draw_<seed>`; `<name>_recall`, a number, where they are
+        approximate; `widths` of the species within each label, float64, shape (n_cells,), NaN where not defined.
+
+    Raises:
+        CellgaugeError: an unknown search.
+        NotScorable: the cells are of one species.
+    """
+    species = cells.obs["organism"]
+    if len(np.unique(species)) < 2:
+        raise NotScorable(f"all {len(species)} cells are of the species {species[0]}: there is nothing to mix")
+    codes = np.unique(cells.obs["label"], return_inverse=True)[1]
+    found = {WIDTHS: batch_widths(cells.matrix, codes, species, cells.device)}
+    parts: dict[str, slice | np.ndarray] = {ALL: slice(None)}
+    if "corrected" in profiles:
+        parts |= {draw_name(draw): rows for draw, rows in subsamples(species, seed, n_draws)}
+    for name, rows in parts.items():
+        matrix = cells.matrix[rows]
+        k = min(n_neighbors, len(matrix))
+        if is_approximate("cross_species", search, approximate_above, len(matrix)):
+            found[name], recall = approximate_neighbourhoods(matrix, k, seed)
+            found[recall_name(name)] = np.array(recall)
+        else:
+            by_label = np.argsort(codes[rows], kind="stable")
+            found[name] = neighbourhoods(matrix, k, device=cells.device, order=by_label)
+    return found
+
+
+def subsamples(species: np.ndarray, seed: int, n_draws: int) -> list[tuple[int, np.ndarray]]:
+    """Return the seed and the rows of each draw with as many cells of every species; none where these are equal anyway."""
+    sizes = np.unique(species, return_counts=True)[1]
+    if (sizes == sizes.min()).all():
+        return []
+    return [(draw, balanced_subsample(species, draw)) for draw in range(seed, seed + n_draws)]
+
+
+def draw_name(seed: int) -> str:
+    """Return the name of a subsample's neighbourhoods."""
+    return f"draw_{seed}"
+
+
+def recall_name(name: str) -> str:
+    """Return the name of the share of true neighbours that a search found."""
+    return f"{name}_recall"
