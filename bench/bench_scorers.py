@@ -4,8 +4,9 @@
     .venv/bin/python bench/bench_scorers.py --large 120000x2048      # our side alone: does each task stay under 8 GB?
 
 A is cz-benchmarks 0.15.1 in the anchor's environment (tests/anchor), at its best: on one thread, which costs it least. B is
-score_task.py on files of the contracts, profile reference, which computes the same numbers. CPU is user + system time of
-the whole process, so that other work on the machine hardly counts; ratios are medians over the pairs. Prints a table,
+score_task.py on files of the contracts, profile reference, which computes the same numbers, with find_neighbours.py before it
+where the workflow runs that: CPU is the sum of both, memory the higher peak. CPU is user + system time of whole
+processes, so that other work on the machine hardly counts; ratios are medians over the pairs. Prints a table,
 writes results/bench/, and fails when a goal is missed. "ours, all" is the job as the workflow runs it: both profiles, all
 metrics. Two lines are about counts of 20,000 genes instead of an embedding: "expression" is label prediction on them by
 logistic regression and nearest neighbours, "pca_baseline" their principal components (the anchor's function against
@@ -28,6 +29,7 @@ from pathlib import Path
 
 # Only the standard library here: the system counts a parent's memory as its child's peak.
 ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(ROOT / "tests"))
 
 SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -62,6 +64,19 @@ TOLERANCES = {
     "random_forest": 1e-12,
     "logistic_regression": 1e-3,
     "mean": 1e-3,
+}
+
+
+KEPT: Mapping[str, Mapping[str, object]] = {  # `neighbours` of the entries in config/tasks.yaml, a test compares them
+    "clustering": {
+        "params": ["metrics", "n_neighbors", "search", "approximate_above"],
+        "for": {"metrics": ["ari", "nmi"]},
+        "suffice": True,
+    },
+    "cross_species": {
+        "params": ["profiles", "n_neighbors", "n_draws", "search", "approximate_above"],
+        "suffice": True,
+    },
 }
 
 
@@ -174,8 +189,13 @@ class Line:
         }
 
 
-def run(command: Sequence[str]) -> Cost:
-    """Run a process to its end; return its CPU seconds and peak memory."""
+def run(*commands: Sequence[str]) -> Cost:
+    """Run processes one after the other; return the sum of their CPU seconds and the highest peak of memory."""
+    costs = [_run(command) for command in commands]
+    return Cost(sum(cost.cpu for cost in costs), max(cost.memory_mb for cost in costs))
+
+
+def _run(command: Sequence[str]) -> Cost:
     environment = {key: value for key, value in os.environ.items() if key not in PINNED_KERNELS}
     environment |= dict.fromkeys(SINGLE_THREAD, "1") | {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
     with tempfile.TemporaryFile() as log:
@@ -188,21 +208,49 @@ def run(command: Sequence[str]) -> Cost:
     return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def score_command(bench: Bench, folder: Path, output: Path, profiles: Sequence[str], **options: object) -> list[str]:
+def our_commands(
+    bench: Bench, folder: Path, output: Path, profiles: Sequence[str], **options: object
+) -> list[list[str]]:
+    """Return the commands that the workflow runs: the search of neighbours where they are kept, and the score."""
     if bench.task == "embed":
-        embed = [sys.executable, str(ROOT / "workflow" / "scripts" / "embed_cells.py"), "linear"]
-        return [*embed, "--split", str(folder / "split_counts.h5ad"), "--output", str(output.with_suffix(".h5ad"))]
+        embed = [sys.executable, str(SCRIPTS / "embed_cells.py"), "linear"]
+        return [[*embed, "--split", str(folder / "split_counts.h5ad"), "--output", str(output.with_suffix(".h5ad"))]]
+    given = {"profiles": list(profiles), **options}
+    if not keeps_neighbours(bench, options):
+        return [_command("score_task.py", bench, folder, given, output)]
+    kept = kept_neighbours(output)
+    of_search = {name: value for name, value in given.items() if name in KEPT[bench.task]["params"]}
+    return [
+        _command("find_neighbours.py", bench, folder, of_search, kept),
+        [*_command("score_task.py", bench, folder, given, output), "--neighbours", str(kept)],
+    ]
+
+
+def keeps_neighbours(bench: Bench, options: Mapping[str, object]) -> bool:
+    """Return whether the workflow keeps the neighbours of a task with these options."""
+    entry = KEPT.get(bench.task)
+    if entry is None or bench.counts:
+        return False
+    return all(set(options.get(name, values)) & set(values) for name, values in entry.get("for", {}).items())
+
+
+def kept_neighbours(output: Path) -> Path:
+    """Return where the neighbours of a score file are kept."""
+    return output.with_suffix(".npz")
+
+
+def _command(script: str, bench: Bench, folder: Path, options: Mapping[str, object], output: Path) -> list[str]:
     splits = SPECIES if bench.task == "cross_species" else ("counts",) if bench.counts else ("whole",)
     return [
         sys.executable,
-        str(ROOT / "workflow" / "scripts" / "score_task.py"),
+        str(SCRIPTS / script),
         bench.task,
         "--embeddings",
         *(str(folder / f"embedding_{name}.h5ad") for name in splits),
         "--splits",
         *(str(folder / f"split_{name}.h5ad") for name in splits),
         "--options",
-        json.dumps({"profiles": list(profiles), **options}),
+        json.dumps(options),
         "--output",
         str(output),
     ]
@@ -234,7 +282,7 @@ def compare(name: str, python: Path, folder: Path, n_cells: int, n_dims: int, re
     theirs, ours = folder / "anchor.json", folder / "ours.tsv"
     for _ in range(repeats):
         line.anchor.append(run(anchor_command(python, bench, folder, theirs)))
-        line.ours.append(run(score_command(bench, folder, ours, ["reference"], **bench.options)))
+        line.ours.append(run(*our_commands(bench, folder, ours, ["reference"], **bench.options)))
     if bench.task == "embed":
         return line  # components have a sign of their own, what they score is compared by the tests
     found = our_metrics(ours)
@@ -246,7 +294,7 @@ def alone(name: str, folder: Path, n_cells: int, n_dims: int, note: str, **optio
     """Run our side alone, as the workflow does: both profiles, all metrics."""
     bench = BENCHES[name]
     line = Line(f"{name} (ours, all)", n_cells, n_dims, note=note)
-    line.ours.append(run(score_command(bench, folder, folder / "all.tsv", ["reference", "corrected"], **options)))
+    line.ours.append(run(*our_commands(bench, folder, folder / "all.tsv", ["reference", "corrected"], **options)))
     return line
 
 
@@ -294,8 +342,8 @@ def paired(args: argparse.Namespace, scratch: Path) -> tuple[list[Line], dict[st
         make_cells(folder, n_cells, n_dims, *([N_GENES] if any(BENCHES[name].counts for name in tasks) else []))
         if not versions:  # once without timing: byte code and file caches are then warm on both sides
             run(anchor_command(python, BENCHES["silhouette"], folder, folder / "warm.json"))
-            run(score_command(BENCHES["silhouette"], folder, folder / "warm.tsv", ["reference"]))
-            run(score_command(BENCHES["label_prediction"], folder, folder / "warm.tsv", ["reference"]))  # compiles
+            run(*our_commands(BENCHES["silhouette"], folder, folder / "warm.tsv", ["reference"]))
+            run(*our_commands(BENCHES["label_prediction"], folder, folder / "warm.tsv", ["reference"]))  # compiles
             versions = json.loads((folder / "warm.json").read_text(encoding="utf-8"))["versions"]
         for name in tasks:
             print(f"{name}, {n_cells} cells x {n_dims} ...", file=sys.stderr, flush=True)

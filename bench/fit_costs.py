@@ -25,16 +25,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_perturbation import make_command
-from bench_scorers import BENCHES, ROOT, make_cells, run, score_command
+from bench_scorers import BENCHES, ROOT, SCRIPTS, kept_neighbours, make_cells, our_commands, run
 
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+sys.path.insert(0, str(SCRIPTS))
 
 from cellgauge.costs import APPROXIMATELY, ON_COUNTS, TERMS, Cost, Measured, Size, fit, left_out
 from cellgauge.errors import CellgaugeError
 from cellgauge.interpreter import python_of, require
 
 COSTS = ROOT / "config" / "costs.yaml"
-SCRIPTS = ROOT / "workflow" / "scripts"
 BOTH = {"profiles": ["reference", "corrected"]}
 
 SHAPES = [
@@ -54,13 +53,13 @@ OF_SCREENS = ("job", "values", "responses", "response_pairs")
 OF_NEIGHBOURS = (*GROWTH, "pairs", "pair_values")
 OF_CLASSIFIERS = (*OF_NEIGHBOURS, "forest")
 
-# of a folder with inputs: the command of the job, and the file that it writes
-Command = Callable[[Path], tuple[Sequence[str], Path]]
+# of a folder with inputs: the commands of a job, and the file that it writes
+Commands = Callable[[Path], tuple[Sequence[Sequence[str]], Path]]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of job: the sizes that it is measured in, how its work may grow, its command, and what it reads.
+    """A kind of job: the sizes that it is measured in, how its work may grow, its commands, and what it reads.
 
     Attributes:
         inputs: embedding, expressed (with counts), counts or screen, see `make_inputs`.
@@ -69,51 +68,47 @@ class Kind:
 
     sizes: Sequence[Size]
     terms: Sequence[str]
-    command: Command
+    commands: Commands
     inputs: str
     after: Sequence[str] = ()
 
 
-def scored(name: str, **options: object) -> Command:
-    def command(folder: Path) -> tuple[Sequence[str], Path]:
+def scored(name: str, **options: object) -> Commands:
+    def commands(folder: Path) -> tuple[Sequence[Sequence[str]], Path]:
         output = folder / "scores.tsv"
-        return score_command(BENCHES[name], folder, output, **BOTH, **options), output
+        return our_commands(BENCHES[name], folder, output, **BOTH, **options), output
 
-    return command
+    return commands
 
 
-def script(name: str, output: str, *arguments: str, python: str = sys.executable) -> Command:
+def script(name: str, output: str, *arguments: str, python: str = sys.executable) -> Commands:
     """Return the command of one of our scripts; {} in its arguments is the folder."""
 
-    def command(folder: Path) -> tuple[Sequence[str], Path]:
+    def commands(folder: Path) -> tuple[Sequence[Sequence[str]], Path]:
         said = [argument.replace("{}", str(folder)) for argument in arguments]
-        return [python, str(SCRIPTS / name), *said, "--output", str(folder / output)], folder / output
+        return [[python, str(SCRIPTS / name), *said, "--output", str(folder / output)]], folder / output
 
-    return command
+    return commands
 
 
-def split_again(name: str, **more: str) -> Command:
+def split_again(name: str, **more: str) -> Commands:
     known = {"label": "label", "symbol": "feature_name", "organism": "human", "dataset": "synthetic", "split": "one"}
 
-    def command(folder: Path) -> tuple[Sequence[str], Path]:
+    def commands(folder: Path) -> tuple[Sequence[Sequence[str]], Path]:
         output = folder / "again.h5ad"
         files = [str(folder / name), str(output)]
         return [
-            sys.executable,
-            str(SCRIPTS / "split_dataset.py"),
-            *files,
-            "--options",
-            json.dumps(known | more),
+            [sys.executable, str(SCRIPTS / "split_dataset.py"), *files, "--options", json.dumps(known | more)]
         ], output
 
-    return command
+    return commands
 
 
-def embedded(adapter: str) -> Command:
+def embedded(adapter: str) -> Commands:
     return script("embed_cells.py", f"{adapter}.h5ad", adapter, "--split", "{}/split_counts.h5ad")
 
 
-def predicted(adapter: str) -> Command:
+def predicted(adapter: str) -> Commands:
     return script("predict_responses.py", f"{adapter}.h5ad", adapter, "--split", "{}/split.h5ad")
 
 
@@ -175,12 +170,14 @@ def measure(kinds: Sequence[str], scratch: Path) -> dict[str, list[Measured]]:
                 continue
             for other in KINDS[kind].after:
                 if other not in kinds:
-                    run(KINDS[other].command(folder)[0])
-            command, output = KINDS[kind].command(folder)
+                    run(*KINDS[other].commands(folder)[0])
+            commands, output = KINDS[kind].commands(folder)
             if not found[kind]:
-                run(command)  # once without timing: what numba compiles is then on the disk
-            cost = run(command)
-            found[kind].append(Measured(size, Cost(cost.cpu, cost.memory_mb, output.stat().st_size / 2**20)))
+                run(*commands)  # once without timing: what numba compiles is then on the disk
+            cost = run(*commands)
+            written = sum(path.stat().st_size for path in (output, kept_neighbours(output)) if path.is_file())
+            found[kind].append(Measured(size, Cost(cost.cpu, cost.memory_mb, written / 2**20)))
+            kept_neighbours(output).unlink(missing_ok=True)
             said = f"{kind} {' x '.join(str(n) for n in size if n)}: {cost.cpu:.2f} CPU s, {cost.memory_mb:.0f} MB"
             print(said, file=sys.stderr, flush=True)
         shutil.rmtree(folder)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 PATH = Path(__file__).resolve().parents[2] / "bench" / "bench_scorers.py"
 
@@ -77,6 +78,28 @@ def test_a_large_job_must_stay_below_the_memory_limit(bench):
     fits, bursts = (bench.Line("x", 120_000, 512, ours=[bench.Cost(1, mb)], note="large") for mb in (7999, 8001))
     assert fits.misses == []
     assert bursts.misses == ["8001 MB, limit 8000"]
+
+
+def test_what_the_workflow_runs_is_timed(bench, tmp_path):
+    """With the search of neighbours where the workflow has one."""
+    tasks = yaml.safe_load((PATH.parents[1] / "config/tasks.yaml").read_text(encoding="utf-8"))["tasks"]
+    assert {name: entry["neighbours"] for name, entry in tasks.items() if "neighbours" in entry} == bench.KEPT
+    for name, expected in (
+        ("clustering", 2),
+        ("silhouette", 1),
+        ("cross_species", 2),
+        ("expression", 1),
+        ("pca_baseline", 1),
+    ):
+        chosen = bench.BENCHES[name]
+        commands = bench.our_commands(chosen, tmp_path, tmp_path / "ours.tsv", ["reference"], **chosen.options)
+        assert len(commands) == expected
+    find, score = bench.our_commands(bench.BENCHES["cross_species"], tmp_path, tmp_path / "ours.tsv", ["reference"])
+    assert find[1].endswith("find_neighbours.py") and score[1].endswith("score_task.py")
+    assert find[find.index("--output") + 1] == score[score.index("--neighbours") + 1]
+    both = bench.run([sys.executable, "-c", "pass"], [sys.executable, "-c", "x = bytearray(2 * 10**8)"])
+    assert both.memory_mb > 180
+    assert both.cpu > bench.run([sys.executable, "-c", "pass"]).cpu
 
 
 def test_processes_are_measured_and_failures_end_the_benchmark(bench):
