@@ -23,14 +23,12 @@ def main() -> None:
     cli.add_argument(
         "--splits", "--truth", nargs="+", required=True, metavar="H5AD", help="or what measure_truth.py made"
     )
-    cli.add_argument(
-        "--neighbours", nargs="*", default=[], metavar="NPZ", help="what find_neighbours.py kept of them, or none"
-    )
+    cli.add_argument("--neighbours", nargs="?", metavar="NPZ", help="what find_neighbours.py kept of them, or none")
     cli.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="profiles, seed, task parameters")
     cli.add_argument("--output", required=True, metavar="TSV")
     args = cli.parse_args()
-    kept = {"neighbours": args.neighbours[0]} if args.neighbours else {}
-    write_scores(args.output, list(score_files(args.task, args.embeddings, args.splits, **kept, **args.options)))
+    scores = score_files(args.task, args.embeddings, args.splits, neighbours=args.neighbours, **args.options)
+    write_scores(args.output, list(scores))
 
 
 if __name__ == "__main__":
