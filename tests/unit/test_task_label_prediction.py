@@ -1,6 +1,7 @@
 """The label prediction task: folds, profiles, means, donors, expression features, and everything that can fail."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cellgauge.contracts import Split
 from cellgauge.errors import CellgaugeError
+from cellgauge.metrics import classifiers, common_neighbours
 from cellgauge.tasks import label_prediction
 from cellgauge.tasks.base import CellsToScore, NotScorable
 from cellgauge.tasks.label_prediction import CLASSIFIERS, METRICS
@@ -266,11 +268,11 @@ def test_a_fold_that_cannot_be_fitted_is_a_row_with_its_reason():
 def test_the_mean_is_over_the_folds_that_succeeded(monkeypatch):
     fit, calls = label_prediction.k_nearest_neighbours, []
 
-    def failing(*args):
+    def failing(*args, **options):
         calls.append(args)
         if len(calls) in (2, 4):
             raise ValueError("no luck")
-        return fit(*args)
+        return fit(*args, **options)
 
     monkeypatch.setattr(label_prediction, "k_nearest_neighbours", failing)
     scores = score(cells(), ["reference"])
@@ -299,6 +301,77 @@ def test_processes_of_their_own_change_nothing(monkeypatch, threads):
     monkeypatch.setattr(label_prediction, "run_apart", lambda parts, *n: calls.append(len(parts)) or run(parts, *n))
     assert score(data, **options) == here
     assert calls == [min(int(threads), 5), 1]
+
+
+# --- neighbours of all folds from one search -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def searched_in_common(monkeypatch):
+    """Make one search for all folds worth its while however few the cells; return what was found in folds by it."""
+    for name in ("FEWEST_CELLS", "PAIR_COST", "SEARCH_COST"):
+        monkeypatch.setattr(common_neighbours, name, 0)
+    found, search = [], classifiers.neighbourhoods_in_fold
+    monkeypatch.setattr(classifiers, "neighbourhoods_in_fold", lambda *args: found.append(args) or search(*args))
+    return found
+
+
+def unlike_donors():
+    """Cells of four donors whose features differ in scale, one of them unknown, and of a label too rare to predict."""
+    data = cells((200, 150, 100, 5), dims=12)
+    donors = data.obs["donor"]
+    scales = np.random.default_rng(1).uniform(0.7, 1.4, (4, 12)).astype(np.float32)
+    matrix = data.matrix * scales[np.unique(donors, return_inverse=True)[1]]
+    return CellsToScore(matrix, {**data.obs, "donor": np.where(donors == "donor 3", "", donors)})
+
+
+def test_neighbours_found_before_change_nothing(searched_in_common):
+    data = unlike_donors()
+    expected = score(replace(data, neighbours={}))
+    assert not searched_in_common
+    assert score(data) == expected
+    assert len(searched_in_common) == 5 + 3
+    neighbours = label_prediction.find_neighbours(data, profiles=BOTH, seed=42)
+    assert {len(neighbours[name]) for name in ("indices", "squared", "norms")} == {450}
+    assert score(replace(data, neighbours=neighbours)) == expected
+    assert score(replace(data, neighbours=neighbours), ["reference"], n_neighbors=9) == score(
+        replace(data, neighbours={}), ["reference"], n_neighbors=9
+    )
+    proven = [
+        common_neighbours._InFold(train, k, test, proposed).nearest(slice(0, len(test)))[1].mean()
+        for train, k, test, proposed in searched_in_common[:8]
+    ]
+    assert min(proven[:5]) > 0.9  # random folds
+    assert 0 < np.mean(proven[5:]) < 1  # donors
+
+
+def test_neighbours_are_not_searched_in_common_where_that_cannot_serve(searched_in_common, expression):
+    data, options = unlike_donors(), {"profiles": BOTH, "seed": 42}
+    assert label_prediction.find_neighbours(data, **options)
+    assert not label_prediction.find_neighbours(data, **options, classifiers=["random_forest"])
+    assert not label_prediction.find_neighbours(replace(data, device="cpu"), **options)
+    assert not label_prediction.find_neighbours(expression, **options)
+    assert not label_prediction.find_neighbours(data, **options, min_class_size=190)  # one label is left
+    assert not searched_in_common
+
+
+def test_neighbours_of_few_cells_are_searched_fold_by_fold():
+    assert not label_prediction.find_neighbours(cells(), profiles=BOTH, seed=42)
+
+
+def test_neighbours_of_other_cells_are_refused(searched_in_common):
+    data = unlike_donors()
+    neighbours = label_prediction.find_neighbours(data, profiles=BOTH, seed=42)
+    with pytest.raises(CellgaugeError, match="of 450 cells in 12 dimensions, but 350 cells in 12 are predicted"):
+        score(replace(data, neighbours=neighbours), min_class_size=110)
+
+
+def test_donors_are_spread_over_folds_by_their_sizes():
+    donors = np.repeat(np.asarray(["a", "b", "", "c", "d"], dtype=object), [5, 3, 2, 9, 4])
+    folds = label_prediction._donors_spread(donors, 2)
+    assert [folds[donors == name].tolist() for name in ("c", "a", "d", "b", "")] == [
+        [0] * 9, [1] * 5, [1] * 4, [0] * 3, [-1] * 2,
+    ]  # fmt: skip
 
 
 # --- options and features --------------------------------------------------------------------------------------------

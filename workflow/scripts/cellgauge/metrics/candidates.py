@@ -76,7 +76,7 @@ class _Block:
         if np.count_nonzero(kept) > len(self._rim) * self._wanted:  # ties on a rim: as many as there is room for
             on_rim = np.flatnonzero(values == of_row)
             room = self._wanted - np.bincount(rows[values < of_row], minlength=len(self._rim))
-            kept[on_rim[_places(rows[on_rim], len(self._rim)) >= room[rows[on_rim]]]] = False
+            kept[on_rim[places(rows[on_rim], len(self._rim)) >= room[rows[on_rim]]]] = False
         self._held = [(rows[kept], columns[kept], values[kept])]
         self._n_held = len(self._held[0][0])
 
@@ -103,12 +103,12 @@ def _rims_of_held(rows: np.ndarray, values: np.ndarray, n_rows: int, wanted: int
         first, last = np.searchsorted(rows, (part.start, part.stop))
         own = rows[first:last] - np.uint16(part.start)
         table = np.full((part.stop - part.start, np.bincount(own).max(initial=0)), np.inf, dtype=values.dtype)
-        table[own, _places(own, len(table))] = values[first:last]
+        table[own, places(own, len(table))] = values[first:last]
         rims[part] = _rims(table, wanted)
     return rims
 
 
-def _places(rows: np.ndarray, n_rows: int) -> np.ndarray:
+def places(rows: np.ndarray, n_rows: int) -> np.ndarray:
     """Return how many of the same row stand before each; `rows` ascend."""
     counts = np.bincount(rows, minlength=n_rows)
     return np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -228,7 +228,7 @@ class _Answers:
             approximate: squared distances as products in `dtype` give them, float64, of the same shape.
             norms: squared lengths of the centred queries, shape (n_rows,).
         """
-        bound = _ErrorBound(norms[:, None], self._references.shape[1], dtype)
+        bound = ErrorBound(norms[:, None], self._references.shape[1], dtype)
         proven = _proven(approximate, self.k, bound, complete=candidates.shape[1] == self._references.shape[0])
         ordered, own = self._squared is not None, self.own(rows)
         chosen, exact = _nearest_candidates(
@@ -244,7 +244,7 @@ class _Answers:
         return proven
 
 
-class _ErrorBound:
+class ErrorBound:
     """How far a squared distance d2 of a matrix product may lie from the true one, for queries of given length.
 
     The error of an inner product of n terms is at most g |x||y|, g = l sqrt(n) u with probability 1 - 2 exp(-l^2 / 2)
@@ -335,7 +335,7 @@ def _smallest_columns(values: np.ndarray, wanted: int) -> np.ndarray:
     return columns
 
 
-def _proven(approximate: np.ndarray, k: int, bound: _ErrorBound, complete: bool) -> np.ndarray:
+def _proven(approximate: np.ndarray, k: int, bound: ErrorBound, complete: bool) -> np.ndarray:
     """Return for which rows nothing outside the candidates can be among the k nearest."""
     if complete:
         return np.ones(len(approximate), dtype=bool)
@@ -349,7 +349,7 @@ def _nearest_candidates(
     candidates: np.ndarray,
     approximate: np.ndarray,
     k: int,
-    bound: _ErrorBound,
+    bound: ErrorBound,
     ordered: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose k of the candidates: by true distances where these are wanted, else where the bound leaves a doubt.

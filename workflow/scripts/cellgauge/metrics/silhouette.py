@@ -201,7 +201,7 @@ def group_slices(codes: np.ndarray) -> Iterator[tuple[int, slice]]:
 def _mend_near_pairs(squared: np.ndarray, tiles: DistanceTiles, part: slice, other: slice) -> None:
     """Replace, in place, the squared distances of which float32 kept too few digits; of a cell to itself it is 0.
 
-    Those that stay have a relative error of at most about 1e-4 each (see `neighbours._ErrorBound`), of either sign, which
+    Those that stay have a relative error of at most about 1e-4 each (see `neighbours.ErrorBound`), of either sign, which
     the mean over a group's cells and then over all cells brings far below 1e-6. Distances that even float64 products
     cannot tell from 0 are less than the resolution of float32 coordinates, and are set to 0.
     """

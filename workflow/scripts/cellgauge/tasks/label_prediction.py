@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from cellgauge.metrics.classifiers import (
     standardize,
     standardize_counts,
 )
+from cellgauge.metrics.common_neighbours import Proposals, ProposedInFold, propose_where_worthwhile
 from cellgauge.metrics.donors import DonorCounts, prediction_intervals
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
@@ -39,6 +40,35 @@ NEEDS = ("label",)
 METRICS = ("accuracy", "f1", "precision", "recall", "auroc")
 CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
 RANDOM, DONORS = "random_folds", "donor_folds"
+
+
+def find_neighbours(
+    cells: CellsToScore,
+    *,
+    profiles: Sequence[str],
+    seed: int,
+    classifiers: Sequence[str] = CLASSIFIERS,
+    n_folds: int = 5,
+    min_class_size: int = 10,
+    n_neighbors: int = 5,
+) -> dict[str, np.ndarray]:
+    """Propose the neighbours of the predicted cells to all folds, where one search for all is cheaper than one for each.
+
+    Returns:
+        the arrays of `common_neighbours.Proposals`; none where every fold is to be searched for itself.
+    """
+    if "knn" not in classifiers or cells.device is not None or cells.uses_expression:
+        return {}
+    try:
+        classes = _Classes.of(cells.obs["label"], min_class_size)
+    except NotScorable:
+        return {}  # `score` says so
+    outlook = [np.random.default_rng(seed).permutation(len(classes.rows)) % n_folds]
+    if "corrected" in profiles and "donor" in cells.obs:
+        outlook.append(_donors_spread(cells.obs["donor"][classes.rows], n_folds))
+    order = np.argsort(classes.codes, kind="stable")
+    proposals = propose_where_worthwhile(cells.matrix, classes.rows, outlook, n_neighbors, order)
+    return {} if proposals is None else proposals.arrays()
 
 
 def score(
@@ -63,7 +93,8 @@ def score(
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
 
     Raises:
-        CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
+        CellgaugeError: an unknown classifier, classes allowed that are smaller than the number of folds, or neighbours
+            of other cells.
         NotScorable: fewer than two labels have `min_class_size` cells.
     """
     unknown = set(classifiers) - set(CLASSIFIERS)
@@ -75,10 +106,16 @@ def score(
             f"label_prediction: min_class_size is {min_class_size}, but {n_folds} folds need classes of {n_folds} cells"
         )
     classes = _Classes.of(cells.obs["label"], min_class_size)
-    features = _Features.of(cells, classes, max_dense_gb, n_trees)
+    arrays = cells.neighbours
+    if arrays is None:
+        options = {"classifiers": classifiers, "n_folds": n_folds, "min_class_size": min_class_size}
+        arrays = find_neighbours(cells, profiles=profiles, seed=seed, n_neighbors=n_neighbors, **options)
+    features = replace(
+        _Features.of(cells, classes, max_dense_gb, n_trees), proposals=_proposals(arrays, cells, classes)
+    )
     fits: dict[str, _Fit] = {
         "logistic_regression": partial(logistic_regression, device=cells.device),
-        "knn": lambda *data: k_nearest_neighbours(*data, n_neighbors, cells.device),
+        "knn": partial(k_nearest_neighbours, n_neighbors=n_neighbors, device=cells.device),
         "random_forest": partial(random_forest, features, n_trees=n_trees, seed=seed, n_threads=n_threads()),
     }
     fits = {name: fits[name] for name in CLASSIFIERS if name in classifiers}
@@ -147,6 +184,7 @@ class _Features:
         dense: whether the rows of a CSR matrix are used densely.
         own_forest: whether forests are grown by us, see `forest.worthwhile`.
         note: what the reader of a score must know of the features.
+        proposals: what one search found for the nearest neighbours of all folds, None where each is searched for itself.
     """
 
     matrix: Matrix
@@ -154,6 +192,7 @@ class _Features:
     dense: bool = True
     own_forest: bool = False
     note: str = ""
+    proposals: Proposals | None = None
 
     @classmethod
     def of(cls, cells: CellsToScore, classes: _Classes, max_dense_gb: float, n_trees: int) -> _Features:
@@ -174,13 +213,15 @@ class _Features:
     def _buffer(self) -> np.ndarray:
         return np.empty((len(self.rows), self.matrix.shape[1]), dtype=np.float32)
 
-    def scaled(self, train: np.ndarray, test: np.ndarray) -> tuple[Matrix, Matrix]:
-        """Return the features of training and test cells, scaled by the former; good until the next call."""
+    def scaled(self, train: np.ndarray, test: np.ndarray) -> tuple[Matrix, Matrix, ProposedInFold | None]:
+        """Return the features of training and test cells, scaled by the former, good until the next call; and what is
+        proposed for their neighbours.
+        """
         if self.dense and not isinstance(self.matrix, np.ndarray):
-            return standardize_counts(self.matrix, self.rows[train], self.rows[test], self._buffer)
+            return *standardize_counts(self.matrix, self.rows[train], self.rows[test], self._buffer), None
         features = self.take(train), self.take(test)
-        standardize(*features)
-        return features
+        scale = standardize(*features)
+        return *features, None if self.proposals is None else ProposedInFold(self.proposals, train, test, scale)
 
     @cached_property
     def ranked(self) -> RankedFeatures | None:
@@ -191,6 +232,20 @@ class _Features:
         """Return the features of some of the predicted cells; the caller owns them."""
         chosen = self.matrix[self.rows[positions]]
         return chosen.toarray() if self.dense and not isinstance(chosen, np.ndarray) else chosen
+
+
+def _proposals(arrays: Mapping[str, np.ndarray], cells: CellsToScore, classes: _Classes) -> Proposals | None:
+    """Return what was found in one search; raise CellgaugeError where it is of other cells than those predicted."""
+    if not arrays:
+        return None
+    proposals, size = Proposals(**arrays), (len(classes.rows), cells.matrix.shape[1])
+    if not proposals.match(*size):
+        found = f"{len(proposals.indices)} cells in {len(proposals.scale)} dimensions"
+        raise CellgaugeError(
+            f"label_prediction: the neighbours given are of {found}, but {size[0]} cells in {size[1]} are predicted;"
+            " find them anew"
+        )
+    return proposals
 
 
 @dataclass(frozen=True)
@@ -292,9 +347,10 @@ def _fit_folds(
             results.append(_fit("random_forest", number, fits["random_forest"], *of_rows, donors))
         scaled = [name for name in fits if name != "random_forest"]
         if scaled:
-            train, test = features.scaled(train_rows, test_rows)
+            train, test, proposed = features.scaled(train_rows, test_rows)
             data = (train, codes, test, truth, classes.n, donors)
-            results += [_fit(name, number, fits[name], *data) for name in scaled]
+            ready = {**fits, "knn": partial(fits["knn"], proposed=proposed)} if "knn" in fits else fits
+            results += [_fit(name, number, ready[name], *data) for name in scaled]
     return results
 
 
@@ -476,6 +532,17 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
     of_cells = np.full(len(donors), -1)
     of_cells[known] = codes
     return _Scheme([(known[train], known[test]) for train, test in folds], of_cells, note)
+
+
+def _donors_spread(donors: np.ndarray, n_folds: int) -> np.ndarray:
+    """Deal donors over folds by their sizes alone, much as `_donor_folds` will: the fold of each cell, -1 for none."""
+    names, codes, sizes = np.unique(donors, return_inverse=True, return_counts=True)
+    folds, held = np.full(len(names), -1), np.zeros(n_folds)
+    for donor in np.argsort(-sizes, kind="stable"):
+        if names[donor] != "":
+            folds[donor] = np.argmin(held)
+            held[folds[donor]] += sizes[donor]
+    return folds[codes]
 
 
 def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes, note: str) -> Iterator[Score]:
