@@ -73,6 +73,10 @@ KEPT: Mapping[str, Mapping[str, object]] = {  # `neighbours` of the entries in c
         "for": {"metrics": ["ari", "nmi"]},
         "suffice": True,
     },
+    "label_prediction": {
+        "params": ["profiles", "classifiers", "n_folds", "min_class_size", "n_neighbors"],
+        "for": {"classifiers": ["knn"]},
+    },
     "cross_species": {
         "params": ["profiles", "n_neighbors", "n_draws", "search", "approximate_above"],
         "suffice": True,

@@ -14,11 +14,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cellgauge.contracts import Split
+from cellgauge.contracts import Split, write_embedding
 from cellgauge.errors import CellgaugeError
 from cellgauge.metrics import classifiers, common_neighbours
+from cellgauge.neighbours.label_prediction import donors_spread, find
 from cellgauge.tasks import label_prediction
-from cellgauge.tasks.base import CellsToScore, NotScorable
+from cellgauge.tasks.base import CellsToScore, NotScorable, keep_neighbours, score_files
 from cellgauge.tasks.label_prediction import CLASSIFIERS, METRICS
 
 BOTH = ("reference", "corrected")
@@ -331,7 +332,7 @@ def test_neighbours_found_before_change_nothing(searched_in_common):
     assert not searched_in_common
     assert score(data) == expected
     assert len(searched_in_common) == 5 + 3
-    neighbours = label_prediction.find_neighbours(data, profiles=BOTH, seed=42)
+    neighbours = find(data, profiles=BOTH, seed=42)
     assert {len(neighbours[name]) for name in ("indices", "squared", "norms")} == {450}
     assert score(replace(data, neighbours=neighbours)) == expected
     assert score(replace(data, neighbours=neighbours), ["reference"], n_neighbors=9) == score(
@@ -345,30 +346,45 @@ def test_neighbours_found_before_change_nothing(searched_in_common):
     assert 0 < np.mean(proven[5:]) < 1  # donors
 
 
+def test_neighbours_kept_in_a_file_change_nothing(searched_in_common, tmp_path):
+    path = tiny.split_file(tmp_path)
+    split = Split.open(path)
+    matrix = np.random.default_rng(0).normal(size=(len(split.cells), 8)).astype(np.float32)
+    matrix[[3, 50]] = np.nan
+    embedding, kept = tmp_path / "embedding.h5ad", tmp_path / "kept.npz"
+    write_embedding(embedding, matrix, split.cells, [split], {"model": "none", "dataset": "d", "split": split.name})
+    keep_neighbours("label_prediction", [embedding], [path], kept, profiles=BOTH)
+    files = "label_prediction", [embedding], [path]
+    assert list(score_files(*files, neighbours=kept, **FAST)) == list(score_files(*files, **FAST))
+    with np.load(kept) as file:
+        assert file["indices"].shape == (len(split.cells) - 2, 64)
+    assert len(searched_in_common) % 2 == 0 and searched_in_common
+
+
 def test_neighbours_are_not_searched_in_common_where_that_cannot_serve(searched_in_common, expression):
     data, options = unlike_donors(), {"profiles": BOTH, "seed": 42}
-    assert label_prediction.find_neighbours(data, **options)
-    assert not label_prediction.find_neighbours(data, **options, classifiers=["random_forest"])
-    assert not label_prediction.find_neighbours(replace(data, device="cpu"), **options)
-    assert not label_prediction.find_neighbours(expression, **options)
-    assert not label_prediction.find_neighbours(data, **options, min_class_size=190)  # one label is left
+    assert find(data, **options)
+    assert not find(data, **options, classifiers=["random_forest"])
+    assert not find(replace(data, device="cpu"), **options)
+    assert not find(expression, **options)
+    assert not find(data, **options, min_class_size=190)  # one label is left
     assert not searched_in_common
 
 
 def test_neighbours_of_few_cells_are_searched_fold_by_fold():
-    assert not label_prediction.find_neighbours(cells(), profiles=BOTH, seed=42)
+    assert not find(cells(), profiles=BOTH, seed=42)
 
 
 def test_neighbours_of_other_cells_are_refused(searched_in_common):
     data = unlike_donors()
-    neighbours = label_prediction.find_neighbours(data, profiles=BOTH, seed=42)
+    neighbours = find(data, profiles=BOTH, seed=42)
     with pytest.raises(CellgaugeError, match="of 450 cells in 12 dimensions, but 350 cells in 12 are predicted"):
         score(replace(data, neighbours=neighbours), min_class_size=110)
 
 
 def test_donors_are_spread_over_folds_by_their_sizes():
     donors = np.repeat(np.asarray(["a", "b", "", "c", "d"], dtype=object), [5, 3, 2, 9, 4])
-    folds = label_prediction._donors_spread(donors, 2)
+    folds = donors_spread(donors, 2)
     assert [folds[donors == name].tolist() for name in ("c", "a", "d", "b", "")] == [
         [0] * 9, [1] * 5, [1] * 4, [0] * 3, [-1] * 2,
     ]  # fmt: skip

@@ -22,12 +22,13 @@ from cellgauge.metrics.classifiers import (
     standardize,
     standardize_counts,
 )
-from cellgauge.metrics.common_neighbours import Proposals, ProposedInFold, propose_where_worthwhile
+from cellgauge.metrics.common_neighbours import Proposals, ProposedInFold
 from cellgauge.metrics.donors import DonorCounts, prediction_intervals
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
 from cellgauge.metrics.lean import without_optional
 from cellgauge.metrics.resampling import FEWEST
+from cellgauge.neighbours.label_prediction import find, large_labels
 from cellgauge.tasks.base import NotScorable
 from cellgauge.threads import n_threads
 
@@ -40,35 +41,6 @@ NEEDS = ("label",)
 METRICS = ("accuracy", "f1", "precision", "recall", "auroc")
 CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
 RANDOM, DONORS = "random_folds", "donor_folds"
-
-
-def find_neighbours(
-    cells: CellsToScore,
-    *,
-    profiles: Sequence[str],
-    seed: int,
-    classifiers: Sequence[str] = CLASSIFIERS,
-    n_folds: int = 5,
-    min_class_size: int = 10,
-    n_neighbors: int = 5,
-) -> dict[str, np.ndarray]:
-    """Propose the neighbours of the predicted cells to all folds, where one search for all is cheaper than one for each.
-
-    Returns:
-        the arrays of `common_neighbours.Proposals`; none where every fold is to be searched for itself.
-    """
-    if "knn" not in classifiers or cells.device is not None or cells.uses_expression:
-        return {}
-    try:
-        classes = _Classes.of(cells.obs["label"], min_class_size)
-    except NotScorable:
-        return {}  # `score` says so
-    outlook = [np.random.default_rng(seed).permutation(len(classes.rows)) % n_folds]
-    if "corrected" in profiles and "donor" in cells.obs:
-        outlook.append(_donors_spread(cells.obs["donor"][classes.rows], n_folds))
-    order = np.argsort(classes.codes, kind="stable")
-    proposals = propose_where_worthwhile(cells.matrix, classes.rows, outlook, n_neighbors, order)
-    return {} if proposals is None else proposals.arrays()
 
 
 def score(
@@ -109,7 +81,7 @@ def score(
     arrays = cells.neighbours
     if arrays is None:
         options = {"classifiers": classifiers, "n_folds": n_folds, "min_class_size": min_class_size}
-        arrays = find_neighbours(cells, profiles=profiles, seed=seed, n_neighbors=n_neighbors, **options)
+        arrays = find(cells, seed=seed, profiles=profiles, n_neighbors=n_neighbors, **options)
     features = replace(
         _Features.of(cells, classes, max_dense_gb, n_trees), proposals=_proposals(arrays, cells, classes)
     )
@@ -158,8 +130,7 @@ class _Classes:
 
     @classmethod
     def of(cls, labels: np.ndarray, min_size: int) -> _Classes:
-        names, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-        large = sizes >= min_size
+        names, codes, large = large_labels(labels, min_size)
         if large.sum() < 2:
             raise NotScorable(
                 f"{large.sum()} of {len(names)} labels have at least {min_size} cells, a prediction needs two of them"
@@ -532,17 +503,6 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
     of_cells = np.full(len(donors), -1)
     of_cells[known] = codes
     return _Scheme([(known[train], known[test]) for train, test in folds], of_cells, note)
-
-
-def _donors_spread(donors: np.ndarray, n_folds: int) -> np.ndarray:
-    """Deal donors over folds by their sizes alone, much as `_donor_folds` will: the fold of each cell, -1 for none."""
-    names, codes, sizes = np.unique(donors, return_inverse=True, return_counts=True)
-    folds, held = np.full(len(names), -1), np.zeros(n_folds)
-    for donor in np.argsort(-sizes, kind="stable"):
-        if names[donor] != "":
-            folds[donor] = np.argmin(held)
-            held[folds[donor]] += sizes[donor]
-    return folds[codes]
 
 
 def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes, note: str) -> Iterator[Score]:
