@@ -76,6 +76,7 @@ KEPT: Mapping[str, Mapping[str, object]] = {  # `neighbours` of the entries in c
     "label_prediction": {
         "params": ["profiles", "classifiers", "n_folds", "min_class_size", "n_neighbors"],
         "for": {"classifiers": ["knn"]},
+        "cpu_only": True,
     },
     "cross_species": {
         "params": ["profiles", "n_neighbors", "n_draws", "search", "approximate_above"],

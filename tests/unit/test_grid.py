@@ -252,11 +252,11 @@ def test_scores_on_a_gpu_ask_for_it():
 KEPT = {"params": ["n_neighbors", "search"], "for": {"metrics": ["ari", "nmi"]}, "suffice": True}
 
 
-def keeping(device="cpu", **params):
+def keeping(device="cpu", kept=KEPT, **params):
     config = copy.deepcopy(CONFIG)
     config["run"]["score_device"] = device
     params = {"metrics": ["ari", "silhouette"], "n_neighbors": 15, "resolution": 1.0, "search": "exact"} | params
-    config["tasks"]["clustering"] |= {"params": params, "neighbours": KEPT}
+    config["tasks"]["clustering"] |= {"params": params, "neighbours": kept}
     return Grid(config)
 
 
@@ -266,6 +266,8 @@ def test_neighbours_are_kept_where_the_task_says_so():
     assert keeping().neighbours(job) == [path]
     assert keeping(metrics=["silhouette"]).neighbours(job) == []
     assert grid().neighbours(job) == []
+    for_the_cpu = [keeping(device, KEPT | {"cpu_only": True}).neighbours(job) for device in ("cpu", "cuda", "auto")]
+    assert for_the_cpu == [[path], [], []]
     cell = next(cell for cell in keeping().cells if vars(cell) == vars(job))
     assert [rule for rule, result, log in keeping().jobs(cell)][-3:] == ["embed", "neighbours", "score"]
     assert ("neighbours", path, "logs/neighbours/clustering/random/pair/human.log") in keeping().jobs(cell)
