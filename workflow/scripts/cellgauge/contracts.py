@@ -394,8 +394,8 @@ class Neighbours:
 
     Attributes:
         path: the npz file.
-        arrays: by name, as the task's search returned them, one row per embedded cell where they are of cells; none where
-            the cells cannot be scored, or where keeping them is not worth it.
+        arrays: by name, as the task's search in `cellgauge.neighbours` returned them, of the embedded cells in their order;
+            none where the cells cannot be scored, or where nothing was worth keeping.
         embedded: which cells of the splits are embedded, bool, shape (n_cells,).
         facts: task, model, dataset and split.
     """
