@@ -118,7 +118,7 @@ BENCHES = {
         ("10000x20000",),
         counts=True,
     ),
-    "pca_baseline": Bench("embed", "pca_baseline", {}, 3, 1, ("2000x20000", "10000x20000"), counts=True),
+    "pca_baseline": Bench("embed", "pca_baseline", {}, 3, 1 / 3, ("2000x20000", "10000x20000"), counts=True),
 }
 
 

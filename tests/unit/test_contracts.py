@@ -1,8 +1,13 @@
 """The files between the stages."""
 
+import os
+import subprocess
+import sys
+
 import anndata
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 from scipy.sparse import csc_matrix, csr_matrix, vstack
@@ -21,6 +26,7 @@ from cellgauge.contracts import (
     write_scores,
 )
 from cellgauge.errors import ContractError
+from cellgauge.sources import SCRIPTS
 
 
 @pytest.fixture
@@ -53,6 +59,19 @@ def test_blocks_are_the_counts_however_they_are_stored(tmp_path, split, form, ro
     assert [start for start, _ in blocks] == list(range(0, 120, rows))
     assert all(block.dtype == np.float32 and block.has_canonical_format and block.data.all() for _, block in blocks)
     assert (vstack([block for _, block in blocks]) != split.counts()).nnz == 0
+    expected = data.X.sum(axis=1, dtype=np.float64)
+    np.testing.assert_array_equal(Split.open(tmp_path / "other.h5ad").library_sizes(), np.asarray(expected).ravel())
+
+
+def test_library_sizes_of_many_cells_some_of_them_empty(tmp_path):
+    whole = Split.open(tiny.split_file(tmp_path, n_cells=1300)).to_anndata()
+    counts = whole.X.toarray()
+    counts[[0, 511, 512, 1299]] = 0
+    whole.X = csr_matrix(counts)
+    whole.write_h5ad(tmp_path / "other.h5ad")
+    found = Split.open(tmp_path / "other.h5ad").library_sizes()
+    np.testing.assert_array_equal(found, counts.sum(axis=1, dtype=np.float64))
+    assert (found == 0).sum() == 4
 
 
 def test_blocks_put_columns_in_order_and_leave_stored_zeros_out(tmp_path, split):
@@ -84,6 +103,8 @@ def test_a_damaged_block_is_one_sentence(tmp_path, split):
         file.write(b"\xff" * 40)
     with pytest.raises(ContractError, match="X cannot be read, truncated or corrupt"):
         list(Split.open(tmp_path / "other.h5ad").count_blocks())
+    with pytest.raises(ContractError, match="X cannot be read, truncated or corrupt"):
+        Split.open(tmp_path / "other.h5ad").library_sizes()
 
 
 def test_missing_column_names_what_is_there(split):
@@ -304,3 +325,54 @@ def test_files_that_are_no_neighbours_are_refused(tmp_path):
         Neighbours.read(path, ABOUT, CELLS)
     with pytest.raises(ContractError, match="no such file"):
         Neighbours.read(tmp_path / "none.npz", ABOUT, CELLS)
+
+
+def tree(path):
+    """Return the attributes, type and values of everything in an HDF5 file."""
+    found = {}
+
+    def note(name, item):
+        kind = (item.shape, item.dtype, np.asarray(item[()]).tolist()) if isinstance(item, h5py.Dataset) else "group"
+        attributes = {key: np.asarray(value).tolist() for key, value in item.attrs.items()}
+        found[name] = kind, attributes
+
+    with h5py.File(path) as file:
+        note("/", file)
+        file.visititems(note)
+    return found
+
+
+@pytest.mark.parametrize("n_splits", [1, 3, 200])
+def test_embeddings_are_written_as_anndata_writes_them(tmp_path, n_splits):
+    cells = [np.asarray([f"cell {n} é {i}" for i in range(2)], dtype=object) for n in range(n_splits)]
+    splits = [Split(tmp_path, "tiny", f"split{n}", "human", own) for n, own in enumerate(cells)]
+    matrix = np.random.default_rng(0).normal(size=(2 * n_splits, 3)).astype(np.float32)
+    matrix[1] = np.nan
+    uns = {"model": "ünï", "seed": 42, "seconds": 0.5, "shared_space": True, "params": {"a": [1]}, "none": None}
+    write_embedding(tmp_path / "ours.h5ad", matrix, np.concatenate(cells), splits, uns)
+
+    names = np.repeat([split.name for split in splits], 2)
+    obs = pd.DataFrame({"split": pd.Categorical(names)}, index=np.concatenate(cells).astype(str))
+    facts = {"model": "ünï", "seed": 42, "seconds": 0.5, "shared_space": True, "params": '{"a": [1]}'}
+    theirs = anndata.AnnData(X=matrix, obs=obs, uns={**facts, "unembedded": 1, "n_dims": 3})
+    theirs.write_h5ad(tmp_path / "theirs.h5ad")
+    ours = tree(tmp_path / "ours.h5ad")
+    np.testing.assert_equal(ours, tree(tmp_path / "theirs.h5ad"))
+
+    back = anndata.read_h5ad(tmp_path / "ours.h5ad")
+    np.testing.assert_array_equal(back.X, matrix)
+    pd.testing.assert_frame_equal(back.obs, theirs.obs)
+    assert back.uns["shared_space"] and back.uns["seed"] == 42 and back.uns["model"] == "ünï"
+
+
+def test_writing_an_embedding_imports_no_anndata(split, tmp_path):
+    code = (
+        "import sys; from cellgauge.models.base import embed_files\n"
+        "embed_files('linear', sys.argv[1:2], sys.argv[2], options={'n_components': 5})\n"
+        "print(*sorted({'anndata', 'pandas', 'scanpy'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(split.path), str(tmp_path / "e.h5ad")]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
+    assert anndata.read_h5ad(tmp_path / "e.h5ad").shape == (120, 5)

@@ -1,8 +1,8 @@
 """The files between the stages: split, embedding, neighbours, score. Read them, write them, check them.
 
-Splits and embeddings are h5ad files. They are written with anndata (which every environment that makes them has) and
-read with h5py alone where the file is what this module writes: a scorer that starts for each of some thousand cells of
-the grid must not pay a second for importing anndata. What h5py cannot place is read by anndata itself.
+Splits and embeddings are h5ad files. Splits are written with anndata; embeddings are written, and both are read, with
+h5py alone: a job that starts for each of some thousand cells of the grid must not pay a second for importing anndata.
+What h5py cannot place is read by anndata itself.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_ROWS = 512  # of a matrix that are in memory at a time
 
 
 # --- split -----------------------------------------------------------------------------------------------------------
@@ -120,6 +123,18 @@ class Split:
         with open_h5(self.path) as file:
             return read_column(file, "var", "feature_name", self.path)
 
+    @cached_property
+    def orthologues(self) -> np.ndarray:
+        """The name that each gene shares with its one-to-one orthologues (var["orthologue"]), "" without; str, (n_genes,).
+
+        Raises:
+            ContractError: the split was made without a table of orthologues.
+        """
+        with open_h5(self.path) as file:
+            if "orthologue" not in file["var"]:
+                raise ContractError(f"split {self.name} of {self.dataset} has no column 'orthologue' in var")
+            return read_column(file, "var", "orthologue", self.path)
+
     @property
     def shape(self) -> tuple[int, int]:
         """(n_cells, n_genes), read from the header alone."""
@@ -130,7 +145,7 @@ class Split:
         with open_h5(self.path) as file:
             return read_csr(file["X"], self.path)
 
-    def count_blocks(self, rows_per_block: int = 512) -> Iterator[tuple[int, csr_matrix]]:
+    def count_blocks(self, rows_per_block: int = _ROWS) -> Iterator[tuple[int, csr_matrix]]:
         """Yield (position of the first cell, counts) of the cells in their order, CSR float32, so many rows at a time.
 
         Only the rows of one block are in memory; column indices ascend and no zero is stored. Splits of cellgauge are CSR
@@ -151,6 +166,28 @@ class Split:
                 raise ContractError(
                     f"{self.path}: X cannot be read, truncated or corrupt ({one_line(error)})"
                 ) from None
+
+    def library_sizes(self) -> np.ndarray:
+        """Return the sum of each cell's counts, float64, shape (n_cells,); which genes they are of is not even read.
+
+        Raises:
+            ContractError: the counts cannot be read.
+        """
+        with open_h5(self.path) as file:
+            item = file["X"]
+            if item.attrs.get("encoding-type", "array") != "csr_matrix":
+                return np.asarray(read_csr(item, self.path).astype(np.float64).sum(axis=1)).ravel()
+            try:
+                sizes, ends = np.empty(len(self.cells)), item["indptr"][:]
+                for start in range(0, len(sizes), _ROWS):
+                    bounds = ends[start : start + _ROWS + 1]
+                    sums = np.cumsum(item["data"][bounds[0] : bounds[-1]], dtype=np.float64)
+                    sizes[start : start + _ROWS] = np.diff(np.append(0.0, sums)[bounds - bounds[0]])
+            except (OSError, KeyError, ValueError) as error:
+                raise ContractError(
+                    f"{self.path}: X cannot be read, truncated or corrupt ({one_line(error)})"
+                ) from None
+        return sizes
 
     def facts(self) -> dict[str, Any]:
         """Return the scalars of uns."""
@@ -374,15 +411,11 @@ def write_embedding(
         row = np.flatnonzero(~np.isfinite(matrix).all(axis=1) & ~unembedded)[0]
         raise ContractError(f"the row of cell {cells[row]} holds a value that is not finite")
 
-    import anndata
-    import pandas as pd
-
-    names = np.concatenate([np.full(len(split.cells), split.name, dtype=object) for split in splits])
-    obs = pd.DataFrame({"split": pd.Categorical(names)}, index=cells.astype(str))
+    names = np.repeat([split.name for split in splits], [len(split.cells) for split in splits])
     facts = {**uns, "unembedded": int(unembedded.sum()), "n_dims": matrix.shape[1]}
-    data = anndata.AnnData(X=matrix, obs=obs, uns={k: as_plain(v) for k, v in facts.items() if v is not None})
+    facts = {key: as_plain(value) for key, value in facts.items() if value is not None}
     with atomic_path(path) as temporary:
-        data.write_h5ad(temporary)
+        _write_h5ad(temporary, matrix, cells, names, facts)
 
 
 # --- neighbours ------------------------------------------------------------------------------------------------------
@@ -584,6 +617,56 @@ def read_scalars(file: h5py.File) -> dict[str, Any]:
             value = item[()]
             scalars[key] = value.decode() if isinstance(value, bytes) else np.asarray(value)[()]
     return scalars
+
+
+def _write_h5ad(path: Path, matrix: np.ndarray, cells: np.ndarray, splits: np.ndarray, uns: Mapping[str, Any]) -> None:
+    """Write X, obs["split"] and uns as anndata 0.8 and later write them (its documentation: "on-disk format").
+
+    Args:
+        matrix: float32, shape (n_cells, n_dims).
+        cells, splits: the id and the split of each cell, shape (n_cells,).
+        uns: str, bool or numbers.
+    """
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        _encoded(file, "anndata", "0.1.0")
+        _encoded(file.create_dataset("X", data=matrix), "array", "0.2.0")
+        obs = _write_frame(file, "obs", cells, ["split"])
+        categories, codes = np.unique(splits, return_inverse=True)
+        column = _encoded(obs.create_group("split"), "categorical", "0.2.0")
+        column.attrs["ordered"] = False
+        _write_strings(column, "categories", categories)
+        codes = codes.astype(np.min_scalar_type(-len(categories)))
+        _encoded(column.create_dataset("codes", data=codes), "array", "0.2.0")
+        _write_frame(file, "var", [str(column) for column in range(matrix.shape[1])], [])
+        for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
+            _encoded(file.create_group(name), "dict", "0.1.0")
+        for name, value in uns.items():
+            kind = "string" if isinstance(value, str) else "numeric-scalar"
+            _encoded(file["uns"].create_dataset(name, data=value), kind, "0.2.0")
+
+
+def _write_frame(file: h5py.File, name: str, index: Sequence[str], columns: Sequence[str]) -> h5py.Group:
+    import h5py
+
+    frame = _encoded(file.create_group(name), "dataframe", "0.2.0")
+    frame.attrs["_index"] = "_index"
+    frame.attrs["column-order"] = np.asarray(columns, dtype=h5py.string_dtype())
+    _write_strings(frame, "_index", index)
+    return frame
+
+
+def _write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
+    import h5py
+
+    strings = np.asarray([str(value) for value in values], dtype=object)
+    _encoded(group.create_dataset(name, data=strings, dtype=h5py.string_dtype()), "string-array", "0.2.0")
+
+
+def _encoded(item: h5py.Group | h5py.Dataset, kind: str, version: str) -> h5py.Group | h5py.Dataset:
+    item.attrs["encoding-type"], item.attrs["encoding-version"] = kind, version
+    return item
 
 
 def _index_key(frame: h5py.Group) -> str:

@@ -1,68 +1,76 @@
-"""Expression baselines that several adapters start from: log-normalised counts, HVGs, principal components."""
+"""Expression baselines that several adapters start from: counts in blocks, genes that species share, principal components."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellgauge.errors import CellgaugeError
+from cellgauge.metrics.lean import without_optional
+from cellgauge.variable_genes import Counts
 
 if TYPE_CHECKING:
-    import anndata
-    import numpy as np
+    from scipy.sparse import csr_matrix
 
     from cellgauge.contracts import Split
 
 
-def variable_genes(data: anndata.AnnData, n_top_genes: int, batch_key: str | None = None) -> anndata.AnnData:
-    """Return log-normalised expression of the highly variable genes, CSR float32, shape (n_cells, <= n_top_genes).
-
-    Library sizes are scaled to their median, then log(1 + x); genes are ranked by Seurat's normalised dispersion (Satija
-    et al. 2015) as scanpy computes it. These are the steps of cz-benchmarks' PCA baseline (`run_standard_scrna_workflow`).
-    """
-    import scanpy
-
-    scanpy.pp.normalize_total(data)
-    scanpy.pp.log1p(data)
-    scanpy.pp.highly_variable_genes(data, n_top_genes=min(n_top_genes, data.n_vars), batch_key=batch_key)
-    return data[:, data.var["highly_variable"]].copy()
+def counts_of(split: Split, genes: np.ndarray | None = None) -> Counts:
+    """Return a split's raw counts, of all genes or of those at the positions `genes`, to be passed over."""
+    if genes is None:
+        return Counts(lambda: (block for _, block in split.count_blocks()), split.library_sizes)
+    return Counts(lambda: (block[:, genes] for _, block in split.count_blocks()))
 
 
-def principal_components(data: anndata.AnnData, n_components: int, seed: int) -> np.ndarray:
-    """Return the leading principal components of centred, unscaled expression, shape (n_cells, <= n_components)."""
-    import scanpy
+def principal_components(expression: csr_matrix, n_components: int, seed: int) -> np.ndarray:
+    """Return the leading principal components of centred, unscaled expression, float32, shape (n_cells, <= n_components).
 
-    most = min(data.shape) - 1
-    if most < 1:
-        raise CellgaugeError(f"PCA needs at least two cells and two variable genes, not {data.n_obs} x {data.n_vars}")
-    scanpy.pp.pca(data, n_comps=min(n_components, most), random_state=seed)
-    return data.obsm["X_pca"]
-
-
-def join_species(splits: Sequence[Split]) -> anndata.AnnData:
-    """Return the raw counts of several splits over the genes that all of them share, one split after the other.
-
-    Splits of several organisms share one-to-one orthologues (var["orthologue"]), those of one organism its gene ids.
-    obs has "split" and "organism"; its index is "<split>/<cell>", since two data sets may use one barcode.
+    Equal to scanpy's `pp.pca`, which calls scikit-learn's PCA of a sparse matrix (ARPACK) in the same way.
 
     Raises:
-        CellgaugeError: a split has no orthologues, or no gene is shared.
+        CellgaugeError: fewer than two cells or genes.
     """
-    import anndata
+    n_cells, n_genes = expression.shape
+    most = min(n_cells, n_genes) - 1
+    if most < 1:
+        raise CellgaugeError(f"PCA needs at least two cells and two variable genes, not {n_cells} x {n_genes}")
+    with without_optional("pandas"):
+        from sklearn.decomposition import PCA
 
+    pca = PCA(n_components=min(n_components, most), svd_solver="arpack", random_state=seed)
+    return pca.fit_transform(expression).astype(np.float32, copy=False)
+
+
+def join_species(splits: Sequence[Split]) -> tuple[list[Counts], np.ndarray]:
+    """Return the raw counts of each split over the genes that all of them share, and the names of these genes.
+
+    Splits of several organisms share one-to-one orthologues (var["orthologue"]), those of one organism its gene ids.
+    Genes are in the order of the first split.
+
+    Raises:
+        CellgaugeError: a split has no orthologues, a name stands for two genes of a split, or no gene is shared.
+    """
     several = len({split.organism for split in splits}) > 1
-    parts = []
-    for split in splits:
-        data = split.to_anndata()
-        if several:
-            if "orthologue" not in data.var:
-                raise CellgaugeError(f"split {split.name} of {split.dataset} has no column 'orthologue' in var")
-            data = data[:, data.var["orthologue"].astype(str) != ""].copy()
-            data.var_names = data.var["orthologue"].astype(str).to_numpy()
-        data.obs["split"], data.obs["organism"] = split.name, split.organism
-        data.obs_names = [f"{split.name}/{cell}" for cell in data.obs_names]
-        parts.append(data)
-    joined = anndata.concat(parts, join="inner")
-    if not joined.n_vars:
+    positions = [_positions(split, split.orthologues if several else split.genes) for split in splits]
+    shared = reduce(lambda names, other: [name for name in names if name in other], positions)
+    if not shared:
         raise CellgaugeError(f"splits {', '.join(split.name for split in splits)} share no gene")
-    return joined
+    counts = [
+        counts_of(split, np.asarray([own[name] for name in shared]))
+        for split, own in zip(splits, positions, strict=True)
+    ]
+    return counts, np.asarray(shared, dtype=object)
+
+
+def _positions(split: Split, names: np.ndarray) -> dict[str, int]:
+    """Return the position of each gene that has a name."""
+    found: dict[str, int] = {}
+    for position, name in enumerate(names):
+        if name and found.setdefault(name, position) != position:
+            raise CellgaugeError(
+                f"split {split.name} of {split.dataset} has two genes '{name}', joined they must be unique"
+            )
+    return found

@@ -8,7 +8,7 @@ An adapter is a module with
     NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda:0", "mps"), else always "cpu"
     NEEDS_ENSEMBL = False    # True: genes are known by Ensembl ids alone, so data that have none cannot be embedded
     EXPRESSION_TASKS = ()    # tasks that score the expression matrix instead of the embedding
-    PACKAGES = ("scanpy",)   # whose versions are recorded
+    PACKAGES = ("torch",)    # whose versions are recorded
 
     def embed(cells, weights, *, device, seed, **options):
         '''Return Embedded: one float32 row per cell, with the ids of the cells that they belong to.'''

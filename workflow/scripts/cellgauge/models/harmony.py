@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SCOPE = "dataset"
 SHARED_SPACE = True
 STOCHASTIC = True
-PACKAGES = ("scanpy", "scikit-learn", "harmonypy")
+PACKAGES = ("scikit-learn", "harmonypy")
 
 
 def embed(
@@ -35,11 +35,12 @@ def embed(
     after two or three rounds, with hardly any species mixed; here it runs on until the objective settles.
     """
     import numpy as np
+    import pandas as pd
     from harmonypy import run_harmony
 
     from cellgauge.models.pca_joint import joint_components
 
-    data, components = joint_components(cells, n_top_genes, n_components, seed)
+    n_genes, components = joint_components(cells, n_top_genes, n_components, seed)
     settings = {
         "theta": theta,
         "lamb": ridge,
@@ -49,6 +50,7 @@ def embed(
         "ncores": 1,
         "verbose": False,
     }
-    corrected = np.asarray(run_harmony(components, data.obs, ["split"], **settings).Z_corr)
+    split = pd.DataFrame({"split": np.repeat([split.name for split in cells], [len(split.cells) for split in cells])})
+    corrected = np.asarray(run_harmony(components, split, ["split"], **settings).Z_corr)
     ids = np.concatenate([split.cells for split in cells])
-    return Embedded(corrected, ids, {"matched_genes": data.n_vars})
+    return Embedded(corrected, ids, {"matched_genes": n_genes})

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = False
-PACKAGES = ("scanpy",)
+PACKAGES = ("scipy",)
 
 
 def embed(cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 2000) -> Embedded:
     """Return log(1 + normalised counts) of the `n_top_genes` most variable genes, one column per gene."""
-    from cellgauge.expression import variable_genes
+    from cellgauge.expression import counts_of
+    from cellgauge.variable_genes import variable_expression
 
-    data = variable_genes(cells.to_anndata(), n_top_genes)
-    return Embedded(data.X.toarray(), cells.cells, {"matched_genes": data.n_vars})
+    genes, expression = variable_expression([counts_of(cells)], n_top_genes)
+    return Embedded(expression.toarray(), cells.cells, {"matched_genes": len(genes)})

@@ -17,14 +17,15 @@ SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = False
 EXPRESSION_TASKS = ("label_prediction",)
-PACKAGES = ("scanpy", "scikit-learn")
+PACKAGES = ("scikit-learn",)
 
 
 def embed(
     cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 3000, n_components: int = 50
 ) -> Embedded:
     """Return the first `n_components` principal components of the `n_top_genes` most variable genes."""
-    from cellgauge.expression import principal_components, variable_genes
+    from cellgauge.expression import counts_of, principal_components
+    from cellgauge.variable_genes import variable_expression
 
-    data = variable_genes(cells.to_anndata(), n_top_genes)
-    return Embedded(principal_components(data, n_components, seed), cells.cells, {"matched_genes": data.n_vars})
+    genes, expression = variable_expression([counts_of(cells)], n_top_genes)
+    return Embedded(principal_components(expression, n_components, seed), cells.cells, {"matched_genes": len(genes)})

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    import anndata
     import numpy as np
 
     from cellgauge.contracts import Split
@@ -16,29 +15,29 @@ if TYPE_CHECKING:
 SCOPE = "dataset"
 SHARED_SPACE = True
 STOCHASTIC = False
-PACKAGES = ("scanpy", "scikit-learn")
+PACKAGES = ("scikit-learn",)
 
 
-def joint_components(
-    cells: Sequence[Split], n_top_genes: int, n_components: int, seed: int
-) -> tuple[anndata.AnnData, np.ndarray]:
-    """Return the joined splits (variable genes only) and their components, float32, shape (n_cells, <= n_components).
+def joint_components(cells: Sequence[Split], n_top_genes: int, n_components: int, seed: int) -> tuple[int, np.ndarray]:
+    """Return the number of variable genes, and the components of the joined splits, float32, (n_cells, <= n_components).
 
     Genes are ranked by their dispersion within each split and chosen by how many splits they vary in: genes that only
     tell the species apart are not preferred.
     """
-    from cellgauge.expression import join_species, principal_components, variable_genes
+    from cellgauge.expression import join_species, principal_components
+    from cellgauge.variable_genes import variable_expression
 
-    data = variable_genes(join_species(cells), n_top_genes, batch_key="split" if len(cells) > 1 else None)
-    return data, principal_components(data, n_components, seed)
+    counts, names = join_species(cells)
+    genes, expression = variable_expression(counts, n_top_genes, names)
+    return len(genes), principal_components(expression, n_components, seed)
 
 
 def embed(
     cells: Sequence[Split], weights: None, *, device: str, seed: int, n_top_genes: int = 3000, n_components: int = 50
 ) -> Embedded:
     """Return the joint principal components of the cells of all splits, in the order of the splits."""
-    data, components = joint_components(cells, n_top_genes, n_components, seed)
-    return Embedded(components, _ids(cells), {"matched_genes": data.n_vars})
+    n_genes, components = joint_components(cells, n_top_genes, n_components, seed)
+    return Embedded(components, _ids(cells), {"matched_genes": n_genes})
 
 
 def _ids(cells: Sequence[Split]) -> np.ndarray:

@@ -14,7 +14,7 @@ SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
 NEEDS_DEVICE = True
-PACKAGES = ("scvi-tools", "torch", "scanpy")
+PACKAGES = ("scvi-tools", "torch")
 
 
 def embed(
@@ -36,15 +36,14 @@ def embed(
     """
     import scvi
 
-    from cellgauge.expression import variable_genes
+    from cellgauge.expression import counts_of
+    from cellgauge.variable_genes import variable_genes
 
     scvi.settings.seed = seed
     scvi.settings.verbosity = logging.WARNING
-    data = cells.to_anndata()
-    data.layers["counts"] = data.X.copy()
-    data = variable_genes(data, n_top_genes)
+    data = cells.to_anndata()[:, variable_genes([counts_of(cells)], n_top_genes)].copy()
     batches = data.obs["batch"].nunique() if "batch" in data.obs else 1
-    scvi.model.SCVI.setup_anndata(data, layer="counts", batch_key="batch" if batches > 1 else None)
+    scvi.model.SCVI.setup_anndata(data, batch_key="batch" if batches > 1 else None)
     model = scvi.model.SCVI(data, n_latent=n_latent, n_layers=n_layers)
     model.train(
         max_epochs=max_epochs,

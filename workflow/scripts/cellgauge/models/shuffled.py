@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
-PACKAGES = ("scanpy", "scikit-learn")
+PACKAGES = ("scikit-learn",)
 
 
 def embed(
@@ -21,7 +21,9 @@ def embed(
     """Return the principal components of `linear` in random order: their geometry is real, their cells are not."""
     import numpy as np
 
-    from cellgauge.expression import principal_components, variable_genes
+    from cellgauge.expression import counts_of, principal_components
+    from cellgauge.variable_genes import variable_expression
 
-    components = principal_components(variable_genes(cells.to_anndata(), n_top_genes), n_components, seed)
+    _, expression = variable_expression([counts_of(cells)], n_top_genes)
+    components = principal_components(expression, n_components, seed)
     return Embedded(np.random.default_rng(seed).permutation(components), cells.cells)

@@ -189,12 +189,12 @@ class _Suite:
 
     def unintegrated(self) -> np.ndarray:
         """Return principal components of the cells' expression, shape (n_cells, <= n_components)."""
-        import anndata
+        from cellgauge.expression import principal_components
+        from cellgauge.variable_genes import Counts, variable_expression
 
-        from cellgauge.expression import principal_components, variable_genes
-
-        data = variable_genes(anndata.AnnData(self.cells.expression()), self.n_top_genes)
-        return principal_components(data, self.n_components, self.seed)
+        counts = self.cells.expression()
+        _, expression = variable_expression([Counts(lambda: [counts])], self.n_top_genes)
+        return principal_components(expression, self.n_components, self.seed)
 
 
 def _compute(metric: str, suite: _Suite) -> float:
