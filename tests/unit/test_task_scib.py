@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tiny
 
-from cellgauge.contracts import Split, write_embedding
+from cellgauge.contracts import Embedding, Split, write_embedding
 from cellgauge.errors import CellgaugeError
+from cellgauge.models.base import embed_files
 from cellgauge.tasks import scib
 from cellgauge.tasks.base import CellsToScore, NotScorable, score_files
 
@@ -141,3 +142,14 @@ def test_the_task_has_rows_in_profile_corrected_alone(library, tmp_path):
     (row,) = score_files("scib", [tmp_path / "e.h5ad"], [path], profiles=["reference"])
     assert (row.status, row.profile) == ("not_applicable", "reference")
     assert row.reason == "task scib is scored in profile corrected alone, the run asks for others"
+
+
+def test_the_unintegrated_components_are_those_of_the_linear_baseline(tmp_path):
+    split = Split.open(tiny.split_file(tmp_path))
+    embed_files("linear", [split.path], tmp_path / "linear.h5ad", options={"n_top_genes": 30, "n_components": 10})
+    linear = Embedding.read(tmp_path / "linear.h5ad").matrix
+    of_all = CellsToScore(linear, {}, splits=[split])
+    np.testing.assert_array_equal(scib._Suite(of_all, [], None, "", 30, 10, 42).unintegrated(), linear)
+    kept = np.arange(120) % 5 > 0
+    of_some = CellsToScore(linear[kept], {}, splits=[split], kept=kept)
+    assert scib._Suite(of_some, [], None, "", 30, 10, 42).unintegrated().shape == (96, 10)
