@@ -9,7 +9,7 @@ import tiny
 import yaml
 
 from cellgauge import neighbours as searches
-from cellgauge.contracts import Split, write_embedding
+from cellgauge.contracts import Embedding, Split, write_embedding
 from cellgauge.neighbours import clustering as neighbours_of_clustering
 from cellgauge.plugins import load_module, module_names
 from cellgauge.predictors.base import predict_files
@@ -80,6 +80,21 @@ def test_params_are_the_defaults_of_the_code(task):
     defaults = {name: p.default for name, p in parameters.items() if name not in ("cells", "profiles", "seed")}
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     assert CATALOGUE[task].get("params", {}) == defaults
+
+
+def test_rows_of_several_files_are_in_memory_once(tmp_path):
+    kinds = (("human", "human"), ("mouse", "mouse"), ("mouse", "another"))
+    splits = [Split.open(tiny.split_file(tmp_path, organism=kind, split=name, n_cells=50)) for kind, name in kinds]
+    matrix = np.random.default_rng(0).normal(size=(150, 3)).astype(np.float32)
+    own, joined = tmp_path / "own.h5ad", tmp_path / "joined.h5ad"
+    about = {"model": "none", "dataset": "tiny"}
+    write_embedding(own, matrix[:50], splits[0].cells, splits[:1], about | {"split": "human"})
+    others = np.concatenate([split.cells for split in splits[1:]])
+    write_embedding(joined, matrix[50:], others, splits[1:], about | {"split": "all"})
+    embeddings = [Embedding.read(own), Embedding.read(joined)]
+    cells = base.gather(embeddings, splits, ("label",), "cross_species")
+    np.testing.assert_array_equal(cells.matrix, matrix)
+    assert not any("matrix" in vars(embedding) for embedding in embeddings)
 
 
 def test_every_search_is_of_a_task_that_keeps_its_neighbours():

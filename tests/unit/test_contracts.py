@@ -197,6 +197,9 @@ def test_embedding_of_several_splits_gives_each_its_rows(tmp_path):
     embedding = Embedding.read(tmp_path / "all.h5ad")
     np.testing.assert_array_equal(embedding.rows_of(human), matrix[:120])
     np.testing.assert_array_equal(embedding.rows_of(mouse), matrix[120:])
+    embedding.forget()
+    assert "matrix" not in vars(embedding)
+    np.testing.assert_array_equal(embedding.rows_of(human), matrix[:120])
 
 
 @pytest.mark.parametrize(

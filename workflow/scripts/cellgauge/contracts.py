@@ -353,6 +353,10 @@ class Embedding:
         with open_h5(self.path) as file:
             return _read_dense(file["X"], self.path)
 
+    def forget(self) -> None:
+        """Give the memory of the matrix back; it is read again when asked for."""
+        self.__dict__.pop("matrix", None)
+
     def rows_of(self, split: Split) -> np.ndarray:
         """Return the rows of `split`'s cells in its order, float32, shape (n_cells, n_dims).
 

@@ -164,8 +164,16 @@ def gather(
 
 
 def _rows(embeddings: Sequence[Embedding], splits: Sequence[Split]) -> np.ndarray:
-    rows = [embedding.rows_of(split) for embedding, split in zip(embeddings, splits, strict=True)]
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+    """Return the rows of all splits one after the other; no file's matrix stays in memory beside the joined one."""
+    if len(splits) == 1:
+        return embeddings[0].rows_of(splits[0])
+    ends = np.cumsum([len(split.cells) for split in splits])
+    matrix = np.empty((ends[-1], embeddings[0].shape[1]), dtype=np.float32)
+    for place, (embedding, split) in enumerate(zip(embeddings, splits, strict=True)):
+        matrix[ends[place] - len(split.cells) : ends[place]] = embedding.rows_of(split)
+        if all(other is not embedding for other in embeddings[place + 1 :]):
+            embedding.forget()
+    return matrix
 
 
 def _split_of(embedding: Embedding, splits: Sequence[Split], position: int) -> str:
