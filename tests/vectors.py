@@ -25,7 +25,9 @@ def embedding(adapter: str, split: Path, weights: Path, **options: object) -> Em
     """Return what an adapter makes of a split, on the CPU."""
     output = split.with_name(f"{split.stem}_embedding.h5ad")
     embed_files(adapter, [split], output, weights=weights, options={"device": "cpu", **options})
-    return Embedding.read(output)
+    found = Embedding.read(output)
+    assert found.matrix is not None  # read now: the next embedding takes the file's place
+    return found
 
 
 def tokens(encoder: object, split: Path) -> list:
