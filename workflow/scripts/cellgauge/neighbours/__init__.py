@@ -9,6 +9,6 @@ A search is a module with the name of its task and
 
 An empty dict says that there is nothing worth keeping. `params` are those params of the task that change what is found
 (`neighbours` of its entry in config/tasks.yaml). The task takes the arrays from `cells.neighbours`, and where nothing is
-kept calls `find` itself: the same code, the same scores. Searches take nearly all the time of clustering and integration in
-large splits; kept, they are not repeated when what is made of them changes.
+kept calls `find` itself: the same code, the same scores. Searches take most of the time of clustering and integration in large
+splits; kept, they are not repeated when what is made of them changes.
 """
