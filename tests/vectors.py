@@ -26,7 +26,7 @@ def embedding(adapter: str, split: Path, weights: Path, **options: object) -> Em
     output = split.with_name(f"{split.stem}_embedding.h5ad")
     embed_files(adapter, [split], output, weights=weights, options={"device": "cpu", **options})
     found = Embedding.read(output)
-    assert found.matrix is not None  # read now: the next embedding takes the file's place
+    assert found.matrix.shape == found.shape  # read while the file is there: the next embedding takes its place
     return found
 
 

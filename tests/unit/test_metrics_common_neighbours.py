@@ -223,6 +223,6 @@ def test_the_sample_foretells_what_is_proven():
     matrix, donors = cells(1500), dealt(1500)
     matrix *= np.linspace(0.85, 1.2, 5, dtype=np.float32)[donors][:, None]
     scaled, _ = common_axes(matrix, np.arange(1500))
-    indices, near = common_neighbours._nearest_to(scaled, np.arange(1500), 64)
-    spared = common_neighbours._spared(scaled, donors, np.arange(1500), indices, near, 5)
+    indices, near = nearest_neighbours(scaled, 65, centred=True)
+    spared = common_neighbours._spared(scaled, donors, np.arange(1500), indices[:, 1:], near[:, 1:], 5)
     assert spared / (0.8 * 1500**2) == pytest.approx(Folds(matrix, donors).proven, abs=0.05)

@@ -361,6 +361,21 @@ def test_neighbours_kept_in_a_file_change_nothing(searched_in_common, tmp_path):
     assert len(searched_in_common) % 2 == 0 and searched_in_common
 
 
+def test_what_was_not_worth_keeping_is_not_weighed_again(tmp_path, monkeypatch):
+    path = tiny.split_file(tmp_path)
+    split = Split.open(path)
+    matrix = np.random.default_rng(0).normal(size=(len(split.cells), 8)).astype(np.float32)
+    embedding, kept = tmp_path / "embedding.h5ad", tmp_path / "kept.npz"
+    write_embedding(embedding, matrix, split.cells, [split], {"model": "none", "dataset": "d", "split": split.name})
+    files = "label_prediction", [embedding], [path]
+    keep_neighbours(*files, kept, profiles=BOTH)
+    with np.load(kept) as file:
+        assert "indices" not in file.files  # too few cells
+    expected = list(score_files(*files, **FAST))
+    monkeypatch.setattr(label_prediction, "find", None)
+    assert list(score_files(*files, neighbours=kept, **FAST)) == expected
+
+
 def test_neighbours_are_not_searched_in_common_where_that_cannot_serve(searched_in_common, expression):
     data, options = unlike_donors(), {"profiles": BOTH, "seed": 42}
     assert find(data, **options)

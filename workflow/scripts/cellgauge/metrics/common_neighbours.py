@@ -19,7 +19,6 @@ import numpy as np
 
 from cellgauge.metrics.candidates import Candidates, places
 from cellgauge.metrics.distances import (
-    PRODUCT_BYTES,
     CentredRows,
     DistanceTiles,
     pair_distances,
@@ -177,8 +176,9 @@ def worthwhile(common: np.ndarray, schemes: Sequence[np.ndarray], k: int, n_prop
     if len(np.unique(squared_norms(common))) < n_cells:
         return False  # equal cells: where they tie, a fold is searched in whole
     sample = np.sort(np.random.default_rng(0).choice(n_cells, min(SAMPLE, n_cells), replace=False))
-    indices, distances = _nearest_to(common, sample, min(n_proposed, n_cells - 1))
-    spared = sum(_spared(common, folds, sample, indices, distances, k) for folds in schemes)
+    wanted = min(n_proposed + 1, n_cells)  # the first is the cell itself
+    indices, distances = nearest_neighbours(common, wanted, common[sample], centred=True, itself=sample)
+    spared = sum(_spared(common, folds, sample, indices[:, 1:], distances[:, 1:], k) for folds in schemes)
     return spared > _cost(n_cells, n_dims)
 
 
@@ -337,25 +337,6 @@ def _variances(rows: np.ndarray) -> np.ndarray:
     return np.maximum(squares / len(rows) - (sums / len(rows)) ** 2, 0)
 
 
-def _nearest_to(common: np.ndarray, sample: np.ndarray, n_nearest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cells that look nearest to some of them, nearest first, and their distances."""
-    indices, squared = [], []
-    norms = squared_norms(common)
-    for part in slices(len(sample), max(1, PRODUCT_BYTES // (4 * len(common)))):
-        rows = sample[part]
-        found = common[rows] @ common.T
-        found *= np.float32(-2)
-        found += norms.astype(np.float32)
-        found += norms[rows].astype(np.float32)[:, None]
-        found[np.arange(len(rows)), rows] = np.inf
-        nearest = np.argpartition(found, n_nearest - 1, axis=1)[:, :n_nearest]
-        values = np.take_along_axis(found, nearest, axis=1)
-        order = np.argsort(values, axis=1)
-        indices.append(np.take_along_axis(nearest, order, axis=1))
-        squared.append(np.take_along_axis(values, order, axis=1))
-    return np.concatenate(indices), np.sqrt(np.maximum(np.concatenate(squared), 0))
-
-
 def _spared(
     common: np.ndarray, folds: np.ndarray, sample: np.ndarray, indices: np.ndarray, distances: np.ndarray, k: int
 ) -> float:
@@ -387,7 +368,6 @@ def _variances_of_training(common: np.ndarray, folds: np.ndarray) -> np.ndarray:
         block = common[part]
         sums += of_fold[:, part] @ block
         squares += of_fold[:, part] @ (block * block)
-    sizes = of_fold.sum(axis=1)[:, None]
     sizes, sums, squares = (array.sum(axis=0) - array for array in (of_fold.sum(axis=1)[:, None], sums, squares))
     n_train = np.maximum(sizes, 1)
     variances = np.maximum(squares / n_train - (sums / n_train) ** 2, 0)

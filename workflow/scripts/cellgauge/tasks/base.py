@@ -159,7 +159,7 @@ def gather(
         splits=tuple(splits),
         kept=embedded,
         uses_expression=task_name in json.loads(str(first.get("expression_tasks", "[]"))),
-        neighbours=(neighbours and neighbours.arrays) or None,
+        neighbours=neighbours.arrays if neighbours and neighbours.embedded.any() else None,
     )
 
 
