@@ -139,7 +139,7 @@ def forest_probabilities(
     Returns:
         float64, shape (len(test), n_classes); 0 for classes that no training cell has.
     """
-    from cellgauge.metrics.forest_kernel import vote
+    from cellgauge.metrics.forest_kernel import vote, workspace
 
     n_features, n_cells = features.ranks.shape
     class_bits = np.zeros(n_cells, dtype=np.uint16)
@@ -168,6 +168,7 @@ def forest_probabilities(
             n_candidates(n_features),
             state,
             votes,
+            workspace(n_features, n_cells, len(members), len(test), n_classes),
         )
         return votes
 

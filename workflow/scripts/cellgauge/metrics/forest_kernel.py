@@ -23,11 +23,15 @@ SLACK = 1e-10
 
 
 def compiled(function):
-    """Compile a function at its first call; where no cache can be written, anew in every process."""
+    """Compile a function at its first call; where no cache can be written, anew in every process.
+
+    Without numba's runtime (as numba compiles its own sorting): no array is allocated in these functions, and counting
+    references to every slice, in atomic steps, took a tenth of their time.
+    """
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, _nrt=False)(function)
     except RuntimeError:  # "no locator available": neither this folder nor the home is writable
-        return njit(nogil=True)(function)
+        return njit(nogil=True, _nrt=False)(function)
 
 
 @intrinsic
@@ -58,6 +62,60 @@ class Split(NamedTuple):
     right: float
     gain: float
     weight: int
+
+
+class Workspace(NamedTuple):
+    """The arrays that growing one tree writes to.
+
+    Attributes:
+        features, constants, moved: the order of features, of those known to be constant, and where drawn ones were; int64.
+        entries, more_entries: of the node's members, int64.
+        counts, width: how often each of two digits of ranks occurs, int32, and the bits of a digit.
+        slots, words, blocks: the bitmap of ranks, see `_sorted_entries`.
+        spare, places: members set aside, and which vote is whose; uint32.
+        total, left: weights of classes in the node and left of the cut, int64.
+        stack, impurities: the nodes still to be split.
+    """
+
+    features: np.ndarray
+    constants: np.ndarray
+    moved: np.ndarray
+    entries: np.ndarray
+    more_entries: np.ndarray
+    counts: np.ndarray
+    width: int
+    slots: np.ndarray
+    words: np.ndarray
+    blocks: np.ndarray
+    spare: np.ndarray
+    places: np.ndarray
+    total: np.ndarray
+    left: np.ndarray
+    stack: np.ndarray
+    impurities: np.ndarray
+
+
+def workspace(n_features: int, n_cells: int, n_members: int, n_asked: int, n_classes: int) -> Workspace:
+    """Return the arrays that one tree on `n_members` of the cells needs."""
+    width = (n_cells.bit_length() + 1) // 2  # n_cells is a rank too: of a gene that every cell has
+    return Workspace(
+        features=np.arange(n_features),
+        constants=np.empty(n_features, np.int64),
+        moved=np.empty(n_features, np.int64),
+        entries=np.empty(n_members, np.int64),
+        more_entries=np.empty(n_members, np.int64),
+        counts=np.zeros((2, 1 << width), np.int32),
+        width=width,
+        slots=np.empty(n_cells + 1, np.uint16),
+        words=np.zeros((n_cells >> 6) + 1, np.uint64),
+        blocks=np.zeros((n_cells >> 12) + 1, np.uint64),
+        spare=np.empty(max(n_members, n_asked), np.uint32),
+        places=np.empty(n_cells, np.uint32),
+        total=np.empty(n_classes, np.int64),
+        left=np.empty(n_classes, np.int64),
+        stack=np.empty((n_members + 1, 5), np.int64),
+        impurities=np.empty(n_members + 1),
+    )
 
 
 @compiled
@@ -101,7 +159,9 @@ def _sort_by_digits(entries, spare, counts, width):
             spare[counts[digit, value]] = entry
             counts[digit, value] += 1
         entries, spare = spare, entries
-    counts[:, : mask + 1] = 0
+    for value in range(mask + 1):
+        counts[0, value] = 0
+        counts[1, value] = 0
 
 
 @compiled
@@ -163,11 +223,13 @@ def _best_cut(entries, values, distinct, lowest, total, weight, squares, left, b
     weights are kept up to date cell by cell, in integers.
     """
     n_classes = len(total)
-    left[:] = 0
+    for code in range(n_classes):
+        left[code] = 0
     at_left = squares_left = product = 0  # the weight, and sums of left * left and left * total over the classes
     previous = np.int64(0)  # the rank before
     if lowest:
-        left[:] = total
+        for code in range(n_classes):
+            left[code] = total[code]
         for entry in entries:
             left[(entry >> 8) & 255] -= entry & 255
         for code in range(n_classes):
@@ -211,12 +273,13 @@ def _part(members, ranks, highest, spare):
         else:
             spare[n_back] = member
             n_back += 1
-    members[n_front:] = spare[:n_back]
+    for place in range(n_back):
+        members[n_front + place] = spare[place]
     return n_front
 
 
 @compiled
-def vote(ranks, present, values, starts, distinct, packed, members, asked, n_classes, max_features, state, votes):
+def vote(ranks, present, values, starts, distinct, packed, members, asked, n_classes, max_features, state, votes, space):
     """Grow one tree and add the class shares of the leaf that each cell asked about falls into.
 
     Follows scikit-learn's depth-first builder and best splitter (sklearn/tree, BSD-3-Clause) draw by draw: the same random
@@ -230,26 +293,16 @@ def vote(ranks, present, values, starts, distinct, packed, members, asked, n_cla
         asked: rows of the cells asked about, uint32; reordered, `votes` stays in the original order.
         state: first state of the generator.
         votes: float64, shape (len(asked), n_classes).
+        space: what `workspace` made for this tree.
     """
     n_features, n_cells = ranks.shape
-    features = np.arange(n_features)
-    constants, moved = np.empty(n_features, np.int64), np.empty(n_features, np.int64)
-    entries = np.empty(len(members), np.int64)
-    more_entries = np.empty(len(members), np.int64)
-    width = 1
-    while 1 << (2 * width) <= n_cells:  # n_cells is a rank too: of a gene that every cell has
-        width += 1
-    counts = np.zeros((2, 1 << width), np.int32)
-    slots = np.empty(n_cells + 1, np.uint16)
-    words = np.zeros((n_cells >> 6) + 1, np.uint64)
-    blocks = np.zeros((n_cells >> 12) + 1, np.uint64)
-    spare = np.empty(max(len(members), len(asked)), np.uint32)
-    places = np.empty(n_cells, np.uint32)
+    features, constants, moved = space.features, space.constants, space.moved
+    entries, more_entries, counts, width = space.entries, space.more_entries, space.counts, space.width
+    slots, words, blocks = space.slots, space.words, space.blocks
+    spare, places, total, left = space.spare, space.places, space.total, space.left
+    stack, impurities = space.stack, space.impurities
     for place in range(len(asked)):
         places[asked[place]] = place
-    total, left = np.empty(n_classes, np.int64), np.empty(n_classes, np.int64)
-    stack = np.empty((len(members) + 1, 5), np.int64)
-    impurities = np.empty(len(members) + 1)
     stack[0] = (0, len(members), 0, len(asked), 0)
     impurities[0] = -1.0
     depth = 1
@@ -258,7 +311,8 @@ def vote(ranks, present, values, starts, distinct, packed, members, asked, n_cla
         depth -= 1
         start, end, first_asked, last_asked, n_known = stack[depth]
         impurity = impurities[depth]
-        total[:] = 0
+        for code in range(n_classes):
+            total[code] = 0
         for member in members[start:end]:
             total[packed[member] >> 8] += packed[member] & 255
         weight = squares = 0
