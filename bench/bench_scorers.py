@@ -33,7 +33,11 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(ROOT / "tests"))
 
 SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-PINNED_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # would tie OpenBLAS to another processor's, slower code
+UNUSUAL = (  # what no user's run has, and some machines' shells
+    "OPENBLAS_CORETYPE",  # would tie OpenBLAS to another processor's, slower code
+    "OPENBLAS_L2_SIZE",
+    "PYTHONDONTWRITEBYTECODE",  # would compile our modules anew in every process, but not those of packages
+)
 SPECIES = ("human", "mouse", "rhesus_macaque")
 APPROXIMATE_FROM = 8192  # cells from which the anchor's clustering searches neighbours approximately
 MEMORY_LIMIT_MB = 8000
@@ -201,7 +205,7 @@ def run(*commands: Sequence[str]) -> Cost:
 
 
 def _run(command: Sequence[str]) -> Cost:
-    environment = {key: value for key, value in os.environ.items() if key not in PINNED_KERNELS}
+    environment = {key: value for key, value in os.environ.items() if key not in UNUSUAL}
     environment |= dict.fromkeys(SINGLE_THREAD, "1") | {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
