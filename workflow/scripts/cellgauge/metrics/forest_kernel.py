@@ -279,7 +279,9 @@ def _part(members, ranks, highest, spare):
 
 
 @compiled
-def vote(ranks, present, values, starts, distinct, packed, members, asked, n_classes, max_features, state, votes, space):
+def vote(
+    ranks, present, values, starts, distinct, packed, members, asked, n_classes, max_features, state, votes, space
+):
     """Grow one tree and add the class shares of the leaf that each cell asked about falls into.
 
     Follows scikit-learn's depth-first builder and best splitter (sklearn/tree, BSD-3-Clause) draw by draw: the same random
@@ -295,7 +297,7 @@ def vote(ranks, present, values, starts, distinct, packed, members, asked, n_cla
         votes: float64, shape (len(asked), n_classes).
         space: what `workspace` made for this tree.
     """
-    n_features, n_cells = ranks.shape
+    n_features = len(ranks)
     features, constants, moved = space.features, space.constants, space.moved
     entries, more_entries, counts, width = space.entries, space.more_entries, space.counts, space.width
     slots, words, blocks = space.slots, space.words, space.blocks
