@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cellgauge.metrics import candidates
-from cellgauge.metrics.candidates import Candidates
+from cellgauge.metrics.candidates import NOTHING, Candidates, _Block, keys_of, values_of
 from cellgauge.metrics.distances import block_pairs, slices
 
 
@@ -43,10 +42,11 @@ def test_they_are_those_of_a_sort(edge, wanted):
 
 def test_rims_are_drawn_in_on_the_way(monkeypatch):
     drawn = []
-    rims = candidates._rims
-    monkeypatch.setattr(candidates, "_rims", lambda *args: drawn.append(args[0].shape) or rims(*args))
+    draw_in = _Block._draw_in
+    monkeypatch.setattr(_Block, "_draw_in", lambda block: drawn.append(block) or draw_in(block))
     check(symmetric(400), 10, 20)
-    assert len(drawn) > 3 * 20  # the first tile and the end are two of each block's
+    assert all(drawn.count(block) > 2 for block in set(drawn))  # once of each block's is at the end
+    assert len(set(drawn)) == 20
 
 
 @given(
@@ -60,6 +60,20 @@ def test_ties_are_cut_to_what_is_wanted(points, wanted, edge):
     check(((points[:, None] - points) ** 2).sum(axis=2), wanted, edge)
 
 
+@given(
+    arrays(np.float32, st.integers(0, 50), elements=st.floats(allow_nan=False, width=32)),
+    st.integers(0, 2**31 - 51),
+)
+def test_keys_are_in_the_order_of_values_and_then_of_columns(values, first_column):
+    columns = np.random.default_rng(0).permutation(len(values)) + first_column
+    keys = keys_of(values, columns)
+    assert (values_of(keys) == values).all()
+    assert (keys & 0xFFFFFFFF == columns).all()
+    assert (keys < NOTHING).all()
+    below = np.where(np.signbit(values), 0, 1)  # -0 and 0 are the same float, but not the same key
+    assert (np.argsort(keys) == np.lexsort((columns, below, values))).all()
+
+
 def test_equal_values_do_not_pile_up():
     """All cells at one point: every value lies on the rim."""
     tile = np.zeros((200, 200), dtype=np.float32)
@@ -69,4 +83,4 @@ def test_equal_values_do_not_pile_up():
         found.take(part, other, tile)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 16 << 20  # 20,000 x 10 candidates of 10 bytes are 2 MB; all pairs would be 4 GB
+    assert peak < 16 << 20  # 20,000 x 10 candidates of 18 bytes are 4 MB; all pairs would be 4 GB

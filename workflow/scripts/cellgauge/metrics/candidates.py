@@ -8,13 +8,17 @@ from cellgauge.metrics.distances import slices
 
 CACHE_ROWS = 64
 """Rows of a tile among which the smallest are sought at a time, so that they stay in the processor's cache."""
+NOTHING = np.iinfo(np.int64).max
+"""A key beyond those of all values."""
 
 
 class Candidates:
     """The `wanted` smallest of the values that have passed by, for every row.
 
     Only what lies within its row's rim, which is the `wanted`-th smallest value that was seen, is kept: most of a tile costs
-    one comparison. The rims of a block of rows are drawn in whenever as many values again have come in.
+    one comparison. The rims of a block of rows are drawn in whenever as many values again have come in. A value and its
+    column are held as one integer, their key, so that the smallest of a row bring their columns along; among equal values
+    the smaller columns are kept.
 
     Args:
         n_rows: how many rows, cut into blocks of `edge` rows.
@@ -45,14 +49,15 @@ class Candidates:
 
 class _Block:
     def __init__(self, n_rows: int, wanted: int) -> None:
-        self._wanted = wanted
-        self._rim = np.full(n_rows, np.inf, dtype=np.float32)
-        self._held: list[tuple[np.ndarray, ...]] = []  # rows of the block, uint16; columns, int32; values
-        self._n_held, self._most = 0, 2 * n_rows * wanted
+        self._n_rows, self._wanted = n_rows, wanted
+        self._rim: np.ndarray | None = None
+        self._drawn = np.empty((n_rows, 0), dtype=np.int64)  # keys of the smallest when rims were drawn in, in no order
+        self._new: list[tuple[np.ndarray, np.ndarray]] = []  # rows of the block, uint16, and keys that came in since
+        self._n_new = 0
 
     def take(self, values: np.ndarray, first_column: int, *, by_column: bool) -> None:
         """Keep what lies within the rims of this block's rows, which are the columns of `values` if `by_column`."""
-        if not (self._held or by_column):
+        if self._rim is None:
             self._rim = np.nextafter(_rims(values, self._wanted), np.float32(np.inf))  # what lies on it is within
         found = np.flatnonzero(values < (self._rim if by_column else self._rim[:, None]))
         row = found // values.shape[1]
@@ -60,31 +65,55 @@ class _Block:
         if by_column:
             row, column = column, row
         column += first_column
-        self._held.append((row.astype(np.uint16), column.astype(np.int32), values.ravel()[found]))
-        self._n_held += len(found)
-        if self._n_held > self._most:
+        self._new.append((row.astype(np.uint16), keys_of(values.ravel()[found], column)))
+        self._n_new += len(found)
+        if self._n_new > self._n_rows * self._wanted:
             self._draw_in()
 
     def _draw_in(self) -> None:
-        """Set the rims anew and drop what lies beyond them; rows then stand one after the other."""
-        rows, columns, values = (np.concatenate(held) for held in zip(*self._held, strict=True))
+        """Set the rims anew and drop what lies beyond them."""
+        rows, keys = (np.concatenate(new) for new in zip(*self._new, strict=True))
+        self._new, self._n_new = [], 0
         order = np.argsort(rows, kind="stable")
-        rows, columns, values = rows[order], columns[order], values[order]
-        self._rim = _rims_of_held(rows, values, len(self._rim), self._wanted)
-        of_row = self._rim[rows]
-        kept = values <= of_row
-        if np.count_nonzero(kept) > len(self._rim) * self._wanted:  # ties on a rim: as many as there is room for
-            on_rim = np.flatnonzero(values == of_row)
-            room = self._wanted - np.bincount(rows[values < of_row], minlength=len(self._rim))
-            kept[on_rim[places(rows[on_rim], len(self._rim)) >= room[rows[on_rim]]]] = False
-        self._held = [(rows[kept], columns[kept], values[kept])]
-        self._n_held = len(self._held[0][0])
+        rows, keys = rows[order], keys[order]
+        place = self._drawn.shape[1] + places(rows, self._n_rows)
+        drawn = np.empty((self._n_rows, self._wanted), dtype=np.int64)
+        for part in slices(self._n_rows, CACHE_ROWS):
+            new = slice(*np.searchsorted(rows, (part.start, part.stop)))
+            width = max(self._wanted, place[new].max(initial=0) + 1)
+            table = np.full((part.stop - part.start, width), NOTHING)
+            table[:, : self._drawn.shape[1]] = self._drawn[part]
+            table[rows[new] - np.uint16(part.start), place[new]] = keys[new]
+            table.partition(self._wanted - 1, axis=1)
+            drawn[part] = table[:, : self._wanted]
+        self._drawn = drawn
+        rim = drawn.max(axis=1)
+        self._rim = np.where(rim < NOTHING, values_of(rim), np.float32(np.inf))
 
     def smallest(self) -> tuple[np.ndarray, np.ndarray]:
-        self._draw_in()
-        columns, values = (held.reshape(len(self._rim), -1) for held in self._held[0][1:])
-        order = np.argsort(values, axis=1, kind="stable")
-        return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
+        if self._new:
+            self._draw_in()
+        keys = np.sort(self._drawn, axis=1)
+        keys = keys[:, : np.count_nonzero(keys[0] < NOTHING)]
+        return keys.astype(np.int32), values_of(keys)
+
+
+def keys_of(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return integers, int64, in the order of values, float32, not NaN, and among equal ones in that of columns, int64.
+
+    The bits of floats above 0 are in their order as integers; those below 0 are in the reverse of it.
+    """
+    return (_in_order(values.view(np.int32)).astype(np.int64) << 32) | columns
+
+
+def values_of(keys: np.ndarray) -> np.ndarray:
+    """Return the values, float32, of keys."""
+    return _in_order((keys >> 32).astype(np.int32)).view(np.float32)
+
+
+def _in_order(bits: np.ndarray) -> np.ndarray:
+    """Turn the bits of floats into integers in their order, and back."""
+    return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
 
 
 def _rims(values: np.ndarray, wanted: int) -> np.ndarray:
@@ -93,18 +122,6 @@ def _rims(values: np.ndarray, wanted: int) -> np.ndarray:
     if values.shape[1] >= wanted:
         for part in slices(len(values), CACHE_ROWS):
             rims[part] = np.partition(values[part], wanted - 1, axis=1)[:, wanted - 1]
-    return rims
-
-
-def _rims_of_held(rows: np.ndarray, values: np.ndarray, n_rows: int, wanted: int) -> np.ndarray:
-    """Return the same where row `rows[i]` has `values[i]`; `rows` ascend, and rows may have as many values as they like."""
-    rims = np.empty(n_rows, dtype=values.dtype)
-    for part in slices(n_rows, CACHE_ROWS):
-        first, last = np.searchsorted(rows, (part.start, part.stop))
-        own = rows[first:last] - np.uint16(part.start)
-        table = np.full((part.stop - part.start, np.bincount(own).max(initial=0)), np.inf, dtype=values.dtype)
-        table[own, places(own, len(table))] = values[first:last]
-        rims[part] = _rims(table, wanted)
     return rims
 
 

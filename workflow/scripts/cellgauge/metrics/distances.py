@@ -60,7 +60,9 @@ class CentredRows:
         dense = chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
         if self.centre is None:
             return dense.astype(dtype, copy=False) if self.scale == 1 else dense.astype(dtype) * dtype(self.scale)
-        centred = np.subtract(dense, self.centre.astype(dtype), dtype=dtype, casting="same_kind")
+        copied = dense is not chosen or not isinstance(rows, slice)
+        in_place = dense if copied and dense.dtype == dtype else None
+        centred = np.subtract(dense, self.centre.astype(dtype), out=in_place, dtype=dtype, casting="same_kind")
         if self.scale != 1:
             centred *= dtype(self.scale)
         return centred

@@ -6,7 +6,6 @@ Source: Davison & Hinkley (1997), Bootstrap Methods and their Application, secti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import NormalDist
 
 import numpy as np
 
@@ -31,6 +30,8 @@ def percentile_interval(draws: np.ndarray, estimate: float, level: float = LEVEL
     The agreement of two partitions tends to be higher among few donors than among many; where most draws lie on one side of
     the estimate, the percentiles are shifted by as much (Efron & Tibshirani 1993, An Introduction to the Bootstrap, 14.3).
     """
+    from statistics import NormalDist
+
     normal, half = NormalDist(), 0.5 / len(draws)
     # of few donors many draws are the estimate itself, summed in another order
     same = np.isclose(draws, estimate, rtol=TIE, atol=TIE)

@@ -147,7 +147,7 @@ def batch_widths(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray, de
     widths = np.full(len(codes), np.nan)
     for code in range(codes.max() + 1):
         members = np.flatnonzero(codes == code)
-        if 1 < len(np.unique(batches[members])) < len(members):
+        if 1 < np.count_nonzero(np.bincount(batches[members])) < len(members):
             widths[members] = silhouette_widths(matrix[members], batches[members], device)
     return widths
 

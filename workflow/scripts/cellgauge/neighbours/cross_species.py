@@ -46,9 +46,9 @@ def find(
         CellgaugeError: an unknown search.
         NotScorable: the cells are of one species.
     """
-    species = cells.obs["organism"]
-    if len(np.unique(species)) < 2:
-        raise NotScorable(f"all {len(species)} cells are of the species {species[0]}: there is nothing to mix")
+    names, species = np.unique(cells.obs["organism"], return_inverse=True)  # sorted once: comparing strings is slow
+    if len(names) < 2:
+        raise NotScorable(f"all {len(species)} cells are of the species {names[0]}: there is nothing to mix")
     codes = np.unique(cells.obs["label"], return_inverse=True)[1]
     found = {WIDTHS: batch_widths(cells.matrix, codes, species, cells.device)}
     parts: dict[str, slice | np.ndarray] = {ALL: slice(None)}
