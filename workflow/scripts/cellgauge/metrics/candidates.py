@@ -101,7 +101,8 @@ class _Block:
 def keys_of(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return integers, int64, in the order of values, float32, not NaN, and among equal ones in that of columns, int64.
 
-    The bits of floats above 0 are in their order as integers; those below 0 are in the reverse of it.
+    The bits of floats above 0 are in their order as integers; those below 0 are in the reverse of it (Herf 2001, Radix
+    tricks).
     """
     return (_in_order(values.view(np.int32)).astype(np.int64) << 32) | columns
 
