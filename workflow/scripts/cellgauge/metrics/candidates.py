@@ -17,8 +17,8 @@ class Candidates:
 
     Only what lies within its row's rim, which is the `wanted`-th smallest value that was seen, is kept: most of a tile costs
     one comparison. The rims of a block of rows are drawn in whenever as many values again have come in. A value and its
-    column are held as one integer, their key, so that the smallest of a row bring their columns along; among equal values
-    the smaller columns are kept.
+    column are held as one integer, their key, so that the smallest of a row bring their columns along. Which of equal
+    values on a rim are kept depends on the order of the tiles, and so is the same every time.
 
     Args:
         n_rows: how many rows, cut into blocks of `edge` rows.
@@ -95,20 +95,32 @@ class _Block:
             self._draw_in()
         keys = np.sort(self._drawn, axis=1)
         keys = keys[:, : np.count_nonzero(keys[0] < NOTHING)]
-        return keys.astype(np.int32), values_of(keys)
+        return columns_of(keys), values_of(keys)
 
 
 def keys_of(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return integers, int64, in the order of values, float32, not NaN, and among equal ones in that of columns, int64.
+    """Return integers in the order of values, and among equal ones in that of columns.
 
     The bits of floats above 0 are in their order as integers; those below 0 are in the reverse of it (Herf 2001, Radix
     tricks).
+
+    Args:
+        values: float32, not NaN, shape (n,).
+        columns: int64, from 0 to 2^31 - 1, shape (n,).
+
+    Returns:
+        int64, shape (n,): the value in the upper half, the column in the lower.
     """
     return (_in_order(values.view(np.int32)).astype(np.int64) << 32) | columns
 
 
+def columns_of(keys: np.ndarray) -> np.ndarray:
+    """Return the columns, int32, of keys, of their shape."""
+    return (keys & 0xFFFFFFFF).astype(np.int32)
+
+
 def values_of(keys: np.ndarray) -> np.ndarray:
-    """Return the values, float32, of keys."""
+    """Return the values, float32, of keys, of their shape."""
     return _in_order((keys >> 32).astype(np.int32)).view(np.float32)
 
 
