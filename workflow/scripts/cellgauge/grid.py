@@ -22,7 +22,7 @@ from cellgauge.models import base as embedders
 from cellgauge.models.base import Traits
 from cellgauge.organisms import organism
 from cellgauge.predictors import base as predictors
-from cellgauge.sources import sources
+from cellgauge.sources import code
 
 WEIGHTS = "resources/weights"
 SPECIES = "resources/species"
@@ -506,11 +506,11 @@ class Grid:
             options["species_files"] = {**options.get("species_files", {}), **files}
         return json.dumps(options, sort_keys=True)
 
-    def model_code(self, w: Wildcards) -> tuple[str, ...]:
-        """Return our files that a model's job runs."""
+    def model_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a model's job runs."""
         if self.traits(w.model).modality == "perturbation":
-            return sources("predict_responses", f"cellgauge.predictors.{self.adapter(w)}")
-        return sources("embed_cells", f"cellgauge.models.{self.adapter(w)}")
+            return code("predict_responses", f"cellgauge.predictors.{self.adapter(w)}")
+        return code("embed_cells", f"cellgauge.models.{self.adapter(w)}")
 
     def embed_splits(self, w: Wildcards) -> list[str]:
         """Return the splits that an embedding job reads."""
@@ -578,9 +578,9 @@ class Grid:
         options = json.loads(self.task_options(w))
         return json.dumps({name: value for name, value in options.items() if name in chosen}, sort_keys=True)
 
-    def neighbour_code(self, w: Wildcards) -> tuple[str, ...]:
-        """Return our files that a search of neighbours runs."""
-        return sources("find_neighbours", f"cellgauge.neighbours.{w.task}")
+    def neighbour_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a search of neighbors runs."""
+        return code("find_neighbours", f"cellgauge.neighbours.{w.task}")
 
     def result_of(self, cell: Cell) -> str:
         """Return the (first) file that a score is of."""
@@ -638,9 +638,9 @@ class Grid:
         for task in dict.fromkeys(cell.task for cell in self.cells):
             require(self._task_env(task), f"task {task}")
 
-    def task_code(self, w: Wildcards) -> tuple[str, ...]:
-        """Return our files that a task's job runs."""
-        return sources("score_task", f"cellgauge.tasks.{w.task}")
+    def task_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a task's job runs."""
+        return code("score_task", f"cellgauge.tasks.{w.task}")
 
     # --- wildcards ---------------------------------------------------------------------------------------------------
 
