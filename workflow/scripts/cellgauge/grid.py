@@ -76,11 +76,15 @@ class Skipped:
 
 @dataclass(frozen=True)
 class SplitSource:
-    """Where a split comes from: the object's URL or path, its species, and the value of `split_by` that selects it."""
+    """Where a split comes from: the object's URL or path, its species, and the value of `split_by` that selects it.
+
+    `n_cells` is how many cells it has, None where the catalogue does not say.
+    """
 
     url: str
     organism: str
     value: str
+    n_cells: int | None = None
 
 
 class Grid:
@@ -261,11 +265,13 @@ class Grid:
         """Return what the tables and the report say of models, datasets and tasks, and what does not apply."""
         about = (
             "title",
+            "also_known_as",
             "description",
             "kind",
             "licence",
             "citation",
             "url",
+            "card",
             "training",
             "leakage",
             "organisms",
@@ -286,6 +292,7 @@ class Grid:
             if "planted" in self._datasets[dataset]:
                 text["datasets"][dataset]["title"] = _semi_synthetic(self._datasets[dataset].get("title") or dataset)
             text["datasets"][dataset]["splits"] = {split: self.source(dataset, split).organism for split in splits}
+            text["datasets"][dataset] |= self.size(dataset)
         for model in self.models:
             files = [
                 url
@@ -321,7 +328,17 @@ class Grid:
             url=own.get("url") or entry.get("url", ""),
             organism=organism(own.get("organism") or entry.get("organism", "")).name,
             value=str(own.get("value", split)),
+            n_cells=own.get("n_cells"),
         )
+
+    def size(self, dataset: str) -> dict[str, int]:
+        """Return `n_cells` and `n_donors` of the dataset's splits in the run together, as far as the catalogue says."""
+        entry, splits = self._datasets[dataset], self.datasets[dataset]
+        whole = set(splits) == set(entry["splits"])
+        of_splits = [self.source(dataset, split).n_cells for split in splits]
+        cells = sum(of_splits) if None not in of_splits else entry.get("n_cells") if whole else None
+        known = {"n_cells": cells, "n_donors": entry.get("n_donors") if whole else None}
+        return {key: count for key, count in known.items() if count}
 
     def objects(self, dataset: str) -> dict[str, str]:
         """Return the URL of every object of a dataset by its file name, the orthologue table among them."""
