@@ -339,6 +339,26 @@ class Grid:
         cells = sum(of_splits) if None not in of_splits else entry.get("n_cells") if whole else None
         known = {"n_cells": cells, "n_donors": entry.get("n_donors") if whole else None}
         return {key: count for key, count in known.items() if count}
+    def n_cells(self, dataset: str, split: str) -> int | None:
+        """Return how many cells a split has by its entry, or its equal share of the dataset's; None where neither tells."""
+        entry = self._datasets[dataset]
+        n_cells = self.source(dataset, split).n_cells
+        if n_cells:
+            return n_cells
+        return round(entry["n_cells"] / len(entry["splits"])) if entry.get("n_cells") else None
+
+    def downloads(self) -> list[str]:
+        """Return the URL of everything that the run fetches into an empty folder, each once."""
+        urls: dict[str, None] = {}
+        for cell in self.cells:
+            for split in self.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]:
+                urls[self.source(cell.dataset, split).url] = None
+                urls |= dict.fromkeys(self._files(cell.model, cell.dataset, split))
+                for species in self._added_of(cell.model, [split], cell.dataset):
+                    urls |= dict.fromkeys(url for url, _ in self._species_sources(cell.model, species).values())
+            if "orthologues" in self._datasets[cell.dataset]:
+                urls[self._datasets[cell.dataset]["orthologues"]["url"]] = None
+        return [url for url in urls if is_remote(url)]
 
     def objects(self, dataset: str) -> dict[str, str]:
         """Return the URL of every object of a dataset by its file name, the orthologue table among them."""
