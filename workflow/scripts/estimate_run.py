@@ -11,14 +11,13 @@ from cellgauge import config as settings
 from cellgauge.costs import read_costs
 from cellgauge.errors import run_cli
 from cellgauge.estimates import Sizes, StandIns, comparison, downloads, jobs, over_limits, summary
+from cellgauge.fetch.ledger import SHIPPED, read
 from cellgauge.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
-    import yaml
-
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("--configfile", nargs="*", default=[], metavar="YAML", help="as given to snakemake")
     cli.add_argument("--directory", type=Path, default=Path(), metavar="DIR", help="where results and benchmarks lie")
@@ -39,9 +38,7 @@ def main() -> None:
     stand_ins = StandIns(args.cells, args.genes, args.conditions, args.dims)
     sizes = Sizes(grid, args.directory, stand_ins, costs["sizes"])
     found = list(jobs(grid, costs, sizes, args.directory))
-    ledgers = (ROOT / "config" / "checksums.yaml", args.directory / "config" / "checksums.yaml")
-    texts = (path.read_text(encoding="utf-8") for path in ledgers if path.is_file())
-    known = {url: entry for text in texts for url, entry in (yaml.safe_load(text) or {}).items()}
+    known = read(args.directory / "resources" / "checksums.yaml") | read(SHIPPED)
     for lines in (
         summary(found, sizes, stand_ins),
         downloads(grid, known, costs),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellgauge import ALL_SPLITS
 from cellgauge.costs import APPROXIMATELY, ON_COUNTS, Cost, Costs, Size, predict, read_benchmark, together
+from cellgauge.fetch.ledger import Entry, identity
 from cellgauge.grid import Cell, is_remote
 
 if TYPE_CHECKING:
@@ -259,10 +260,11 @@ def _split(dataset: str, split: str) -> str:
     return f"results/splits/{dataset}/{split}.h5ad"
 
 
-def downloads(grid: Grid, ledger: Mapping[str, Mapping[str, Any]], costs: Costs) -> Iterator[str]:
-    """Yield how many bytes the run fetches: by the ledger of checksums, and for checkpoints by what is known of them."""
+def downloads(grid: Grid, ledger: Mapping[str, Entry], costs: Costs) -> Iterator[str]:
+    """Yield how many bytes the run fetches: by the ledgers of checksums, and for checkpoints by what is known of them."""
     urls = {url for dataset in grid.datasets for url in grid.objects(dataset).values() if is_remote(url)}
-    known = [int(ledger[url]["size"]) for url in urls if "size" in ledger.get(url, {})]
+    entries = (ledger.get(url) or ledger.get(identity(url)) for url in urls)
+    known = [entry.size for entry in entries if entry and entry.size is not None]
     unknown = len(urls) - len(known)
     more = f", and {unknown} that were never fetched and whose size is not known" if unknown else ""
     yield f"downloads of datasets: {len(known)} objects of {sum(known) / 1e9:.2f} GB{more}"
