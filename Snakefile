@@ -27,7 +27,6 @@ include: "workflow/rules/publish.smk"
 localrules:
     all,
     download,
-    download_checkpoint,
     download_weights,
     layout,
     manifest,

@@ -89,7 +89,6 @@ def write_tables(
         failed={str(folder / cell.path): failed[cell.model] for cell in grid.cells if cell.model in failed},
         layouts=[folder / path for path in grid.layouts()],
         anchors=CONFIG / "anchors.yaml",
-        ledger=CONFIG / "checksums.yaml",
     )
     return folder / "results" / "tables"
 

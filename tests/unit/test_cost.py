@@ -137,8 +137,8 @@ def test_the_sums_are_those_of_the_jobs():
 
 def test_downloads_are_counted_once_and_by_the_archive_that_is_fetched():
     ledger = {
-        "pypi://came==0.1.13": {"size": 16_000_000},
-        "pypi://came==0.1.13/came/sample_data.zip!raw-Baron_human.h5ad": {"size": 33_000_000},  # lies in it
+        "pypi://came==0.1.13": 16_000_000,
+        "pypi://came==0.1.13/came/sample_data.zip!raw-Baron_human.h5ad": 33_000_000,  # lies in it
     }
     assert downloads(grid(), COSTS, ledger).startswith("Downloads: 0.02 GB in 1 files of known size")
     assert downloads(grid(), COSTS, {}).endswith("; 1 files of unknown size.")
@@ -212,6 +212,7 @@ def test_planted_weights_are_fitted(monkeypatch):
 
 def test_the_command_line(tmp_path):
     command = [sys.executable, str(ROOT / "workflow" / "scripts" / "estimate_run.py")]
+    command += ["--configfile", str(ROOT / "config/full.yaml")]
     result = subprocess.run([*command, "--cells", "5000"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     for said in ("score ", "uce_33l ", "additive ", "* Arithmetic, not measured", "5,000 (--cells)", "Downloads: "):
@@ -226,11 +227,12 @@ def test_the_command_line(tmp_path):
 
 
 def test_a_ledger_of_the_run_tells_sizes(tmp_path):
-    (tmp_path / "config").mkdir()
-    urls = Grid(settings.read()).downloads()
+    (tmp_path / "resources").mkdir()
+    urls = Grid(settings.read([ROOT / "config/full.yaml"])).downloads()
     ledger = {url: {"size": 10**9} for url in urls if url.endswith("_Bladder_v2_curated.h5ad")}
-    (tmp_path / "config" / "checksums.yaml").write_text(yaml.safe_dump(ledger))
+    (tmp_path / "resources" / "checksums.yaml").write_text(yaml.safe_dump(ledger))
     command = [sys.executable, str(ROOT / "workflow" / "scripts" / "estimate_run.py")]
+    command += ["--configfile", str(ROOT / "config/full.yaml")]
     known = [
         re.search(
             r"Downloads: ([\d.]+) GB in (\d+) files",

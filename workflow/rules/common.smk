@@ -75,6 +75,5 @@ wildcard_constraints:
     task=grid.pattern("task"),
     split=grid.pattern("split"),
     object=grid.pattern("object"),
-    folder=grid.pattern("folder"),
     file=grid.pattern("file"),
     species=grid.pattern("species"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cellgauge import config as settings
 from cellgauge.errors import run_cli
+from cellgauge.fetch.ledger import SHIPPED, read
 from cellgauge.grid import Grid
 from cellgauge.plan.cost import read_costs, report
 
@@ -14,20 +15,16 @@ CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 def main() -> None:
-    import yaml
-
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("--configfile", nargs="*", default=[], metavar="YAML", help="as given to snakemake")
     cli.add_argument(
         "--cells", type=positive, default=40_000, metavar="N", help="of a split of unknown size (default: %(default)s)"
     )
     args = cli.parse_args()
-    ledger = {}
-    for path in (CONFIG / "checksums.yaml", Path("config/checksums.yaml")):  # this run's, where it runs elsewhere
-        if path.is_file():
-            ledger |= yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    ledger = read(Path("resources/checksums.yaml")) | read(SHIPPED)
+    sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
     grid = Grid(settings.read(args.configfile))
-    print("\n".join(report(grid, read_costs(CONFIG / "costs.yaml"), args.cells, ledger)))
+    print("\n".join(report(grid, read_costs(CONFIG / "costs.yaml"), args.cells, sizes)))
 
 
 def positive(text: str) -> int:

@@ -133,12 +133,12 @@ def _splits(grid: Grid) -> list[tuple[str, str]]:
 # --- the report ------------------------------------------------------------------------------------------------------
 
 
-def report(grid: Grid, costs: Costs, cells: int, ledger: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def report(grid: Grid, costs: Costs, cells: int, known_sizes: Mapping[str, int]) -> Iterator[str]:
     """Yield the lines of the report.
 
     Args:
         cells: see `jobs`.
-        ledger: URL -> `size` in bytes, of what was fetched before (config/checksums.yaml).
+        known_sizes: the bytes of objects that were ever fetched, by URL.
     """
     planned = list(jobs(grid, costs, cells))
     yield f"{'':34}{'':>6}{'without GPUs':>14}{'with GPUs':>22}"
@@ -167,7 +167,7 @@ def report(grid: Grid, costs: Costs, cells: int, ledger: Mapping[str, Mapping[st
         f"Cells: the catalogue's n_cells for {len(known)} of {len(splits)} splits"
         + (f", {cells:,} (--cells) for each of the other {others}." if others else ".")
     )
-    yield downloads(grid, costs, ledger)
+    yield downloads(grid, costs, known_sizes)
 
 
 def _row(name: str, chosen: Sequence[Job]) -> Iterator[str]:
@@ -190,10 +190,10 @@ def _names(chosen: Iterable[Job]) -> str:
     return "; ".join(f"{stage}: {', '.join(models)}" for stage, models in stages.items())
 
 
-def downloads(grid: Grid, costs: Costs, ledger: Mapping[str, Mapping[str, Any]]) -> str:
+def downloads(grid: Grid, costs: Costs, known_sizes: Mapping[str, int]) -> str:
     """Return a sentence on the bytes that the run fetches into an empty folder, and on files of unknown size."""
     files = dict.fromkeys(map(_fetched, grid.downloads()))
-    sizes = {url: ledger[url]["size"] for url in files if ledger.get(url, {}).get("size")}
+    sizes = {url: float(known_sizes[url]) for url in files if url in known_sizes}
     for end, gigabytes in costs["downloads_gb"].items():
         sizes |= {url: gigabytes * 1e9 for url in files if url.endswith(end) and url not in sizes}
     return (
