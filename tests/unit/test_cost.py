@@ -28,6 +28,9 @@ def grid(models=("random",), tasks=("clustering",), datasets=("baron_pancreas",)
     """Return the grid of a selection; `changes` are made to entries of models and datasets."""
     config = deepcopy(CATALOGUE)
     config["run"] |= {"models": list(models), "datasets": list(datasets), "tasks": list(tasks)}
+    for dataset in config["datasets"].values():  # sizes are those that a test gives
+        for known in (dataset, *dataset["splits"].values()):
+            known.pop("n_cells", None) if isinstance(known, dict) else None
     for name, change in changes.items():
         config["models" if name in config["models"] else "datasets"][name] |= change
     return Grid(config)
@@ -65,7 +68,9 @@ def test_a_job_costs_what_the_table_says():
 
 def test_cells_are_those_of_the_catalogue_where_it_tells_them():
     laws = {"expression": {"cpu_seconds": {"cells": 3600}}}
-    splits = CATALOGUE["datasets"]["baron_pancreas"]["splits"]
+    splits = {
+        name: {**split, "n_cells": None} for name, split in CATALOGUE["datasets"]["baron_pancreas"]["splits"].items()
+    }
     for change, expected in (
         ({}, [100, 100]),
         ({"n_cells": 1001}, [500, 500]),

@@ -69,9 +69,9 @@ def _read(path: Path, size: int, kind: str) -> bool:
                 _require(archive.testzip() is None, "a member is damaged")
         elif kind == "gzip":
             _require(size > 0, "it is empty")
-            content = gzip.open(file)
-            while content.read(1 << 20):
-                pass
+            with gzip.open(file) as content:
+                while content.read(1 << 20):
+                    pass
         elif kind == "pickle":
             import pickletools
 
