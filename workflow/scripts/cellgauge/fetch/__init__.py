@@ -41,8 +41,6 @@ def fetch(
     its format before its sum is recorded. An `output` that already has the known sha256 is kept.
 
     Args:
-        url: the object, see the module.
-        output: the file to make; its folder is made too.
         sha256: what the object must have; goes before any ledger.
         ledger: the ledger of the run: consulted after the shipped one, and written to where an object is new.
         archives: folder for archives whose members are asked for.

@@ -16,9 +16,7 @@ SHIPPED = Path(__file__).parents[4] / "config" / "checksums.yaml"
 MIRRORS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "hf": ("HF_ENDPOINT",)}
 """The variables of the environment that name another server than the scheme's own."""
 SHA256 = r"[0-9a-fA-F]{64}"
-HEADER = (
-    "# Size in bytes and sha256 of what this run fetched: checked when known, recorded when new (config/README.md).\n"
-)
+HEADER = "# What this run fetched: checked when known, recorded when new; see config/README.md.\n"
 
 
 @dataclass(frozen=True)

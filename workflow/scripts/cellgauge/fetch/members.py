@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cellgauge.fetch.transfer import FetchError
 
+# RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know.
 UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
-"""RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know."""
 
 
 def split(url: str) -> tuple[str, list[str]]:
