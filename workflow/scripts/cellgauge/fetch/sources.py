@@ -117,6 +117,7 @@ def hub(transfer: Transfer, expected: Entry) -> None:
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)@([\w.-]+)/(\S*[^/\s])", url)
     if not match:
         raise FetchError(f"{url}: this does not name one file at a revision; write hf://owner/repo@revision/file")
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read at the import: the hub is asked for the file and nothing else
     import huggingface_hub
     from huggingface_hub.utils.sha import git_hash
 
