@@ -415,7 +415,7 @@ def test_an_output_that_cannot_be_written_is_one_sentence(served, tmp_path):
         ("hf://repo@main/x", "write hf://owner/repo@revision/file"),
         ("hf://owner/repo@/x", "write hf://owner/repo@revision/file"),
         ("https://", "use that"),
-        ("https://[::1/x", "this is not a URL"),
+        ("https://[::1/x", "Failed to parse"),
         ("http://example.org/x", "use that"),
         ("http://127.0.0.1.example.org/x", "use that"),
         ("http://169.254.169.254/x", "use that"),
@@ -431,7 +431,7 @@ def test_an_output_that_cannot_be_written_is_one_sentence(served, tmp_path):
         ("pypi://came==1/x.zip!", "plain name"),
         ("pypi://came==1/a\\b", "plain name"),
         ("s3://bucket/x.zip!a/../../y", "plain name"),
-        ("pypi://came==1/x", "add to resources/checksums.yaml: 'pypi://came==1: {kind: wheel, sha256: ...}'"),
+        ("pypi://came==1/x", "add to resources/checksums.yaml 'pypi://came==1: {kind: wheel, sha256: ...}'"),
     ],
 )
 def test_what_cannot_be_fetched_is_one_sentence_that_names_it(tmp_path, url, found):
@@ -473,8 +473,9 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
 
 def unpack(url: str, output: Path) -> bytes:
     archive, inside = members.split(url)
-    members.extract(url, Path(archive), inside, output)
-    return output.read_bytes()
+    with workplace(output) as folder:
+        members.extract(url, Path(archive), inside, folder / "object")
+        return (folder / "object").read_bytes()
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w"])
@@ -489,7 +490,7 @@ def test_members_of_zips_may_be_archives_themselves(tmp_path):
     middle = make_zip(tmp_path / "middle.zip", {"inner.tgz": inner}).read_bytes()
     make_zip(tmp_path / "a.zip", {"m.zip": middle})
     assert unpack(f"{tmp_path}/a.zip!m.zip!inner.tgz!deep/x.bin", tmp_path / "x") == DATA
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "inner.tgz", "middle.zip", "x"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "inner.tgz", "middle.zip"]
 
 
 def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path):

@@ -9,7 +9,7 @@ Only public objects are fetched, and no credentials are read anywhere.
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 import shlex
 import sys
 from functools import partial
@@ -17,9 +17,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cellgauge.fetch import formats, members
-from cellgauge.fetch.ledger import SHIPPED, Entry, identity, is_sha256, read, record
+from cellgauge.fetch.ledger import SHA256, SHIPPED, Entry, identity, read, record
 from cellgauge.fetch.sources import BRING
-from cellgauge.fetch.transfer import FetchError, Transfer, hash_file, workplace
+from cellgauge.fetch.transfer import FetchError, Transfer, hash_file, publish, workplace
 
 __all__ = ["FetchError", "fetch"]
 
@@ -41,8 +41,6 @@ def fetch(
     its format before its sum is recorded. An `output` that already has the known sha256 is kept.
 
     Args:
-        url: the object, see the module.
-        output: the file to make; its folder is made too.
         sha256: what the object must have; goes before any ledger.
         ledger: the ledger of the run: consulted after the shipped one, and written to where an object is new.
         archives: folder for archives whose members are asked for.
@@ -55,7 +53,7 @@ def fetch(
     if scheme not in BRING:
         raise FetchError(f"{url}: only URLs of {', '.join(BRING)} are fetched; correct it")
     base, inside = members.split(url)
-    if not is_sha256(sha256 or "0" * 64):
+    if sha256 and not re.fullmatch(SHA256, sha256):
         raise FetchError(f"{url}: the sha256 {sha256!r} is not 64 hexadecimal digits; correct it")
     expected = Entry(sha256=sha256.lower()) if sha256 else _known(url, ledger, accept)
     try:
@@ -63,22 +61,20 @@ def fetch(
             return expected.sha256
         archive = _archive(base, ledger, Path(archives), accept) if inside else None
         with workplace(output) as folder:
-            transfer = Transfer(url, folder / output.name)
+            transfer = Transfer(url, folder / "object")
             bring = partial(BRING[scheme], transfer, expected)
             if archive:
                 top = scheme == "pypi" and archive.suffix == ".gz"  # of a source distribution
                 bring = partial(members.extract, url, archive, inside, transfer.path, strip_top=top)
             transfer.run(bring, watched=not archive and scheme != "pypi")
             came = Entry(*hash_file(transfer.path))
-            if expected.sha256:
-                _require_same(url, output, came, expected, ledger)
-            else:
+            if expected.sha256 not in (None, came.sha256):
+                raise _difference(url, output, came, expected, ledger)
+            if not expected.sha256:
                 formats.check(url, transfer.path, output.name, framed=transfer.framed)
             if url not in read(SHIPPED):
                 record(ledger, identity(url), came, anew=accept)
-            with transfer.path.open("rb") as file:
-                os.fsync(file.fileno())
-            transfer.path.replace(output)
+            publish(transfer.path, output)
             return came.sha256
     except OSError as error:
         raise FetchError(f"{url}: {output} cannot be written ({error}); mend that and run again") from None
@@ -103,11 +99,10 @@ def _archive(base: str, ledger: Path, folder: Path, accept: bool) -> Path:
     return folder / name
 
 
-def _require_same(url: str, output: Path, came: Entry, expected: Entry, ledger: Path) -> None:
-    if came.sha256 != expected.sha256:
-        remedy = "run again in case it was damaged on the way"
-        if expected.source == ledger:
-            command = [sys.executable, SCRIPT, url, output, "--checksums", ledger, "--accept"]
-            remedy += f"; if the object was changed on purpose: {shlex.join(map(str, command))}"
-        difference = f"the sha256 is {came.sha256}, but {expected.source or 'the argument'} says {expected.sha256}"
-        raise FetchError(f"{url}: {difference}; nothing of it was kept: {remedy}")
+def _difference(url: str, output: Path, came: Entry, expected: Entry, ledger: Path) -> FetchError:
+    remedy = "run again in case it was damaged on the way"
+    if expected.source == ledger:
+        command = [sys.executable, SCRIPT, url, output, "--checksums", ledger, "--accept"]
+        remedy += f"; if the object was changed on purpose: {shlex.join(map(str, command))}"
+    said = f"the sha256 is {came.sha256}, but {expected.source or 'the argument'} says {expected.sha256}"
+    return FetchError(f"{url}: {said}; nothing of it was kept: {remedy}")

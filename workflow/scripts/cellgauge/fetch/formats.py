@@ -10,18 +10,7 @@ from pathlib import Path
 from cellgauge.errors import one_line
 from cellgauge.fetch.transfer import FetchError
 
-FORMATS = {
-    (".h5ad", ".h5", ".hdf5"): "hdf5",
-    (".zip", ".npz", ".whl"): "zip",
-    (".pt", ".torch", ".ckpt", ".pth"): "torch",
-    (".gz", ".tgz"): "gzip",
-    (".pkl", ".pickle"): "pickle",
-    (".npy",): "npy",
-    (".parquet",): "parquet",
-    (".safetensors",): "safetensors",
-    (".json",): "json",
-    (".csv", ".tsv", ".txt", ".yaml", ".yml", ".gtf", ".fa", ".fasta"): "text",
-}
+TORCH = (".pt", ".torch", ".ckpt", ".pth")
 TORCH_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """How torch.save began before it wrote zip files: a pickle of 0x1950a86a20f9469cfc6c."""
 
@@ -41,9 +30,8 @@ def check(url: str, path: Path, name: str, *, framed: bool) -> None:
         page = "an HTML page" if b"<html" in start or b"<!doctype html" in start else "a page of markup"
         reason = f"the server sent {page} ({size} bytes), not {name}: is a login or a proxy in between?"
         raise FetchError(f"{url}: {reason} Nothing of it was kept; run again")
-    kind = next((kind for suffixes, kind in FORMATS.items() if name.lower().endswith(suffixes)), "")
     try:
-        whole = _read(path, size, kind)
+        whole = _read(path, size, name.lower())
     except Exception as error:  # whatever a library says of a damaged file
         reason = f"is of another format, damaged or cut short ({one_line(error) or type(error).__name__})"
         raise FetchError(
@@ -55,49 +43,52 @@ def check(url: str, path: Path, name: str, *, framed: bool) -> None:
         raise FetchError(f"{url}: {reason}; {remedy}")
 
 
-def _read(path: Path, size: int, kind: str) -> bool:
-    """Read a file of a kind and return whether what passes must be whole; raise what comes where it is damaged."""
+def _read(path: Path, size: int, name: str) -> bool:
+    """Read a file by its name and return whether what passes must be whole; raise what comes where it is damaged."""
     with path.open("rb") as file:
-        if kind == "hdf5":
+        if name.endswith((".h5ad", ".h5", ".hdf5")):
             import h5py
 
             h5py.File(path, "r").close()  # refuses a file that ends before the address in its superblock
-        elif kind == "torch" and file.read(len(TORCH_MAGIC)) == TORCH_MAGIC:
+        elif name.endswith(TORCH) and file.read(len(TORCH_MAGIC)) == TORCH_MAGIC:
             return False
-        elif kind in ("zip", "torch"):
+        elif name.endswith((".zip", ".npz", ".whl", *TORCH)):
             with zipfile.ZipFile(path) as archive:
                 _require(archive.testzip() is None, "a member is damaged")
-        elif kind == "gzip":
+        elif name.endswith((".gz", ".tgz")):
             _require(size > 0, "it is empty")
             with gzip.open(file) as content:
                 while content.read(1 << 20):
                     pass
-        elif kind == "pickle":
+        elif name.endswith((".pkl", ".pickle")):
             import pickletools
 
             for _ in pickletools.genops(file):  # reads the instructions up to the last one, and follows none
                 pass
             _require(not file.read(1), "it goes on after its end")
-        elif kind == "npy":
+        elif name.endswith(".npy"):
             import numpy as np
 
             np.load(path, mmap_mode="r", allow_pickle=False)
-        elif kind == "parquet":
+        elif name.endswith(".parquet"):
             start, _ = file.read(4), file.seek(max(size - 8, 0))
             length, end = int.from_bytes(file.read(4), "little"), file.read()
             _require(start == end == b"PAR1" and length <= size - 12, "it does not begin and end as parquet does")
-        elif kind == "safetensors":
+        elif name.endswith(".safetensors"):
             import safetensors
 
             with safetensors.safe_open(path, "np"):  # refuses a header that speaks of another number of bytes
                 pass
-        elif kind == "json":
+        elif name.endswith(".json"):
             return isinstance(json.load(file), (dict, list))
-        elif kind == "text":
+        elif name.endswith((".csv", ".tsv", ".txt", ".yaml", ".yml", ".gtf", ".fa", ".fasta")):
             _require(size > 0, "it is empty")
             while block := file.read(1 << 20):
                 _require(b"\0" not in block, "it is not text")
-    return kind not in ("text", "")
+            return False
+        else:
+            return False
+    return True
 
 
 def _require(fine: bool, fault: str) -> None:

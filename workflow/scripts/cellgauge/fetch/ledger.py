@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from cellgauge.errors import one_line
-from cellgauge.fetch.transfer import FetchError
+from cellgauge.fetch.transfer import FetchError, publish, workplace
 
 SHIPPED = Path(__file__).parents[4] / "config" / "checksums.yaml"
 """What is known of objects of the catalogue: only read, and goes before the ledger of a run."""
 MIRRORS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "hf": ("HF_ENDPOINT",)}
 """The variables of the environment that name another server than the scheme's own."""
-HEADER = (
-    "# Size in bytes and sha256 of what this run fetched: checked when known, recorded when new (config/README.md).\n"
-)
+SHA256 = r"[0-9a-fA-F]{64}"
+HEADER = "# What this run fetched: checked when known, recorded when new; see config/README.md.\n"
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,10 @@ def record(path: Path, url: str, new: Entry, *, anew: bool = False) -> None:
             return
         entries[url] = replace(new, kind=old.kind)
         shown = {url: {k: v for k, v in asdict(entries[url]).items() if v and k != "source"} for url in sorted(entries)}
-        draft = path.with_name(f".{path.name}.new")  # a fixed name, since the holder of the lock alone writes
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(HEADER + yaml.safe_dump(shown, sort_keys=False, width=float("inf"), allow_unicode=True))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        text = HEADER + yaml.safe_dump(shown, sort_keys=False, width=float("inf"), allow_unicode=True)
+        with workplace(path) as folder:
+            Path(folder, "object").write_text(text, encoding="utf-8")
+            publish(folder / "object", path)
 
 
 def identity(url: str) -> str:
@@ -78,16 +75,11 @@ def identity(url: str) -> str:
     return f"{url} from {mirror}" if mirror else url
 
 
-def is_sha256(text: object) -> bool:
-    """Return whether `text` is a sha256 in hexadecimal digits."""
-    return isinstance(text, str) and re.fullmatch(r"[0-9a-fA-F]{64}", text) is not None
-
-
 def _entry(url: object, fields: Any, path: Path) -> Entry:
     # A misspelt field must not pass: the object would be taken unchecked.
     if isinstance(fields, dict) and fields.keys() <= {"size", "sha256", "kind"}:
         size, sha256, kind = (fields.get(name) for name in ("size", "sha256", "kind"))
         sized = size is None or (type(size) is int and size >= 0)
-        if sized and (sha256 is None or is_sha256(sha256)) and kind in (None, "wheel", "sdist"):
+        if sized and (sha256 is None or re.fullmatch(SHA256, str(sha256))) and kind in (None, "wheel", "sdist"):
             return Entry(size, sha256 and sha256.lower(), kind, path)
     raise ValueError(f"{url}: {fields!r} is not size: bytes, sha256: 64 hexadecimal digits, kind: wheel or sdist")

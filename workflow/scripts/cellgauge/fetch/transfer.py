@@ -65,7 +65,8 @@ class Transfer:
             with suppress(OSError):  # of a file that a library removed in between
                 size = sum(file.stat().st_size for file in files if file.is_file())
             share = f" of {self.size / 1e6:.1f} ({size / self.size:.0%})" if self.size else ""
-            print(f"{self.path.name}: {size / 1e6:.1f}{share} MB in {now - began:.0f} s", file=sys.stderr, flush=True)
+            name = self.url.rpartition("/")[2]
+            print(f"{name}: {size / 1e6:.1f}{share} MB in {now - began:.0f} s", file=sys.stderr, flush=True)
             late = now - since >= WINDOW * (1 if size else 6)
             if watched and late and 0 <= size - before < FLOOR:
                 raise FetchError(f"{self.url}: less than {FLOOR} bytes came in {now - since:.0f} s; run again later")
@@ -97,6 +98,13 @@ def workplace(output: Path) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(path: Path, output: Path) -> None:
+    """Give the file at `path` its name, once its bytes are on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    path.replace(output)
 
 
 def hash_file(path: Path) -> tuple[int, str]:
