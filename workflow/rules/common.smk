@@ -78,3 +78,4 @@ wildcard_constraints:
     folder=grid.pattern("folder"),
     file=grid.pattern("file"),
     species=grid.pattern("species"),
+    source=grid.pattern("source"),

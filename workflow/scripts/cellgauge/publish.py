@@ -55,7 +55,7 @@ def _publish(grid: Grid, failed: Mapping[str, str]) -> str:
         manifest.write_text(grid.manifest(), encoding="utf-8")
         reasons.write_text(json.dumps(failed), encoding="utf-8")
         collect = ["collect_tables.py", "--manifest", str(manifest), "--failed", str(reasons)]
-        collect += ["--anchors", project_file("config/anchors.yaml"), "--ledger", project_file("config/checksums.yaml")]
+        collect += ["--ledger", project_file("config/checksums.yaml")]
         render = ["render_report.py", "results/tables", "--output", "results/report.html"]
         exports = ["export_results.py", "results/tables", "--output", "results"]
         fault = _run([*collect, "--output", "results/tables"], render, exports)
