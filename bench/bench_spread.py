@@ -29,13 +29,26 @@ from cellgauge.tasks.base import CellsToScore, gather, load_task
 
 MOVED = 1e-3
 SEED = 42
-SHOWN = ("ari", "nmi", "silhouette", "accuracy", "f1", "precision", "recall", "auroc", "entropy_per_cell", "batch_silhouette")
+SHOWN = (
+    "ari",
+    "nmi",
+    "silhouette",
+    "accuracy",
+    "f1",
+    "precision",
+    "recall",
+    "auroc",
+    "entropy_per_cell",
+    "batch_silhouette",
+)
 
 
 def scored(cells: CellsToScore, task: str, seed: int = SEED) -> dict[tuple[str, str], float]:
     """Return the scores of profile reference, by (metric, classifier)."""
     rows = load_task(task).score(cells, profiles=["reference"], seed=seed)
-    return {(r.metric, r.classifier): r.value for r in rows if r.fold is None and r.value is not None and r.metric in SHOWN}
+    return {
+        (r.metric, r.classifier): r.value for r in rows if r.fold is None and r.value is not None and r.metric in SHOWN
+    }
 
 
 def moved(cells: CellsToScore, seed: int) -> CellsToScore:
@@ -84,7 +97,10 @@ def main() -> None:
             cells = gather([Embedding.read(path)], splits, ("label",), "clustering")  # the embedding, for every task
             for kind, found in spreads(cells, args.runs):
                 for (metric, classifier), sd in found.items():
-                    print(f"{model:24}{path.parent.name}/{path.stem:16}{kind:10}{metric:12}{classifier:20}{sd:.5f}", flush=True)
+                    print(
+                        f"{model:24}{path.parent.name}/{path.stem:16}{kind:10}{metric:12}{classifier:20}{sd:.5f}",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

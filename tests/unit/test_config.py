@@ -14,7 +14,7 @@ ROOT = SCRIPTS.parents[1]
 
 def full():
     merged = {}
-    for name in ("models", "datasets", "tasks", "config"):
+    for name in settings.CATALOGUE:
         merged |= yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
     return merged
 

@@ -55,7 +55,7 @@ def export(tables_dir: str | Path, output: str | Path) -> None:
     _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables, made.isoformat())))
     for name in ("summary", "runtime", "models", "datasets"):
         with atomic_path(tables_dir / f"{name}.parquet") as temporary:
-            pd.read_csv(tables_dir / f"{name}.csv").to_parquet(temporary, index=False)
+            pd.read_csv(tables_dir / f"{name}.csv", float_precision="round_trip").to_parquet(temporary, index=False)
 
 
 # --- leaderboards ----------------------------------------------------------------------------------------------------

@@ -333,7 +333,9 @@ class Grid:
         named = entry.get("models")
         models = self._models if named is None else {name: self._models[name] for name in dict.fromkeys(named.values())}
         known = {"models": models, "datasets": self._datasets, "tasks": self._tasks}
-        return {key: value for key, value in entry.items() if key not in ("models", "datasets", "left_out", "values")} | {
+        return {
+            key: value for key, value in entry.items() if key not in ("models", "datasets", "left_out", "values")
+        } | {
             kind: {name: {key: one[key] for key in ABOUT if key in one} for name, one in entries.items()}
             for kind, entries in known.items()
         }

@@ -413,7 +413,7 @@ def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd
         raise CellgaugeError(f"{path}: the table has no column {', '.join(lacking)} (found: {found})")
     for column in numbers:
         try:
-            table[column] = pd.to_numeric(table[column].replace("", None)).astype("float64")
+            table[column] = table[column].replace("", None).astype("float64")  # to_numeric drops digits
         except ValueError as error:
             raise CellgaugeError(f"{path}: column {column} must hold numbers ({one_line(error)})") from None
     return table

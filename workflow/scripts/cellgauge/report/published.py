@@ -87,7 +87,9 @@ def _tables(tables: Tables, source: str, rows: pd.DataFrame, known: Mapping[str,
         of_conditions=tables.of_conditions[:0],
         models=_models(rows, known["models"], keys),
         datasets={key: Entry(key, _title(place, known["datasets"])) for place, key in keys.items()},
-        tasks={name: tasks.get(name, Task(name, readable(name), {}, slug(name))) for name in dict.fromkeys(rows["task"])},
+        tasks={
+            name: tasks.get(name, Task(name, readable(name), {}, slug(name))) for name in dict.fromkeys(rows["task"])
+        },
     )
 
 
@@ -139,7 +141,9 @@ def _tasks(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
             )
             for metric, facts in entry.get("metrics", {}).items()
         }
-        tasks[name] = Task(name, entry.get("title") or readable(name), metrics, slug(name), entry.get("description", ""))
+        tasks[name] = Task(
+            name, entry.get("title") or readable(name), metrics, slug(name), entry.get("description", "")
+        )
     return tasks
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cellgauge.anchors import VERDICTS
-from cellgauge.report import words
 from cellgauge.report.compare import Result, by_metric, by_split
 from cellgauge.report.contests import Contest, contest
 from cellgauge.report.data import Entry, Tables, Variant
@@ -17,8 +16,7 @@ from cellgauge.report.pages.overview import columns
 from cellgauge.report.pages.tasks import Choice
 from cellgauge.report.published import Record, records
 from cellgauge.report.verdicts import Verdict, verdict
-from cellgauge.report.words import classifier
-
+from cellgauge.report.words import classifier, place_of_classifier
 
 MANY = 9
 """More splits than this are not named above the tables; the columns further below name them."""
@@ -82,7 +80,7 @@ def _blocks(record: Record) -> Iterator[BlockShown]:
     for key, entry in tables.datasets.items():
         profile = tables.profiles[0]
         chosen = [column for task in tables.tasks.values() for column in columns(tables, task, key, profile)]
-        splits = [split for split in dict.fromkeys(tables.scores.loc[tables.scores["dataset"] == key, "split"])]
+        splits = list(dict.fromkeys(tables.scores.loc[tables.scores["dataset"] == key, "split"]))
         over = f"means over {len(splits)} splits" if len(splits) > 1 else "one split"
         means = by_metric(tables, key, chosen, f"{entry.title}: {over}", {})
         verdicts = [
@@ -103,7 +101,7 @@ def _by_classifier(tables: Tables, key: str) -> Iterator[HeatTable]:
         for name in ("f1", *dict.fromkeys(v.metric for v in variants)):
             own = [v for v in variants if v.metric == name]
             if len({v.classifier for v in own}) > 1:
-                own.sort(key=lambda v: words.place_of_classifier(v.classifier))
+                own.sort(key=lambda v: place_of_classifier(v.classifier))
                 metric = tables.metric(task.name, name)
                 shown = [
                     (task.name, v, Column(f"{name}.{v.classifier}", classifier(v.classifier), metric, metric.title))
@@ -132,7 +130,10 @@ def _panels(record: Record) -> Iterator[tuple[HeatTable | None, Contest | None]]
 
 
 def _caption(tables: Tables, task: str, key: str, variant: Variant) -> str:
-    parts = [f"{tables.datasets[key].title}: {tables.metric(task, variant.metric).title}", classifier(variant.classifier)]
+    parts = [
+        f"{tables.datasets[key].title}: {tables.metric(task, variant.metric).title}",
+        classifier(variant.classifier),
+    ]
     return ", ".join(filter(None, parts))
 
 
@@ -147,7 +148,7 @@ def _choices(found: Sequence[Record]) -> list[Choice]:
                 if metric.is_score:
                     metrics[metric.name] = metric.title
                     classifiers[variant.classifier] = classifier(variant.classifier) or "none"
-    ordered = sorted(classifiers.items(), key=lambda item: words.place_of_classifier(item[0]))
+    ordered = sorted(classifiers.items(), key=lambda item: place_of_classifier(item[0]))
     choices = [Choice("metric", "Metric", list(metrics.items())), Choice("classifier", "Classifier", ordered)]
     return [choice for choice in choices if len(choice.options) > 1]
 
