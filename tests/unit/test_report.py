@@ -937,7 +937,7 @@ def test_published_numbers_beside_ours(tmp_path):
     page = page_of(tmp_path / "tables")
     beside, values = page.of("published")
     found = {row[1]["text"]: [cell["text"] for cell in row] for row in beside["rows"]}
-    assert found["a"][0] == "within" and found["a"][4:8] == ["0.500", "0.515", "+0.015", "0.044"]
+    assert found["a"][0] == "within" and found["a"][4:8] == ["0.500", "0.515", "+0.015", "0.0443"]
     assert found["b"][0] == "outside" and found["b"][6] == f"{MINUS}0.100" and found["b"][8] == "A paper"
     assert set(found) == {"a", "b"} and set(rows(values)) == {"a", "b", "c"}
     assert "1 within the allowed difference, 1 outside." in page.text and "not run here" in page.text

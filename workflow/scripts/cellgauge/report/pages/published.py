@@ -18,6 +18,7 @@ from cellgauge.report.published import Record, records
 from cellgauge.report.verdicts import Verdict, verdict
 from cellgauge.report.words import classifier, place_of_classifier
 
+ORDER = ("outside", "not judged", "within")
 MANY = 9
 """More splits than this are not named above the tables; the columns further below name them."""
 
@@ -62,6 +63,7 @@ def pages(tables: Tables) -> Iterator[Page]:
     if not found:
         return
     anchors = [_anchor(tables, found, row) for row in tables.anchors.to_dict("records")]
+    anchors.sort(key=lambda anchor: ORDER.index(anchor.verdict))
     shown = [RecordShown(record, list(_blocks(record))) for record in found]
     panels = [panel for record in found for panel in _panels(record)]
     context = {
@@ -167,7 +169,7 @@ def _anchor(tables: Tables, found: Sequence[Record], row: dict) -> Anchor:
         published=f"{row['published']:.3f}",
         ours=f"{row['ours']:.3f}",
         difference=f"{row['difference']:+.3f}".replace("-", MINUS),
-        allowed=f"{row['allowed']:.3f}" if row["allowed"] == row["allowed"] else DASH,
+        allowed=f"{row['allowed']:.4f}" if row["allowed"] == row["allowed"] else DASH,
         verdict=row["verdict"],
         source=f"{source} ({row['reason']})" if row["reason"] else source,
     )
