@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import made_up
 import numpy as np
@@ -181,6 +182,47 @@ def test_files_of_before_the_column_source_still_read(tmp_path):
     table = pd.DataFrame([vars(row)])[list(SCORE_COLUMNS[:-1])]
     table.to_parquet(tmp_path / "rows.parquet")
     assert list(read(tmp_path / "rows.parquet", "scores")) == [row]
+
+
+# --- as jobs ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_job_reads_and_is_told():
+    from test_grid import CONFIG
+
+    from cellgauge.grid import Grid
+
+    value = {
+        "task": "clustering",
+        "model": "linear",
+        "dataset": "pair",
+        "split": "human",
+        "metric": "ari",
+        "value": 0.5,
+    }
+    entries = {
+        "far": {
+            "title": "Far",
+            "url": "https://example.org/a/results.json",
+            "format": "vcp",
+            "models": {"X": "linear"},
+        },
+        "near": {"title": "Near", "url": "mine/scores.parquet", "format": "scores"},
+        "here": {"title": "Here", "values": [value]},
+    }
+    grid = Grid({**CONFIG, "published": entries, "run": {**CONFIG["run"], "published": ["here", "far", "near", "far"]}})
+    jobs = {name: SimpleNamespace(source=name) for name in entries}
+    assert grid.published_rows() == [f"results/published/{name}.tsv" for name in ("here", "far", "near")]
+    files = {name: grid.published_file(job) for name, job in jobs.items()}
+    assert files == {"far": ["resources/published/far/results.json"], "near": ["mine/scores.parquet"], "here": []}
+    assert grid.published_url(jobs["far"]) == "https://example.org/a/results.json"
+    told = {name: json.loads(grid.published_options(job)) for name, job in jobs.items()}
+    assert told["far"] == {"source": "far", "format": "vcp", "models": {"X": "linear"}}
+    assert told["here"] == {"source": "here", "values": [value]}
+    about = json.loads(grid.manifest())["catalogue"]["published"]
+    assert about["far"]["title"] == "Far" and list(about["far"]["models"]) == ["linear"]
+    assert set(about["near"]["models"]) == set(CONFIG["models"])
+    assert Grid(CONFIG).published_rows() == []
 
 
 # --- left out --------------------------------------------------------------------------------------------------------
