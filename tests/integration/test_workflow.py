@@ -356,9 +356,9 @@ def test_rules_pass_the_options_of_the_catalogue(finished_project):
 
 
 def test_the_plan_of_the_full_benchmark_is_cheap_and_its_commands_are_short(fresh_project):
-    """Everything that config/config.yaml selects, nothing made yet: Snakemake's whole process, CPU seconds."""
+    """Everything that config/full.yaml selects, nothing made yet: Snakemake's whole process, CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds"]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--configfile", "config/full.yaml"]
     done = subprocess.run(command, cwd=fresh_project.folder, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from test_grid import CONFIG
 
 from cellgauge import config as settings
@@ -54,10 +56,17 @@ def test_defaults_are_filled_in():
         ("run/tasks", ["clusterin"], "run.tasks: no task 'clusterin', did you mean 'clustering'?"),
         ("run/datasets", ["pear"], "run.datasets: no dataset 'pear', did you mean 'pair'?"),
         ("run/datasets", ["pair/humans"], "run.datasets: dataset 'pair' has no split 'humans', did you mean 'human'?"),
+        ("run/also", ["mein"], "run.also: no model, dataset, task or published source 'mein', did you mean 'mine'?"),
+        ("run/also", ["pair/humans"], "run.also: dataset 'pair' has no split 'humans', did you mean 'human'?"),
+        ("run/also", ["linear/human"], "run.also: no model, dataset, task or published source 'linear'"),
+        ("run/also", "mine", "run.also: 'mine' is not of type 'array'"),
+        ("models/pair", {"adapter": "random"}, "run.also: 'pair' could go to run.models and run.datasets; put it into"),
+        ("datasets/pair/n_cells", 0, "datasets.pair.n_cells: 0 is less than the minimum"),
+        ("models/mine/card", "javascript:alert(1)", "models.mine.card: 'javascript:alert(1)' does not match"),
         ("run/profiles", ["czb"], "run.profiles.0: 'czb' is not one of"),
         ("run/score_device", "gpu", "run.score_device: 'gpu' is not one of ['cpu', 'cuda', 'auto']"),
         ("run/seeds", [-1], "run.seeds.0: -1 is less than the minimum"),
-        ("run/published", ["them"], "run.published: there is no 'them' (known: none)"),
+        ("run/published", ["other"], "run.published: there is no 'other', did you mean 'others'?"),
         ("published", {"them": {"title": "T"}}, "published.them: give `url`, a result file, or `values`, one of them"),
         ("published", {"them": {"title": "T", "url": "a.json"}}, "published.them: key 'format' is missing"),
         (
@@ -127,9 +136,46 @@ def test_defaults_are_filled_in():
     ],
 )
 def test_mistakes(path, value, words):
+    config = changed(path, value)
+    if path == "models/pair":
+        config["run"]["also"] = ["pair"]
     with pytest.raises(settings.ConfigError) as error:
-        settings.check(changed(path, value))
+        settings.check(config)
     assert words in str(error.value)
+
+
+def test_also_adds_to_the_lists_and_repeats_nothing():
+    config = changed("run/also", ["mine", "pair/human", "linear", "cross_species"])
+    config["run"] |= {"models": ["linear"], "datasets": ["screen"], "tasks": ["clustering"]}
+    for _ in range(2):
+        settings.check(config)
+        assert config["run"]["models"] == ["linear", "mine"]
+        assert config["run"]["datasets"] == ["screen", "pair/human"]
+        assert config["run"]["tasks"] == ["clustering", "cross_species"]
+
+
+@given(st.lists(st.sampled_from([f"{kind}/{name}" for kind in settings.KINDS for name in CONFIG[kind]]), unique=True))
+def test_also_is_the_same_as_longer_lists(names):
+    """Whatever is named: each list of the run begins as it did, and ends with what was added, in the order given."""
+    names = [tuple(name.split("/")) for name in names]
+    config = changed("run/also", [name for _, name in names])
+    settings.check(config)
+    for kind in settings.KINDS:
+        before = CONFIG["run"].get(kind, [])
+        added = [name for of, name in names if of == kind and name not in before]
+        assert config["run"][kind] == [*before, *added]
+
+
+def test_a_later_files_lists_replace_and_also_adds(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("run: {models: [linear, hvg], datasets: [baron_pancreas]}")
+    second.write_text(
+        "run: {also: [mine, transcriptformer_tests/human_heart]}\nmodels: {mine: {adapter: precomputed, path: mine.csv}}"
+    )
+    run = settings.read([first, second])["run"]
+    assert run["models"] == ["linear", "hvg", "mine"]
+    assert run["datasets"] == ["baron_pancreas", "transcriptformer_tests/human_heart"]
+    assert settings.read([second, first])["run"] == run
 
 
 def test_all_mistakes_are_told_at_once():

@@ -211,6 +211,7 @@ def test_a_model_that_has_run_here_costs_what_it_cost_here(tmp_path):
 
 def test_the_command_line(tmp_path):
     command = [sys.executable, str(ROOT / "workflow" / "scripts" / "estimate_run.py"), "--mem-mb", "500"]
+    command += ["--configfile", str(ROOT / "config" / "full.yaml")]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     for said in ("score label_prediction", "embed uce_33l", "predict additive", "downloads of datasets", "WARNING"):

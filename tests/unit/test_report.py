@@ -29,7 +29,7 @@ from cellgauge.report.pages import overview, splits
 from cellgauge.report.quality import frontier
 from cellgauge.report.scales import Scale, ranks
 from cellgauge.report.words import usual
-from cellgauge.sources import SCRIPTS, sources
+from cellgauge.sources import SCRIPTS, code
 from cellgauge.tables import RUNTIME_COLUMNS, collect
 
 ARI = Metric("ari", "ARI", higher_is_better=True, low=-0.5, high=1.0)
@@ -1225,6 +1225,6 @@ def test_a_broken_table_is_one_sentence(tables, name, text, message):
 
 
 def test_the_reports_modules_are_found_by_the_import_closure():
-    found = {path.rpartition("cellgauge/report/")[2] for path in sources("render_report")}
+    found = {path.rpartition("report/")[2] for path in code("render_report")}
     own = {str(path.relative_to(HERE)) for path in HERE.rglob("*.py")}
     assert own <= found

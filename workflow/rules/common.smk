@@ -13,7 +13,7 @@ from cellgauge.errors import CellgaugeError
 from cellgauge.grid import Grid
 from cellgauge.interpreter import prefer_own_python
 from cellgauge.publish import publish_what_there_is, tell_what_failed
-from cellgauge.sources import package_data, project_file, script, sources
+from cellgauge.sources import code, project_file, script
 
 try:
     settings.check(config)

@@ -24,8 +24,7 @@ rule download:
 
 rule split:
     input:
-        script=script("split_dataset"),
-        code=sources("split_dataset"),
+        script=ancient(script("split_dataset")),
         object=grid.split_object,
         orthologues=grid.orthologues,
     output:
@@ -39,6 +38,7 @@ rule split:
     resources:
         mem_mb=memory(base_mb=1000, times=8),
     params:
+        code=code("split_dataset"),
         options=grid.split_options,
     shell:
         "python {input.script:q} {input.object:q} {output:q} --options {params.options:q} > {log:q} 2>&1"

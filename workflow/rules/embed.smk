@@ -3,8 +3,7 @@
 
 rule embed:
     input:
-        script=script("embed_cells"),
-        code=grid.model_code,
+        script=ancient(script("embed_cells")),
         splits=grid.embed_splits,
         weights=grid.weights,
     output:
@@ -20,6 +19,7 @@ rule embed:
         gpu=grid.gpus,
         mem_mb=embed_memory,
     params:
+        code=grid.model_code,
         adapter=grid.adapter,
         weights=grid.weights_argument,
         options=grid.model_options,

@@ -3,8 +3,7 @@
 
 rule neighbours:
     input:
-        script=script("find_neighbours"),
-        code=grid.neighbour_code,
+        script=ancient(script("find_neighbours")),
         embeddings=grid.score_results,
         splits=grid.score_splits,
     output:
@@ -20,6 +19,7 @@ rule neighbours:
         gpu=grid.search_gpus,
         mem_mb=score_memory,
     params:
+        code=grid.neighbour_code,
         python=task_python,
         options=grid.neighbour_options,
     shell:

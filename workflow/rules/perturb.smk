@@ -3,8 +3,7 @@
 
 rule predict:
     input:
-        script=script("predict_responses"),
-        code=grid.model_code,
+        script=ancient(script("predict_responses")),
         split="results/splits/{dataset}/{split}.h5ad",
         weights=grid.weights,
     output:
@@ -20,6 +19,7 @@ rule predict:
         gpu=grid.gpus,
         mem_mb=memory(base_mb=2000, times=15),
     params:
+        code=grid.model_code,
         adapter=grid.adapter,
         weights=grid.weights_argument,
         options=grid.model_options,
@@ -30,8 +30,7 @@ rule predict:
 
 rule truth:
     input:
-        script=script("measure_truth"),
-        code=sources("measure_truth"),
+        script=ancient(script("measure_truth")),
         split="results/splits/{dataset}/{split}.h5ad",
     output:
         "results/truths/{dataset}/{split}.h5ad",
@@ -43,5 +42,7 @@ rule truth:
         "../envs/score.yaml"
     resources:
         mem_mb=memory(base_mb=1500, times=15),
+    params:
+        code=code("measure_truth"),
     shell:
         "python {input.script:q} {input.split:q} --output {output:q} > {log:q} 2>&1"

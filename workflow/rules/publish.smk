@@ -34,8 +34,7 @@ EXPORTS = [
 
 rule layout:
     input:
-        script=script("lay_out_cells"),
-        code=sources("lay_out_cells"),
+        script=ancient(script("lay_out_cells")),
         embeddings=grid.layout_embeddings,
         splits=grid.layout_splits,
     output:
@@ -46,6 +45,8 @@ rule layout:
         "../envs/score.yaml"
     resources:
         mem_mb=largest_memory(base_mb=1000, times=2),
+    params:
+        code=code("lay_out_cells"),
     shell:
         "python {input.script:q} --embeddings {input.embeddings:q} --splits {input.splits:q} --output {output:q}"
         " > {log:q} 2>&1"
@@ -66,8 +67,7 @@ rule manifest:
 
 rule tables:
     input:
-        script=script("collect_tables"),
-        code=sources("collect_tables"),
+        script=ancient(script("collect_tables")),
         manifest="results/manifest.json",
         scores=grid.scores,
         layouts=grid.layouts,
@@ -79,6 +79,7 @@ rule tables:
     conda:
         "../envs/publish.yaml"
     params:
+        code=code("collect_tables"),
         ledger=project_file("config/checksums.yaml"),  # no input: every download writes to it
     shell:
         "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks"
@@ -87,9 +88,7 @@ rule tables:
 
 rule report:
     input:
-        script=script("render_report"),
-        code=sources("render_report"),
-        templates=package_data("cellgauge.report"),
+        script=ancient(script("render_report")),
         tables=TABLES,
     output:
         report(
@@ -102,14 +101,15 @@ rule report:
         "logs/report.log",
     conda:
         "../envs/publish.yaml"
+    params:
+        code=code("render_report", data="cellgauge.report"),
     shell:
         "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
 
 
 rule exports:
     input:
-        script=script("export_results"),
-        code=sources("export_results"),
+        script=ancient(script("export_results")),
         tables=TABLES,
     output:
         EXPORTS,
@@ -123,14 +123,15 @@ rule exports:
         "logs/exports.log",
     conda:
         "../envs/publish.yaml"
+    params:
+        code=code("export_results"),
     shell:
         "python {input.script:q} results/tables --output results > {log:q} 2>&1"
 
 
 rule figures:
     input:
-        script=script("draw_figures"),
-        code=sources("draw_figures"),
+        script=ancient(script("draw_figures")),
         tables=TABLES,
     output:
         report(
@@ -144,5 +145,7 @@ rule figures:
         "logs/figures.log",
     conda:
         "../envs/publish.yaml"
+    params:
+        code=code("draw_figures"),
     shell:
         "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"

@@ -12,8 +12,7 @@ use rule download as download_published with:
 
 rule import_published:
     input:
-        script=script("import_published"),
-        code=sources("import_published"),
+        script=ancient(script("import_published")),
         file=grid.published_file,
     output:
         "results/published/{source}.tsv",
@@ -25,5 +24,6 @@ rule import_published:
         mem_mb=memory(base_mb=500, times=50),
     params:
         options=grid.published_options,
+        code=code("import_published"),
     shell:
         "python {input.script:q} {input.file:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -3,8 +3,7 @@
 
 rule score:
     input:
-        script=script("score_task"),
-        code=grid.task_code,
+        script=ancient(script("score_task")),
         results=grid.score_results,
         splits=grid.score_splits,
         neighbours=grid.neighbours,
@@ -21,6 +20,7 @@ rule score:
         gpu=grid.task_gpus,
         mem_mb=score_memory,
     params:
+        code=grid.task_code,
         python=task_python,
         options=grid.task_options,
     shell:

@@ -43,8 +43,7 @@ rule download_weights:
 
 rule build_species:
     input:
-        script=script("build_species"),
-        code=sources("build_species"),
+        script=ancient(script("build_species")),
         checkpoint=grid.species_checkpoint,
         proteins=grid.species_proteins,
         genes=grid.species_genes,
@@ -60,6 +59,8 @@ rule build_species:
         grid.env
     resources:
         mem_mb=4000,
+    params:
+        code=code("build_species"),
     shell:
         "python {input.script:q} {wildcards.species:q} --checkpoint {input.checkpoint:q} --proteins {input.proteins:q}"
         " --genes {input.genes:q} --output resources/species/{wildcards.model}/{wildcards.species} > {log:q} 2>&1"

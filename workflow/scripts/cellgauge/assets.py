@@ -18,7 +18,8 @@ KINDS = {
 HEAD = """\
 # Assets
 
-What there is to run: tasks, models and data. This page is written from `config/*.yaml` by `make docs`; do not edit it by hand.
+What there is to run: tasks, models and data. What cz-benchmarks' pages call them stands after "also". This page is written from
+`config/*.yaml` by `make docs`; do not edit it by hand.
 """
 GUIDELINES = """\
 ## What is taken in
@@ -60,7 +61,7 @@ def assets(config: Mapping[str, Any]) -> str:
 
 def _tasks(config: Mapping[str, Any]) -> Iterator[str]:
     yield "## Tasks\n"
-    rows = [(f"[{t['title']}](#{_anchor(t['title'])})", t["description"]) for t in config["tasks"].values()]
+    rows = [(f"[{t['title']}](#{_anchor(t['title'])}){_also(t)}", t["description"]) for t in config["tasks"].values()]
     yield _table(("task", "question"), rows)
 
 
@@ -78,7 +79,8 @@ def _models(config: Mapping[str, Any]) -> Iterator[str]:
 def _model(name: str, entry: Mapping[str, Any], foundation: bool) -> tuple[str, ...]:
     link = f"[{_text(entry['citation'])}]({entry['url']})" if entry.get("url") else _text(entry.get("citation", ""))
     about = (_text(entry.get("training", "not stated")), _version(entry)) if foundation else ()
-    return (f"{_text(entry['title'])} `{name}`", _text(entry["description"]), *about, _text(entry["licence"]), link)
+    link += _card(entry)
+    return (_named(name, entry), _text(entry["description"]), *about, _text(entry["licence"]), link)
 
 
 def _version(entry: Mapping[str, Any]) -> str:
@@ -100,16 +102,17 @@ def _data(config: Mapping[str, Any], grid: Grid) -> Iterator[str]:
         folder = urls[0].rpartition("/")[0] if len(urls) > 1 else urls[0]
         rows.append(
             (
-                f"{_text(entry['title'])} `{name}`",
+                _named(name, entry),
                 _text(entry["description"]),
+                ", ".join(f"{count:,} {what.removeprefix('n_')}" for what, count in grid.size(name).items()),
                 ", ".join(s.replace("_", " ") for s in species),
                 f"{len(entry['splits'])}: {splits}" if len(entry["splits"]) > 1 else splits,
                 f"`{folder}`",
                 _text(entry["licence"]),
-                _text(entry["citation"]),
+                _text(entry["citation"]) + _card(entry),
             )
         )
-    yield _table(("dataset", "description", "species", "splits", "where", "licence", "source"), rows)
+    yield _table(("dataset", "description", "size", "species", "splits", "where", "licence", "source"), rows)
 
 
 def _details(config: Mapping[str, Any], grid: Grid) -> Iterator[str]:
@@ -122,7 +125,7 @@ def _details(config: Mapping[str, Any], grid: Grid) -> Iterator[str]:
         }
         rows = [
             (
-                f"{_text(metric.get('title', name))} `{name}`",
+                _named(name, metric),
                 _text(metric["description"]),
                 "higher" if metric["higher_is_better"] else "lower",
                 _text(metric.get("source", "")),
@@ -148,6 +151,19 @@ def _some(cells: Sequence[Any], model: str, n_splits: int) -> str:
     if len(splits) == n_splits:
         return ""
     return f" ({', '.join(split.replace('_', ' ') for split in splits)} only)"
+
+
+def _named(name: str, entry: Mapping[str, Any]) -> str:
+    return f"{_text(entry.get('title', name))} `{name}`{_also(entry)}"
+
+
+def _also(entry: Mapping[str, Any]) -> str:
+    names = "; ".join(map(_text, entry.get("also_known_as", ())))
+    return f", also {names}" if names else ""
+
+
+def _card(entry: Mapping[str, Any]) -> str:
+    return f"; [card]({entry['card']})" if "card" in entry and entry["card"] != entry.get("url") else ""
 
 
 def _anchor(title: str) -> str:

@@ -15,7 +15,8 @@ from cellgauge.organisms import organism
 from cellgauge.predictors.base import predictor_names
 
 WORKFLOW = Path(__file__).resolve().parents[2]
-CATALOGUE = ("models", "datasets", "tasks", "published", "config")
+KINDS = ("models", "datasets", "tasks", "published")
+CATALOGUE = (*KINDS, "config")
 """The files of config/ that are always read, in this order."""
 
 
@@ -24,7 +25,7 @@ class ConfigError(CellgaugeError):
 
 
 def check(config: MutableMapping[str, Any]) -> None:
-    """Check `config` against the schema and itself, and fill in the defaults of `run`.
+    """Check `config` against the schema and itself, fill in the defaults of `run`, and add to its lists what `also` names.
 
     Raises:
         ConfigError: one sentence per fault, unknown keys and names with the nearest known one.
@@ -37,8 +38,9 @@ def check(config: MutableMapping[str, Any]) -> None:
         for key, rule in schema["properties"]["run"]["properties"].items():
             if "default" in rule:
                 config["run"].setdefault(key, deepcopy(rule["default"]))
+        config.setdefault("published", {})
         faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_published_faults(config)]
-        faults += _run_faults(config)
+        faults += [*_run_faults(config), *_add_also(config)]
     if faults:
         raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
 
@@ -117,7 +119,7 @@ def _task_faults(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _published_faults(config: Mapping[str, Any]) -> Iterator[str]:
     models, datasets = list(config["models"]), list(config["datasets"])
-    for name, entry in config.get("published", {}).items():
+    for name, entry in config["published"].items():
         where = f"published.{name}"
         if ("url" in entry) == ("values" in entry):
             yield f"{where}: give `url`, a result file, or `values`, one of them"
@@ -232,7 +234,7 @@ def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
             if name not in config[kind]:
                 yield f"run.{kind}: no {kind[:-1]} '{name}'{_hint(name, list(config[kind]))}"
     for name in run["published"]:
-        known = list(config.get("published", {}))
+        known = list(config["published"])
         if name not in known:
             yield f"run.published: there is no '{name}'{_hint(name, known)}"
     known = sorted({model["needs_acceptance"] for model in config["models"].values() if "needs_acceptance" in model})
@@ -246,6 +248,25 @@ def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
         elif split and split not in config["datasets"][dataset]["splits"]:
             known = list(config["datasets"][dataset]["splits"])
             yield f"run.datasets: dataset '{dataset}' has no split '{split}'{_hint(split, known)}"
+
+
+def _add_also(config: MutableMapping[str, Any]) -> list[str]:
+    """Add what `run.also` names to the lists of the run; return the faults. A second time adds nothing."""
+    run, faults = config["run"], []
+    for item in run["also"]:
+        name, slash, split = item.partition("/")
+        kinds = [kind for kind in KINDS if name in config[kind] and (kind == "datasets" or not slash)]
+        if not kinds:
+            known = [each for kind in KINDS for each in config[kind]]
+            faults.append(f"run.also: no model, dataset, task or published source '{name}'{_hint(name, known)}")
+        elif len(kinds) > 1:
+            lists = " and ".join(f"run.{kind}" for kind in kinds)
+            faults.append(f"run.also: '{name}' could go to {lists}; put it into the list that you mean")
+        elif split and split not in (splits := config["datasets"][name]["splits"]):
+            faults.append(f"run.also: dataset '{name}' has no split '{split}'{_hint(split, list(splits))}")
+        elif item not in run[kinds[0]]:
+            run[kinds[0]] = [*run[kinds[0]], item]
+    return faults
 
 
 def _organism_faults(where: str, names: Sequence[str]) -> Iterator[str]:

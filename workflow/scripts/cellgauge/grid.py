@@ -22,7 +22,7 @@ from cellgauge.models import base as embedders
 from cellgauge.models.base import Traits
 from cellgauge.organisms import organism
 from cellgauge.predictors import base as predictors
-from cellgauge.sources import sources
+from cellgauge.sources import code
 
 WEIGHTS = "resources/weights"
 SPECIES = "resources/species"
@@ -36,7 +36,7 @@ SPECIES_FILES = (
 REMOTE = ("s3", "https", "http", "hf", "pypi")
 
 
-ABOUT = ("title", "description", "kind", "licence", "citation", "url", "training", "leakage")
+ABOUT = ("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage")
 ABOUT += ("organisms", "modality", "adapter", "metrics")
 """What the tables and the report say of an entry of the catalogue."""
 
@@ -82,11 +82,15 @@ class Skipped:
 
 @dataclass(frozen=True)
 class SplitSource:
-    """Where a split comes from: the object's URL or path, its species, and the value of `split_by` that selects it."""
+    """Where a split comes from: the object's URL or path, its species, and the value of `split_by` that selects it.
+
+    `n_cells` is how many cells it has, None where the catalogue does not say.
+    """
 
     url: str
     organism: str
     value: str
+    n_cells: int | None = None
 
 
 class Grid:
@@ -280,6 +284,7 @@ class Grid:
             if "planted" in self._datasets[dataset]:
                 text["datasets"][dataset]["title"] = _semi_synthetic(self._datasets[dataset].get("title") or dataset)
             text["datasets"][dataset]["splits"] = {split: self.source(dataset, split).organism for split in splits}
+            text["datasets"][dataset] |= self.size(dataset)
         for model in self.models:
             files = [
                 url
@@ -355,7 +360,17 @@ class Grid:
             url=own.get("url") or entry.get("url", ""),
             organism=organism(own.get("organism") or entry.get("organism", "")).name,
             value=str(own.get("value", split)),
+            n_cells=own.get("n_cells"),
         )
+
+    def size(self, dataset: str) -> dict[str, int]:
+        """Return `n_cells` and `n_donors` of the dataset's splits in the run together, as far as the catalogue says."""
+        entry, splits = self._datasets[dataset], self.datasets[dataset]
+        whole = set(splits) == set(entry["splits"])
+        of_splits = [self.source(dataset, split).n_cells for split in splits]
+        cells = sum(of_splits) if None not in of_splits else entry.get("n_cells") if whole else None
+        known = {"n_cells": cells, "n_donors": entry.get("n_donors") if whole else None}
+        return {key: count for key, count in known.items() if count}
 
     def objects(self, dataset: str) -> dict[str, str]:
         """Return the URL of every object of a dataset by its file name, the orthologue table among them."""
@@ -540,11 +555,11 @@ class Grid:
             options["species_files"] = {**options.get("species_files", {}), **files}
         return json.dumps(options, sort_keys=True)
 
-    def model_code(self, w: Wildcards) -> tuple[str, ...]:
-        """Return our files that a model's job runs."""
+    def model_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a model's job runs."""
         if self.traits(w.model).modality == "perturbation":
-            return sources("predict_responses", f"cellgauge.predictors.{self.adapter(w)}")
-        return sources("embed_cells", f"cellgauge.models.{self.adapter(w)}")
+            return code("predict_responses", f"cellgauge.predictors.{self.adapter(w)}")
+        return code("embed_cells", f"cellgauge.models.{self.adapter(w)}")
 
     def embed_splits(self, w: Wildcards) -> list[str]:
         """Return the splits that an embedding job reads."""
@@ -612,9 +627,9 @@ class Grid:
         options = json.loads(self.task_options(w))
         return json.dumps({name: value for name, value in options.items() if name in chosen}, sort_keys=True)
 
-    def neighbour_code(self, w: Wildcards) -> tuple[str, ...]:
-        """Return our files that a search of neighbours runs."""
-        return sources("find_neighbours", f"cellgauge.neighbours.{w.task}")
+    def neighbour_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a search of neighbors runs."""
+        return code("find_neighbours", f"cellgauge.neighbours.{w.task}")
 
     def result_of(self, cell: Cell) -> str:
         """Return the (first) file that a score is of."""
@@ -672,9 +687,9 @@ class Grid:
         for task in dict.fromkeys(cell.task for cell in self.cells):
             require(self._task_env(task), f"task {task}")
 
-    def task_code(self, w: Wildcards) -> tuple[str, ...]:
-        """Return our files that a task's job runs."""
-        return sources("score_task", f"cellgauge.tasks.{w.task}")
+    def task_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a task's job runs."""
+        return code("score_task", f"cellgauge.tasks.{w.task}")
 
     # --- wildcards ---------------------------------------------------------------------------------------------------
 

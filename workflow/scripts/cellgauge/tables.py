@@ -311,7 +311,8 @@ def _entries(entries: Mapping[str, Mapping[str, Any]], kind: str) -> pd.DataFram
     import pandas as pd
 
     rows = [{kind: name, **{key: _cell(value) for key, value in entry.items()}} for name, entry in entries.items()]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[kind])
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=[kind])
+    return table.astype({column: "Int64" for column in ("n_cells", "n_donors") if column in table})
 
 
 def _metrics(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -322,6 +323,7 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
             "task": task,
             "task_title": entry.get("title", task),
             "task_description": entry.get("description", ""),
+            "task_also_known_as": _cell(entry.get("also_known_as", [])),
             "metric": metric,
             **{k: _cell(v) for k, v in facts.items()},
         }

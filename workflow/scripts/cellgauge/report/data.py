@@ -79,6 +79,12 @@ class Metric:
     higher_is_better: bool | None = None
     low: float | None = None
     high: float | None = None
+    also_known_as: tuple[str, ...] = ()
+
+    @property
+    def search_text(self) -> str:
+        """What the page's search looks at."""
+        return " / ".join([self.title, self.name, *self.also_known_as, self.description])
 
     @property
     def is_spread(self) -> bool:
@@ -129,6 +135,12 @@ class Task:
     metrics: Mapping[str, Metric]
     slug: str = ""
     description: str = ""
+    also_known_as: tuple[str, ...] = ()
+
+    @property
+    def search_text(self) -> str:
+        """What the page's search looks at, of each of the task's metrics."""
+        return " / ".join([self.title, self.name, *self.also_known_as])
 
 
 @dataclass(frozen=True)
@@ -143,8 +155,28 @@ class Entry:
     @property
     def url(self) -> str:
         """The link, "" when it is not one that a page may offer to click."""
-        url = self.facts.get("url", "")
-        return url if urlsplit(url).scheme in ("http", "https") else ""
+        return _link(self.facts.get("url", ""))
+
+    @property
+    def card(self) -> str:
+        """The address of the model or data card, "" when it is not one that a page may offer to click."""
+        return _link(self.facts.get("card", ""))
+
+    @property
+    def size(self) -> str:
+        """The cells and donors of a dataset in words, "" where the catalogue does not say."""
+        counts = {what: self.facts.get(f"n_{what}", "") for what in ("cells", "donors")}
+        return ", ".join(f"{int(count):,} {what}" for what, count in counts.items() if count.isdecimal())
+
+    @property
+    def also_known_as(self) -> tuple[str, ...]:
+        """Its names elsewhere, by which it is found too."""
+        return _names(self.facts.get("also_known_as", ""))
+
+    @property
+    def search_text(self) -> str:
+        """What the page's search looks at."""
+        return " / ".join([self.title, self.name, self.kind, *self.also_known_as, self.facts.get("description", "")])
 
     @property
     def files(self) -> list[dict[str, Any]]:
@@ -476,6 +508,7 @@ def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
             {row["metric"]: _metric(row) for row in rows[name]},
             slugs[name],
             rows[name][0].get("task_description", "") if rows[name] else "",
+            _names(rows[name][0].get("task_also_known_as", "")) if rows[name] else (),
         )
         for name in names
     }
@@ -492,7 +525,17 @@ def _metric(row: Mapping[str, str]) -> Metric:
         {"true": True, "false": False}.get(row.get("higher_is_better", "").lower()),
         low,
         high,
+        _names(row.get("also_known_as", "")),
     )
+
+
+def _link(address: str) -> str:
+    return address if urlsplit(address).scheme in ("http", "https") else ""
+
+
+def _names(text: str) -> tuple[str, ...]:
+    found = _parsed(text)
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _parsed(text: str) -> Any:

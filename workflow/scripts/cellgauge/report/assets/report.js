@@ -3,7 +3,8 @@
    The address holds the whole state: #page?profile=...&dataset=...&task=...&model=...&metric=...&sort=...
    section.page[data-filters]     the filters that concern a page
    [data-task|dataset|profile]    shown when equal to the filter, or when the filter is empty
-   [data-model]                   shown when a word of it, or the row's heading, contains the filter's text
+   [data-model]                   shown when the key, the row's heading or a name elsewhere (data-also of its card) matches the filter
+   [data-search]                  shown when the attribute matches the search
    form.choices select            chooses among the .panel elements by their data-metric, data-classifier, data-subset, data-split
    [data-cells], [data-mistakes]  JSON of pictures of embeddings and of confused labels, drawn when they are shown
    table.sortable th[data-key]    sorts; data-first="desc" puts the highest value first */
@@ -13,6 +14,8 @@
   const filters = document.getElementById("filters");
   const status = document.getElementById("status");
   const CHOICES = ["profile", "split", "metric", "classifier", "subset"];
+  /* What models are called elsewhere. */
+  const ALSO = Object.fromEntries([...document.querySelectorAll(".card[data-also]")].map((card) => [card.dataset.model, card.dataset.also]));
   let state = new URLSearchParams();
   let current = null;
 
@@ -89,19 +92,25 @@
   }
 
   function filter(page, concerned, chosen) {
-    const words = concerned.includes("model") ? (state.get("model") || "").trim().toLowerCase() : "";
+    const text = (key) => (concerned.includes(key) && state.get(key)) || "";
+    const [words, search] = [text("model"), text("search")];
+    let left = 0;
     const fits = (element) =>
       CHOICES.every((key) => element.dataset[key] === undefined || chosen[key] === undefined || element.dataset[key] === chosen[key]) &&
       ["dataset", "task"].every((key) => {
         const wanted = concerned.includes(key) && state.get(key);
         return !wanted || element.dataset[key] === undefined || element.dataset[key] === wanted;
       }) &&
-      (!words || element.dataset.model === undefined || named(element).includes(words));
-    for (const element of page.querySelectorAll("[data-task],[data-dataset],[data-profile],[data-metric],[data-model]"))
+      (element.dataset.model === undefined || matches(words, named(element))) &&
+      (element.dataset.search === undefined || matches(search, element.dataset.search, { prose: true }));
+    for (const element of page.querySelectorAll("[data-task],[data-dataset],[data-profile],[data-metric],[data-model],[data-search]"))
       if (element.tagName !== "TH") element.hidden = !fits(element);
+    for (const group of page.querySelectorAll(".group")) {
+      group.hidden ||= ![...group.querySelectorAll("[data-search]")].some((element) => !element.hidden);
+      left += !group.hidden;
+    }
     for (const table of page.querySelectorAll("table.heat")) columns(table, fits);
-    for (const panel of page.querySelectorAll(".split")) if (!panel.hidden) draw(panel, (name, title) => !words || `${name} ${title}`.toLowerCase().includes(words));
-    let left = 0;
+    for (const panel of page.querySelectorAll(".split")) if (!panel.hidden) draw(panel, (name, title) => matches(words, `${name} ${title} ${ALSO[name] || ""}`));
     for (const panel of page.querySelectorAll(".panel")) {
       if (panel.matches(".split")) {
         left += !panel.hidden;
@@ -113,13 +122,20 @@
     }
     for (const card of page.querySelectorAll(".card")) left += !card.hidden;
     const empty = page.querySelector(".nothing");
-    empty.hidden = left > 0 || !page.querySelector(".panel, .card");
+    empty.hidden = left > 0 || !page.querySelector(".panel, .card, .group");
     status.textContent = empty.hidden ? `${left} tables shown` : empty.textContent;
   }
 
   function named(element) {
     const heading = element.querySelector("th, h4") || element;
-    return `${element.dataset.model} ${heading.textContent}`.toLowerCase();
+    return `${element.dataset.model} ${heading.textContent} ${ALSO[element.dataset.model] || ""}`;
+  }
+
+  /* Whether a text has all words of a query, whatever the case and punctuation of either; in `prose` words begin as the query's. */
+  const plain = (text) => ` ${text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, " ").trim()} `;
+  function matches(query, text, { prose = false } = {}) {
+    const among = plain(text);
+    return plain(query).trim().split(" ").every((word) => among.includes(prose && word ? ` ${word}` : word));
   }
 
   /* Hide the columns of other tasks and models. The last row of the head has one heading per column. */
@@ -352,7 +368,7 @@
   document.addEventListener("change", (event) => {
     if (event.target.matches("select")) remember(event.target.name, event.target.value);
   });
-  filters.elements.model.addEventListener("input", (event) => remember("model", event.target.value));
+  for (const name of ["model", "search"]) filters.elements[name].addEventListener("input", (event) => remember(name, event.target.value));
   for (const form of document.querySelectorAll("form")) form.addEventListener("submit", (event) => event.preventDefault());
   filters.addEventListener("reset", () => {
     state = new URLSearchParams();

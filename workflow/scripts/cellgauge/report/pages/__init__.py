@@ -15,7 +15,7 @@ class Page:
         id: its permalink, #id; lower-case letters, digits and "-".
         title: as the navigation and its heading show it.
         template: a file of report/templates, rendered with `context` and the `tables`.
-        filters: which of the filters task, dataset, profile and model change something on it.
+        filters: which of the filters task, dataset, profile, model and search change something on it.
     """
 
     id: str

@@ -13,7 +13,7 @@ def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page of models, data and metrics."""
     metrics = [(task, list(_metrics(tables, task.name))) for task in tables.tasks.values()]
     context = {"metrics": [(task, found) for task, found in metrics if found]}
-    yield Page("catalogue", "Models and data", "catalogue.html", context, ("dataset", "task", "model"))
+    yield Page("catalogue", "Models and data", "catalogue.html", context, ("dataset", "task", "model", "search"))
 
 
 def _metrics(tables: Tables, task: str) -> Iterator[Metric]:
