@@ -71,7 +71,7 @@ check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with th
 	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --rerun-incomplete --show-failed-logs
 	$(BIN)/python bench/check_weights.py
 
-estimate: setup  ## say what a run costs, e.g. make estimate ARGS="--configfile mine.yaml --cells 40000"
+estimate: setup  ## say what a run costs: CPU and GPU hours, memory, bytes (ARGS="--configfile mine.yaml --cells 20000")
 	@$(BIN)/python workflow/scripts/estimate_run.py $(ARGS)
 
 dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)

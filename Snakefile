@@ -30,7 +30,6 @@ localrules:
     all,
     download,
     download_published,
-    download_checkpoint,
     download_weights,
     layout,
     manifest,

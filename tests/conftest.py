@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from cellgauge.fetch import FetchError, fetch
-from cellgauge.fetch.locks import locked
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "test-data"
@@ -45,13 +45,12 @@ def baron(unavailable) -> Baron:
     """Fetch the Baron pancreas cells from the package index, once; skip without one."""
     paths = {species: CACHE / f"raw-Baron_{species}.h5ad" for species in Baron._fields}
     CACHE.mkdir(parents=True, exist_ok=True)
-    with locked(CACHE / "fetching.lock"):  # tests may run in several processes
+    with FileLock(CACHE / "fetching.lock"):  # tests may run in several processes
         for path in paths.values():
             try:
                 fetch(
                     f"pypi://came==0.1.13/came/sample_data.zip!{path.name}",
                     path,
-                    known=[ROOT / "config" / "checksums.yaml"],
                     ledger=CACHE / "checksums.yaml",
                     archives=CACHE / "archives",
                 )
@@ -65,12 +64,11 @@ def published_record(unavailable) -> Path:
     """Fetch the published record of cz-benchmarks from the package index, once; skip without one."""
     path = CACHE / "vcp-cli-results.json"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with locked(CACHE / "fetching.lock"):
+    with FileLock(CACHE / "fetching.lock"):
         try:
             fetch(
                 "pypi://vcp-cli==0.54.1/vcp/commands/benchmarks/stub_data/results.json",
                 path,
-                known=[ROOT / "config" / "checksums.yaml"],
                 ledger=CACHE / "checksums.yaml",
                 archives=CACHE / "archives",
             )

@@ -95,7 +95,6 @@ def write_tables(
         failed={str(folder / cell.path): failed[cell.model] for cell in grid.cells if cell.model in failed},
         layouts=[folder / path for path in grid.layouts()],
         published=[folder / path for path in grid.published_rows()],
-        ledger=CONFIG / "checksums.yaml",
     )
     return folder / "results" / "tables"
 

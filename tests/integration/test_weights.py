@@ -1,6 +1,7 @@
 """Checkpoints through the workflow: fetched once from S3, a hub and tarballs, embedded with, scored; and what goes wrong."""
 
 import functools
+import hashlib
 import json
 import tarfile
 import threading
@@ -12,6 +13,7 @@ import made_checkpoints
 import numpy as np
 import pytest
 import tiny
+import yaml
 from project import CONFIG, make_project
 
 from cellgauge.contracts import Embedding
@@ -51,6 +53,14 @@ class _Handler(SimpleHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
         super().do_GET()
+
+    def end_headers(self):
+        """Name the sum of a file, as the hub does."""
+        path = Path(self.translate_path(self.path))
+        if path.is_file():
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("ETag", f'"{hashlib.sha256(path.read_bytes()).hexdigest()}"')
+        super().end_headers()
 
     def log_message(self, *_):
         pass
@@ -244,9 +254,10 @@ def test_files_are_fetched_once_and_shared(finished):
         ["/all_embeddings.tar.gz", "/tf_tiny.tar.gz", *(f"/owner/AIDO-tiny/resolve/abc123/{name}" for name in names)]
     )
     assert [path.name for path in (weights / "tf/all_embeddings").iterdir()] == ["mus_musculus_gene.h5"]
-    assert f"{hub.url}/tf_tiny.tar.gz:" in (project.folder / "config/checksums.yaml").read_text()
-    known = (project.folder / "config/checksums.yaml").read_text()
-    assert "hf://owner/AIDO-tiny@abc123/model.safetensors:" in known and "s3://models/uce/4layer_model.torch:" in known
+    known = yaml.safe_load((project.folder / "resources/checksums.yaml").read_text())
+    assert f"{hub.url}/tf_tiny.tar.gz" in known
+    assert f"hf://owner/AIDO-tiny@abc123/model.safetensors from {hub.url}" in known
+    assert any(url.startswith("s3://models/uce/4layer_model.torch from http://127.0.0.1:") for url in known)
 
 
 def test_nothing_is_left_to_do_and_an_edited_network_runs_its_model_alone(finished):

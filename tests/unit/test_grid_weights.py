@@ -77,20 +77,19 @@ def test_every_file_is_fetched_once_from_its_url():
     }
     assert len(paths) == 7
     for path in paths:
-        found = re.fullmatch(
-            rf"resources/weights/(?P<folder>{chosen.pattern('folder')})/(?P<file>{chosen.pattern('file')})", path
-        )
-        url = chosen.checkpoint_url(w(**found.groupdict()))
+        found = re.fullmatch(rf"resources/weights/(?P<file>{chosen.pattern('file')})", path)
+        url = chosen.weights_url(w(**found.groupdict()))
         assert url.endswith(found["file"].rpartition("/")[2])
+    assert re.fullmatch(chosen.pattern("file"), "shared/another.pt") is None
     assert (
-        re.fullmatch(Grid(CONFIG).pattern("folder"), "scgpt") is None
+        re.fullmatch(Grid(CONFIG).pattern("file"), "scgpt/m.pt") is None
     )  # where no model has a checkpoint nothing matches
 
 
 def test_a_failed_download_is_found_behind_a_missing_score():
     cell = next(c for c in grid().cells if c.model == "uce" and c.split == "mouse")
-    rules = [(rule, result, log) for rule, result, log in grid().jobs(cell) if rule == "download_checkpoint"]
-    assert ("download_checkpoint", "resources/weights/shared/m.pt", "logs/download_checkpoint/shared/m.pt.log") in rules
+    rules = [(rule, result, log) for rule, result, log in grid().jobs(cell) if rule == "download_weights"]
+    assert ("download_weights", "resources/weights/shared/m.pt", "logs/download_weights/shared/m.pt.log") in rules
     assert len(rules) == 3
 
 
@@ -196,11 +195,11 @@ def test_an_added_species_is_taken_and_its_files_are_built():
     genes = "resources/weights/shared/new_species/gorilla/pep.all.fa.gz"
     assert chosen.species_proteins(build) == "my/gorilla.pt" and chosen.species_genes(build) == genes
     assert chosen.species_checkpoint(build) == "resources/weights/shared/4l.torch"
-    url = chosen.checkpoint_url(w(folder="shared", file="new_species/gorilla/pep.all.fa.gz"))
+    url = chosen.weights_url(w(file="shared/new_species/gorilla/pep.all.fa.gz"))
     assert url == "https://h/pep.all.fa.gz"
     cell = next(c for c in chosen.cells if c.split == "gorilla")
     results = [(rule, result) for rule, result, _ in chosen.jobs(cell)]
-    assert ("build_species", f"{folder}/all_tokens.torch") in results and ("download_checkpoint", genes) in results
+    assert ("build_species", f"{folder}/all_tokens.torch") in results and ("download_weights", genes) in results
 
 
 @pytest.mark.parametrize("params", [{}, {"checkpoint": "4l.torch"}])

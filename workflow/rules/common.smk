@@ -75,7 +75,6 @@ wildcard_constraints:
     task=grid.pattern("task"),
     split=grid.pattern("split"),
     object=grid.pattern("object"),
-    folder=grid.pattern("folder"),
     file=grid.pattern("file"),
     species=grid.pattern("species"),
     source=grid.pattern("source"),

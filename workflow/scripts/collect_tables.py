@@ -22,7 +22,7 @@ def main() -> None:
     cli.add_argument("--manifest", type=Path, metavar="JSON", help="these and more: a file of what Grid.manifest says")
     cli.add_argument("--failed", type=Path, metavar="JSON", help="a file of {score file: why it was not made}")
     cli.add_argument("--published", nargs="*", default=[], metavar="TSV", help=".../SOURCE.tsv, score rows of others")
-    cli.add_argument("--ledger", type=Path, metavar="YAML", help="where the sha256 of models' files stand")
+    cli.add_argument("--ledger", type=Path, metavar="YAML", help="of the run: where the sha256 of models' files stand")
     cli.add_argument("--output", required=True, metavar="DIR")
     args = cli.parse_args()
     manifest, failed = (

@@ -1,4 +1,4 @@
-"""Fetch one object (s3://, https://, hf://, pypi:// or a path) into a file: resumable and verified."""
+"""Fetch one object (s3://, https://, hf://, pypi:// or a path) into a file: whole and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -15,20 +15,17 @@ def main() -> None:
     cli.add_argument("url", help="the object; URL!member is a file inside an archive")
     cli.add_argument("output", type=Path)
     cli.add_argument("--sha256", help="what the object must have; goes before the ledgers")
-    cli.add_argument("--size", type=int, help="bytes that the object must have")
-    cli.add_argument("--checksums", type=Path, default=Path("config/checksums.yaml"), help="ledger to check and add to")
     cli.add_argument(
-        "--checksums-known", type=Path, action="append", default=[], help="ledger to check first, only read; repeatable"
+        "--checksums",
+        type=Path,
+        default=Path("resources/checksums.yaml"),
+        help="ledger of the run to check and add to; config/checksums.yaml, which is only read, goes before it",
+    )
+    cli.add_argument(
+        "--accept", action="store_true", help="replace what --checksums says of the object by what comes now"
     )
     args = cli.parse_args()
-    fetch(
-        args.url,
-        args.output,
-        sha256=args.sha256,
-        size=args.size,
-        ledger=args.checksums,
-        known=args.checksums_known,
-    )
+    fetch(args.url, args.output, sha256=args.sha256, ledger=args.checksums, accept=args.accept)
 
 
 if __name__ == "__main__":

@@ -1,60 +1,37 @@
-"""Say what a run will cost before it runs, and afterwards how far that was from what it did cost."""
+"""Say what a run costs before it runs: CPU hours, GPU hours, memory and downloads."""
 
 from __future__ import annotations
 
 import argparse
-import math
-import os
 from pathlib import Path
 
 from cellgauge import config as settings
-from cellgauge.costs import read_costs
 from cellgauge.errors import run_cli
-from cellgauge.estimates import Sizes, StandIns, comparison, downloads, jobs, over_limits, summary
+from cellgauge.fetch.ledger import SHIPPED, read
 from cellgauge.grid import Grid
+from cellgauge.plan.cost import read_costs, report
 
-ROOT = Path(__file__).resolve().parents[2]
+CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 def main() -> None:
-    import yaml
-
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("--configfile", nargs="*", default=[], metavar="YAML", help="as given to snakemake")
-    cli.add_argument("--directory", type=Path, default=Path(), metavar="DIR", help="where results and benchmarks lie")
-    cli.add_argument("--cells", type=int, default=40_000, help="of a split that has not been made yet; 0: not known")
-    cli.add_argument("--genes", type=int, default=20_000, help="of a split that has not been made yet")
     cli.add_argument(
-        "--conditions", type=int, default=100, help="test conditions of a screen that has not been made yet"
-    )
-    cli.add_argument("--dims", type=int, default=1024, help="of an embedding of which nothing says how many it has")
-    cli.add_argument(
-        "--mem-mb", type=float, default=machine_mb(), help="warn of jobs over it (default: this machine's)"
-    )
-    cli.add_argument(
-        "--minutes", type=float, default=math.inf, help="warn of scoring jobs that take longer on one core"
+        "--cells", type=positive, default=40_000, metavar="N", help="of a split of unknown size (default: %(default)s)"
     )
     args = cli.parse_args()
-    grid, costs = Grid(settings.read(args.configfile)), read_costs(ROOT / "config")
-    stand_ins = StandIns(args.cells, args.genes, args.conditions, args.dims)
-    sizes = Sizes(grid, args.directory, stand_ins, costs["sizes"])
-    found = list(jobs(grid, costs, sizes, args.directory))
-    ledgers = (ROOT / "config" / "checksums.yaml", args.directory / "config" / "checksums.yaml")
-    texts = (path.read_text(encoding="utf-8") for path in ledgers if path.is_file())
-    known = {url: entry for text in texts for url, entry in (yaml.safe_load(text) or {}).items()}
-    for lines in (
-        summary(found, sizes, stand_ins),
-        downloads(grid, known, costs),
-        over_limits(found, args.mem_mb, args.minutes),
-        comparison(found),
-    ):
-        for line in lines:
-            print(line)
+    ledger = read(Path("resources/checksums.yaml")) | read(SHIPPED)
+    sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
+    grid = Grid(settings.read(args.configfile))
+    print("\n".join(report(grid, read_costs(CONFIG / "costs.yaml"), args.cells, sizes)))
 
 
-def machine_mb() -> float:
-    """Return the memory of this machine, in MB."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ A model or a dataset is part of the catalogue when
 - its **licence** is known and named. One that asks for consent is run only by users who say so (`accept_licences`);
 - its **version** is pinned: a release, a revision or a dated object. Where upstream offers none, what was fetched first is held
   to;
-- its **checksum** is recorded in `config/checksums.yaml` on the first fetch, and checked at every later one;
+- its **checksum** stands in `config/checksums.yaml`; where it does not yet, a run records it in `resources/checksums.yaml`
+  on the first fetch, and checks it at every later one;
 - its **leakage** is stated: whether the data can have been in the model's training corpus, or that nobody has said;
 - it has a **test that could fail**: of a model, that it computes what the official code computes (`tests/golden`); of a metric,
   that it equals an independent implementation; of a dataset, that its columns are those that its entry names;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cellgauge.errors import CellgaugeError
-from cellgauge.grid import REMOTE, is_remote
+from cellgauge.grid import REMOTE, file_name, is_remote
 from cellgauge.models.base import adapter_names
 from cellgauge.organisms import organism
 from cellgauge.predictors.base import predictor_names
@@ -145,6 +146,9 @@ def _environments() -> list[str]:
 def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
     if "path" in model and "weights" in model:
         yield f"{where}: `path` is for embeddings, `weights` for checkpoints; give one of them"
+    for key in ("path", "weights"):
+        if isinstance(model.get(key), str):
+            yield from _url_faults(f"{where}.{key}", model[key])
     if isinstance(model.get("weights"), str) and is_remote(model["weights"]):
         yield f"{where}.weights: a folder on this machine, or {{file name: URL}}, not a single URL"
     yield from _organism_faults(f"{where}.species_weights", list(model.get("species_weights", {})))
@@ -199,8 +203,8 @@ def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}.splits.{split}: no `url`, neither here nor on the dataset"
                 continue
             yield from _url_faults(f"{where}.splits.{split}", url)
-            file = url.rpartition("!")[2].rpartition("/")[2]
-            if names.setdefault(file, url) != url:
+            file = file_name(url)
+            if is_remote(url) and names.setdefault(file, url) != url:
                 yield f"{where}.splits.{split}: two objects of the dataset are called '{file}'"
             if species:
                 yield from _organism_faults(f"{where}.splits.{split}", [species])
@@ -211,6 +215,10 @@ def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}.tasks: no task '{task}'{_hint(task, list(config['tasks']))}"
         yield from _screen_faults(where, dataset)
         if "orthologues" in dataset:
+            url = dataset["orthologues"]["url"]
+            yield from _url_faults(f"{where}.orthologues.url", url)
+            if is_remote(url) and names.get(file_name(url), url) != url:
+                yield f"{where}.orthologues.url: two objects of the dataset are called '{file_name(url)}'"
             yield from _organism_faults(f"{where}.orthologues.columns", list(dataset["orthologues"]["columns"]))
 
 
@@ -281,6 +289,10 @@ def _url_faults(where: str, url: str) -> Iterator[str]:
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in (*REMOTE, "file"):
         yield f"{where}: unknown kind of URL '{scheme}://'; there are {', '.join(REMOTE)}, file and plain paths"
+    elif odd := re.search(r"['\"`$;|<>\\]|[^\S ]" + ("| " if is_remote(url) else ""), url):
+        yield f"{where}: {'a URL' if separator else 'a path'} cannot hold {odd[0]!r}: '{url}'"
+    elif is_remote(url) and (not file_name(url) or file_name(url).startswith(".")):
+        yield f"{where}: '{url}' does not end in the name of a file; names that begin with a dot are not taken"
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

