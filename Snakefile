@@ -8,6 +8,7 @@ min_version("9.20")
 configfile: f"{workflow.basedir}/config/models.yaml"
 configfile: f"{workflow.basedir}/config/datasets.yaml"
 configfile: f"{workflow.basedir}/config/tasks.yaml"
+configfile: f"{workflow.basedir}/config/published.yaml"
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
@@ -21,12 +22,14 @@ include: "workflow/rules/embed.smk"
 include: "workflow/rules/perturb.smk"
 include: "workflow/rules/neighbours.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/published.smk"
 include: "workflow/rules/publish.smk"
 
 
 localrules:
     all,
     download,
+    download_published,
     download_weights,
     layout,
     manifest,

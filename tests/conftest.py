@@ -60,6 +60,24 @@ def baron(unavailable) -> Baron:
 
 
 @pytest.fixture(scope="session")
+def published_record(unavailable) -> Path:
+    """Fetch the published record of cz-benchmarks from the package index, once; skip without one."""
+    path = CACHE / "vcp-cli-results.json"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with FileLock(CACHE / "fetching.lock"):
+        try:
+            fetch(
+                "pypi://vcp-cli==0.54.1/vcp/commands/benchmarks/stub_data/results.json",
+                path,
+                ledger=CACHE / "checksums.yaml",
+                archives=CACHE / "archives",
+            )
+        except FetchError as error:
+            unavailable(error)
+    return path
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Return a function that gives the path of a data file beside the checkout; it skips where the file is not there."""
 

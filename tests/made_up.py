@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import yaml
 
+from cellgauge.config import CATALOGUE
 from cellgauge.contracts import Score, write_scores
 from cellgauge.grid import Cell, Grid
 from cellgauge.layouts import COLUMNS
+from cellgauge.results.published import import_published
 from cellgauge.tables import collect
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -24,7 +28,7 @@ SKILL = {"oracle": 0.97, "linear": 0.6, "hvg": 0.5, "random": 0.0, "shuffled": 0
 def configuration(*overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the catalogue and the run that is selected by default, with keys of `overrides` laid over them."""
     config: dict[str, Any] = {}
-    for name in ("models", "datasets", "tasks", "config"):
+    for name in CATALOGUE:
         _lay_over(config, yaml.safe_load((CONFIG / f"{name}.yaml").read_text(encoding="utf-8")))
     for override in overrides:
         _lay_over(config, override)
@@ -81,6 +85,8 @@ def write_tables(
         _write_layout(
             folder / path, [cell for cell in grid.cells if path.split("/")[2:] == [cell.model, f"{cell.dataset}.tsv"]]
         )
+    for source in grid.published:
+        _write_published(folder / f"results/published/{source}.tsv", source, grid)
     collect(
         [folder / path for path in grid.scores()],
         folder / "results" / "tables",
@@ -88,9 +94,31 @@ def write_tables(
         catalogue=grid.catalogue(),
         failed={str(folder / cell.path): failed[cell.model] for cell in grid.cells if cell.model in failed},
         layouts=[folder / path for path in grid.layouts()],
-        anchors=CONFIG / "anchors.yaml",
+        published=[folder / path for path in grid.published_rows()],
     )
     return folder / "results" / "tables"
+
+
+def _write_published(path: Path, source: str, grid: Grid) -> None:
+    """Write values as others may publish them: those of the entry, or of its models on some splits of its data."""
+    options = json.loads(grid.published_options(SimpleNamespace(source=source)))
+    if "values" not in options:
+        generator = np.random.default_rng(5)
+        models = list(dict.fromkeys(options["models"].values()))
+        tissues = [f"tissue_{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+        rows = []
+        for place, model in enumerate(models):
+            for split in tissues if model.startswith("tf_") else tissues[:5]:
+                own = {"model": model, "dataset": "tabula_sapiens_v2", "split": split, "profile": "reference"}
+                for metric, classifier in (("ari", ""), ("nmi", ""), *product(["f1"], (*CLASSIFIERS, "mean"))):
+                    task = "label_prediction" if classifier else "clustering"
+                    value = _near(0.3 + 0.05 * place, generator)
+                    rows.append({"task": task, "metric": metric, "classifier": classifier, "value": value, **own})
+            own = {"task": "cross_species", "model": model, "dataset": "spermatogenesis", "split": "common"}
+            rows.append({**own, "metric": "entropy_per_cell", "value": _near(0.4, generator)})
+        rules = [rule for rule in options["left_out"] if rule.get("metric") != "auroc"]
+        options = {"source": source, "values": rows, "left_out": rules}
+    import_published(None, path, **options)
 
 
 def _lay_over(base: dict[str, Any], override: Mapping[str, Any]) -> None:

@@ -257,7 +257,7 @@ def test_every_key_of_the_schema_is_documented():
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     text = (ROOT / "config/README.md").read_text()
     keys = [*schema["properties"]["run"]["properties"]]
-    for kind in ("model", "dataset", "task"):
+    for kind in ("model", "dataset", "task", "published"):
         keys += schema["$defs"][kind]["properties"]
     keys += [f"columns.{name}" for name in schema["$defs"]["dataset"]["properties"]["columns"]["properties"]]
     assert [key for key in keys if f"`{key}" not in text] == []

@@ -30,7 +30,7 @@ PAGES = (
     "task-perturbation",
     "splits",
     "cost",
-    "anchors",
+    "published",
     "failures",
     "catalogue",
     "guide",
@@ -350,7 +350,7 @@ def test_no_row_of_text_is_taller_than_a_phone(page):
     browser = page("#failures")
     browser.resize(WIDTHS["phone"], 900)
     try:
-        for name in ("failures", "anchors", "task-perturbation"):
+        for name in ("failures", "published", "task-perturbation"):
             page(f"#{name}")
             rows = '[...document.querySelectorAll(".plain tbody tr")].filter((r) => r.offsetHeight > 300)'
             tall = browser.run(f"{rows}.map((r) => r.innerText)")

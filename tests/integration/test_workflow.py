@@ -67,6 +67,21 @@ def test_what_is_published(finished_project):
     assert (results / "figures/summary.tiny.corrected.svg").is_file()
 
 
+def test_values_of_others_stand_beside_ours_and_apart_from_them(finished_project):
+    beside = finished_project.table("anchors").set_index("model")
+    assert beside["verdict"].to_dict() == {"linear": "outside", "oracle": "within"}
+    assert set(beside["source"]) == {"others"} and set(finished_project.table()["source"]) == {""}
+    assert finished_project.table("published")["value"].tolist() == [-0.4, 1.0]
+
+
+def test_an_edited_entry_of_published_values_is_imported_again_alone(project):
+    config = copy.deepcopy(project.config)
+    config["published"]["others"]["left_out"] = [{"model": "oracle", "reason": "too good"}]
+    project.configure(config)
+    planned = project.planned()
+    assert "results/published/others.tsv" in planned and stages(planned) == set()
+
+
 def test_snakemakes_own_report(finished_project, tmp_path):
     finished_project.run("--report", str(tmp_path / "own.html"))
     text = (tmp_path / "own.html").read_text()

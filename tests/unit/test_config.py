@@ -16,7 +16,7 @@ ROOT = SCRIPTS.parents[1]
 
 def full():
     merged = {}
-    for name in ("models", "datasets", "tasks", "config"):
+    for name in settings.CATALOGUE:
         merged |= yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
     return merged
 
@@ -56,9 +56,9 @@ def test_defaults_are_filled_in():
         ("run/tasks", ["clusterin"], "run.tasks: no task 'clusterin', did you mean 'clustering'?"),
         ("run/datasets", ["pear"], "run.datasets: no dataset 'pear', did you mean 'pair'?"),
         ("run/datasets", ["pair/humans"], "run.datasets: dataset 'pair' has no split 'humans', did you mean 'human'?"),
-        ("run/also", ["mein"], "run.also: no model, dataset or task 'mein', did you mean 'mine'?"),
+        ("run/also", ["mein"], "run.also: no model, dataset, task or published source 'mein', did you mean 'mine'?"),
         ("run/also", ["pair/humans"], "run.also: dataset 'pair' has no split 'humans', did you mean 'human'?"),
-        ("run/also", ["linear/human"], "run.also: no model, dataset or task 'linear'"),
+        ("run/also", ["linear/human"], "run.also: no model, dataset, task or published source 'linear'"),
         ("run/also", "mine", "run.also: 'mine' is not of type 'array'"),
         ("models/pair", {"adapter": "random"}, "run.also: 'pair' could go to run.models and run.datasets; put it into"),
         ("datasets/pair/n_cells", 0, "datasets.pair.n_cells: 0 is less than the minimum"),
@@ -66,6 +66,31 @@ def test_defaults_are_filled_in():
         ("run/profiles", ["czb"], "run.profiles.0: 'czb' is not one of"),
         ("run/score_device", "gpu", "run.score_device: 'gpu' is not one of ['cpu', 'cuda', 'auto']"),
         ("run/seeds", [-1], "run.seeds.0: -1 is less than the minimum"),
+        ("run/published", ["other"], "run.published: there is no 'other', did you mean 'others'?"),
+        ("published", {"them": {"title": "T"}}, "published.them: give `url`, a result file, or `values`, one of them"),
+        ("published", {"them": {"title": "T", "url": "a.json"}}, "published.them: key 'format' is missing"),
+        (
+            "published",
+            {"them": {"title": "T", "url": "a.json", "format": "vcp", "models": {"X": "lineer"}}},
+            "published.them: no model 'lineer', did you mean 'linear'?",
+        ),
+        (
+            "published",
+            {"them": {"title": "T", "url": "ftp://a", "format": "vcp", "datasets": {"{split}": "pear/{split}"}}},
+            "published.them: no dataset 'pear', did you mean 'pair'?",
+        ),
+        (
+            "published",
+            {"them": {"title": "T", "url": "ftp://a/b.json", "format": "vcp"}},
+            "published.them.url: unknown kind of URL 'ftp://'",
+        ),
+        (
+            "published",
+            {"them": {"title": "T", "url": "a", "format": "xml"}},
+            "published.them.format: 'xml' is not one of",
+        ),
+        ("published", {"them": {"title": "T", "left_out": [{"reason": "x"}]}}, "published.them.left_out.0"),
+        ("published", {"Them": {"title": "T"}}, "published: 'Them' cannot be a name"),
         ("models/linear/adaptor", "x", "models.linear: unknown key 'adaptor', did you mean 'adapter'?"),
         ("models/linear/adapter", None, "models.linear: key 'adapter' is missing"),
         ("models/linear/adapter", "lineer", "models.linear.adapter: no adapter 'lineer', did you mean 'linear'?"),
@@ -143,7 +168,7 @@ def test_also_is_the_same_as_longer_lists(names):
     config = changed("run/also", [name for _, name in names])
     settings.check(config)
     for kind in settings.KINDS:
-        before = CONFIG["run"][kind]
+        before = CONFIG["run"].get(kind, [])
         added = [name for of, name in names if of == kind and name not in before]
         assert config["run"][kind] == [*before, *added]
 

@@ -56,6 +56,7 @@ CONFIG = {
         "clustering": {"modality": "expression", "scope": "split", "params": {"b": 1, "a": 2}},
         "cross_species": {"modality": "expression", "scope": "dataset"},
     },
+    "published": {"others": {"title": "Others", "url": "others.json", "format": "vcp"}},
 }
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cellgauge.anchors import read_anchors
 from cellgauge.contracts import Score, write_scores
 from cellgauge.errors import CellgaugeError
 from cellgauge.report import HERE, colours, render
@@ -926,28 +925,53 @@ def test_a_model_that_predicts_some_conditions_has_no_rank(page):
 
 
 def test_published_numbers_beside_ours(tmp_path):
-    anchor = {"dataset": "d", "split": "s", "task": "clustering", "metric": "ari", "value": 0.5, "source": "a paper"}
-    made = [
-        {**anchor, "model": model, "within": within, "relative": relative}
-        for model, within, relative in (("a", 0.02, False), ("b", 0.02, True), ("c", 1, False))
-    ]
-    (tmp_path / "anchors.yaml").write_text(json.dumps({"anchors": made}))
+    own = {"task": "clustering", "dataset": "d", "split": "s"}
     paths = [tmp_path / f"results/scores/clustering/{model}/d/s.tsv" for model in "ab"]
-    for model, path in zip("ab", paths, strict=True):
-        own = {"task": "clustering", "model": model, "dataset": "d", "split": "s"}
-        write_scores(path, [Score("ari", 0.515, "reference", **own), Score("ari", 0.9, "corrected", **own)])
-    collect(paths, tmp_path / "tables", anchors=tmp_path / "anchors.yaml")
-    (table,) = page_of(tmp_path / "tables").of("anchors")
-    found = {row[1]["text"]: [cell["text"] for cell in row] for row in table["rows"]}
-    assert found["a"][0] == "within" and found["a"][4:8] == ["0.500", "0.515", "+0.015", "0.020"]
-    assert found["b"][0] == "outside" and found["b"][7] == "0.010"
-    assert found["c"][0] == "not run" and found["c"][5] == DASH
+    for model, value, path in zip("ab", (0.515, 0.4), paths, strict=True):
+        row = Score("ari", value, "reference", model=model, **own)
+        write_scores(path, [row, Score("ari", 0.9, "corrected", model=model, **own)])
+    theirs = [Score("ari", 0.5, "reference", model=model, source="them", **own) for model in "abc"]
+    write_scores(tmp_path / "results/published/them.tsv", theirs)
+    catalogue = {**described(ARI), "published": {"them": {**described(ARI), "title": "A paper", "version": "0.1"}}}
+    collect(paths, tmp_path / "tables", catalogue=catalogue, published=[tmp_path / "results/published/them.tsv"])
+    page = page_of(tmp_path / "tables")
+    beside, values = page.of("published")
+    found = {row[1]["text"]: [cell["text"] for cell in row] for row in beside["rows"]}
+    assert found["a"][0] == "within" and found["a"][4:8] == ["0.500", "0.515", "+0.015", "0.0443"]
+    assert found["b"][0] == "outside" and found["b"][6] == f"{MINUS}0.100" and found["b"][8] == "A paper"
+    assert set(found) == {"a", "b"} and set(rows(values)) == {"a", "b", "c"}
+    assert "1 within the allowed difference, 1 outside." in page.text and "not run here" in page.text
 
 
-def test_an_anchor_without_a_value_is_one_sentence(tmp_path):
-    (tmp_path / "anchors.yaml").write_text("anchors: [{dataset: d}]")
-    with pytest.raises(CellgaugeError, match="entry 1 lacks or does not know the key 'metric'"):
-        read_anchors(tmp_path / "anchors.yaml")
+def test_without_published_numbers_there_is_no_page_of_them(tables):
+    assert not page_of(tables({("a", "s"): ari(0.5)})).of("published")
+
+
+def test_published_values_are_on_the_page_as_they_are_in_the_table(demo, page):
+    published = pd.read_csv(demo / "published.csv", keep_default_na=False)
+    titles = json.loads(pd.read_csv(demo / "published_sources.csv")["models"].iloc[0])
+    atlas = published[(published["dataset"] == "tabula_sapiens_v2") & (published["status"] == "ok")]
+    atlas = atlas[atlas["source"] == "czbenchmarks_2025_05"]
+    shown = [
+        (table, rows(table))
+        for table in page.of("published")
+        if "subset" in table["about"] and "ranks" not in table["caption"]
+    ]
+    checked = 0
+    for table, found in shown:
+        about = table["about"]
+        own = atlas[(atlas["metric"] == about["metric"]) & (atlas["classifier"] == about["classifier"])]
+        for row in own.itertuples():
+            cells = found.get(titles[row.model]["title"], {})
+            if row.split in cells:
+                assert float(cells[row.split]) == pytest.approx(float(row.value), abs=0.0005 + 1e-9)
+                checked += 1
+    assert (
+        checked == len(atlas) + 3 * 5 * atlas[["metric", "classifier"]].drop_duplicates().shape[0]
+    )  # three models twice
+    assert not {t["page"] for t in page.tables if any("as benchmarked" in c["text"] for r in t["rows"] for c in r)} - {
+        "published"
+    }
 
 
 def test_speed_is_cells_over_seconds(demo, page):

@@ -77,3 +77,4 @@ wildcard_constraints:
     object=grid.pattern("object"),
     file=grid.pattern("file"),
     species=grid.pattern("species"),
+    source=grid.pattern("source"),

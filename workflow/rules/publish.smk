@@ -12,6 +12,11 @@ TABLES = collect(
         "ranks.csv",
         "layouts.parquet",
         "anchors.csv",
+        "published.csv",
+        "published_summary.csv",
+        "published_comparisons.csv",
+        "published_ranks.csv",
+        "published_sources.csv",
         "runtime.csv",
         "models.csv",
         "datasets.csv",
@@ -66,7 +71,7 @@ rule tables:
         manifest="results/manifest.json",
         scores=grid.scores,
         layouts=grid.layouts,
-        anchors=project_file("config/anchors.yaml"),
+        published=grid.published_rows,
     output:
         TABLES,
     log:
@@ -77,7 +82,7 @@ rule tables:
         code=code("collect_tables"),
         ledger="resources/checksums.yaml",  # no input: every download writes to it
     shell:
-        "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks --anchors {input.anchors:q}"
+        "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks"
         " --ledger {params.ledger:q} --output results/tables > {log:q} 2>&1"
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     cli.add_argument("--benchmarks", default="benchmarks", metavar="DIR", help="Snakemake's benchmark files, if kept")
     cli.add_argument("--manifest", type=Path, metavar="JSON", help="these and more: a file of what Grid.manifest says")
     cli.add_argument("--failed", type=Path, metavar="JSON", help="a file of {score file: why it was not made}")
-    cli.add_argument("--anchors", type=Path, metavar="YAML", help="published numbers to be set beside ours")
+    cli.add_argument("--published", nargs="*", default=[], metavar="TSV", help=".../SOURCE.tsv, score rows of others")
     cli.add_argument("--ledger", type=Path, metavar="YAML", help="of the run: where the sha256 of models' files stand")
     cli.add_argument("--output", required=True, metavar="DIR")
     args = cli.parse_args()
@@ -35,7 +35,7 @@ def main() -> None:
         catalogue=manifest.get("catalogue"),
         failed=failed,
         layouts=[*args.layouts, *manifest.get("layouts", [])],
-        anchors=args.anchors,
+        published=[*args.published, *manifest.get("published", [])],
         ledger=args.ledger,
     )
 

@@ -1,60 +1,86 @@
-"""Published numbers beside ours: where the same data and model were run, does the profile `reference` reproduce them?"""
+"""Published values beside ours: where the same data and model were run, does profile `reference` reproduce them?"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.results.czbenchmarks import PROFILE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KEYS = ("dataset", "split", "model", "task", "metric", "value", "within", "source")
-OPTIONAL = {"classifier": "", "subset": "", "relative": False}
-COLUMNS = [
-    *("task", "model", "dataset", "split", "classifier", "metric", "subset"),
-    *("published", "ours", "difference", "allowed", "verdict", "source"),
-]
-VERDICTS = ("within", "outside", "not run")
+KEY = ["task", "model", "dataset", "split", "classifier", "metric", "subset"]
+COLUMNS = [*KEY, "published", "ours", "difference", "sd", "allowed", "verdict", "source", "reason"]
+VERDICTS = ("within", "outside", "not judged")
+
+SPREAD = {
+    "ari": 0.016,
+    "nmi": 0.0085,
+    "silhouette": 1e-5,
+    "accuracy": 0.0040,
+    "f1": 0.0080,
+    "precision": 0.011,
+    "recall": 0.0077,
+    "auroc": 0.0014,
+    "entropy_per_cell": 3e-4,
+    "batch_silhouette": 1e-5,
+}
+"""The standard deviation of a score of one embedding between runs that should agree, by metric.
+
+Measured by bench/bench_spread.py (docs/results.md): over ten seeds of Leiden, and of folds and forests, the root mean square of
+seven embeddings of real cells; of the silhouettes, which draw nothing, over embeddings moved by 1e-3. Of the entropy what
+cz-benchmarks' approximate neighbours differ by from exact ones (docs/performance.md).
+"""
+TWO_RUNS = 1.96 * math.sqrt(2)
+"""Two runs with this standard deviation each differ by less than so many of them, 19 times in 20."""
+LEAST = 5e-4
+"""What is always allowed: half a unit of the third decimal, the last one that is published and shown."""
 
 
-def read_anchors(path: str | Path) -> list[dict[str, Any]]:
-    """Return the entries of config/anchors.yaml, with what they leave out filled in.
+def compare_with_published(
+    best: pd.DataFrame, published: pd.DataFrame, sources: Mapping[str, Mapping[str, Any]]
+) -> pd.DataFrame:
+    """Return COLUMNS, one row per published value whose data, model and metric the run has too.
 
-    Raises:
-        CellgaugeError: an entry lacks a key or has an unknown one.
-    """
-    import yaml
-
-    found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["anchors"]
-    for number, entry in enumerate(found, 1):
-        wrong = sorted(set(KEYS) - set(entry)) or sorted(set(entry) - {*KEYS, *OPTIONAL})
-        if wrong:
-            raise CellgaugeError(
-                f"{path}: entry {number} lacks or does not know the key '{wrong[0]}'; it has {', '.join(KEYS)}"
-            )
-    return [{**OPTIONAL, **entry} for entry in found]
-
-
-def compare_with_anchors(headline: pd.DataFrame, anchors: list[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return COLUMNS, one row per anchor: what was published, ours of profile reference, and whether they agree.
+    `sd` is what one value is known to vary by: that of the run's own Leiden seeds on these very cells where it has it, else
+    SPREAD; with that of the published model's own repeats, where it draws random numbers (`spread` of the source's entry).
+    `allowed` is what two values differ by then. Where no such number is known, the verdict is "not judged".
 
     Args:
-        headline: the row that stands for each score (`cellgauge.tables.headline`).
+        best: the row that stands for each score of the run (`cellgauge.tables.headline`).
+        published: score rows of others.
+        sources: the entries of these, by `source`.
     """
     import pandas as pd
 
-    by = ["task", "model", "dataset", "split", "classifier", "metric", "subset"]
-    own = headline[(headline["profile"] == "reference") & (headline["condition"] == "")]
-    values = {tuple(row[:-1]): row[-1] for row in own[[*by, "value"]].itertuples(index=False, name=None)}
-    rows = []
-    for anchor in anchors:
-        key = tuple(anchor[name] for name in by)
-        ours, published = values.get(key), float(anchor["value"])
-        allowed = float(anchor["within"]) * (abs(published) if anchor["relative"] else 1)
-        difference = None if ours is None else ours - published
-        verdict = "not run" if difference is None else "within" if abs(difference) <= allowed else "outside"
-        rows.append((*key, published, ours, difference, allowed, verdict, anchor["source"]))
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"ours": "float64", "difference": "float64"})
+    whole = best[best["condition"] == ""]
+    ours = _values(whole[whole["profile"] == PROFILE])
+    seeds = _values(whole[(whole["profile"] == "corrected") & whole["metric"].str.endswith("_sd")])
+    rows = published[(published["status"] == "ok") & (published["profile"] == PROFILE) & published["fold"].isna()]
+    rows = rows[(rows["condition"] == "") & rows["seed"].isna()]
+    found = []
+    for *parts, value, source, reason in rows[[*KEY, "value", "source", "reason"]].itertuples(index=False, name=None):
+        key = tuple(parts)
+        if key not in ours:
+            continue
+        of_models = sources.get(source, {}).get("spread", {})
+        sd = _sd(key, seeds, of_models)
+        allowed, difference = max(TWO_RUNS * sd, LEAST) if sd == sd else math.nan, ours[key] - value
+        verdict = "not judged" if allowed != allowed else "within" if abs(difference) <= allowed else "outside"
+        found.append((*key, value, ours[key], difference, sd, allowed, verdict, source, reason))
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _sd(
+    key: tuple[str, ...], seeds: Mapping[tuple[str, ...], float], of_models: Mapping[str, Mapping[str, float]]
+) -> float:
+    """Return the standard deviation of a value over runs, NaN where it is not known."""
+    task, model, dataset, split, _, metric, _ = key
+    of_method = seeds.get((task, model, dataset, split, "", f"{metric}_sd", ""), SPREAD.get(metric, math.nan))
+    return math.hypot(of_method, of_models[model].get(metric, math.nan) if model in of_models else 0.0)
+
+
+def _values(rows: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    return {tuple(row[:-1]): row[-1] for row in rows[[*KEY, "value"]].itertuples(index=False, name=None)}

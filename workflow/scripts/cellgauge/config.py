@@ -16,7 +16,9 @@ from cellgauge.organisms import organism
 from cellgauge.predictors.base import predictor_names
 
 WORKFLOW = Path(__file__).resolve().parents[2]
-KINDS = ("models", "datasets", "tasks")
+KINDS = ("models", "datasets", "tasks", "published")
+CATALOGUE = (*KINDS, "config")
+"""The files of config/ that are always read, in this order."""
 
 
 class ConfigError(CellgaugeError):
@@ -37,8 +39,9 @@ def check(config: MutableMapping[str, Any]) -> None:
         for key, rule in schema["properties"]["run"]["properties"].items():
             if "default" in rule:
                 config["run"].setdefault(key, deepcopy(rule["default"]))
-        faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_run_faults(config)]
-        faults += _add_also(config)
+        config.setdefault("published", {})
+        faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_published_faults(config)]
+        faults += [*_run_faults(config), *_add_also(config)]
     if faults:
         raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
 
@@ -53,7 +56,7 @@ def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
     from snakemake.utils import update_config
 
     merged: dict[str, Any] = {}
-    own = (WORKFLOW.parent / "config" / f"{name}.yaml" for name in ("models", "datasets", "tasks", "config"))
+    own = (WORKFLOW.parent / "config" / f"{name}.yaml" for name in CATALOGUE)
     for path in (*own, *further):
         try:
             update_config(merged, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
@@ -113,6 +116,27 @@ def _task_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name, task in config["tasks"].items():
         if "env" in task and task["env"] not in environments:
             yield f"tasks.{name}.env: no environment '{task['env']}'{_hint(task['env'], environments)}"
+
+
+def _published_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    models, datasets = list(config["models"]), list(config["datasets"])
+    for name, entry in config["published"].items():
+        where = f"published.{name}"
+        if ("url" in entry) == ("values" in entry):
+            yield f"{where}: give `url`, a result file, or `values`, one of them"
+        if "url" in entry:
+            yield from _url_faults(f"{where}.url", entry["url"])
+            if "format" not in entry:
+                yield f"{where}: key 'format' is missing, which says how the file is to be read"
+        ours = [*entry.get("models", {}).values(), *entry.get("spread", {})]
+        ours += (value["model"] for value in entry.get("values", ()))
+        for model in dict.fromkeys(ours):
+            if model not in models:
+                yield f"{where}: no model '{model}'{_hint(model, models)}"
+        places = [*entry.get("datasets", {}).values(), *(value["dataset"] for value in entry.get("values", ()))]
+        for dataset in dict.fromkeys(place.partition("/")[0] for place in places):
+            if dataset not in datasets:
+                yield f"{where}: no dataset '{dataset}'{_hint(dataset, datasets)}"
 
 
 def _environments() -> list[str]:
@@ -217,6 +241,10 @@ def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
         for name in run[kind]:
             if name not in config[kind]:
                 yield f"run.{kind}: no {kind[:-1]} '{name}'{_hint(name, list(config[kind]))}"
+    for name in run["published"]:
+        known = list(config["published"])
+        if name not in known:
+            yield f"run.published: there is no '{name}'{_hint(name, known)}"
     known = sorted({model["needs_acceptance"] for model in config["models"].values() if "needs_acceptance" in model})
     for name in run["accept_licences"]:
         if name not in known:
@@ -238,7 +266,7 @@ def _add_also(config: MutableMapping[str, Any]) -> list[str]:
         kinds = [kind for kind in KINDS if name in config[kind] and (kind == "datasets" or not slash)]
         if not kinds:
             known = [each for kind in KINDS for each in config[kind]]
-            faults.append(f"run.also: no model, dataset or task '{name}'{_hint(name, known)}")
+            faults.append(f"run.also: no model, dataset, task or published source '{name}'{_hint(name, known)}")
         elif len(kinds) > 1:
             lists = " and ".join(f"run.{kind}" for kind in kinds)
             faults.append(f"run.also: '{name}' could go to {lists}; put it into the list that you mean")

@@ -509,7 +509,10 @@ SCORE_COLUMNS = (
     "value",
     "status",
     "reason",
+    "source",
 )
+LATER_COLUMNS = ("source",)
+"""Columns that files of earlier versions lack: absent is empty."""
 STATUSES = ("ok", "failed", "not_applicable")
 
 
@@ -535,6 +538,7 @@ class Score:
     model: str = ""
     dataset: str = ""
     split: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -558,22 +562,32 @@ def write_scores(path: str | Path, scores: Iterable[Score]) -> None:
 
 
 def read_scores(path: str | Path) -> list[Score]:
-    """Read a score file; raise ContractError when its columns or values are not those of the contract."""
+    """Read a score file, TSV or (by its suffix) CSV.
+
+    Raises:
+        ContractError: its columns or values are not those of the contract; names the row.
+    """
     path = Path(path)
     with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        if tuple(reader.fieldnames or ()) != SCORE_COLUMNS:
-            raise ContractError(f"{path}: the columns are {reader.fieldnames}, not {list(SCORE_COLUMNS)}")
-        return [_parse_score(row) for row in reader]
+        reader = csv.DictReader(file, delimiter="," if path.suffix == ".csv" else "\t", strict=True)
+        try:
+            columns = tuple(reader.fieldnames or ())
+            if columns + tuple(name for name in LATER_COLUMNS if name not in columns) != SCORE_COLUMNS:
+                raise ContractError(f"{path}: the columns are {list(columns)}, not {list(SCORE_COLUMNS)}")
+            return [_parse_score(row, f"{path}, row {number}") for number, row in enumerate(reader, 1)]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ContractError(f"{path}: not a readable table of scores ({one_line(error)})") from None
 
 
-def _parse_score(row: Mapping[str, str]) -> Score:
-    numbers = {
-        "value": float(row["value"]) if row["value"] else None,
-        "seed": int(row["seed"]) if row["seed"] else None,
-        "fold": int(row["fold"]) if row["fold"] else None,
-    }
-    return Score(**{**row, **numbers})
+def _parse_score(row: Mapping[str, str], where: str) -> Score:
+    if None in row or None in row.values():
+        raise ContractError(f"{where}: it has more or fewer fields than there are columns")
+    kinds = {"value": float, "seed": int, "fold": int}
+    try:
+        numbers = {name: kind(row[name]) if row[name] else None for name, kind in kinds.items()}
+        return Score(**{**row, **numbers})
+    except (ValueError, ContractError) as error:
+        raise ContractError(f"{where}: {one_line(error)}") from None
 
 
 def _text(value: object) -> str:

@@ -17,19 +17,12 @@ from cellgauge.report.data import Interval, Metric, Tables, Variant
 from cellgauge.report.formats import MINUS, number
 from cellgauge.report.pages.overview import columns
 from cellgauge.report.words import subset
+from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, TASKS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 VERSION = "0.10.2"
 """The cz-benchmarks that profile reference computes as."""
 
-CZ_METRICS = {
-    "clustering": {"ari": "adjusted_rand_index", "nmi": "normalized_mutual_info"},
-    "embedding": {"silhouette": "silhouette_score"},
-    "label_prediction": {name: f"mean_fold_{name}" for name in ("accuracy", "f1", "precision", "recall", "auroc")},
-    "cross_species": {name: name for name in ("entropy_per_cell", "batch_silhouette")},
-    "perturbation": {"mse": "mean_squared_error", "pearson_delta": "PEARSON_CORRELATION", "jaccard": "jaccard"},
-}
-"""Their task -> our metric -> their metric type. Their silhouette is a task of its own, `embedding`; ours is in clustering."""
 CZ_MODELS = {
     "aido_cell": "AIDO",
     "geneformer": "GENEFORMER",
@@ -40,7 +33,6 @@ CZ_MODELS = {
     "uce": "UCE",
 }
 """Our adapter -> their model type; models of others keep a type of their own, which cz-benchmarks does not know."""
-CZ_CLASSIFIERS = {"logistic_regression": "lr", "knn": "knn", "random_forest": "rf", "mean": "MEAN(knn,lr,rf)"}
 
 
 def export(tables_dir: str | Path, output: str | Path) -> None:
@@ -63,7 +55,7 @@ def export(tables_dir: str | Path, output: str | Path) -> None:
     _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables, made.isoformat())))
     for name in ("summary", "runtime", "models", "datasets"):
         with atomic_path(tables_dir / f"{name}.parquet") as temporary:
-            pd.read_csv(tables_dir / f"{name}.csv").to_parquet(temporary, index=False)
+            pd.read_csv(tables_dir / f"{name}.csv", float_precision="round_trip").to_parquet(temporary, index=False)
 
 
 # --- leaderboards ----------------------------------------------------------------------------------------------------
@@ -221,8 +213,8 @@ def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
     """
     results = []
     for (task, dataset, model, split), metrics in _by_job(tables).items():
-        for cz_task, names in CZ_METRICS.items():
-            found = [m for name, m in metrics if name in names and _belongs(task, cz_task)]
+        for cz_task, names in METRICS.items():
+            found = [m for name, m in metrics if name in names and task == TASKS.get(cz_task, cz_task)]
             if found:
                 results.append(_task_result(tables, cz_task, task, dataset, model, split, found))
     return {
@@ -233,12 +225,8 @@ def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
     }
 
 
-def _belongs(task: str, cz_task: str) -> bool:
-    return cz_task == task or (task, cz_task) == ("clustering", "embedding")
-
-
 def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, dict[str, Any]]]]:
-    known = {name: kind for names in CZ_METRICS.values() for name, kind in names.items()}
+    known = {name: kind for names in METRICS.values() for name, kind in names.items()}
     folds: dict[tuple[str, ...], list[float]] = {}
     key = ["task", "dataset", "model", "split", "metric", "classifier", "subset"]
     rows = tables.scores[(tables.scores["profile"] == "reference") & (tables.scores["status"] == "ok")]
@@ -252,7 +240,7 @@ def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, d
         task, dataset, model, split, metric, classifier, genes = parts
         if metric not in known or "/" in genes:
             continue
-        params = {"classifier": CZ_CLASSIFIERS.get(classifier, classifier)} if classifier else {}
+        params = {"classifier": CLASSIFIERS.get(classifier, classifier)} if classifier else {}
         if genes:
             params["subset"] = genes
         result: dict[str, Any] = {"metric_type": known[metric], "params": params, "value": value}
@@ -318,7 +306,7 @@ def cz_schema() -> dict[str, Any]:
     model = {"type": named, "args": arguments, "name_display": text, "variant_display": text}
     dataset = {"name": named, "organism": named, "name_display": text, "subset_display": text}
     result = {
-        "task_name": {"enum": list(CZ_METRICS)},
+        "task_name": {"enum": list(METRICS)},
         "task_name_display": text,
         "model": _closed(model),
         "datasets": {"type": "array", "items": _closed(dataset), "minItems": 1},
@@ -336,7 +324,7 @@ def cz_schema() -> dict[str, Any]:
 
 
 def _metric_types() -> list[str]:
-    return sorted({kind for names in CZ_METRICS.values() for kind in names.values()})
+    return sorted({kind for names in METRICS.values() for kind in names.values()})
 
 
 def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:

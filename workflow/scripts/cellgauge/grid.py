@@ -36,6 +36,11 @@ SPECIES_FILES = (
 REMOTE = ("s3", "https", "http", "hf", "pypi")
 
 
+ABOUT = ("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage")
+ABOUT += ("organisms", "modality", "adapter", "metrics")
+"""What the tables and the report say of an entry of the catalogue."""
+
+
 class Wildcards(Protocol):
     """The wildcards of a job, as attributes."""
 
@@ -47,6 +52,7 @@ class Wildcards(Protocol):
     folder: str
     file: str
     species: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ class Grid:
         self._datasets: Mapping[str, Any] = config["datasets"]
         self._tasks: Mapping[str, Any] = config["tasks"]
         self._run: Mapping[str, Any] = config["run"]
+        self._published: Mapping[str, Any] = config.get("published", {})
 
     # --- what was asked for ------------------------------------------------------------------------------------------
 
@@ -253,38 +260,23 @@ class Grid:
             yield rule, result, f"logs/{rule}/{tail if rule.startswith('download') else tail.rpartition('.')[0]}.log"
 
     def manifest(self, w: object = None) -> str:
-        """Return as JSON what the tables are made of: `scores` and `layouts`, the paths of files, and the `catalogue`.
+        """Return as JSON what the tables are made of: the paths of `scores`, `layouts` and `published`, and the `catalogue`.
 
         It grows with the run, and so it is a file: a command has its greatest length (on Linux 131,072 bytes an argument).
         """
-        text = {"scores": self.scores(), "layouts": self.layouts(), "catalogue": self.catalogue()}
+        text = {"scores": self.scores(), "layouts": self.layouts(), "published": self.published_rows()}
+        text["catalogue"] = self.catalogue()
         return json.dumps(text, sort_keys=True)
 
     def catalogue(self) -> dict[str, Any]:
         """Return what the tables and the report say of models, datasets and tasks, and what does not apply."""
-        about = (
-            "title",
-            "also_known_as",
-            "description",
-            "kind",
-            "licence",
-            "citation",
-            "url",
-            "card",
-            "training",
-            "leakage",
-            "organisms",
-            "modality",
-            "adapter",
-            "metrics",
-        )
         shown = {
             "models": {name: self._model(name) for name in self.models},
             "datasets": {name: self._datasets[name] for name in self.datasets},
             "tasks": {name: self._tasks[name] for name in self.tasks},
         }
         text: dict[str, Any] = {
-            kind: {name: {key: entry[key] for key in about if key in entry} for name, entry in entries.items()}
+            kind: {name: {key: entry[key] for key in ABOUT if key in entry} for name, entry in entries.items()}
             for kind, entries in shown.items()
         }
         for dataset, splits in self.datasets.items():
@@ -302,6 +294,7 @@ class Grid:
             if files:
                 text["models"][model]["files"] = list(dict.fromkeys(files))
         text["skipped"] = [list(vars(skipped).values()) for skipped in self.skipped]
+        text["published"] = {source: self._about_published(source) for source in self.published}
         return text
 
     def _files(self, model: str, dataset: str, split: str) -> list[str]:
@@ -311,6 +304,45 @@ class Grid:
         path = self._model(model).get("path", "")
         found = list(self._checkpoint(model, [self.source(dataset, split).organism]).values())
         return [*found, *([_fill(path, dataset, split)] if path else [])]
+
+    # --- what others published ---------------------------------------------------------------------------------------
+
+    @property
+    def published(self) -> list[str]:
+        """The sources of published values of the run."""
+        return list(dict.fromkeys(self._run.get("published", ())))
+
+    def published_rows(self, w: object = None) -> list[str]:
+        """Return the score rows of others of the run, one file per source."""
+        return [f"results/published/{source}.tsv" for source in self.published]
+
+    def published_file(self, w: Wildcards) -> list[str]:
+        """Return the result file of a source, as a list of one, or none where its entry holds the values."""
+        url = self._published[w.source].get("url")
+        return [_local(url, f"resources/published/{w.source}")] if url else []
+
+    def published_url(self, w: Wildcards) -> str:
+        """Return the URL of the result file of a source."""
+        return self._published[w.source]["url"]
+
+    def published_options(self, w: Wildcards) -> str:
+        """Return the options of import_published.py as JSON."""
+        entry = self._published[w.source]
+        chosen = {key: entry[key] for key in ("format", "models", "datasets", "left_out", "values") if key in entry}
+        return json.dumps({"source": w.source, **chosen}, sort_keys=True)
+
+    def _about_published(self, source: str) -> dict[str, Any]:
+        """Return what the tables and the report say of a source, and of the models, data and tasks that it may name."""
+        entry = self._published[source]
+        named = entry.get("models")
+        models = self._models if named is None else {name: self._models[name] for name in dict.fromkeys(named.values())}
+        known = {"models": models, "datasets": self._datasets, "tasks": self._tasks}
+        return {
+            key: value for key, value in entry.items() if key not in ("models", "datasets", "left_out", "values")
+        } | {
+            kind: {name: {key: one[key] for key in ABOUT if key in one} for name, one in entries.items()}
+            for kind, entries in known.items()
+        }
 
     # --- data --------------------------------------------------------------------------------------------------------
 
@@ -688,9 +720,9 @@ class Grid:
 
     def pattern(self, kind: str) -> str:
         """Return the regular expression of a wildcard: the catalogue's keys and nothing else."""
-        keys = {"model": self._models, "dataset": self._datasets, "task": self._tasks}
+        keys = {"model": self._models, "dataset": self._datasets, "task": self._tasks, "source": self._published}
         if kind in keys:
-            names = "|".join(map(re.escape, keys[kind]))
+            names = "|".join(map(re.escape, keys[kind])) or r"(?!)"
             return rf"(?:{names})(?:@\d+)?" if kind == "model" else names
         if kind == "file":
             files = (path.removeprefix(f"{WEIGHTS}/") for path in self._remote_weights)

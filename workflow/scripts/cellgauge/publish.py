@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cellgauge.errors import one_line
 from cellgauge.failures import NOT_RUN, failures
-from cellgauge.sources import SCRIPTS, project_file
+from cellgauge.sources import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def _publish(grid: Grid, failed: Mapping[str, str]) -> str:
         manifest.write_text(grid.manifest(), encoding="utf-8")
         reasons.write_text(json.dumps(failed), encoding="utf-8")
         collect = ["collect_tables.py", "--manifest", str(manifest), "--failed", str(reasons)]
-        collect += ["--anchors", project_file("config/anchors.yaml"), "--ledger", "resources/checksums.yaml"]
+        collect += ["--ledger", "resources/checksums.yaml"]
         render = ["render_report.py", "results/tables", "--output", "results/report.html"]
         exports = ["export_results.py", "results/tables", "--output", "results"]
         fault = _run([*collect, "--output", "results/tables"], render, exports)

@@ -12,10 +12,11 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import ALL_SPLITS
-from cellgauge.anchors import compare_with_anchors, read_anchors
+from cellgauge.anchors import compare_with_published
 from cellgauge.contracts import SCORE_COLUMNS, ContractError, Score, atomic_path, open_h5, read_scalars, read_scores
 from cellgauge.errors import CellgaugeError
 from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
+from cellgauge.results.blocks import blocks
 from cellgauge.uncertainty import SCORE_KEY, compare, intervals, is_beside, summary_intervals
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def collect(
     catalogue: Mapping[str, Any] | None = None,
     failed: Mapping[str, str] | None = None,
     layouts: Sequence[str | Path] = (),
-    anchors: str | Path | None = None,
+    published: Sequence[str | Path] = (),
     ledger: str | Path | None = None,
 ) -> None:
     """Write the tables that docs/results.md describes into `output`.
@@ -51,11 +52,10 @@ def collect(
         catalogue: what `Grid.catalogue` says of models, datasets, tasks and of what does not apply.
         failed: the reason of score files that were not made; a file that is there from an earlier run is not read then.
         layouts: pictures of embeddings, results/layouts/{model}/{dataset}.tsv; those that are missing are left out.
-        anchors: config/anchors.yaml, published numbers to be set beside ours.
+        published: score rows of others, results/published/{source}.tsv; those that are missing count as failed. They stand in
+            tables of their own, but for anchors.csv, which sets them beside ours.
         ledger: the run's, resources/checksums.yaml, where the sha256 of models' files stand that the shipped one lacks.
     """
-    import pandas as pd
-
     catalogue = catalogue or {}
     output = Path(output)
     failed = failed or {}
@@ -64,8 +64,7 @@ def collect(
         Score(task=task, model=model, dataset=dataset, split=split, status="not_applicable", reason=reason)
         for task, model, dataset, split, reason in catalogue.get("skipped", [])
     ]
-    table = pd.DataFrame([vars(row) for row in rows], columns=list(SCORE_COLUMNS))
-    table = table.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
+    table = _as_table(rows)
     of_condition = (table["task"] == "perturbation") & (table["condition"] != "")
     single_conditions, everything = table[of_condition], table
     _write(conditions(single_conditions), output / "conditions.csv")
@@ -78,12 +77,24 @@ def collect(
     _write(single, output / "intervals.csv")
     for name, compared in zip(("comparisons", "ranks"), _compared(best, single_conditions, catalogue), strict=True):
         _write(compared, output / f"{name}.csv")
-    _write(compare_with_anchors(best, read_anchors(anchors) if anchors else []), output / "anchors.csv")
+    of_others = _as_table([score for path in published for score in _published_rows(Path(path))])
+    sources = catalogue.get("published", {})
+    _write(compare_with_published(best, of_others, sources), output / "anchors.csv")
+    for name, found in _published(of_others, sources).items():
+        _write(found, output / f"{name}.csv")
     _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
     _write(_runtime([Path(path) for path in scores], Path(benchmarks)), output / "runtime.csv")
     _write(_entries(_with_checksums(catalogue.get("models", {}), ledger), "model"), output / "models.csv")
     _write(_entries(catalogue.get("datasets", {}), "dataset"), output / "datasets.csv")
     _write(_metrics(catalogue.get("tasks", {})), output / "tasks.csv")
+
+
+def _as_table(rows: Sequence[Score]) -> pd.DataFrame:
+    """Return score rows as a table of typed columns."""
+    import pandas as pd
+
+    table = pd.DataFrame([vars(row) for row in rows], columns=list(SCORE_COLUMNS))
+    return table.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
@@ -150,6 +161,62 @@ def _compared(
     }
     controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
     return compare(best, rising, left_out=controls)
+
+
+# --- what others published -------------------------------------------------------------------------------------------
+
+PUBLISHED_TABLES = tuple(f"published{name}" for name in ("", "_summary", "_comparisons", "_ranks", "_sources"))
+BLOCK = ["source", "splits"]
+"""The columns by which the tables of others tell apart what a row is over: whose values, of which splits."""
+SOURCE_COLUMNS = ["source", "title", "description", "url", "version", "date", "licence", "citation"]
+SOURCE_COLUMNS += ["n_values", "n_left_out", "models", "datasets", "tasks"]
+
+
+def _published_rows(path: Path) -> Iterator[Score]:
+    if path.is_file():
+        yield from read_scores(path)
+    else:
+        reason = f"the import left no file; see logs/import_published/{path.stem}.log"
+        yield Score(source=path.stem, status="failed", reason=reason)
+
+
+def _published(table: pd.DataFrame, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Return PUBLISHED_TABLES: the rows of others, and what is made of ours, over the blocks of splits that models share."""
+    import pandas as pd
+
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in PUBLISHED_TABLES[1:4]}
+    for source, own in table.groupby("source", sort=False):
+        for block in blocks(own):
+            best = headline(block.rows)
+            summary = summary_intervals(summarise(block.rows), best, intervals(block.rows, best))
+            compared = _compared(best, table[:0], sources.get(source, {}))
+            for found, rows in zip(parts.values(), (summary, *compared), strict=True):
+                if len(rows):
+                    found.append(rows.assign(source=source, splits=block.name))
+    empty = _as_table([])
+    columns = [summary_intervals(summarise(empty), empty, intervals(empty, empty)), *_compared(empty, empty, {})]
+    made = {"published": table}
+    for (name, found), rows in zip(parts.items(), columns, strict=True):
+        whole = pd.concat(found, ignore_index=True) if found else rows.assign(source="", splits="")
+        made[name] = whole[[*BLOCK, *rows.columns]]
+    rows = [_source(source, own, sources.get(source, {})) for source, own in table.groupby("source", sort=False)]
+    made["published_sources"] = pd.DataFrame(rows, columns=SOURCE_COLUMNS)
+    return made
+
+
+def _source(name: str, rows: pd.DataFrame, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a source, with what the catalogue says of the models, data and tasks that its rows name."""
+    about = {kind: entry.get(f"{kind}s", {}) for kind in ("model", "dataset", "task")}
+    known = {
+        f"{kind}s": _cell({key: found[key] for key in dict.fromkeys(rows[kind]) if key in found})
+        for kind, found in about.items()
+    }
+    counts = {"n_values": len(rows), "n_left_out": int((rows["status"] != "ok").sum())}
+    texts = {key: entry.get(key, "") for key in SOURCE_COLUMNS[1:8]}
+    return {"source": name, **texts, **counts, **known}
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def _rows_of(path: Path, reason: str) -> Iterator[Score]:

@@ -17,14 +17,14 @@ from cellgauge.contracts import atomic_path
 from cellgauge.report import colours
 from cellgauge.report.data import Tables
 from cellgauge.report.formats import DASH, alternatives, mebibytes, readable, seconds, size
-from cellgauge.report.pages import anchors, catalogue, cost, failures, guide, overview, splits, tasks
+from cellgauge.report.pages import catalogue, cost, failures, guide, overview, published, splits, tasks
 
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
 HERE = Path(__file__).parent
-MODULES = (overview, tasks, splits, cost, anchors, failures, catalogue, guide)
+MODULES = (overview, tasks, splits, cost, published, failures, catalogue, guide)
 """The pages in the order of the navigation."""
 
 

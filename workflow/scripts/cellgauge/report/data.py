@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from cellgauge import ALL_SPLITS
 from cellgauge.anchors import COLUMNS
-from cellgauge.contracts import SCORE_COLUMNS
+from cellgauge.contracts import LATER_COLUMNS, SCORE_COLUMNS
 from cellgauge.errors import CellgaugeError, one_line
 from cellgauge.report.formats import short
-from cellgauge.tables import LAYOUT_COLUMNS, RUNTIME_COLUMNS, headline
+from cellgauge.tables import BLOCK, LAYOUT_COLUMNS, RUNTIME_COLUMNS, SOURCE_COLUMNS, headline
 from cellgauge.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, is_beside
 
 if TYPE_CHECKING:
@@ -44,6 +44,18 @@ CONDITION_COLUMNS = [
     "status",
 ]
 ENDS = ["low", "high", "n_resampled"]
+OF_SCORES = ["value", "seed", "fold"]
+OF_SUMMARY = ["mean", "sd", "n_splits", *ENDS]
+OF_PAIRS = ["n_splits", "difference", "n_first_higher", "p", "p_holm"]
+OF_RANKS = ["mean_rank", "n_splits", "n_models", "p_friedman", "critical_difference"]
+PUBLISHED = {
+    "published": (SCORE_COLUMNS, OF_SCORES),
+    "published_summary": ([*BLOCK, *SUMMARY_COLUMNS], OF_SUMMARY),
+    "published_comparisons": ([*BLOCK, *COMPARISON_COLUMNS], OF_PAIRS),
+    "published_ranks": ([*BLOCK, *RANK_COLUMNS], OF_RANKS),
+    "published_sources": (SOURCE_COLUMNS, []),
+}
+"""The tables of what others published, each with its columns and those that hold numbers."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +223,7 @@ class Tables:
         pairs, ranked: comparisons.csv and ranks.csv, which models can be told apart.
         layouts: layouts.parquet, the places of cells on a plane.
         anchors: anchors.csv, published numbers beside ours.
+        published: the tables of what others published, by name (PUBLISHED).
         of_conditions: conditions.csv, the scores of every single condition of perturbation screens.
         models, datasets, tasks: the catalogue, completed by what the scores name beside it.
     """
@@ -226,17 +239,17 @@ class Tables:
     models: Mapping[str, Entry]
     datasets: Mapping[str, Entry]
     tasks: Mapping[str, Task]
+    published: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> Tables:
         """Read the tables of `folder`; raise CellgaugeError when one is missing or lacks a column."""
         folder = Path(folder)
-        scores = _read(folder / "scores.csv", SCORE_COLUMNS, numbers=["value", "seed", "fold"])
-        summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=["mean", "sd", "n_splits", *ENDS])
-        of_pairs = ["n_splits", "difference", "n_first_higher", "p", "p_holm"]
-        pairs = _read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=of_pairs)
-        of_ranks = ["mean_rank", "n_splits", "n_models", "p_friedman", "critical_difference"]
-        ranked = _read(folder / "ranks.csv", RANK_COLUMNS, numbers=of_ranks)
+        present = [column for column in SCORE_COLUMNS if column not in LATER_COLUMNS]
+        scores = _read(folder / "scores.csv", present, numbers=OF_SCORES)
+        summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=OF_SUMMARY)
+        pairs = _read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=OF_PAIRS)
+        ranked = _read(folder / "ranks.csv", RANK_COLUMNS, numbers=OF_RANKS)
         of_jobs = ["seconds", "cpu_seconds", "max_rss_mb", "gpu_seconds", "max_gpu_mb"]
         runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=of_jobs)
         metrics = _read(folder / "tasks.csv", ["task", "task_title", "metric"])
@@ -250,6 +263,7 @@ class Tables:
             layouts=_read_layouts(folder / "layouts.parquet"),
             of_conditions=_read(folder / "conditions.csv", CONDITION_COLUMNS, numbers=["value"]),
             anchors=_read(folder / "anchors.csv", COLUMNS, numbers=["published", "ours", "difference", "allowed"]),
+            published={name: _read(folder / f"{name}.csv", *about) for name, about in PUBLISHED.items()},
             models=dict(sorted(models.items(), key=lambda item: _rank_of_kind(item[1].kind))),
             datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", _order(scores, "dataset")),
             tasks=_tasks(metrics, scores),
@@ -431,7 +445,7 @@ def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd
         raise CellgaugeError(f"{path}: the table has no column {', '.join(lacking)} (found: {found})")
     for column in numbers:
         try:
-            table[column] = pd.to_numeric(table[column].replace("", None)).astype("float64")
+            table[column] = table[column].replace("", None).astype("float64")  # to_numeric drops digits
         except ValueError as error:
             raise CellgaugeError(f"{path}: column {column} must hold numbers ({one_line(error)})") from None
     return table

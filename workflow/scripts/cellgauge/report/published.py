@@ -1,0 +1,160 @@
+"""What others published, as the report's machinery reads tables: one `Tables` per source, each block of splits a dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellgauge.report.data import KINDS, Entry, Metric, Tables, Task, slug
+from cellgauge.report.formats import readable
+from cellgauge.uncertainty import VARIANT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLOCK = "{dataset}: {splits}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Values that are not used: why, how many, and of which models and metrics, as text."""
+
+    reason: str
+    n: int
+    models: str
+    metrics: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One source of published values.
+
+    Attributes:
+        name, title, facts: its key, its title, and what else its entry says.
+        tables: its values; each block of splits that models share is a dataset.
+        n_values, n_used: how many values it has, and how many are used.
+        left_out: why the others are not.
+    """
+
+    name: str
+    title: str
+    facts: Mapping[str, str]
+    tables: Tables
+    n_values: int
+    n_used: int
+    left_out: list[LeftOut]
+
+
+def records(tables: Tables) -> Iterator[Record]:
+    """Yield the sources of published values, in the order of their table."""
+    for facts in tables.published["published_sources"].to_dict("records"):
+        rows = tables.published["published"]
+        rows = rows[rows["source"] == facts["source"]]
+        known = {key: json.loads(facts.pop(key) or "{}") for key in ("models", "datasets", "tasks")}
+        own = _tables(tables, facts["source"], rows, known)
+        ok = int((rows["status"] == "ok").sum())
+        left_out = list(_left_out(rows, own))
+        yield Record(facts["source"], facts["title"] or readable(facts["source"]), facts, own, len(rows), ok, left_out)
+
+
+def _tables(tables: Tables, source: str, rows: pd.DataFrame, known: Mapping[str, Mapping[str, Any]]) -> Tables:
+    """Return the tables of one source; what a run has beside scores is empty."""
+    import pandas as pd
+
+    names = ("published_summary", "published_comparisons", "published_ranks")
+    made = [tables.published[name] for name in names]
+    made = [part[part["source"] == source] for part in made]
+    places = dict.fromkeys(made[0][["dataset", "splits"]].itertuples(index=False, name=None))
+    keys = {place: BLOCK.format(dataset=place[0], splits=place[1]) for place in places}
+    parts = [_of_block(rows, made[0], place).assign(dataset=key) for place, key in keys.items()]
+    summary, pairs, ranked = (
+        part.assign(dataset=[keys[place] for place in part[["dataset", "splits"]].itertuples(index=False, name=None)])
+        for part in made
+    )
+    tasks = _tasks(known["tasks"])
+    return Tables(
+        scores=pd.concat(parts, ignore_index=True) if parts else rows[:0],
+        summary=summary,
+        runtime=tables.runtime[:0],
+        pairs=pairs,
+        ranked=ranked,
+        layouts=tables.layouts[:0],
+        anchors=tables.anchors[:0],
+        of_conditions=tables.of_conditions[:0],
+        models=_models(rows, known["models"], keys),
+        datasets={key: Entry(key, _title(place, known["datasets"])) for place, key in keys.items()},
+        tasks={
+            name: tasks.get(name, Task(name, readable(name), {}, slug(name))) for name in dict.fromkeys(rows["task"])
+        },
+    )
+
+
+def _of_block(rows: pd.DataFrame, summary: pd.DataFrame, place: tuple[str, str]) -> pd.DataFrame:
+    """Return the rows of a block: the values that its means are of, and what says why others are not there."""
+    by = ["model", *VARIANT]
+    dataset, splits = place
+    summary = summary[(summary["dataset"] == dataset) & (summary["splits"] == splits)]
+    inside = rows[(rows["dataset"] == dataset) & rows["split"].isin(splits.split())]
+    of_means = set(summary[by].itertuples(index=False, name=None))
+    covers = np.array([key in of_means for key in inside[by].itertuples(index=False, name=None)])
+    used = inside["status"] == "ok"
+    n_splits = inside.groupby("model")["split"].nunique()
+    unused = set(n_splits.index[n_splits == len(splits.split())]) - set(inside.loc[used, "model"])
+    return inside[np.where(used, covers, inside["model"].isin({*summary["model"], *unused}))]
+
+
+def _title(place: tuple[str, str], datasets: Mapping[str, Mapping[str, str]]) -> str:
+    dataset, splits = place[0], place[1].split()
+    title = datasets.get(dataset, {}).get("title") or readable(dataset)
+    return f"{title}, {len(splits)} splits" if len(splits) > 1 else f"{title}, {readable(splits[0])}"
+
+
+def _models(
+    rows: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], keys: Mapping[tuple[str, str], str]
+) -> dict[str, Entry]:
+    """Return the models; what they have seen of a dataset holds for each of its blocks."""
+    entries = {}
+    for name in dict.fromkeys(rows["model"]):
+        facts = dict(known.get(name, {}))
+        seen = facts.get("leakage", {})
+        facts["leakage"] = json.dumps({key: seen[place[0]] for place, key in keys.items() if place[0] in seen})
+        entries[name] = Entry(name, facts.get("title") or name, facts.get("kind", ""), facts)
+    places = {kind: place for place, kind in enumerate(KINDS)}
+    return dict(sorted(entries.items(), key=lambda item: places.get(item[1].kind, len(KINDS))))
+
+
+def _tasks(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
+    tasks = {}
+    for name, entry in known.items():
+        metrics = {
+            metric: Metric(
+                metric,
+                facts.get("title") or metric,
+                facts.get("description", ""),
+                facts.get("source", ""),
+                facts.get("higher_is_better"),
+                *(facts.get("range") or (None, None)),
+            )
+            for metric, facts in entry.get("metrics", {}).items()
+        }
+        tasks[name] = Task(
+            name, entry.get("title") or readable(name), metrics, slug(name), entry.get("description", "")
+        )
+    return tasks
+
+
+def _left_out(rows: pd.DataFrame, tables: Tables) -> Iterator[LeftOut]:
+    """Yield the reasons for which values are not used, the most frequent first."""
+    unused = rows[rows["status"] != "ok"]
+    for reason, own in sorted(unused.groupby("reason", sort=False), key=lambda item: -len(item[1])):
+        models = [tables.models[name].title if name else "" for name in dict.fromkeys(own["model"])]
+        metrics = [
+            tables.metric(task, name).title if task in tables.tasks else name
+            for task, name in dict.fromkeys(own[["task", "metric"]].itertuples(index=False, name=None))
+        ]
+        whole = own["model"].nunique() == rows["model"].nunique()
+        yield LeftOut(reason, len(own), "all models" if whole else ", ".join(models), ", ".join(dict.fromkeys(metrics)))

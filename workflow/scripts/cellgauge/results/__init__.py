@@ -1,0 +1,1 @@
+"""Results: those that others published, beside ours."""

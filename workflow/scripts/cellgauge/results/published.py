@@ -1,0 +1,333 @@
+"""Result files of others, read into score rows that say where they come from (`source`).
+
+A file is data: it is checked field by field, and nothing of it is executed. What is not as its format has it is one
+sentence that names the place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cellgauge import ALL_SPLITS
+from cellgauge.contracts import LATER_COLUMNS, SCORE_COLUMNS, ContractError, Score, read_scores, write_scores
+from cellgauge.errors import CellgaugeError, one_line
+from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, PROFILE, TASKS
+
+FORMATS = ("vcp", "czbenchmarks", "scores")
+IDENTITY = tuple(name for name in SCORE_COLUMNS if name not in ("value", "status", "reason", "source"))
+"""The columns that tell two values of one source apart."""
+
+
+class PublishedError(CellgaugeError):
+    """A result file of others is not as its format has it, or its entry in the configuration does not fit it."""
+
+
+def import_published(
+    path: str | Path | None,
+    output: str | Path,
+    *,
+    source: str,
+    format: str = "scores",
+    models: Mapping[str, str] | None = None,
+    datasets: Mapping[str, str] | None = None,
+    left_out: Sequence[Mapping[str, str]] = (),
+    values: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write the score rows of a result file, or of `values`, as a score file whose rows name `source`.
+
+    Args:
+        path: the file, None where the entry itself holds the values.
+        format: one of FORMATS: what vcp-cli ships (records of cz-benchmarks' results), what `czbenchmarks run` wrote and
+            `exports.py` writes, or score rows (TSV, CSV or Parquet).
+        models: their name -> our key. Without it names stay as they are; with it, it must hold every name.
+        datasets: their name (several joined by "+") -> our "dataset/split"; `{split}` on both sides stands for any name of a
+            split. Without it names must be "dataset/split".
+        left_out: fields of a score row and a `reason`: rows with these fields lose their value and say why.
+        values: score rows as mappings; fields that are absent are empty, the profile is reference.
+
+    Raises:
+        PublishedError: the file or the entry is not as described.
+    """
+    if path is None:
+        rows = [_given({"profile": PROFILE, **value}, f"value {number}") for number, value in enumerate(values, 1)]
+    else:
+        rows = list(read(path, format))
+    named = _Names(models, datasets)
+    rows = [replace(row, source=source, **named.ours(row)) for row in rows]
+    rows = list(_without_repeats(_without(rows, left_out)))
+    if not rows:
+        raise PublishedError(f"{path or source}: there is no value in it")
+    write_scores(output, rows)
+
+
+def read(path: str | Path, format: str) -> Iterator[Score]:
+    """Yield the values of a result file as score rows that carry the file's own names of models and data.
+
+    `dataset` and `split` are the two halves of "dataset/split" where the file's names are such; else `dataset` holds the
+    name, several joined by "+", and `split` is empty.
+
+    Raises:
+        PublishedError: the file is not of this format; names the place in it.
+    """
+    path = Path(path)
+    if format == "scores":
+        return iter(_read_table(path))
+    if format not in FORMATS:
+        raise PublishedError(f"there is no format '{format}' of result files; there are {', '.join(FORMATS)}")
+    document = _read_json(path)
+    return _read_vcp(document, str(path)) if format == "vcp" else _read_czbenchmarks(document, str(path))
+
+
+# --- score rows ------------------------------------------------------------------------------------------------------
+
+
+def _read_table(path: Path) -> list[Score]:
+    try:
+        return _read_parquet(path) if path.suffix == ".parquet" else read_scores(path)
+    except (OSError, ContractError) as error:
+        raise PublishedError(f"{path}: cannot be read as score rows ({one_line(error)})") from None
+
+
+def _read_parquet(path: Path) -> list[Score]:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except (ValueError, TypeError) as error:  # pyarrow's errors are ValueErrors
+        raise PublishedError(f"{path}: not a readable Parquet table ({one_line(error)})") from None
+    columns = [name for name in SCORE_COLUMNS if name in table or name not in LATER_COLUMNS]
+    if list(table) != columns:
+        raise PublishedError(f"{path}: the columns are {list(table)}, not {list(SCORE_COLUMNS)}")
+    table = table.astype(object).where(table.notna(), None)
+    return [_given(row, f"{path}, row {number}") for number, row in enumerate(table.to_dict("records"), 1)]
+
+
+def _given(row: Mapping[str, Any], where: str) -> Score:
+    """Return a score row of typed fields, those that are absent empty."""
+    unknown = sorted(set(row) - set(SCORE_COLUMNS))
+    if unknown:
+        raise PublishedError(f"{where}: there is no column '{unknown[0]}' in a score row")
+    whole = {name: _whole(row.get(name), f"{where}, '{name}'") for name in ("seed", "fold")}
+    value = row.get("value")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise PublishedError(f"{where}: the value is {value!r}, not a number")
+    texts = {name: row.get(name) or "" for name in SCORE_COLUMNS if name not in ("value", "seed", "fold")}
+    wrong = next((name for name, text in texts.items() if not isinstance(text, str)), None)
+    if wrong:
+        raise PublishedError(f"{where}: '{wrong}' is {texts[wrong]!r}, not text")
+    texts["status"] = texts["status"] or "ok"
+    try:
+        return Score(**texts, **whole, value=None if value is None else float(value))
+    except ContractError as error:
+        raise PublishedError(f"{where}: {error}") from None
+
+
+def _whole(value: Any, where: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise PublishedError(f"{where} is {value!r}, not a whole number")
+    return int(value)
+
+
+# --- results of cz-benchmarks ----------------------------------------------------------------------------------------
+
+
+def _read_json(path: Path) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise PublishedError(f"{path}: the key '{twice}' stands twice in one object")
+        return found
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+    except (OSError, ValueError, RecursionError) as error:
+        raise PublishedError(f"{path}: not a readable JSON file ({one_line(error)})") from None
+
+
+def _read_vcp(document: Any, path: str) -> Iterator[Score]:
+    if not isinstance(document, list):
+        raise PublishedError(f"{path}: it holds {_kind(document)}, not the list of records that vcp-cli ships")
+    for number, record in enumerate(document, 1):
+        where = f"{path}, record {number}"
+        task, model = _field(record, "task_key", str, where), _field(record, "model_key", str, where)
+        names = _field(record, "dataset_keys", list, where)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise PublishedError(f"{where}: 'dataset_keys' must be names, one or more")
+        metrics = _field(record, "metrics", list, where)
+        yield from _values(task, model, names, metrics, "metric_key", ("batch_random_seeds",), where)
+
+
+def _read_czbenchmarks(document: Any, path: str) -> Iterator[Score]:
+    for number, result in enumerate(_field(document, "task_results", list, path), 1):
+        where = f"{path}, result {number}"
+        model = _field(result, "model", dict, where)
+        kind, options = _field(model, "type", str, where), _field(model, "args", dict, where)
+        name = options["model"] if list(options) == ["model"] else "-".join([kind, *map(str, options.values())])
+        data = _field(result, "datasets", list, where)
+        names = [_field(entry, "name", str, where) for entry in data]
+        if not names:
+            raise PublishedError(f"{where}: it names no data set")
+        beside = ("n_values", "value_std_dev", "values_raw", "batch_random_seeds")
+        task, metrics = _field(result, "task_name", str, where), _field(result, "metrics", list, where)
+        yield from _values(task, str(name), names, metrics, "metric_type", beside, where)
+
+
+def _values(
+    task: str, model: str, data: Sequence[str], metrics: Sequence[Any], key: str, beside: Sequence[str], where: str
+) -> Iterator[Score]:
+    """Yield the values of one task, model and data set; `key` holds the metric, `beside` may stand beside its value."""
+    if task not in METRICS:
+        raise PublishedError(f"{where}: unknown task '{task}'; there are {', '.join(METRICS)}")
+    ours = {theirs: name for name, theirs in METRICS[task].items()}
+    dataset, split = _dataset_and_split(data)
+    for number, metric in enumerate(metrics, 1):
+        place = f"{where}, metric {number}"
+        kind = _field(metric, key, str, place)
+        unknown = sorted(set(metric) - {key, "params", "value", *beside})
+        if unknown:
+            raise PublishedError(f"{place}: unknown key '{unknown[0]}', which may tell values apart")
+        if kind not in ours:
+            raise PublishedError(f"{place}: unknown metric '{kind}' of task {task}; there are {', '.join(ours)}")
+        value = _field(metric, "value", (int, float), place)
+        if not math.isfinite(value):
+            raise PublishedError(f"{place}: the value is {value}, not a number")
+        classifier, subset = _params(task, metric.get("params"), place)
+        names = {"task": TASKS.get(task, task), "model": model, "dataset": dataset, "split": split}
+        yield Score(ours[kind], float(value), PROFILE, classifier=classifier, subset=subset, **names)
+
+
+def _params(task: str, params: Any, where: str) -> tuple[str, str]:
+    """Return our classifier and subset of a metric's parameters."""
+    params = {} if params is None else params
+    if not isinstance(params, dict) or not all(isinstance(value, str) for value in params.values()):
+        raise PublishedError(f"{where}: 'params' must be an object of texts")
+    unknown = sorted(set(params) - {"classifier", "subset"})
+    if unknown:
+        raise PublishedError(f"{where}: unknown parameter '{unknown[0]}', which may tell values apart")
+    classifier = params.get("classifier", "")
+    if task == "label_prediction":
+        classifier = classifier or CLASSIFIERS["mean"]
+    if not classifier:
+        return "", params.get("subset", "")
+    mean = re.fullmatch(r"MEAN\((\w+),(\w+),(\w+)\)", classifier)  # releases differ in the order
+    if mean and sorted(mean.groups()) == ["knn", "lr", "rf"]:
+        classifier = CLASSIFIERS["mean"]
+    ours = next((name for name, theirs in CLASSIFIERS.items() if theirs == classifier), None)
+    if ours is None:
+        raise PublishedError(f"{where}: unknown classifier '{classifier}'; there are {', '.join(CLASSIFIERS.values())}")
+    return ours, params.get("subset", "")
+
+
+def _dataset_and_split(names: Sequence[str]) -> tuple[str, str]:
+    """Return the halves of "dataset/split", all splits where several are named; else (the names joined, "")."""
+    parts = [name.partition("/") for name in names]
+    if len({dataset for dataset, _, _ in parts}) == 1 and all(split for _, _, split in parts):
+        return parts[0][0], parts[0][2] if len(parts) == 1 else ALL_SPLITS
+    return "+".join(names), ""
+
+
+def _field(item: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """Return a field of a JSON object, of the type that it must have."""
+    if not isinstance(item, dict):
+        raise PublishedError(f"{where}: {_kind(item)} stands where an object with '{key}' belongs")
+    if key not in item:
+        raise PublishedError(f"{where}: the key '{key}' is missing")
+    value = item[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise PublishedError(f"{where}: '{key}' is {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+# --- our names, and what is left out ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What an entry says of a file's names; None where they are ours already."""
+
+    models: Mapping[str, str] | None
+    datasets: Mapping[str, str] | None
+
+    def ours(self, row: Score) -> dict[str, str]:
+        """Return model, dataset and split of a row in our names."""
+        dataset, split = self._place("/".join(filter(None, (row.dataset, row.split))))
+        return {"model": self._model(row.model), "dataset": dataset, "split": split}
+
+    def _model(self, name: str) -> str:
+        if self.models is None:
+            return name
+        if name not in self.models:
+            raise PublishedError(f"the model '{name}' is not among the entry's `models`; add it with our name for it")
+        return self.models[name]
+
+    def _place(self, name: str) -> tuple[str, str]:
+        if self.datasets is None:
+            place = name
+        else:
+            place = next((own for own in (_filled(*item, name) for item in self.datasets.items()) if own), None)
+            if place is None:
+                raise PublishedError(f"the data '{name}' are not among the entry's `datasets`; add them as dataset/split")
+        dataset, _, split = place.partition("/")
+        if not dataset or not split:
+            raise PublishedError(f"the data '{name}' are not of the form dataset/split; say in `datasets` what they are")
+        return dataset, split
+
+
+def _filled(theirs: str, ours: str, name: str) -> str | None:
+    """Return our name by one pattern, None where it does not fit; {split} stands for a split's name."""
+    pattern = re.escape(theirs).replace(re.escape("{split}"), "([a-z0-9_]+)")
+    match = re.fullmatch(pattern, name)
+    return ours.replace("{split}", match[1] if match.groups() else "{split}") if match else None
+
+
+def _without(rows: Iterable[Score], rules: Sequence[Mapping[str, str]]) -> list[Score]:
+    """Return the rows, those that a rule names without their value and with its reason.
+
+    Raises:
+        PublishedError: a rule names no value, so it is mistaken.
+    """
+    fitting = [0] * len(rules)
+    result = []
+    for row in rows:
+        fits = [n for n, rule in enumerate(rules) if all(getattr(row, k) == v for k, v in rule.items() if k != "reason")]
+        for n in fits:
+            fitting[n] += 1
+        result.append(_unusable(row, rules[fits[0]]["reason"]) if fits and row.status == "ok" else row)
+    for rule, n in zip(rules, fitting, strict=True):
+        if not n:
+            said = ", ".join(f"{key} {value}" for key, value in rule.items() if key != "reason")
+            raise PublishedError(f"`left_out` names {said}, which no value has; correct or remove it")
+    return result
+
+
+def _without_repeats(rows: Iterable[Score]) -> Iterator[Score]:
+    """Yield the rows; a value that an earlier one of the same identity gave already is left out."""
+    first: dict[tuple, float] = {}
+    for row in rows:
+        key = tuple(getattr(row, name) for name in IDENTITY)
+        if row.status != "ok":
+            yield row
+        elif key in first:
+            yield _unusable(row, f"a second record of a value that stands here already ({row.value:.6g}, {first[key]:.6g})")
+        else:
+            first[key] = row.value
+            yield row
+
+
+def _unusable(row: Score, reason: str) -> Score:
+    return replace(row, value=None, status="not_applicable", reason=reason)
