@@ -433,12 +433,12 @@ def test_gaps_say_why_below_the_table_and_on_their_page(page):
     assert (cells["chicken_embryo"], cells["mouse_brain"]) == ("n/a", "n/a") and float(cells["human_heart"]) > 0
     assert "n/a: the model has no embedding of this split" in page.text
     (table,) = page.of("task-clustering", profile="corrected", metric="ari", dataset="baron_pancreas")
-    assert rows(table)["Harmony"]["human"] == "failed"
+    assert rows(table)["Harmony (batches)"]["human"] == "failed"
     assert "failed: out of memory" in page.text
     assert "TF-Sapiens (shipped embedding)" not in rows(table)
     assert "Not in this table: TF-Sapiens (shipped embedding), TF-Metazoa (shipped embedding)" in page.text
     failed, not_applicable = page.of("failures")
-    assert ["out of memory", "Harmony", "Baron pancreas", "human, mouse", "Clustering", "all"] in [
+    assert ["out of memory", "Harmony (batches)", "Baron pancreas", "all", "Clustering", "all"] in [
         [cell["text"] for cell in row] for row in failed["rows"]
     ]
     (row,) = [row for row in not_applicable["rows"] if "not meant for this task" in row[0]["text"]]
@@ -449,7 +449,7 @@ def test_a_missing_score_is_never_a_number(page):
     checked = 0
     for table in page.tables:
         for row in table["rows"]:
-            if row[0]["text"].strip() == "Harmony" and table["page"] != "cost":
+            if row[0]["text"].strip() == "Harmony (batches)" and table["page"] != "cost":
                 assert {cell["text"] for cell in row[1:]} <= {"failed", "n/a", ""}
                 checked += any(cell["text"] == "failed" for cell in row[1:])
     assert checked >= 8
@@ -878,7 +878,7 @@ def test_species_of_labels_stand_on_the_page_of_the_task(page):
     (table,) = [t for t in page.of("task-cross-species") if "cells of each label and species" in t["caption"]]
     assert rows(table)["cell type A"] == {"label": "cell type A", "of.human": "200", "of.mouse": "200"}
     assert [t["caption"] for t in page.of("task-cross-species") if ", by label" in t["caption"]] == [
-        f"Baron pancreas: {title}, by label, profile corrected"
+        f"Baron pancreas, all: human, mouse: {title}, by label, profile corrected"
         for title in ("Entropy of species", "Silhouette of species within labels")
     ]
 
@@ -1098,11 +1098,11 @@ def test_what_was_run_in_numbers(demo):
     cells = scores[(scores["metric"] == "n_cells") & (scores["split"] != "all")]
     sizes = cells.drop_duplicates(["dataset", "split"])["value"].astype(float)
     assert found == {
-        "models": "18",
+        "models": "19",
         "datasets": "3",
         "splits": "6",
         "cells": f"{int(sizes.sum()):,}",
-        "failed score files": "5",
+        "failed score files": "10",
     }
 
 
@@ -1187,7 +1187,7 @@ def test_a_missing_table_is_one_sentence(tmp_path):
     ("name", "text", "message"),
     [
         ("scores.csv", "", "scores.csv: not a readable CSV table"),
-        ("summary.csv", "task,model\n", "summary.csv: the table has no column dataset, classifier"),
+        ("summary.csv", "task,model\n", "summary.csv: the table has no column dataset, set, classifier"),
         ("models.csv", "name\nx\n", r"models.csv: the table has no column model \(found: name\)"),
 ("runtime.csv", ",".join(RUNTIME_COLUMNS) + "\ne,,m,d,s,long,1,1\n", "runtime.csv: column seconds must hold numbers"),
     ],

@@ -6,8 +6,8 @@ import h5py
 import pandas as pd
 import pytest
 
-from cellgauge.contracts import SCORE_COLUMNS, Score, write_scores
-from cellgauge.tables import collect, headline
+from cellgauge.contracts import Score, write_scores
+from cellgauge.tables import SCORES_COLUMNS, collect, headline
 
 
 def score(metric="ari", value=0.5, **fields):
@@ -37,7 +37,7 @@ def path_of(model="m", split="s", task="clustering"):
 def test_every_row_of_every_file_in_csv_and_parquet(run):
     files = run({path_of(split=s): [score(split=s, seed=42), score("nmi", 1 / 3, split=s)] for s in ("a", "b")})
     table = pd.read_csv(files["scores.csv"])
-    assert list(table) == list(SCORE_COLUMNS) and len(table) == 4
+    assert list(table) == SCORES_COLUMNS and len(table) == 4
     assert table["value"][1] == 1 / 3
     assert pd.read_parquet(files["scores.parquet"])["value"].tolist() == table["value"].tolist()
 
@@ -154,4 +154,4 @@ def test_what_a_gpu_did_is_what_the_embedding_says(run, tmp_path, facts, expecte
 
 def test_an_empty_run_still_has_tables(run):
     files = run({})
-    assert list(pd.read_csv(files["scores.csv"])) == list(SCORE_COLUMNS)
+    assert list(pd.read_csv(files["scores.csv"])) == SCORES_COLUMNS

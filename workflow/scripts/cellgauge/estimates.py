@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from cellgauge import ALL_SPLITS
 from cellgauge.costs import APPROXIMATELY, ON_COUNTS, Cost, Costs, Size, predict, read_benchmark, together
 from cellgauge.grid import Cell, is_remote
 
@@ -252,7 +251,7 @@ class _Plan:
         return self._grid.gpus(Cell("", model, "", ""))
 
     def _splits(self, dataset: str, split: str) -> list[str]:
-        return self._grid.datasets[dataset] if split == ALL_SPLITS else [split]
+        return self._grid.splits_of(dataset, split)
 
 
 def _split(dataset: str, split: str) -> str:

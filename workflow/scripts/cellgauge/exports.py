@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cellgauge import ALL_SPLITS
 from cellgauge.contracts import SCORE_COLUMNS, STATUSES, atomic_path
 from cellgauge.organisms import ORGANISMS
 from cellgauge.report.compare import Result
@@ -17,6 +16,7 @@ from cellgauge.report.data import Interval, Metric, Tables, Variant
 from cellgauge.report.formats import MINUS, number
 from cellgauge.report.pages.overview import columns
 from cellgauge.report.words import subset
+from cellgauge.tables import SCORES_COLUMNS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 VERSION = "0.10.2"
@@ -110,7 +110,8 @@ def leaderboards(tables: Tables) -> Iterator[Leaderboard]:
 
 
 def _heading(title: str, variant: Variant) -> str:
-    return f"{title} ({subset(variant.subset)})" if variant.subset else title
+    about = [subset(variant.subset) if variant.subset else "", variant.set]
+    return f"{title} ({', '.join(filter(None, about))})" if any(about) else title
 
 
 def _places(result: Result) -> dict[str, Place]:
@@ -272,7 +273,7 @@ def _task_result(
     tables: Tables, cz_task: str, task: str, dataset: str, model: str, split: str, metrics: list[dict[str, Any]]
 ) -> dict[str, Any]:
     data, entry = tables.datasets[dataset], tables.models[model]
-    splits = list(data.organisms) if split == ALL_SPLITS else [split]
+    splits = data.sets.get(split, [split])
     datasets = [
         {
             "name": f"{dataset}/{name}",
@@ -366,7 +367,8 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": DRAFT,
         "title": "A score row of cellgauge",
-        **_closed({name: fields.get(name, {"type": "string"}) for name in SCORE_COLUMNS}),
+        **_closed({name: fields.get(name, {"type": "string"}) for name in SCORES_COLUMNS}),
+        "required": list(SCORE_COLUMNS),  # the species stand in the tables, not in the files of single jobs
         "if": ok,
         "then": {"properties": {"value": {"type": "number"}, "metric": {"minLength": 1}}},
         "else": {"properties": {"value": {"type": "null"}, "reason": {"minLength": 1}}},
