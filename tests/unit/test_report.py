@@ -20,6 +20,7 @@ import pytest
 from cellgauge.anchors import read_anchors
 from cellgauge.contracts import Score, write_scores
 from cellgauge.errors import CellgaugeError
+from cellgauge.exports import export
 from cellgauge.report import HERE, colours, render
 from cellgauge.report.charts import rank_diagram, scatter, strip
 from cellgauge.report.contests import cliques, letters_of
@@ -881,6 +882,52 @@ def test_species_of_labels_stand_on_the_page_of_the_task(page):
         f"Baron pancreas, all: human, mouse: {title}, by label, profile corrected"
         for title in ("Entropy of species", "Silhouette of species within labels")
     ]
+
+
+@pytest.fixture(scope="module")
+def of_sets(tmp_path_factory):
+    models = ["tf_metazoa", "tf_exemplar", "uce_4l", "random", "oracle"]
+    run = {"models": models, "datasets": ["spermatogenesis"], "tasks": ["clustering", "cross_species"]}
+    return made_up.write_tables(tmp_path_factory.mktemp("sets"), made_up.configuration({"run": run}))
+
+
+def test_sets_have_tables_of_their_own_with_their_species(of_sets):
+    page = page_of(of_sets)
+    summary = pd.read_csv(of_sets / "summary.csv", keep_default_na=False)
+    ours = summary[(summary["metric"] == "entropy_per_cell") & (summary["profile"] == "corrected")]
+    means = ours[ours["subset"] == ""].set_index(["set", "model"])["mean"].astype(float)
+    assert ("all", "uce_4l") not in means and ("common", "uce_4l") in means
+    captions = [table["caption"] for table in page.of("task-cross-species")]
+    common, everything = (
+        "common: human, mouse, rhesus macaque",
+        "all: chicken, chimpanzee, gorilla, human, marmoset",
+    )
+    for name, words in (("common", common), ("all", everything)):
+        (table,) = [
+            t
+            for t in page.of("task-cross-species", profile="corrected")
+            if t["caption"].startswith(f"Spermatogenesis, {words}") and "label" not in t["caption"]
+        ]
+        shown = rows(table)
+        for model, title in (("tf_metazoa", "TF-Metazoa"), ("tf_exemplar", "TF-Exemplar")):
+            text = next(value for key, value in shown[title].items() if key == "entropy_per_cell")
+            assert float(text) == pytest.approx(means[name, model], abs=0.0005 + 1e-9)
+        assert ("UCE, 4 layers" in shown) == (name == "common")
+    assert sum("by label" in caption and common in caption for caption in captions) == 2
+    for words in (common, "all: 9 species"):
+        assert f"Cross-species integration ({words})" in page.text
+    assert "chicken: the model does not take chicken" in page.text
+
+
+def test_a_set_is_no_split_more(of_sets):
+    tables = Tables.read(of_sets)
+    assert {what: n for n, what, _ in overview.facts(tables)}["splits"] == "9"
+    assert set(tables.splits("cross_species", "spermatogenesis")) == {"common", "all"}
+    assert set(pd.read_csv(of_sets / "comparisons.csv")["task"]) == {"clustering"}
+    export(of_sets, of_sets.parent)
+    results = json.loads((of_sets.parent / "czbenchmarks.json").read_text())
+    spans = {len(r["datasets"]) for r in results["task_results"] if r["task_name"] == "cross_species"}
+    assert spans == {3, 9}
 
 
 def test_strata_of_a_screen_are_those_of_the_table(demo, page):

@@ -162,10 +162,12 @@ class Entry:
         sets = _parsed(self.facts.get("sets", ""))
         return {name: [str(s) for s in own] for name, own in sets.items()} if isinstance(sets, dict) else {}
 
-    def described(self, split_set: str) -> str:
-        """Return a set in words, with its species: "common: human, mouse"."""
-        species = dict.fromkeys(self.organisms.get(split, split) for split in self.sets.get(split_set, ()))
-        return ": ".join(filter(None, [readable(split_set), ", ".join(map(readable, species))]))
+    def described(self, split_set: str, most: int | None = None) -> str:
+        """Return a set in words, with its species: "common: human, mouse"; of more than `most` species their number."""
+        splits = self.sets.get(split_set, ())
+        species = list(dict.fromkeys(name for split, name in self.organisms.items() if split in splits))
+        named = ", ".join(map(readable, species)) if most is None or len(species) <= most else f"{len(species)} species"
+        return ": ".join(filter(None, [readable(split_set), named]))
 
 
 @dataclass(frozen=True)

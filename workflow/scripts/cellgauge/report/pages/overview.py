@@ -63,7 +63,7 @@ def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[
         about = subset(variant.subset) if variant.subset else ""
         key, group = f"{task.slug}.{name}", task.title
         if len(tables.sets(task.name, dataset)) > 1:
-            key, group = f"{key}.{split_set}", f"{group} ({tables.datasets[dataset].described(split_set)})"
+            key, group = f"{key}.{split_set}", f"{group} ({tables.datasets[dataset].described(split_set, most=4)})"
         yield task.name, variant, Column(key, metric.title, metric, group, task.name, about)
 
 
