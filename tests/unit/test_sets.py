@@ -98,6 +98,8 @@ def chosen(*datasets):
             [f"spermatogenesis/{s}" for s in ("rhesus_macaque", "human", "mouse")],
             {"common": NINE[3:4] + NINE[5:6] + NINE[8:]},
         ),
+        (["spermatogenesis/common"], {"common": NINE[3:4] + NINE[5:6] + NINE[8:]}),
+        (["spermatogenesis/common", "spermatogenesis/all"], {"all": NINE}),
         (["spermatogenesis/human", "spermatogenesis"], {"common": NINE[3:4] + NINE[5:6] + NINE[8:], "all": NINE}),
     ],
 )

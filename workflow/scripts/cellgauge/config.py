@@ -255,9 +255,13 @@ def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
         dataset, _, split = item.partition("/")
         if dataset not in config["datasets"]:
             yield f"run.datasets: no dataset '{dataset}'{_hint(dataset, list(config['datasets']))}"
-        elif split and split not in config["datasets"][dataset]["splits"]:
-            known = list(config["datasets"][dataset]["splits"])
-            yield f"run.datasets: dataset '{dataset}' has no split '{split}'{_hint(split, known)}"
+        elif split and split not in (known := _parts(config["datasets"][dataset])):
+            yield f"run.datasets: dataset '{dataset}' has no split or set '{split}'{_hint(split, known)}"
+
+
+def _parts(dataset: Mapping[str, Any]) -> list[str]:
+    """Return what of a dataset a run may name: its splits and its sets of them."""
+    return [*dataset["splits"], *dataset.get("sets", [ALL])]
 
 
 def _organism_faults(where: str, names: Sequence[str]) -> Iterator[str]:

@@ -109,11 +109,11 @@ class Grid:
 
     @cached_property
     def datasets(self) -> dict[str, list[str]]:
-        """The datasets of the run with their splits: all of them, or those named as `dataset/split`."""
+        """The datasets of the run with their splits: all of them, or those named as `dataset/split` or `dataset/set`."""
         chosen: dict[str, list[str]] = {}
         for item in self._run["datasets"]:
             dataset, _, split = item.partition("/")
-            splits = [split] if split else list(self._datasets[dataset]["splits"])
+            splits = self._named_sets(dataset).get(split, [split]) if split else list(self._datasets[dataset]["splits"])
             chosen[dataset] = list(dict.fromkeys([*chosen.get(dataset, []), *splits]))
         return chosen
 
