@@ -448,7 +448,9 @@ def test_without_javascript_every_table_shows(report):
 def test_the_full_grid_is_small_and_opens_quickly(tmp_path, browser):
     tables = made_up.write_tables(tmp_path, made_up.full_grid(n_models=10))
     scores = pd.read_parquet(tables / "scores.parquet")
-    assert scores["model"].nunique() == 12 and scores["split"].nunique() == 26 + 9 + 1 + 2  # tissues, species, screen, sets
+    n_tissues, n_species, n_screens, n_sets = 26, 9, 1, 2
+    assert scores["model"].nunique() == 12
+    assert scores["split"].nunique() == n_tissues + n_species + n_screens + n_sets
     assert scores["fold"].notna().sum() > 50_000
     render(tables, tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 5_000_000

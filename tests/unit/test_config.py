@@ -53,7 +53,11 @@ def test_defaults_are_filled_in():
         ("run/models", [], "run.models"),
         ("run/tasks", ["clusterin"], "run.tasks: no task 'clusterin', did you mean 'clustering'?"),
         ("run/datasets", ["pear"], "run.datasets: no dataset 'pear', did you mean 'pair'?"),
-        ("run/datasets", ["pair/humans"], "run.datasets: dataset 'pair' has no split or set 'humans', did you mean 'human'?"),
+        (
+            "run/datasets",
+            ["pair/humans"],
+            "run.datasets: dataset 'pair' has no split or set 'humans', did you mean 'human'?",
+        ),
         ("run/profiles", ["czb"], "run.profiles.0: 'czb' is not one of"),
         ("run/score_device", "gpu", "run.score_device: 'gpu' is not one of ['cpu', 'cuda', 'auto']"),
         ("run/seeds", [-1], "run.seeds.0: -1 is less than the minimum"),
