@@ -23,7 +23,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow/scripts"))
 
-from cellgauge import ALL_SPLITS
 from cellgauge.contracts import Embedding, Split
 from cellgauge.tasks.base import CellsToScore, gather, load_task
 
@@ -92,9 +91,9 @@ def main() -> None:
     for model in args.models:
         for path in sorted((args.folder / "results/embeddings" / model).glob("*/*.h5ad")):
             folder = args.folder / "results/splits" / path.parent.name
-            files = sorted(folder.glob("*.h5ad")) if path.stem == ALL_SPLITS else [folder / path.name]
-            splits = [Split.open(file) for file in files]
-            cells = gather([Embedding.read(path)], splits, ("label",), "clustering")  # the embedding, for every task
+            embedding = Embedding.read(path)
+            splits = [Split.open(folder / f"{split}.h5ad") for split in dict.fromkeys(embedding.splits)]
+            cells = gather([embedding], splits, ("label",), "clustering")  # the embedding, for every task
             for kind, found in spreads(cells, args.runs):
                 for (metric, classifier), sd in found.items():
                     print(

@@ -82,9 +82,8 @@ def write_tables(
                 _write_provenance(folder / "results" / kind / f"{tail.partition('/')[2]}.h5ad", on_gpu.get(cell.model))
             benchmark.write_text(f"s\tmax_rss\tcpu_time\n{seconds}\t{300 + place}\t{seconds * 0.9}\n", encoding="utf-8")
     for path in grid.layouts():
-        _write_layout(
-            folder / path, [cell for cell in grid.cells if path.split("/")[2:] == [cell.model, f"{cell.dataset}.tsv"]]
-        )
+        _, _, _, dataset, file = path.split("/")
+        _write_layout(folder / path, grid.splits_of(dataset, file.removesuffix(".tsv")))
     for source in grid.published:
         _write_published(folder / f"results/published/{source}.tsv", source, grid)
     collect(
@@ -129,12 +128,12 @@ def _lay_over(base: dict[str, Any], override: Mapping[str, Any]) -> None:
             base[key] = value
 
 
-def _write_layout(path: Path, cells: list[Cell], n_cells: int = 600) -> None:
+def _write_layout(path: Path, splits: list[str], n_cells: int = 600) -> None:
     """Write places of `n_cells` cells of every split, labels in clumps."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["\t".join(COLUMNS)]
-    for split in dict.fromkeys(cell.split for cell in cells if cell.split != "all"):
-        generator = np.random.default_rng(len(path.parent.name))
+    for split in splits:
+        generator = np.random.default_rng(len(path.parents[1].name))
         codes = np.arange(n_cells) % len(LABELS)
         places = np.clip(generator.random((len(LABELS), 2))[codes] + generator.normal(0, 0.04, (n_cells, 2)), 0, 1)
         lines += [
@@ -160,7 +159,7 @@ def _scores(cell: Cell, generator: np.random.Generator) -> Iterator[Score]:
         yield from of_task[cell.task](profile, skill, generator)
     yield Score("n_donors", 6.0, "corrected")
     yield Score("n_batches", 8.0, "corrected")
-    for species in ("human", "mouse") if cell.split == "all" else ("",):
+    for species in ("human", "mouse") if cell.task == "cross_species" else ("",):
         for place, label in enumerate(LABELS):
             yield Score("n_cells", float(200 - 20 * place), "corrected", subset=species, condition=label)
 

@@ -51,6 +51,11 @@ def orthologue_table(path: Path, n_genes: int = 60) -> Path:
     return path
 
 
+def orthologues(path: Path) -> list[dict[str, object]]:
+    """Return the split option `orthologues` of a table with the columns human and mouse."""
+    return [{"path": str(path), "columns": {"human": "human", "mouse": "mouse"}}]
+
+
 def options(**changes: object) -> dict[str, object]:
     """Return the split options that fit `published` human cells."""
     return {

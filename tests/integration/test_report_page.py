@@ -161,13 +161,13 @@ def test_a_click_on_a_heading_sorts_turns_and_undoes(page):
     click(browser, 'th[data-key="clustering.ari"] button')
     down = column(browser, "clustering.ari")
     assert numbers(down) == sorted(numbers(before), reverse=True) != numbers(before)
-    assert down[-1] == "failed"
+    assert set(down[-3:]) == {"failed", "n/a"}  # Harmony, and what joins species: no numbers
     assert browser.run('document.querySelector("th[aria-sort]").getAttribute("aria-sort")') == "descending"
     assert "sort=-clustering.ari" in browser.run("location.hash")
     assert browser.run("document.getElementById('status').textContent").startswith("Sorted by Adjusted Rand index")
     click(browser, 'th[data-key="clustering.ari"] button')
     up = column(browser, "clustering.ari")
-    assert numbers(up) == sorted(numbers(before)) and up[-1] == "failed"
+    assert numbers(up) == sorted(numbers(before)) and set(up[-3:]) == {"failed", "n/a"}
     click(browser, 'th[data-key="clustering.ari"] button')
     assert column(browser, "clustering.ari") == before
     assert browser.run('document.querySelector("th[aria-sort]")') is None
@@ -208,7 +208,7 @@ def test_filters_narrow_what_is_shown_and_stand_in_the_address(page):
     assert column(again, "model") == ["Oracle (positive control)"]
     assert again.run('document.querySelector("select[name=profile]").value') == "reference"
     click(browser, "button[type=reset]")
-    assert len(captions(browser)) == 3 and len(column(browser, "model")) == 8
+    assert len(captions(browser)) == 3 and len(column(browser, "model")) == 9
 
 
 def test_the_search_finds_everything_by_its_name_at_cz_benchmarks(browser, tmp_path):
@@ -385,7 +385,7 @@ def ink(browser: Browser) -> list[int]:
 
 def test_pictures_of_a_split(page):
     browser = page("#splits")
-    assert len(drawn(browser)) == 8 and all("coloured by label" in text for text in drawn(browser))
+    assert len(drawn(browser)) == 9 and all("coloured by label" in text for text in drawn(browser))
     blue, grey = ink(browser)
     assert blue > 100 and grey < 20
     choose(browser, "only", "cell type B")
@@ -396,7 +396,7 @@ def test_pictures_of_a_split(page):
     assert "TranscriptFormer's test cells: mouse brain" in browser.run("document.querySelector('#splits').innerText")
     assert "split=transcriptformer_tests%2Fmouse_brain" in browser.run("location.hash")
     again = page(browser.run("location.hash"))
-    assert len(drawn(again)) == 7 and "coloured by batch" in drawn(again)[0]
+    assert len(drawn(again)) == 8 and "coloured by batch" in drawn(again)[0]
     again = page("#splits?dataset=transcriptformer_tests&model=hvg")
     assert len(drawn(again)) == 1
     offered = again.run('[...document.querySelectorAll("[name=split] option:not([hidden])")].map((o) => o.value)')
@@ -412,7 +412,7 @@ def test_mistakes_of_a_model(page):
     choose(browser, "of", "oracle")
     rows = browser.run(cells)
     assert [row[0] for row in rows][:2] == ["cell type A", "cell type B"]
-    assert all(90 <= float(row[1 + place]) <= 100 for place, row in enumerate(rows))
+    assert all(80 <= float(row[1 + place]) <= 100 for place, row in enumerate(rows))
     choose(browser, "of", "random")
     assert browser.run(cells) != rows and "Random" in next(text for text in captions(browser) if "percentage" in text)
 
@@ -482,7 +482,9 @@ def test_without_javascript_every_table_shows(report):
 def test_the_full_grid_is_small_and_opens_quickly(tmp_path, browser):
     tables = made_up.write_tables(tmp_path, made_up.full_grid(n_models=10))
     scores = pd.read_parquet(tables / "scores.parquet")
-    assert scores["model"].nunique() == 12 and scores["split"].nunique() == 26 + 9 + 1
+    n_tissues, n_species, n_screens, n_sets = 26, 9, 1, 2
+    assert scores["model"].nunique() == 12
+    assert scores["split"].nunique() == n_tissues + n_species + n_screens + n_sets
     assert scores["fold"].notna().sum() > 50_000
     render(tables, tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 5_000_000

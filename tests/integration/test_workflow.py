@@ -29,8 +29,8 @@ def of_model(paths, model):
     return all(f"/{model}/" in path for path in paths)
 
 
-OF_A_SPLIT = 1 + 2 + 2  # embedding, neighbours for and scores of two tasks
-OF_BOTH = 1 + 1 + 1  # picture, neighbours and scores of cross_species
+OF_A_SPLIT = 1 + 1 + 2 + 2  # embedding and picture, neighbours for and scores of two tasks
+OF_BOTH = 1 + 1  # neighbours and scores of cross_species
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
@@ -40,7 +40,11 @@ def test_every_cell_of_the_grid_has_rows(finished_project):
     table = finished_project.table()
     scored = set(map(tuple, table.loc[table["status"] == "ok", ["task", "model"]].drop_duplicates().to_numpy()))
     everything = {(task, model) for task in CONFIG["run"]["tasks"] for model in CONFIG["run"]["models"]}
-    assert everything - scored == {("cross_species", "linear")}
+    joint = {
+        ("clustering", "pca_joint"),
+        ("label_prediction", "pca_joint"),
+    }  # what spans a set has no score of one split
+    assert everything - scored == {("cross_species", "linear"), *joint}
     lacking = table[(table["task"] == "cross_species") & (table["model"] == "linear")]
     assert lacking["status"].tolist() == ["not_applicable"] and "axes of its own" in lacking["reason"].iloc[0]
     assert set(table["profile"]) == {"reference", "corrected", ""}
@@ -224,10 +228,27 @@ def test_adding_a_model_runs_only_it(project):
     config["run"]["models"].append("hvg")
     project.configure(config)
     planned = project.planned()
-    assert (
-        of_model(stages(planned), "hvg") and len(stages(planned)) == 2 * OF_A_SPLIT + 1
-    )  # and a picture: its species cannot be compared
+    assert of_model(stages(planned), "hvg") and len(stages(planned)) == 2 * OF_A_SPLIT  # its species cannot be compared
     assert "results/tables/scores.csv" in planned
+
+
+def test_naming_every_split_is_the_same_set_and_naming_one_is_another(project):
+    config = project.config
+    config["run"]["datasets"] = ["tiny/mouse", "tiny/human"]
+    project.configure(config)
+    assert stages(project.planned()) == set()
+    config["datasets"]["tiny"]["splits"]["third"] = {"organism": "mouse", "url": "published/mouse.h5ad"}
+    project.configure(config)
+    pictures = {"results/layouts/pca_joint/tiny/human+mouse.tsv", "results/embeddings/pca_joint/tiny/human+mouse.h5ad"}
+    planned = stages(project.planned())
+    assert pictures <= planned  # another set than before: `all` has a third split now
+    assert all(path.rpartition("/")[2].startswith("human+mouse.") for path in planned)
+    project.run()
+    table = project.table()
+    of_set = table[table["task"] == "cross_species"]
+    assert set(of_set["split"]) == {"human+mouse"} and set(of_set["species"]) == {"human+mouse"}
+    assert set(project.table("summary").query("task == 'cross_species'")["set"]) == {"human+mouse"}
+    assert (project.folder / "results/scores/cross_species/random/tiny/all.tsv").is_file()  # nothing wrote over it
 
 
 def test_removing_a_model_makes_the_tables_anew(project):
@@ -246,7 +267,7 @@ def test_a_changed_embedding_file_re_runs_its_split(project):
     again = stages(project.planned())
     assert again == {
         "results/embeddings/mine/tiny/human.h5ad",
-        "results/layouts/mine/tiny.tsv",
+        "results/layouts/mine/tiny/human.tsv",
         "results/neighbours/clustering/mine/tiny/human.npz",
         "results/neighbours/label_prediction/mine/tiny/human.npz",
         "results/neighbours/cross_species/mine/tiny/all.npz",
@@ -280,7 +301,7 @@ def test_a_failing_model_leaves_the_others_tables(project):
     (project.folder / "mine/human.npz").write_bytes(b"no longer an npz")
     done = project.run("--keep-going", check=False)
     assert done.returncode != 0
-    assert "3 of 24 scores are missing" in done.stdout, done.stdout
+    assert "3 of 20 scores are missing" in done.stdout, done.stdout
     assert "  mine on tiny/human, mine on tiny/all: embed: mine/human.npz: cannot be read as npz" in done.stdout
     after = project.table()
     failed = after[after["status"] == "failed"]
@@ -313,7 +334,7 @@ def test_tables_of_a_failed_run_are_made_anew(project):
     config = project.config
     config["models"]["linear"]["description"] = described
     project.configure(config)
-    assert "3 of 24 scores are missing" in project.run("--keep-going", check=False).stdout
+    assert "3 of 20 scores are missing" in project.run("--keep-going", check=False).stdout
     assert descriptions()["linear"].strip() == described.strip() and "mine" in descriptions()
     config["run"]["models"].remove("mine")
     project.configure(config)

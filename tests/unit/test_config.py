@@ -55,7 +55,11 @@ def test_defaults_are_filled_in():
         ("run/models", [], "run.models"),
         ("run/tasks", ["clusterin"], "run.tasks: no task 'clusterin', did you mean 'clustering'?"),
         ("run/datasets", ["pear"], "run.datasets: no dataset 'pear', did you mean 'pair'?"),
-        ("run/datasets", ["pair/humans"], "run.datasets: dataset 'pair' has no split 'humans', did you mean 'human'?"),
+        (
+            "run/datasets",
+            ["pair/humans"],
+            "run.datasets: dataset 'pair' has no split or set 'humans', did you mean 'human'?",
+        ),
         ("run/also", ["mein"], "run.also: no model, dataset, task or published source 'mein', did you mean 'mine'?"),
         ("run/also", ["pair/humans"], "run.also: dataset 'pair' has no split 'humans', did you mean 'human'?"),
         ("run/also", ["linear/human"], "run.also: no model, dataset, task or published source 'linear'"),
@@ -123,6 +127,49 @@ def test_defaults_are_filled_in():
             "datasets/pair/orthologues/columns",
             {"humann": "h", "mouse": "m"},
             "datasets.pair.orthologues.columns: unknown organism",
+        ),
+        (
+            "datasets/pair/sets",
+            {"both": ["human", "mous"]},
+            "datasets.pair.sets.both: no split 'mous', did you mean 'mouse'?",
+        ),
+        ("datasets/pair/sets", {"Both": ["human"]}, "datasets.pair.sets: 'Both' cannot be a name"),
+        ("datasets/pair/sets", {"human": ["mouse"]}, "datasets.pair.sets: 'human' is the name of a split"),
+        ("datasets/pair/sets", {"all": ["mouse"]}, "datasets.pair.sets.all: the set lacks human"),
+        (
+            "datasets/pair/sets",
+            {"both": ["human", "mouse"], "pair": ["mouse", "human"]},
+            "datasets.pair.sets: 'both' and 'pair' are the same splits; keep one",
+        ),
+        ("datasets/pair/set", {"both": ["human"]}, "datasets.pair: unknown key 'set', did you mean 'sets'?"),
+        (
+            "datasets/pair/orthologues",
+            [
+                {"url": "a.csv", "columns": {"human": "h", "mouse": "m"}},
+                {"url": "b.csv", "columns": {"gorilla": 0, "pig": 1}},
+            ],
+            "datasets.pair.orthologues: no organism has a column in every orthologue table",
+        ),
+        (
+            "datasets/pair/orthologues",
+            [
+                {"url": "a.csv", "columns": {"human": "h", "mouse": "m"}},
+                {"url": "b.csv", "columns": {"human": 0, "mouse": 1}},
+            ],
+            "datasets.pair.orthologues: two tables have a column of mouse; keep one",
+        ),
+        (
+            "datasets/pair/orthologues",
+            [
+                {"url": "a.csv", "columns": {"human": "h", "mouse": "m"}},
+                {"url": "b.csv", "key": "ensembl", "columns": {"human": 0, "pig": 1}},
+            ],
+            "tables are joined by one `key`",
+        ),
+        (
+            "datasets/pair/orthologues/columns",
+            {"human": "h", "mouse": 1},
+            "datasets.pair.orthologues.columns: give names of columns, or positions",
         ),
         ("datasets/pair/control", "ctrl", "datasets.pair.control: only data of modality perturbation have it"),
         ("datasets/screen/controls", "ctrl", "datasets.screen: unknown key 'controls', did you mean 'control'?"),

@@ -20,6 +20,7 @@ from cellgauge.contracts import (
     Split,
     as_counts,
     atomic_path,
+    match_embeddings,
     read_scores,
     write_embedding,
     write_neighbours,
@@ -200,6 +201,56 @@ def test_embedding_of_several_splits_gives_each_its_rows(tmp_path):
     embedding.forget()
     assert "matrix" not in vars(embedding)
     np.testing.assert_array_equal(embedding.rows_of(human), matrix[:120])
+
+
+@pytest.fixture
+def three_embedded(tmp_path):
+    """Return three splits, and embeddings by name: of each, of pairs, and one made by hand that names no split."""
+    kinds = (("human", "human"), ("mouse", "mouse"), ("mouse", "young"))
+    splits = [Split.open(tiny.split_file(tmp_path, organism=o, split=name, n_cells=30)) for o, name in kinds]
+    groups = {"human": splits[:1], "mouse": splits[1:2], "human+mouse": splits[:2], "mouse+young": splits[1:]}
+    found = {}
+    for name, own in groups.items():
+        ids = np.concatenate([split.cells for split in own])
+        write_embedding(tmp_path / f"{name}.h5ad", np.ones((len(ids), 2)), ids, own, {"split": name})
+        found[name] = Embedding.read(tmp_path / f"{name}.h5ad")
+    anndata.AnnData(np.ones((30, 2), np.float32), pd.DataFrame(index=splits[0].cells)).write_h5ad(
+        tmp_path / "hand.h5ad"
+    )
+    return splits, found | {"hand": Embedding.read(tmp_path / "hand.h5ad")}
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "matched"),
+    [
+        (["human", "mouse"], [0, 1], ["human", "mouse"]),
+        (["mouse", "human"], [0, 1], ["human", "mouse"]),
+        (["human+mouse"], [0, 1], ["human+mouse", "human+mouse"]),
+        (["human+mouse"], [1], ["human+mouse"]),
+        (["human", "mouse+young"], [0, 1, 2], ["human", "mouse+young", "mouse+young"]),
+        (["hand"], [0], ["hand"]),
+        (["hand", "mouse"], [0, 1], ["hand", "mouse"]),
+        (["human"], [1], r"no embedding given for split mouse of tiny \(found: human\)"),
+        (["human+mouse", "mouse+young"], [0, 1, 2], "2 embeddings given for split mouse"),
+        (["hand"], [1], "not those of split mouse in their order"),
+        ([], [0], r"no embedding given for split human of tiny \(found: none\)"),
+    ],
+)
+def test_every_split_has_the_one_embedding_that_holds_it(three_embedded, given, wanted, matched):
+    splits, known = three_embedded
+    embeddings, splits = [known[name] for name in given], [splits[n] for n in wanted]
+    if isinstance(matched, str):
+        with pytest.raises(ContractError, match=matched):
+            match_embeddings(embeddings, splits)
+    else:
+        assert match_embeddings(embeddings, splits) == [known[name] for name in matched]
+
+
+def test_rows_of_nan_alone_need_a_reason(tmp_path):
+    split = Split.open(tiny.split_file(tmp_path))
+    nothing = np.full((120, 1), np.nan)
+    write_embedding(tmp_path / "e.h5ad", nothing, split.cells, [split], {"not_applicable": "one batch"})
+    assert Embedding.read(tmp_path / "e.h5ad").uns["not_applicable"] == "one batch"
 
 
 @pytest.mark.parametrize(

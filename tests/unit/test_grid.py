@@ -22,7 +22,7 @@ CONFIG = {
     "models": {
         "linear": {"adapter": "linear", "title": "Linear", "params": {"n_components": 3, "n_top_genes": 4}},
         "random": {"adapter": "random"},
-        "harmony": {"adapter": "harmony"},
+        "harmony": {"adapter": "harmony_species"},
         "mine": {"adapter": "precomputed", "path": "mine/{dataset}/{split}.npy", "splits": ["pair/human"]},
         "human_only": {"adapter": "random", "organisms": ["human"], "params": {}},
     },
@@ -85,8 +85,8 @@ def test_cells_of_the_run():
     ("task", "model", "dataset", "split", "words"),
     [
         ("cross_species", "linear", "pair", "all", "axes of its own"),
-        ("cross_species", "random", "tissues", "all", "the selected splits hold human alone"),
-        ("clustering", "harmony", "tissues", "all", "the model joins species"),
+        ("cross_species", "random", "tissues", "lung", "the selected splits hold human alone"),
+        ("clustering", "harmony", "tissues", "lung", "only tasks that span a set score it"),
         ("clustering", "mine", "pair", "mouse", "no embedding of this split"),
         ("clustering", "human_only", "pair", "mouse", "does not take mouse (it takes human)"),
         ("cross_species", "human_only", "pair", "all", "mouse: the model does not take mouse"),
@@ -98,9 +98,7 @@ def test_what_does_not_apply_has_a_reason_and_no_cell(task, model, dataset, spli
         s.reason for s in chosen.skipped if (s.task, s.model, s.dataset, s.split) == (task, model, dataset, split)
     ]
     assert len(reasons) == 1 and words in reasons[0]
-    assert not [
-        c for c in chosen.cells if (c.task, c.model, c.dataset) == (task, model, dataset) and split in ("all", c.split)
-    ]
+    assert Cell(task, model, dataset, split) not in chosen.cells
 
 
 def test_every_part_of_the_run_is_scored_or_has_a_reason():
@@ -108,11 +106,13 @@ def test_every_part_of_the_run_is_scored_or_has_a_reason():
     for task in chosen.tasks:
         for model in chosen.models:
             for dataset in chosen.datasets:
-                assert [
-                    x
+                found = [
+                    x.split
                     for x in (*chosen.cells, *chosen.skipped)
                     if (x.task, x.model, x.dataset) == (task, model, dataset)
                 ]
+                spans = task == "cross_species"
+                assert sorted(found) == sorted(chosen.sets[dataset] if spans else chosen.datasets[dataset])
 
 
 def screens(**run):
@@ -195,9 +195,9 @@ def test_joint_models_need_orthologues():
     assert any("names no table" in s.reason for s in Grid(config).skipped if s.model == "harmony")
 
 
-def test_joint_models_have_one_embedding_for_all_splits():
+def test_joint_models_have_one_embedding_for_a_set():
     chosen = grid()
-    assert chosen.score_results(w(model="harmony", dataset="pair", split="mouse")) == [
+    assert chosen.score_results(w(model="harmony", dataset="pair", split="all")) == [
         "results/embeddings/harmony/pair/all.h5ad"
     ]
     assert chosen.embed_splits(w(model="harmony", dataset="pair", split="all")) == [
@@ -297,8 +297,8 @@ def test_where_objects_lie():
     assert chosen.split_object(w(dataset="tissues", split="lung")) == "my/atlas.h5ad"
     assert chosen.object_url(w(dataset="pair", object="m.h5ad")) == "pypi://p==1/a.zip!m.h5ad"
     assert file_name("https://zenodo.org/records/1/files/h.h5ad?download=1&a=b") == "h.h5ad"
-    assert chosen.orthologues(w(dataset="pair")) == ["resources/datasets/pair/o.csv"]
-    assert chosen.orthologues(w(dataset="tissues")) == []
+    assert chosen.orthologues(w(dataset="pair", split="mouse")) == ["resources/datasets/pair/o.csv"]
+    assert chosen.orthologues(w(dataset="tissues", split="lung")) == []
     assert chosen.weights(w(model="mine", dataset="pair", split="human")) == ["mine/pair/human.npy"]
     assert chosen.weights(w(model="linear", dataset="pair", split="human")) == []
 
@@ -307,7 +307,9 @@ def test_split_options():
     options = json.loads(grid().split_options(w(dataset="tissues", split="lung")))
     assert options["split_by"] == "tissue" and options["value"] == "Lung" and options["organism"] == "human"
     options = json.loads(grid().split_options(w(dataset="pair", split="mouse")))
-    assert options["organism"] == "mouse" and options["orthologues"] == "resources/datasets/pair/o.csv"
+    table = {"path": "resources/datasets/pair/o.csv", "columns": {"human": "h", "mouse": "m"}}
+    assert options["organism"] == "mouse" and options["orthologues"] == [table]
+    assert (options["orthologue_key"], options["orthologue_hub"]) == ("symbol", "human")
     assert "split_by" not in options
 
 
@@ -373,7 +375,7 @@ def test_a_model_of_ensembl_ids_needs_data_that_have_them():
     config["datasets"]["tissues"]["columns"]["ensembl"] = "index"
     chosen = Grid(config)
     assert [cell.path for cell in chosen.cells] == ["results/scores/clustering/tf/tissues/lung.tsv"]
-    assert [(s.dataset, s.split) for s in chosen.skipped] == [("pair", "all")]
+    assert [(s.dataset, s.split) for s in chosen.skipped] == [("pair", "human"), ("pair", "mouse")]
     assert "the model knows genes by Ensembl ids" in chosen.skipped[0].reason
 
 

@@ -15,6 +15,8 @@ from cellgauge.contracts import Embedding, Split
 from cellgauge.errors import CellgaugeError
 from cellgauge.models.base import embed_files
 from cellgauge.sources import SCRIPTS
+from cellgauge.splits import make_split
+from cellgauge.tasks.base import score_files
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def human(tmp_path):
 @pytest.fixture
 def species(tmp_path):
     table = tiny.orthologue_table(tmp_path / "orthologues.csv")
-    columns = {"orthologues": str(table), "orthologue_columns": {"human": "human", "mouse": "mouse"}}
+    columns = {"orthologues": tiny.orthologues(table)}
     return [tiny.split_file(tmp_path, organism=name, seed=n, **columns) for n, name in enumerate(("human", "mouse"))]
 
 
@@ -61,11 +63,12 @@ def test_hvg_is_sparse_expression_made_dense(human, tmp_path):
     assert found.matrix.shape == (120, 20) and (found.matrix >= 0).all()
 
 
-@pytest.mark.parametrize("adapter", ["pca_joint", "harmony"])
+@pytest.mark.parametrize("adapter", ["pca_joint", "harmony_species"])
 def test_joint_models_embed_all_cells_in_the_order_of_the_splits(species, tmp_path, adapter):
     found = embed(adapter, species, tmp_path, n_components=10)
     assert found.matrix.shape == (240, 10)
-    assert found.uns["split"] == "all" and found.uns["organism"] == "human+mouse"
+    assert found.uns["split"] == "human+mouse" and json.loads(found.uns["splits"]) == ["human", "mouse"]
+    assert found.uns["organism"] == "human+mouse" and found.spans == ("human", "mouse")
     human, mouse = (Split.open(path) for path in species)
     np.testing.assert_array_equal(found.rows_of(mouse), found.matrix[120:])
     # the same types of both species meet: a mouse cell's nearest human cell has mostly its label
@@ -79,12 +82,12 @@ def test_joint_models_say_that_orthologues_are_missing(tmp_path):
         embed("pca_joint", splits, tmp_path)
 
 
-@pytest.mark.parametrize("adapter", ["random", "shuffled", "oracle", "harmony"])
+@pytest.mark.parametrize("adapter", ["random", "shuffled", "oracle", "harmony", "harmony_species"])
 def test_seeds_change_stochastic_models_and_repeat(species, tmp_path, adapter):
-    splits = species if adapter == "harmony" else species[0]
+    splits = species if adapter == "harmony_species" else species[0]
     first, again, other = (embed(adapter, splits, tmp_path, seed=seed).matrix for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
-    assert adapter == "harmony" or not np.array_equal(first, other)
+    assert adapter.startswith("harmony") or not np.array_equal(first, other)
 
 
 def test_random_differs_between_splits(species, tmp_path):
@@ -112,6 +115,58 @@ def test_scvi_is_trained_in_place(human, tmp_path):
     assert found.uns["epochs"] == 2 and found.uns["batches"] == 4 and found.uns["device"] == "cpu"
     again = embed("scvi_trained", human, tmp_path, max_epochs=2, n_latent=5, device="cpu")
     np.testing.assert_array_equal(found.matrix, again.matrix)
+
+
+def batch_effects(tmp_path, n_batches=3):
+    """Return a split whose technical batches differ in depth and in the expression of a third of the genes."""
+    data = tiny.published(n_cells=300)
+    generator = np.random.default_rng(3)
+    batch = generator.integers(n_batches, size=data.n_obs)
+    counts = data.X.toarray()
+    for n in range(1, n_batches):
+        counts[batch == n] *= generator.choice([1, 1, 4], size=data.n_vars)
+    data.X = counts
+    data.obs["run"] = pd.Categorical([f"run{n}" for n in batch])
+    data.write_h5ad(tmp_path / "runs.h5ad")
+    make_split(tmp_path / "runs.h5ad", tmp_path / "split.h5ad", tiny.options(batch="run"))
+    return tmp_path / "split.h5ad"
+
+
+def test_harmony_mixes_the_batches_of_a_split_and_keeps_its_labels(tmp_path):
+    path = batch_effects(tmp_path)
+    split = Split.open(path)
+    mixing = {}
+    for adapter in ("linear", "harmony"):
+        found = embed(adapter, path, tmp_path, n_components=10)
+        nearest = np.argsort(cdist(found.matrix, found.matrix), axis=1)[:, 1:16]
+        same = {c: (split.column(c)[nearest] == split.column(c)[:, None]).mean() for c in ("batch", "label")}
+        mixing[adapter] = same
+    assert mixing["linear"]["batch"] > 0.8 > 0.5 > mixing["harmony"]["batch"]
+    assert mixing["harmony"]["label"] > 0.8
+    assert found.uns["batches"] == 3
+
+
+@pytest.mark.parametrize(
+    ("batch", "options", "words"),
+    [
+        ("assay", {}, "'batch', of which the split has one value"),
+        ("", {}, "'batch', which the split does not have"),
+        ("donor_id", {"batch_key": "dnoor"}, "'dnoor', which the split does not have"),
+    ],
+)
+def test_harmony_without_batches_is_not_applicable_and_scores_say_why(tmp_path, batch, options, words):
+    path = tiny.split_file(tmp_path, batch=batch)
+    found = embed("harmony", path, tmp_path, **options)
+    assert np.isnan(found.matrix).all() and words in found.uns["not_applicable"]
+    scores = list(score_files("clustering", [tmp_path / "e.h5ad"], [path]))
+    assert {s.status for s in scores} == {"not_applicable"} and all(words in s.reason for s in scores)
+
+
+def test_scvi_takes_the_batch_that_it_is_given(human, tmp_path):
+    few = {"max_epochs": 1, "n_latent": 3, "device": "cpu"}
+    known = {key: embed("scvi_trained", human, tmp_path, batch_key=key, **few) for key in ("batch", "", "donor")}
+    assert {key: found.uns["batches"] for key, found in known.items()} == {"batch": 4, "": 1, "donor": 4}
+    assert not np.array_equal(known["batch"].matrix, known[""].matrix)
 
 
 def test_provenance(human, tmp_path):

@@ -19,6 +19,7 @@ import pytest
 
 from cellgauge.contracts import Score, write_scores
 from cellgauge.errors import CellgaugeError
+from cellgauge.exports import export
 from cellgauge.report import HERE, colours, render
 from cellgauge.report.charts import rank_diagram, scatter, strip
 from cellgauge.report.contests import cliques, letters_of
@@ -432,12 +433,12 @@ def test_gaps_say_why_below_the_table_and_on_their_page(page):
     assert (cells["chicken_embryo"], cells["mouse_brain"]) == ("n/a", "n/a") and float(cells["human_heart"]) > 0
     assert "n/a: the model has no embedding of this split" in page.text
     (table,) = page.of("task-clustering", profile="corrected", metric="ari", dataset="baron_pancreas")
-    assert rows(table)["Harmony"]["human"] == "failed"
+    assert rows(table)["Harmony (batches)"]["human"] == "failed"
     assert "failed: out of memory" in page.text
     assert "TF-Sapiens (shipped embedding)" not in rows(table)
     assert "Not in this table: TF-Sapiens (shipped embedding), TF-Metazoa (shipped embedding)" in page.text
     failed, not_applicable = page.of("failures")
-    assert ["out of memory", "Harmony", "Baron pancreas", "human, mouse", "Clustering", "all"] in [
+    assert ["out of memory", "Harmony (batches)", "Baron pancreas", "all", "Clustering", "all"] in [
         [cell["text"] for cell in row] for row in failed["rows"]
     ]
     (row,) = [row for row in not_applicable["rows"] if "not meant for this task" in row[0]["text"]]
@@ -448,7 +449,7 @@ def test_a_missing_score_is_never_a_number(page):
     checked = 0
     for table in page.tables:
         for row in table["rows"]:
-            if row[0]["text"].strip() == "Harmony" and table["page"] != "cost":
+            if row[0]["text"].strip() == "Harmony (batches)" and table["page"] != "cost":
                 assert {cell["text"] for cell in row[1:]} <= {"failed", "n/a", ""}
                 checked += any(cell["text"] == "failed" for cell in row[1:])
     assert checked >= 8
@@ -877,9 +878,55 @@ def test_species_of_labels_stand_on_the_page_of_the_task(page):
     (table,) = [t for t in page.of("task-cross-species") if "cells of each label and species" in t["caption"]]
     assert rows(table)["cell type A"] == {"label": "cell type A", "of.human": "200", "of.mouse": "200"}
     assert [t["caption"] for t in page.of("task-cross-species") if ", by label" in t["caption"]] == [
-        f"Baron pancreas: {title}, by label, profile corrected"
+        f"Baron pancreas, all: human, mouse: {title}, by label, profile corrected"
         for title in ("Entropy of species", "Silhouette of species within labels")
     ]
+
+
+@pytest.fixture(scope="module")
+def of_sets(tmp_path_factory):
+    models = ["tf_metazoa", "tf_exemplar", "uce_4l", "random", "oracle"]
+    run = {"models": models, "datasets": ["spermatogenesis"], "tasks": ["clustering", "cross_species"]}
+    return made_up.write_tables(tmp_path_factory.mktemp("sets"), made_up.configuration({"run": run}))
+
+
+def test_sets_have_tables_of_their_own_with_their_species(of_sets):
+    page = page_of(of_sets)
+    summary = pd.read_csv(of_sets / "summary.csv", keep_default_na=False)
+    ours = summary[(summary["metric"] == "entropy_per_cell") & (summary["profile"] == "corrected")]
+    means = ours[ours["subset"] == ""].set_index(["set", "model"])["mean"].astype(float)
+    assert ("all", "uce_4l") not in means and ("common", "uce_4l") in means
+    captions = [table["caption"] for table in page.of("task-cross-species")]
+    common, everything = (
+        "common: human, mouse, rhesus macaque",
+        "all: chicken, chimpanzee, gorilla, human, marmoset",
+    )
+    for name, words in (("common", common), ("all", everything)):
+        (table,) = [
+            t
+            for t in page.of("task-cross-species", profile="corrected")
+            if t["caption"].startswith(f"Spermatogenesis, {words}") and "label" not in t["caption"]
+        ]
+        shown = rows(table)
+        for model, title in (("tf_metazoa", "TF-Metazoa"), ("tf_exemplar", "TF-Exemplar")):
+            text = next(value for key, value in shown[title].items() if key == "entropy_per_cell")
+            assert float(text) == pytest.approx(means[name, model], abs=0.0005 + 1e-9)
+        assert ("UCE, 4 layers" in shown) == (name == "common")
+    assert sum("by label" in caption and common in caption for caption in captions) == 2
+    for words in (common, "all: 9 species"):
+        assert f"Cross-species integration ({words})" in page.text
+    assert "chicken: the model does not take chicken" in page.text
+
+
+def test_a_set_is_no_split_more(of_sets):
+    tables = Tables.read(of_sets)
+    assert {what: n for n, what, _ in overview.facts(tables)}["splits"] == "9"
+    assert set(tables.splits("cross_species", "spermatogenesis")) == {"common", "all"}
+    assert set(pd.read_csv(of_sets / "comparisons.csv")["task"]) == {"clustering"}
+    export(of_sets, of_sets.parent)
+    results = json.loads((of_sets.parent / "czbenchmarks.json").read_text())
+    spans = {len(r["datasets"]) for r in results["task_results"] if r["task_name"] == "cross_species"}
+    assert spans == {3, 9}
 
 
 def test_strata_of_a_screen_are_those_of_the_table(demo, page):
@@ -1122,11 +1169,11 @@ def test_what_was_run_in_numbers(demo):
     cells = scores[(scores["metric"] == "n_cells") & (scores["split"] != "all")]
     sizes = cells.drop_duplicates(["dataset", "split"])["value"].astype(float)
     assert found == {
-        "models": "18",
+        "models": "19",
         "datasets": "3",
         "splits": "6",
         "cells": f"{int(sizes.sum()):,}",
-        "failed score files": "5",
+        "failed score files": "10",
     }
 
 
@@ -1211,7 +1258,7 @@ def test_a_missing_table_is_one_sentence(tmp_path):
     ("name", "text", "message"),
     [
         ("scores.csv", "", "scores.csv: not a readable CSV table"),
-        ("summary.csv", "task,model\n", "summary.csv: the table has no column dataset, classifier"),
+        ("summary.csv", "task,model\n", "summary.csv: the table has no column dataset, set, classifier"),
         ("models.csv", "name\nx\n", r"models.csv: the table has no column model \(found: name\)"),
 ("runtime.csv", ",".join(RUNTIME_COLUMNS) + "\ne,,m,d,s,long,1,1\n", "runtime.csv: column seconds must hold numbers"),
     ],

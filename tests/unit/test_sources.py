@@ -23,7 +23,7 @@ def test_an_adapter_brings_what_it_imports_and_no_other_adapter():
 
 
 def test_imports_inside_functions_count():
-    assert "cellgauge/models/pca_joint.py" in names("cellgauge.models.harmony")
+    assert "cellgauge/models/pca_joint.py" in names("cellgauge.models.harmony_species")
 
 
 def test_a_task_brings_no_adapter():

@@ -12,6 +12,8 @@ import tiny
 
 from cellgauge.contracts import Split
 from cellgauge.errors import CellgaugeError
+from cellgauge.expression import join_species
+from cellgauge.genes import hub_of, shared_names
 from cellgauge.sources import SCRIPTS
 from cellgauge.splits import make_split
 
@@ -126,7 +128,7 @@ def test_no_labelled_cell_at_all(make, data):
 
 def test_orthologues_give_both_species_one_name(tmp_path):
     table = tiny.orthologue_table(tmp_path / "orthologues.csv")
-    columns = {"orthologues": str(table), "orthologue_columns": {"human": "human", "mouse": "mouse"}}
+    columns = {"orthologues": tiny.orthologues(table)}
     for species in ("human", "mouse"):
         split = Split.open(tiny.split_file(tmp_path, organism=species, **columns))
         assert split.to_anndata().var["orthologue"].tolist() == [f"GENE{i}" for i in range(60)]
@@ -142,19 +144,62 @@ def test_genes_that_are_not_one_to_one_have_no_orthologue(tmp_path):
         ("GENE5", "Gene5"),
     ]
     pd.DataFrame(rows, columns=["human", "mouse"]).to_csv(tmp_path / "o.csv", index=False)
-    columns = {"orthologues": str(tmp_path / "o.csv"), "orthologue_columns": {"human": "human", "mouse": "mouse"}}
+    columns = {"orthologues": tiny.orthologues(tmp_path / "o.csv")}
     names = Split.open(tiny.split_file(tmp_path, **columns)).to_anndata().var["orthologue"]
     assert names[names != ""].tolist() == ["GENE2"]
+
+
+def test_tables_of_pairs_are_joined_on_the_species_that_they_share(tmp_path):
+    pd.DataFrame({"human": ["GENE0", "GENE1", "GENE2"], "mouse": ["Gene0", "Gene1", "Gene2"]}).to_csv(
+        tmp_path / "mouse.csv", index=False
+    )
+    (tmp_path / "gorilla.csv").write_text("GENE0,g0\nGENE1,g1\nGENE1,\nGENE2,g2\nGENE3,g3\n,\n")  # no header
+    tables = [
+        {"path": str(tmp_path / "mouse.csv"), "columns": {"human": "human", "mouse": "mouse"}},
+        {"path": str(tmp_path / "gorilla.csv"), "columns": {"human": 0, "gorilla": 1}},
+    ]
+    genes = {
+        "human": ["GENE0", "GENE1", "GENE2", "GENE3", "GENE4"],
+        "mouse": ["Gene2", "Gene1", "Gene0", "Gene3"],
+        "gorilla": ["g0", "g1", "g2", "g3", "g3"],
+    }
+    names = {species: shared_names(pd.Series(own), tables, "human", species).tolist() for species, own in genes.items()}
+    assert names["human"] == ["GENE0", "GENE1", "GENE2", "GENE3", ""]
+    assert names["mouse"] == ["GENE2", "GENE1", "GENE0", ""]
+    assert names["gorilla"] == ["GENE0", "", "GENE2", "", ""]  # one with a second row, one twice in the data
+
+
+def test_a_species_that_is_not_in_the_set_costs_no_gene(tmp_path):
+    rows = [("GENE0", "Gene0", "c0"), ("GENE1", "Gene1", None), ("GENE2", "Gene2", "c2"), ("GENE2", "Gene2", "c3")]
+    pd.DataFrame(rows, columns=["h", "m", "c"]).to_csv(tmp_path / "o.csv", index=False)
+    table = {"path": str(tmp_path / "o.csv"), "columns": {"chicken": "c", "human": "h", "mouse": "m"}}
+    names = shared_names(pd.Series(["Gene0", "Gene1", "Gene2"]), [table], hub_of([table["columns"]]), "mouse")
+    assert names.tolist() == ["GENE0", "GENE1", "GENE2"]
+    assert shared_names(pd.Series(["c0", "c2", "c3"]), [table], "human", "chicken").tolist() == ["GENE0", "", ""]
+
+
+def test_orthologues_by_ensembl_id_whatever_the_version(tmp_path):
+    columns = {"human": "human", "mouse": "mouse"}
+    pairs = {"human": [f"ENSG{i:011d}.7" for i in range(5)], "mouse": [f"ENSMUSG{i:011d}" for i in range(5)]}
+    pd.DataFrame(pairs).to_csv(tmp_path / "o.csv", index=False)
+    table = [{"path": str(tmp_path / "o.csv"), "columns": columns}]
+    for species in ("human", "mouse"):
+        path = tiny.split_file(tmp_path, organism=species, orthologues=table, orthologue_key="ensembl")
+        names = Split.open(path).orthologues
+        assert names[:5].tolist() == [f"ENSG{i:011d}" for i in range(5)] and set(names[5:]) == {""}
+
+
+def test_a_table_that_knows_no_gene_fails_what_joins_species_and_not_the_split(tmp_path):
+    pd.DataFrame({"human": ["A"], "mouse": ["a"]}).to_csv(tmp_path / "o.csv", index=False)
+    kinds = {"human": tiny.orthologues(tmp_path / "o.csv"), "mouse": tiny.orthologues(tmp_path / "o.csv")}
+    splits = [Split.open(tiny.split_file(tmp_path, organism=o, orthologues=t)) for o, t in kinds.items()]
+    with pytest.raises(CellgaugeError, match="knows none of the 60 genes of split human of tiny, such as ENSG0"):
+        join_species(splits)
 
 
 @pytest.mark.parametrize(
     ("table", "columns", "words"),
     [
-        (
-            {"human": ["A"], "mouse": ["a"]},
-            {"human": "human", "mouse": "mouse"},
-            "knows none of 60 genes such as GENE0",
-        ),
         ({"human": ["A"], "mouse": ["a"]}, {"chicken": "human", "mouse": "mouse"}, "names no column for human"),
         (
             {"human": ["A"], "mouse": ["a"]},
@@ -166,7 +211,7 @@ def test_genes_that_are_not_one_to_one_have_no_orthologue(tmp_path):
 def test_wrong_orthologue_tables(tmp_path, table, columns, words):
     pd.DataFrame(table).to_csv(tmp_path / "o.csv", index=False)
     with pytest.raises(CellgaugeError, match=f"dataset tiny, split human: .*{words}"):
-        tiny.split_file(tmp_path, orthologues=str(tmp_path / "o.csv"), orthologue_columns=columns)
+        tiny.split_file(tmp_path, orthologues=[{"path": str(tmp_path / "o.csv"), "columns": columns}])
 
 
 def test_script_ends_with_the_sentence(tmp_path, data):

@@ -6,8 +6,8 @@ import h5py
 import pandas as pd
 import pytest
 
-from cellgauge.contracts import SCORE_COLUMNS, Score, write_scores
-from cellgauge.tables import collect, headline
+from cellgauge.contracts import Score, write_scores
+from cellgauge.tables import SCORES_COLUMNS, collect, headline
 
 
 def score(metric="ari", value=0.5, **fields):
@@ -37,7 +37,7 @@ def path_of(model="m", split="s", task="clustering"):
 def test_every_row_of_every_file_in_csv_and_parquet(run):
     files = run({path_of(split=s): [score(split=s, seed=42), score("nmi", 1 / 3, split=s)] for s in ("a", "b")})
     table = pd.read_csv(files["scores.csv"])
-    assert list(table) == list(SCORE_COLUMNS) and len(table) == 4
+    assert list(table) == SCORES_COLUMNS and len(table) == 4
     assert table["value"][1] == 1 / 3
     assert pd.read_parquet(files["scores.parquet"])["value"].tolist() == table["value"].tolist()
 
@@ -101,6 +101,40 @@ def test_what_does_not_apply_is_a_row(run):
     ]
 
 
+def test_sets_are_kept_apart_and_named_with_their_species(run):
+    splits = {"human": "human", "mouse_liver": "mouse", "pig": "pig"}
+    catalogue = {
+        "tasks": {"cross_species": {"scope": "dataset"}, "clustering": {"scope": "split"}},
+        "datasets": {"d": {"splits": splits, "sets": {"common": ["human", "mouse_liver"], "all": list(splits)}}},
+        "skipped": [["cross_species", "uce", "d", "all", "pig: the model does not take pig"]],
+    }
+    rows = {
+        path_of(split=name, task="cross_species"): [score("entropy", value, task="cross_species", split=name)]
+        for name, value in (("common", 0.2), ("all", 0.6))
+    }
+    files = run(rows | {path_of(split="pig"): [score(split="pig")]}, catalogue=catalogue)
+    table = pd.read_csv(files["scores.csv"])
+    species = {"common": "human+mouse", "all": "human+mouse+pig", "pig": "pig"}
+    assert table["species"].tolist() == [species[name] for name in table["split"]]
+    summary = pd.read_csv(files["summary.csv"], keep_default_na=False).set_index(["metric", "set"])
+    assert summary["mean"].to_dict() == {("entropy", "common"): 0.2, ("entropy", "all"): 0.6, ("ari", ""): 0.5}
+    assert set(summary["n_splits"]) == {1}
+    assert json.loads(pd.read_csv(files["datasets.csv"])["sets"][0])["common"] == ["human", "mouse_liver"]
+
+
+@pytest.mark.parametrize("embedded", [("human", "mouse"), ("common",)])
+def test_the_cost_of_a_set_is_that_of_what_was_embedded_for_it(run, tmp_path, embedded):
+    sets = {"common": ["human", "mouse"]}
+    catalogue = {"tasks": {"t": {"scope": "dataset"}}, "datasets": {"d": {"splits": {}, "sets": sets}}}
+    for name in embedded:
+        cost = tmp_path / f"benchmarks/embed/m/d/{name}.tsv"
+        cost.parent.mkdir(parents=True, exist_ok=True)
+        cost.write_text("s\tmax_rss\tcpu_time\n1\t2\t3\n")
+    path = path_of(split="common", task="t")
+    runtime = pd.read_csv(run({path: [score(split="common", task="t")]}, catalogue=catalogue)["runtime.csv"])
+    assert sorted(runtime["split"]) == sorted(embedded)
+
+
 def test_catalogue_and_cost(run, tmp_path):
     catalogue = {
         "models": {"m": {"title": "<b>M</b>", "organisms": ["human"]}},
@@ -154,4 +188,4 @@ def test_what_a_gpu_did_is_what_the_embedding_says(run, tmp_path, facts, expecte
 
 def test_an_empty_run_still_has_tables(run):
     files = run({})
-    assert list(pd.read_csv(files["scores.csv"])) == list(SCORE_COLUMNS)
+    assert list(pd.read_csv(files["scores.csv"])) == SCORES_COLUMNS

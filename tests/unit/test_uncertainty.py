@@ -7,7 +7,7 @@ from scipy.stats import bootstrap, false_discovery_control, wilcoxon
 
 from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.resampling import agreement_intervals, draw_counts, mean_interval, percentile_interval
-from cellgauge.tables import headline, summarise
+from cellgauge.tables import headline, summarise, with_set
 from cellgauge.uncertainty import SCORE_KEY, compare, holm, intervals, mean_intervals, summary_intervals
 
 AGREEMENT = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
@@ -167,7 +167,8 @@ def test_equal_values_have_an_interval_of_no_width():
 def summary_of(*rows):
     all_rows = table(*rows)
     best = headline(all_rows)
-    return summary_intervals(summarise(all_rows), best, intervals(all_rows, best))
+    of_splits = (with_set(rows, ()) for rows in (best, intervals(all_rows, best)))
+    return summary_intervals(summarise(all_rows), *of_splits)
 
 
 def test_many_splits_are_drawn():

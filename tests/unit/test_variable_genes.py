@@ -202,7 +202,7 @@ def test_nothing_to_choose_is_said(matrix, words):
 
 def test_species_are_joined_on_their_orthologues_in_the_order_of_the_first(tmp_path):
     table = tiny.orthologue_table(tmp_path / "orthologues.csv", n_genes=40)
-    columns = {"orthologues": str(table), "orthologue_columns": {"human": "human", "mouse": "mouse"}}
+    columns = {"orthologues": tiny.orthologues(table)}
     paths = [tiny.split_file(tmp_path, organism=name, seed=n, **columns) for n, name in enumerate(("human", "mouse"))]
     splits = [Split.open(path) for path in paths]
     parts, names = join_species(splits)

@@ -25,4 +25,4 @@ rule embed:
         options=grid.model_options,
     shell:
         "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
-        " --model {wildcards.model:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"
+        " --model {wildcards.model:q} --set {wildcards.split:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -24,4 +24,4 @@ rule neighbours:
         options=grid.neighbour_options,
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.embeddings:q} --splits {input.splits:q}"
-        " --options {params.options:q} --output {output:q} > {log:q} 2>&1"
+        " --set {wildcards.split:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -35,12 +35,12 @@ EXPORTS = [
 rule layout:
     input:
         script=ancient(script("lay_out_cells")),
-        embeddings=grid.layout_embeddings,
-        splits=grid.layout_splits,
+        embedding="results/embeddings/{model}/{dataset}/{split}.h5ad",
+        splits=grid.embed_splits,
     output:
-        "results/layouts/{model}/{dataset}.tsv",
+        "results/layouts/{model}/{dataset}/{split}.tsv",
     log:
-        "logs/layout/{model}/{dataset}.log",
+        "logs/layout/{model}/{dataset}/{split}.log",
     conda:
         "../envs/score.yaml"
     resources:
@@ -48,7 +48,7 @@ rule layout:
     params:
         code=code("lay_out_cells"),
     shell:
-        "python {input.script:q} --embeddings {input.embeddings:q} --splits {input.splits:q} --output {output:q}"
+        "python {input.script:q} --embeddings {input.embedding:q} --splits {input.splits:q} --output {output:q}"
         " > {log:q} 2>&1"
 
 

@@ -1,4 +1,4 @@
-"""Score embeddings and predicted responses: one rule for all tasks, per split or over the splits of a dataset."""
+"""Score embeddings and predicted responses: one rule for all tasks, per split or over the splits of a set."""
 
 
 rule score:
@@ -25,4 +25,4 @@ rule score:
         options=grid.task_options,
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.results:q} --splits {input.splits:q}"
-        " --neighbours {input.neighbours:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"
+        " --set {wildcards.split:q} --neighbours {input.neighbours:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

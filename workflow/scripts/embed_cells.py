@@ -1,4 +1,4 @@
-"""Embed the cells of one split (or, for a model that joins them, of all splits of a dataset) with one model."""
+"""Embed the cells of one split (or, for a model that joins them, of the splits of a set) with one model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ def main() -> None:
     cli.add_argument("--split", nargs="+", required=True, metavar="H5AD", help="in the split contract")
     cli.add_argument("--weights", nargs="?", metavar="PATH", help="a checkpoint, or precomputed embeddings")
     cli.add_argument("--model", default="", help="the model's name in the tables (default: the adapter's)")
+    cli.add_argument("--set", default="", metavar="NAME", help="what several splits are called together")
     cli.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="seed, device, adapter's params")
     cli.add_argument("--output", required=True, metavar="H5AD")
     args = cli.parse_args()
-    embed_files(args.adapter, args.split, args.output, weights=args.weights, model=args.model, options=args.options)
+    about = {"weights": args.weights, "model": args.model, "split_set": args.set, "options": args.options}
+    embed_files(args.adapter, args.split, args.output, **about)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ def main() -> None:
     cli.add_argument("task", help="a task that keeps neighbours, such as clustering")
     cli.add_argument("--embeddings", nargs="+", required=True, metavar="H5AD", help="one per split, or one for all")
     cli.add_argument("--splits", nargs="+", required=True, metavar="H5AD")
+    cli.add_argument("--set", default="", metavar="NAME", help="what several splits are called together")
     cli.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="seed, parameters of the search")
     cli.add_argument("--output", required=True, metavar="NPZ")
     args = cli.parse_args()
-    keep_neighbours(args.task, args.embeddings, args.splits, args.output, **args.options)
+    keep_neighbours(args.task, args.embeddings, args.splits, args.output, split_set=args.set, **args.options)
 
 
 if __name__ == "__main__":

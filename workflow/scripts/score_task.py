@@ -24,10 +24,12 @@ def main() -> None:
         "--splits", "--truth", nargs="+", required=True, metavar="H5AD", help="or what measure_truth.py made"
     )
     cli.add_argument("--neighbours", nargs="?", metavar="NPZ", help="what find_neighbours.py kept of them, or none")
+    cli.add_argument("--set", default="", metavar="NAME", help="what several splits are called together")
     cli.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="profiles, seed, task parameters")
     cli.add_argument("--output", required=True, metavar="TSV")
     args = cli.parse_args()
-    scores = score_files(args.task, args.embeddings, args.splits, neighbours=args.neighbours, **args.options)
+    about = {"neighbours": args.neighbours, "split_set": args.set}
+    scores = score_files(args.task, args.embeddings, args.splits, **about, **args.options)
     write_scores(args.output, list(scores))
 
 

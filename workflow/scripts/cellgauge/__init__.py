@@ -3,6 +3,3 @@
 The library behind the workflow. Every module imports only the standard library (and numpy where it cannot do without)
 at its top, so that planning the grid costs nothing and a script runs in any model's environment uninstalled.
 """
-
-ALL_SPLITS = "all"
-"""The split component of a path that spans the splits of a dataset."""

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cellgauge.errors import CellgaugeError
-from cellgauge.grid import REMOTE, file_name, is_remote
+from cellgauge.genes import hub_of
+from cellgauge.grid import REMOTE, file_name, is_remote, tables_of
 from cellgauge.models.base import adapter_names
 from cellgauge.organisms import organism
 from cellgauge.predictors.base import predictor_names
+from cellgauge.sets import ALL, ordered
 
 WORKFLOW = Path(__file__).resolve().parents[2]
 KINDS = ("models", "datasets", "tasks", "published")
@@ -214,12 +216,50 @@ def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
             if task not in config["tasks"]:
                 yield f"{where}.tasks: no task '{task}'{_hint(task, list(config['tasks']))}"
         yield from _screen_faults(where, dataset)
-        if "orthologues" in dataset:
-            url = dataset["orthologues"]["url"]
-            yield from _url_faults(f"{where}.orthologues.url", url)
-            if is_remote(url) and names.get(file_name(url), url) != url:
-                yield f"{where}.orthologues.url: two objects of the dataset are called '{file_name(url)}'"
-            yield from _organism_faults(f"{where}.orthologues.columns", list(dataset["orthologues"]["columns"]))
+        for table in tables_of(dataset):
+            yield from _url_faults(f"{where}.orthologues.url", table["url"])
+            if is_remote(table["url"]) and names.setdefault(file_name(table["url"]), table["url"]) != table["url"]:
+                yield f"{where}.orthologues.url: two objects of the dataset are called '{file_name(table['url'])}'"
+        yield from _set_faults(where, dataset)
+        yield from _orthologue_faults(f"{where}.orthologues", tables_of(dataset))
+
+
+def _set_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
+    """Check that every set has splits, and a name, of its own."""
+    known, names = list(dataset["splits"]), dict[tuple[str, ...], str]()
+    for name, splits in dataset.get("sets", {}).items():
+        for split in splits:
+            if split not in known:
+                yield f"{where}.sets.{name}: no split '{split}'{_hint(split, known)}"
+        if name in known:
+            yield f"{where}.sets: '{name}' is the name of a split; call the set something else"
+        lacking = ", ".join(split for split in known if split not in splits)
+        if name == ALL and lacking:
+            yield f"{where}.sets.{ALL}: the set lacks {lacking}; add what it lacks or call it something else"
+        other = names.setdefault(ordered(splits), name)
+        if other != name:
+            yield f"{where}.sets: '{other}' and '{name}' are the same splits; keep one"
+
+
+def _orthologue_faults(where: str, tables: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Check that the tables of one-to-one orthologues can be joined on the genes of one species."""
+    faults = [fault for table in tables for fault in _organism_faults(f"{where}.columns", list(table["columns"]))]
+    yield from faults
+    if faults or not tables:
+        return
+    if len({table.get("key", "symbol") for table in tables}) > 1:
+        yield f"{where}: one table names genes by symbol and another by Ensembl id; tables are joined by one `key`"
+    try:
+        hub = hub_of([table["columns"] for table in tables])
+    except CellgaugeError as error:
+        yield f"{where}: {error}"
+        return
+    others = [name for table in tables for name in {organism(name).name for name in table["columns"]} - {hub}]
+    for name in sorted({name for name in others if others.count(name) > 1}):
+        yield f"{where}: two tables have a column of {name}; keep one"
+    for table in tables:
+        if len({type(column) for column in table["columns"].values()}) > 1:
+            yield f"{where}.columns: give names of columns, or positions in a csv without a header, not both"
 
 
 def _screen_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
@@ -253,9 +293,13 @@ def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
         dataset, _, split = item.partition("/")
         if dataset not in config["datasets"]:
             yield f"run.datasets: no dataset '{dataset}'{_hint(dataset, list(config['datasets']))}"
-        elif split and split not in config["datasets"][dataset]["splits"]:
-            known = list(config["datasets"][dataset]["splits"])
-            yield f"run.datasets: dataset '{dataset}' has no split '{split}'{_hint(split, known)}"
+        elif split and split not in (known := _parts(config["datasets"][dataset])):
+            yield f"run.datasets: dataset '{dataset}' has no split or set '{split}'{_hint(split, known)}"
+
+
+def _parts(dataset: Mapping[str, Any]) -> list[str]:
+    """Return what of a dataset a run may name: its splits and its sets of them."""
+    return [*dataset["splits"], *dataset.get("sets", [ALL])]
 
 
 def _add_also(config: MutableMapping[str, Any]) -> list[str]:

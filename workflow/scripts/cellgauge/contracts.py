@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge import ALL_SPLITS
 from cellgauge.errors import ContractError, one_line
 
 if TYPE_CHECKING:
@@ -322,7 +321,8 @@ class Embedding:
         shape: (n_cells, n_dims).
         cells: cell ids, str, shape (n_cells,).
         splits: the split of each cell, str, shape (n_cells,).
-        uns: provenance: model, dataset, split, params, seed, device, seconds, memory, versions.
+        uns: provenance: model, dataset, split (or the name of the set of `splits` that it spans), params, seed, device,
+            seconds, memory, versions. `not_applicable`: why the model cannot embed these cells; then all rows are NaN.
     """
 
     path: Path
@@ -353,6 +353,11 @@ class Embedding:
         with open_h5(self.path) as file:
             return _read_dense(file["X"], self.path)
 
+    @cached_property
+    def spans(self) -> tuple[str, ...]:
+        """The splits that the file holds; none in a file made by hand that names none."""
+        return tuple(name for name in dict.fromkeys(self.splits) if name)
+
     def forget(self) -> None:
         """Give the memory of the matrix back; it is read again when asked for."""
         self.__dict__.pop("matrix", None)
@@ -372,14 +377,35 @@ class Embedding:
         Raises:
             ContractError: a cell is missing, or (in a file of one split) there are others or another order.
         """
-        spans_splits = self.uns.get("split") == ALL_SPLITS
-        places = np.flatnonzero(self.splits == split.name) if spans_splits else np.arange(len(self.cells))
+        several = len(self.spans) > 1
+        places = np.flatnonzero(self.splits == split.name) if several else np.arange(len(self.cells))
         if np.array_equal(self.cells[places], split.cells):
             return places
         raise ContractError(
             f"{self.path}: its cells are not those of split {split.name} in their order"
             f" ({_first_difference(self.cells[places], split.cells)})"
         )
+
+
+def match_embeddings(embeddings: Sequence[Embedding], splits: Sequence[Split]) -> list[Embedding]:
+    """Return the embedding of each split: that of its own, or one that spans it.
+
+    A file that names no split, made by hand, is of the split that stands at its position.
+
+    Raises:
+        ContractError: a split has no embedding or more than one, or its cells are not the split's.
+    """
+    places = [e.spans or tuple(split.name for split in splits[n : n + 1]) for n, e in enumerate(embeddings)]
+    matched = []
+    for split in splits:
+        fitting = [e for e, names in zip(embeddings, places, strict=True) if split.name in names]
+        if len(fitting) != 1:
+            given = ", ".join(dict.fromkeys(name for names in places for name in names)) or "none"
+            number = "no embedding" if not fitting else f"{len(fitting)} embeddings"
+            raise ContractError(f"{number} given for split {split.name} of {split.dataset} (found: {given})")
+        fitting[0].places_of(split)
+        matched += fitting
+    return matched
 
 
 def write_embedding(
@@ -394,7 +420,8 @@ def write_embedding(
     Args:
         matrix: shape (n_cells, n_dims), any real dtype; written as float32.
         cells: the ids of the rows, in the order of `splits` one after the other.
-        uns: provenance; values must be str, int, float or bool (None is left out, dicts become JSON).
+        uns: provenance; values must be str, int, float or bool (None is left out, dicts become JSON). With a reason
+            in `not_applicable` all rows may be NaN.
 
     Raises:
         ContractError: wrong shape, other cells or order, a row partly NaN or with an infinite value, no row at all.
@@ -409,7 +436,7 @@ def write_embedding(
             f"the rows are not those of the split's cells in their order ({_first_difference(cells, expected)})"
         )
     unembedded = np.isnan(matrix).all(axis=1)
-    if unembedded.all():
+    if unembedded.all() and not uns.get("not_applicable"):
         raise ContractError("no cell was embedded: every row is NaN")
     if not np.isfinite(matrix[~unembedded]).all():
         row = np.flatnonzero(~np.isfinite(matrix).all(axis=1) & ~unembedded)[0]

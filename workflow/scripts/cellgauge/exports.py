@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cellgauge import ALL_SPLITS
 from cellgauge.contracts import SCORE_COLUMNS, STATUSES, atomic_path
 from cellgauge.organisms import ORGANISMS
 from cellgauge.report.compare import Result
@@ -18,6 +17,7 @@ from cellgauge.report.formats import MINUS, number
 from cellgauge.report.pages.overview import columns
 from cellgauge.report.words import subset
 from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, TASKS
+from cellgauge.tables import SCORES_COLUMNS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 VERSION = "0.10.2"
@@ -102,7 +102,8 @@ def leaderboards(tables: Tables) -> Iterator[Leaderboard]:
 
 
 def _heading(title: str, variant: Variant) -> str:
-    return f"{title} ({subset(variant.subset)})" if variant.subset else title
+    about = [subset(variant.subset) if variant.subset else "", variant.set]
+    return f"{title} ({', '.join(filter(None, about))})" if any(about) else title
 
 
 def _places(result: Result) -> dict[str, Place]:
@@ -243,6 +244,8 @@ def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, d
         params = {"classifier": CLASSIFIERS.get(classifier, classifier)} if classifier else {}
         if genes:
             params["subset"] = genes
+        if split in tables.datasets[dataset].sets:
+            params["set"] = split
         result: dict[str, Any] = {"metric_type": known[metric], "params": params, "value": value}
         values = folds.get(tuple(parts))
         if values:
@@ -260,7 +263,7 @@ def _task_result(
     tables: Tables, cz_task: str, task: str, dataset: str, model: str, split: str, metrics: list[dict[str, Any]]
 ) -> dict[str, Any]:
     data, entry = tables.datasets[dataset], tables.models[model]
-    splits = list(data.organisms) if split == ALL_SPLITS else [split]
+    splits = data.sets.get(split, [split])
     datasets = [
         {
             "name": f"{dataset}/{name}",
@@ -354,7 +357,8 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": DRAFT,
         "title": "A score row of cellgauge",
-        **_closed({name: fields.get(name, {"type": "string"}) for name in SCORE_COLUMNS}),
+        **_closed({name: fields.get(name, {"type": "string"}) for name in SCORES_COLUMNS}),
+        "required": list(SCORE_COLUMNS),  # the species stand in the tables, not in the files of single jobs
         "if": ok,
         "then": {"properties": {"value": {"type": "number"}, "metric": {"minLength": 1}}},
         "else": {"properties": {"value": {"type": "null"}, "reason": {"minLength": 1}}},

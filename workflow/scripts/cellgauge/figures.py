@@ -80,7 +80,8 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
     results = {}
     for task in tables.tasks.values():
         for _, variant, column in columns(tables, task, dataset, profile):
-            results[column.key] = (task.title, column.title, Result(tables, task.name, dataset, variant))
+            group = task.title if column.group == task.title else f"{task.title} ({variant.set})"
+            results[column.key] = (group, column.title, Result(tables, task.name, dataset, variant))
     means = {key: {m: mean for m, (mean, _) in r.means.items() if r.covers(m)} for key, (_, _, r) in results.items()}
     means = {key: found for key, found in means.items() if found}
     models = [m for m in tables.models if any(m in found for found in means.values())]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from cellgauge.errors import CellgaugeError
 from cellgauge.organisms import organism
@@ -22,47 +22,75 @@ def without_version(gene: str) -> str:
     return ENSEMBL_VERSION.sub(r"\1", gene)
 
 
-def shared_names(genes: pd.Series, table_path: str, columns: Mapping[str, str], species: str) -> np.ndarray:
-    """Return the name that each gene shares with its one-to-one orthologues in the other species.
-
-    The shared name is the gene's name in the organism that comes first in the alphabet. Rows that lack a gene in some
-    organism, and genes that stand in more than one row, are not one-to-one and are left out.
+def hub_of(tables: Sequence[Mapping[str, str | int]]) -> str:
+    """Return the organism by whose names orthologues are called: human, or the first of the alphabet that all tables have.
 
     Args:
-        genes: names of one species' genes as the table writes them, str, shape (n_genes,).
-        table_path: a csv with one column of gene names per organism; further columns are ignored.
-        columns: the column of each organism.
+        tables: the column of each organism, of every table.
+
+    Raises:
+        CellgaugeError: no organism stands in all of them.
+    """
+    shared = set.intersection(*({organism(name).name for name in columns} for columns in tables))
+    if not shared:
+        raise CellgaugeError("no organism has a column in every orthologue table, so they cannot be joined")
+    return "human" if "human" in shared else min(shared)
+
+
+def shared_names(genes: pd.Series, tables: Sequence[Mapping[str, Any]], hub: str, species: str) -> np.ndarray:
+    """Return the name that each gene shares with its one-to-one orthologues in the other species: that of the hub's gene.
+
+    Each species is matched with the hub alone, so that a set of species shares the genes that are one-to-one in each of
+    them, whatever other species the tables hold. A gene that stands in two different pairs, be one of them without a gene
+    of the other species, is not one-to-one and is left out.
+
+    Args:
+        genes: names of one species' genes as the tables write them, str, shape (n_genes,).
+        tables: `path`, a csv, and `columns`, the column of each organism: its name, or (in a csv without a header) its
+            position from 0. Further columns are ignored.
+        hub: the organism that stands in every table (`hub_of`).
         species: the canonical name of the genes' species.
 
     Returns:
         str, shape (n_genes,); "" for a gene without a one-to-one orthologue.
 
     Raises:
-        CellgaugeError: the table lacks the species or a column, or knows none of the genes.
+        CellgaugeError: no table has the species, or one lacks a column.
     """
     import pandas as pd
 
-    names = dict(sorted((organism(name).name, column) for name, column in columns.items()))
-    if species not in names:
-        raise CellgaugeError(
-            f"the orthologue table names no column for {species} (it has {', '.join(names) or 'none'})"
-        )
-    table = pd.read_csv(table_path, dtype=str)
-    for column in names.values():
-        if column not in table:
+    known = [{organism(name).name for name in table["columns"]} for table in tables]
+    tables = [table for table, names in zip(tables, known, strict=True) if species in names]
+    if not tables:
+        names = ", ".join(sorted(set().union(*known)))
+        raise CellgaugeError(f"the orthologue table names no column for {species} (it has {names})")
+    pairs = pd.concat([_one_to_one(table, hub, species) for table in tables]).drop_duplicates()
+    pairs = pairs[~pairs["species"].duplicated(keep=False)]
+    names = genes.map(pairs.set_index("species")["hub"]).fillna("")
+    names[names.duplicated(keep=False)] = ""  # two genes of the data under one name
+    return names.to_numpy()
+
+
+def _one_to_one(table: Mapping[str, Any], hub: str, species: str) -> pd.DataFrame:
+    """Return the columns `hub` and `species` of a table; for the hub itself its genes with an orthologue in any species."""
+    import pandas as pd
+
+    columns = {organism(name).name: column for name, column in table["columns"].items()}
+    header = None if any(isinstance(column, int) for column in columns.values()) else 0
+    rows = pd.read_csv(table["path"], dtype=str, header=header)
+    for column in columns.values():
+        if column not in rows:
             raise CellgaugeError(
-                f"the orthologue table {table_path} has no column '{column}' (found: {', '.join(table.columns)})"
+                f"the orthologue table {table['path']} has no column '{column}' (found: {', '.join(map(str, rows.columns))})"
             )
-    table = table[list(names.values())].dropna().drop_duplicates()
-    repeated = pd.concat([table[column].duplicated(keep=False) for column in table], axis=1).any(axis=1)
-    table = table[~repeated]
-    first = next(iter(names.values()))
-    shared = pd.Series(table[first].to_numpy(), index=table[names[species]].to_numpy())
-    found = genes.map(shared).fillna("")
-    found[found.duplicated(keep=False)] = ""  # two genes of the data under one name
-    if not (found != "").any():
-        raise CellgaugeError(
-            f"the orthologue table knows none of {len(genes)} genes such as {', '.join(map(str, genes[:3]))}"
-            f" in its column '{names[species]}' for {species}"
+    others = [species] if species != hub else [name for name in columns if name != hub]
+    parts = []
+    for other in others:
+        pairs = rows[[columns[hub], columns[other]]].set_axis(["hub", "species"], axis=1)
+        pairs = pairs.apply(lambda names: names.str.replace(ENSEMBL_VERSION, r"\1", regex=True)).drop_duplicates()
+        several = pd.concat([pairs[side].duplicated(keep=False) & pairs[side].notna() for side in pairs], axis=1).any(
+            axis=1
         )
-    return found.to_numpy()
+        pairs = pairs[~several].dropna()
+        parts.append(pairs if species != hub else pairs.assign(species=pairs["hub"]))
+    return pd.concat(parts)

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from cellgauge import ALL_SPLITS
+from cellgauge.errors import CellgaugeError
+from cellgauge.genes import hub_of
 from cellgauge.interpreter import python_of, require
 from cellgauge.models import base as embedders
 from cellgauge.models.base import Traits
 from cellgauge.organisms import organism
 from cellgauge.predictors import base as predictors
+from cellgauge.sets import ALL, name_of, ordered
 from cellgauge.sources import code
 
 WEIGHTS = "resources/weights"
@@ -37,7 +39,7 @@ REMOTE = ("s3", "https", "http", "hf", "pypi")
 
 
 ABOUT = ("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage")
-ABOUT += ("organisms", "modality", "adapter", "metrics")
+ABOUT += ("organisms", "modality", "scope", "adapter", "metrics")
 """What the tables and the report say of an entry of the catalogue."""
 
 
@@ -57,7 +59,7 @@ class Wildcards(Protocol):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the grid: a score file that the run makes. `split` is "all" where a task spans the splits."""
+    """One cell of the grid: a score file that the run makes. `split` is the name of a set where a task spans splits."""
 
     task: str
     model: str
@@ -118,13 +120,41 @@ class Grid:
 
     @cached_property
     def datasets(self) -> dict[str, list[str]]:
-        """The datasets of the run with their splits: all of them, or those named as `dataset/split`."""
+        """The datasets of the run with their splits: all of them, or those named as `dataset/split` or `dataset/set`."""
         chosen: dict[str, list[str]] = {}
         for item in self._run["datasets"]:
             dataset, _, split = item.partition("/")
-            splits = [split] if split else list(self._datasets[dataset]["splits"])
+            splits = self._named_sets(dataset).get(split, [split]) if split else list(self._datasets[dataset]["splits"])
             chosen[dataset] = list(dict.fromkeys([*chosen.get(dataset, []), *splits]))
         return chosen
+
+    @cached_property
+    def sets(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """The sets of splits of each dataset of the run: those of its entry, or where the run names splits the set of these."""
+        chosen = {}
+        for dataset, splits in self.datasets.items():
+            named, choice = self._named_sets(dataset), ordered(splits)
+            name = next((name for name, own in named.items() if own == choice), name_of(choice))
+            chosen[dataset] = named if dataset in self._run["datasets"] else {name: choice}
+        return chosen
+
+    def _named_sets(self, dataset: str) -> dict[str, tuple[str, ...]]:
+        entry = self._datasets[dataset]
+        return {name: ordered(splits) for name, splits in entry.get("sets", {ALL: entry["splits"]}).items()}
+
+    def splits_of(self, dataset: str, name: str) -> list[str]:
+        """Return the splits that a part of a path stands for: those of a set, or the split of this name.
+
+        Raises:
+            CellgaugeError: the dataset has neither.
+        """
+        sets = self._named_sets(dataset) | self.sets.get(dataset, {})
+        splits = list(self._datasets[dataset]["splits"])
+        if name not in sets and name not in splits:
+            raise CellgaugeError(
+                f"dataset '{dataset}' has no split or set '{name}'; it has {', '.join([*splits, *sets])}"
+            )
+        return list(sets.get(name, [name]))
 
     @property
     def tasks(self) -> list[str]:
@@ -139,20 +169,16 @@ class Grid:
         skipped: list[Skipped] = []
         for dataset, splits in self.datasets.items():
             for task in self.tasks:
-                spans = self._tasks[task]["scope"] == "dataset"
+                parts = self.sets[dataset] if self._spans(task) else {split: (split,) for split in splits}
                 for model in self.models:
                     if self._is_for_others(task, model, dataset):
                         continue
-                    reason = self._why_not(task, model, dataset, splits)
-                    if reason:
-                        skipped.append(Skipped(task, model, dataset, ALL_SPLITS, reason))
-                        continue
-                    faults = {split: self._why_not_split(model, dataset, split) for split in splits}
-                    if spans:
-                        fault = next((f"{split}: {why}" for split, why in faults.items() if why), "")
-                        faults = {ALL_SPLITS: fault}
-                    cells += (Cell(task, model, dataset, split) for split, why in faults.items() if not why)
-                    skipped += (Skipped(task, model, dataset, split, why) for split, why in faults.items() if why)
+                    for part, own in parts.items():
+                        reason = self._why_not(task, model, dataset, own)
+                        if reason:
+                            skipped.append(Skipped(task, model, dataset, part, reason))
+                        else:
+                            cells.append(Cell(task, model, dataset, part))
         return cells, skipped
 
     @property
@@ -165,6 +191,10 @@ class Grid:
         """What does not apply, with reasons."""
         return self._plan[1]
 
+    def _spans(self, task: str) -> bool:
+        """Return whether a task spans the splits of a set."""
+        return self._tasks[task]["scope"] == "dataset"
+
     def _is_for_others(self, task: str, model: str, dataset: str) -> bool:
         """Say whether the run has other tasks, or other models, for this kind of data: nobody expects a row then."""
         kind = self._datasets[dataset]["modality"]
@@ -172,8 +202,8 @@ class Grid:
             return any(self._tasks[other]["modality"] == kind for other in self.tasks)
         return self.traits(model).modality != kind and any(self.traits(o).modality == kind for o in self.models)
 
-    def _why_not(self, task: str, model: str, dataset: str, splits: list[str]) -> str:
-        """Return why a model cannot be scored on a task for a whole dataset, "" if it can."""
+    def _why_not(self, task: str, model: str, dataset: str, splits: Sequence[str]) -> str:
+        """Return why a model cannot be scored on a task for one split or the splits of a set, "" if it can."""
         entry, own = self._datasets[dataset], self.traits(model)
         offered = entry.get("tasks")
         if entry["modality"] != self._tasks[task]["modality"]:
@@ -182,19 +212,31 @@ class Grid:
             return f"the model takes {own.modality} data, the dataset holds {entry['modality']} data"
         if offered is not None and task not in offered:
             return f"the dataset is not meant for this task (its entry lists {', '.join(offered)})"
-        species = {self.source(dataset, split).organism for split in splits}
-        if self._tasks[task]["scope"] == "dataset":
+        if self._spans(task):
+            species = dict.fromkeys(self.source(dataset, split).organism for split in splits)
             if len(species) < 2:
                 return f"the task compares species, the selected splits hold {', '.join(species)} alone"
             if not self._model(model).get("shared_space", own.shared_space):
                 return "the model gives each split axes of its own, so species cannot be compared"
+        elif own.scope == "dataset":
+            return "the model embeds the splits of a set together, so only tasks that span a set score it"
         if own.needs_ensembl and "ensembl" not in entry.get("columns", {}):
             return "the model knows genes by Ensembl ids, the dataset names no column of them (`columns.ensembl`)"
-        if own.scope == "dataset":
-            if len(species) < 2:
-                return f"the model joins species, the selected splits hold {', '.join(species)} alone"
-            if "orthologues" not in entry:
-                return "the model joins species on one-to-one orthologues, the dataset names no table of them"
+        if own.scope == "dataset" and "orthologues" not in entry:
+            return "the model joins species on one-to-one orthologues, the dataset names no table of them"
+        for split in splits:
+            why = self._why_not_split(model, dataset, split) or self._why_not_joined(model, dataset, split)
+            if why:
+                return f"{split}: {why}" if self._spans(task) else why
+        return ""
+
+    def _why_not_joined(self, model: str, dataset: str, split: str) -> str:
+        species = self.source(dataset, split).organism
+        joins = self.traits(model).scope == "dataset" and "orthologues" in self._datasets[dataset]
+        if joins and not self._orthologue_tables(dataset, species):
+            return (
+                f"the model joins species on one-to-one orthologues, no table of the dataset has a column of {species}"
+            )
         return ""
 
     def _why_not_split(self, model: str, dataset: str, split: str) -> str:
@@ -227,15 +269,18 @@ class Grid:
         return list(dict.fromkeys(path for cell in self.cells for path in self._results(cell)))
 
     def layouts(self, w: object = None) -> list[str]:
-        """Return the pictures of embeddings of the run, one file per model and dataset with a task that needs cells."""
-        made = {(c.model, c.dataset) for c in self.cells if self._datasets[c.dataset]["modality"] == "expression"}
-        return [f"results/layouts/{model}/{dataset}.tsv" for model, dataset in sorted(made)]
+        """Return the pictures of embeddings of the run, one file per embedding."""
+        cells = [cell for cell in self.cells if self.modality(cell.dataset) == "expression"]
+        embeddings = dict.fromkeys(path for cell in cells for path in self._embeddings(cell))
+        return [path.replace("/embeddings/", "/layouts/", 1).replace(".h5ad", ".tsv") for path in sorted(embeddings)]
 
     def jobs(self, cell: Cell) -> Iterator[tuple[str, str, str]]:
         """Yield (rule, result, log) of every job that a score needs, upstream first."""
-        splits = self.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]
+        splits = self.splits_of(cell.dataset, cell.split)
         files = [self.source(cell.dataset, split).url for split in splits]
-        files += [table["url"] for table in [self._datasets[cell.dataset].get("orthologues")] if table]
+        species = {self.source(cell.dataset, split).organism for split in splits}
+        tables = (table for name in sorted(species) for table in self._orthologue_tables(cell.dataset, name))
+        files += dict.fromkeys(table["url"] for table in tables)
         results = [("download", _local(url, f"resources/datasets/{cell.dataset}")) for url in files if is_remote(url)]
         results += [("split", f"results/splits/{cell.dataset}/{split}.h5ad") for split in splits]
         for split in splits:
@@ -284,6 +329,13 @@ class Grid:
                 text["datasets"][dataset]["title"] = _semi_synthetic(self._datasets[dataset].get("title") or dataset)
             text["datasets"][dataset]["splits"] = {split: self.source(dataset, split).organism for split in splits}
             text["datasets"][dataset] |= self.size(dataset)
+            spanned = dict.fromkeys(
+                part.split
+                for part in (*self.cells, *self.skipped)
+                if part.dataset == dataset and self._spans(part.task)
+            )
+            if spanned:
+                text["datasets"][dataset]["sets"] = {name: self.splits_of(dataset, name) for name in spanned}
         for model in self.models:
             files = [
                 url
@@ -383,21 +435,19 @@ class Grid:
         """Return the URL of everything that the run fetches into an empty folder, each once."""
         urls: dict[str, None] = {}
         for cell in self.cells:
-            for split in self.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]:
+            for split in self.splits_of(cell.dataset, cell.split):
                 urls[self.source(cell.dataset, split).url] = None
                 urls |= dict.fromkeys(self._files(cell.model, cell.dataset, split))
                 for species in self._added_of(cell.model, [split], cell.dataset):
                     urls |= dict.fromkeys(url for url, _ in self._species_sources(cell.model, species).values())
-            if "orthologues" in self._datasets[cell.dataset]:
-                urls[self._datasets[cell.dataset]["orthologues"]["url"]] = None
+            urls |= dict.fromkeys(table["url"] for table in tables_of(self._datasets[cell.dataset]))
         return [url for url in urls if is_remote(url)]
 
     def objects(self, dataset: str) -> dict[str, str]:
         """Return the URL of every object of a dataset by its file name, the orthologue table among them."""
         entry = self._datasets[dataset]
         urls = [self.source(dataset, split).url for split in entry["splits"]]
-        if "orthologues" in entry:
-            urls.append(entry["orthologues"]["url"])
+        urls += [table["url"] for table in tables_of(entry)]
         return {file_name(url): url for url in urls}
 
     def object_url(self, w: Wildcards) -> str:
@@ -408,10 +458,15 @@ class Grid:
         """Return the file that a split is made from: downloaded, or where the user keeps it."""
         return _local(self.source(w.dataset, w.split).url, f"resources/datasets/{w.dataset}")
 
+    def _orthologue_tables(self, dataset: str, species: str) -> list[Mapping[str, Any]]:
+        """Return the orthologue tables of a dataset that tell the names of a species' genes."""
+        tables = tables_of(self._datasets[dataset])
+        return [table for table in tables if species in {organism(name).name for name in table["columns"]}]
+
     def orthologues(self, w: Wildcards) -> list[str]:
-        """Return the orthologue table of a dataset, as a list of one or none."""
-        table = self._datasets[w.dataset].get("orthologues")
-        return [_local(table["url"], f"resources/datasets/{w.dataset}")] if table else []
+        """Return the orthologue tables that a split is made with."""
+        tables = self._orthologue_tables(w.dataset, self.source(w.dataset, w.split).organism)
+        return [_local(table["url"], f"resources/datasets/{w.dataset}") for table in tables]
 
     def split_options(self, w: Wildcards) -> str:
         """Return the options of split_dataset.py as JSON: what of the dataset's entry changes the split's file."""
@@ -434,10 +489,11 @@ class Grid:
             options |= {key: entry[key] for key in more if key in entry}
         if "split_by" in entry:
             options |= {"split_by": entry["split_by"], "value": source.value}
-        if "orthologues" in entry:
-            table = entry["orthologues"]
-            options |= {"orthologues": self.orthologues(w)[0], "orthologue_columns": table["columns"]}
-            options |= {"orthologue_key": table.get("key", "symbol")}
+        if paths := self.orthologues(w):
+            columns = [table["columns"] for table in self._orthologue_tables(w.dataset, source.organism)]
+            options["orthologues"] = [{"path": p, "columns": c} for p, c in zip(paths, columns, strict=True)]
+            options["orthologue_key"] = tables_of(entry)[0].get("key", "symbol")
+            options["orthologue_hub"] = hub_of([table["columns"] for table in tables_of(entry)])
         return json.dumps(options, sort_keys=True)
 
     # --- models ------------------------------------------------------------------------------------------------------
@@ -499,7 +555,7 @@ class Grid:
         added = (self._species_sources(name, species) for name in self._models for species in self._added(name))
         found |= {path: url for made_of in added for url, path in made_of.values() if is_remote(url)}
         single = [model for model in self.models if "path" in self._model(model)]
-        pairs = [(dataset, split) for dataset, splits in self.datasets.items() for split in (*splits, ALL_SPLITS)]
+        pairs = [(dataset, split) for dataset, splits in self.datasets.items() for split in splits]
         single_files = (self._file_of(model, *pair) for model in single for pair in pairs)
         return found | {path: url for url, path in single_files if is_remote(url)}
 
@@ -555,7 +611,7 @@ class Grid:
         entry = self._model(w.model)
         if "path" in entry:
             return [self._file_of(w.model, w.dataset, w.split)[1]]
-        splits = self.datasets[w.dataset] if w.split == ALL_SPLITS else [w.split]
+        splits = self.splits_of(w.dataset, w.split)
         added = self._added_of(w.model, splits, w.dataset)
         built = [f"{self._species_folder(w.model, name)}/{file}" for name in added for file in SPECIES_FILES]
         if isinstance(entry.get("weights"), str):
@@ -575,7 +631,7 @@ class Grid:
         options = {**entry.get("params", {}), "seed": int(seed) if seed else self._run["seeds"][0]}
         if "shared_space" in entry:
             options["shared_space"] = entry["shared_space"]
-        if self._added(w.model) and (added := self._added_of(w.model, [w.split], w.dataset)):
+        if self._added(w.model) and (added := self._added_of(w.model, self.splits_of(w.dataset, w.split), w.dataset)):
             files = {name: self._species_folder(w.model, name) for name in added}
             options["species_files"] = {**options.get("species_files", {}), **files}
         return json.dumps(options, sort_keys=True)
@@ -588,31 +644,15 @@ class Grid:
 
     def embed_splits(self, w: Wildcards) -> list[str]:
         """Return the splits that an embedding job reads."""
-        splits = self.datasets[w.dataset] if w.split == ALL_SPLITS else [w.split]
-        return [f"results/splits/{w.dataset}/{split}.h5ad" for split in splits]
-
-    # --- pictures ----------------------------------------------------------------------------------------------------
-
-    def layout_embeddings(self, w: Wildcards) -> list[str]:
-        """Return the embeddings that a picture of a model and dataset shows."""
-        found = (self._embeddings(c) for c in self.cells if (c.model, c.dataset) == (w.model, w.dataset))
-        return list(dict.fromkeys(path for paths in found for path in paths))
-
-    def layout_splits(self, w: Wildcards) -> list[str]:
-        """Return the splits that a picture of a model and dataset shows."""
-        drawn = {c.split for c in self.cells if (c.model, c.dataset) == (w.model, w.dataset)}
-        splits = [split for split in self.datasets[w.dataset] if ALL_SPLITS in drawn or split in drawn]
-        return [f"results/splits/{w.dataset}/{split}.h5ad" for split in splits]
+        return [f"results/splits/{w.dataset}/{split}.h5ad" for split in self.splits_of(w.dataset, w.split)]
 
     # --- scores ------------------------------------------------------------------------------------------------------
 
-    def _embedding(self, model: str, dataset: str, split: str) -> str:
-        tail = ALL_SPLITS if self.traits(model).scope == "dataset" else split
-        return f"results/embeddings/{model}/{dataset}/{tail}.h5ad"
-
     def _embeddings(self, cell: Cell | Wildcards) -> list[str]:
-        splits = self.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]
-        return list(dict.fromkeys(self._embedding(cell.model, cell.dataset, split) for split in splits))
+        """Return the embeddings that a cell of the grid is made from: one per split, or one of all that the model joins."""
+        joint = self.traits(cell.model).scope == "dataset"
+        parts = [cell.split] if joint else self.splits_of(cell.dataset, cell.split)
+        return [f"results/embeddings/{cell.model}/{cell.dataset}/{part}.h5ad" for part in parts]
 
     def _prediction(self, cell: Cell | Wildcards) -> str:
         return f"results/predictions/{cell.model}/{cell.dataset}/{cell.split}.h5ad"
@@ -727,7 +767,13 @@ class Grid:
         if kind == "file":
             files = (path.removeprefix(f"{WEIGHTS}/") for path in self._remote_weights)
             return "|".join(sorted(map(re.escape, files))) or r"(?!)"
-        return {"split": r"[a-z0-9_]+", "object": r"[^/]+", "species": r"[a-z_]+"}[kind]
+        return {"split": r"[a-z0-9_+]+", "object": r"[^/]+", "species": r"[a-z_]+"}[kind]
+
+
+def tables_of(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the orthologue tables of a dataset's entry, which names one or a list of them."""
+    tables = entry.get("orthologues", [])
+    return [tables] if isinstance(tables, Mapping) else list(tables)
 
 
 def _semi_synthetic(title: str) -> str:

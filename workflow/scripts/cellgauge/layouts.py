@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from cellgauge.contracts import ALL_SPLITS, Embedding, Split, atomic_path, open_h5, read_scalars
-from cellgauge.errors import ContractError
+from cellgauge.contracts import Embedding, Split, atomic_path, match_embeddings
 from cellgauge.metrics.distances import column_means
 from cellgauge.metrics.graph import neighbour_count
 from cellgauge.metrics.lean import without_optional
@@ -33,21 +31,15 @@ def lay_out(embeddings: Sequence[Path], splits: Sequence[Path], output: str | Pa
     Raises:
         ContractError: an embedding is missing, or its cells are not the split's.
     """
-    path_of = {_split_of(path): path for path in embeddings}
-    read = lru_cache(maxsize=1)(Embedding.read)  # one is in memory at a time; that of all splits is read once
+    of_splits = [Split.open(path) for path in splits]
+    matched = match_embeddings([Embedding.read(path) for path in embeddings], of_splits)
     with atomic_path(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
-        for split in map(Split.open, splits):
-            path = path_of.get(split.name) or path_of.get(ALL_SPLITS)
-            if path is None:
-                raise ContractError(f"no embedding given for split {split.name} of {split.dataset}")
-            writer.writerows(_rows(read(path).rows_of(split), split, seed))
-
-
-def _split_of(path: Path) -> str:
-    with open_h5(path) as file:
-        return str(read_scalars(file).get("split", ""))
+        for place, (embedding, split) in enumerate(zip(matched, of_splits, strict=True)):
+            writer.writerows(_rows(embedding.rows_of(split), split, seed))
+            if all(other is not embedding for other in matched[place + 1 :]):
+                embedding.forget()  # one is in memory at a time
 
 
 def _rows(matrix: np.ndarray, split: Split, seed: int) -> Iterator[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import file_digest
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellgauge.contracts import as_counts, as_expression, log_normalised, open_h5, write_split
 from cellgauge.errors import CellgaugeError, ContractError
-from cellgauge.genes import ENSEMBL_VERSION, shared_names
+from cellgauge.genes import ENSEMBL_VERSION, hub_of, shared_names
 from cellgauge.organisms import Organism, organism
 from cellgauge.screens import CONTROL, PARTITIONS, condition_name, simulation_split, strata, targets
 
@@ -40,8 +40,9 @@ class SplitOptions:
         ensembl, symbol: columns of var, or "index" for its index; the first that is there is taken. Empty where the
             data have none.
         split_by, value: take the cells whose column `split_by` equals `value`.
-        orthologues: a table of one-to-one orthologues, one column per organism (`orthologue_columns`), matched by
-            "symbol" or "ensembl" (`orthologue_key`).
+        orthologues: tables of one-to-one orthologues, each its `path` and the column of each organism in `columns`
+            (`genes.shared_names`), matched by "symbol" or "ensembl" (`orthologue_key`). The names are those of
+            `orthologue_hub`, an organism of every table; by default human, or else the first in the alphabet.
         modality: "expression", or "perturbation" for a screen, whose `label` is the column of conditions. Then also:
         control: the control's condition. expression: where log-normalised expression lies; computed from the counts
             where empty. partition: the column with train, val and test; without it conditions are held out as GEARS
@@ -64,9 +65,9 @@ class SplitOptions:
     value: str = ""
     source: str = ""
     licence: str = ""
-    orthologues: str = ""
-    orthologue_columns: Mapping[str, str] = field(default_factory=dict)
+    orthologues: Sequence[Mapping[str, Any]] = ()
     orthologue_key: str = "symbol"
+    orthologue_hub: str = ""
     modality: str = "expression"
     control: str = "ctrl"
     expression: str = ""
@@ -324,7 +325,8 @@ def _var(var: pd.DataFrame, wanted: SplitOptions, species: Organism) -> pd.DataF
     if wanted.orthologues:
         keys = frame["feature_name"] if wanted.orthologue_key == "symbol" else frame.index.to_series()
         try:
-            frame["orthologue"] = shared_names(keys, wanted.orthologues, wanted.orthologue_columns, species.name)
+            hub = wanted.orthologue_hub or hub_of([table["columns"] for table in wanted.orthologues])
+            frame["orthologue"] = shared_names(keys, wanted.orthologues, hub, species.name)
         except CellgaugeError as error:
             raise CellgaugeError(f"{wanted.where}: {error}") from None
     return frame

@@ -11,22 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from cellgauge import ALL_SPLITS
 from cellgauge.anchors import compare_with_published
 from cellgauge.contracts import SCORE_COLUMNS, ContractError, Score, atomic_path, open_h5, read_scalars, read_scores
 from cellgauge.errors import CellgaugeError
 from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
 from cellgauge.results.blocks import blocks
-from cellgauge.uncertainty import SCORE_KEY, compare, intervals, is_beside, summary_intervals
+from cellgauge.uncertainty import SCORE_KEY, SUMMARY_KEY, compare, intervals, is_beside, summary_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEY = SCORE_KEY
 TEXTS = ("split", "cell", "label", "batch")
-LAYOUT_COLUMNS = ["model", "dataset", *TEXTS, "x", "y"]
+LAYOUT_COLUMNS = ["model", "dataset", "set", *TEXTS, "x", "y"]
 RUNTIME_COLUMNS = ["stage", "task", "model", "dataset", "split", "seconds", "cpu_seconds", "max_rss_mb"]
 RUNTIME_COLUMNS += ["device", "gpu_seconds", "max_gpu_mb"]
+SCORES_COLUMNS = [*SCORE_COLUMNS[:4], "species", *SCORE_COLUMNS[4:]]
+"""The columns of scores.csv: those of a score file, and the species of the split or set, joined by "+"."""
 MADE_BY = {"embed": "embeddings", "predict": "predictions"}
 """The folder, beside that of the scores, of what the jobs of a stage write."""
 
@@ -51,7 +52,7 @@ def collect(
         benchmarks: the folder of Snakemake's benchmark files; what is not there (any more) is left out.
         catalogue: what `Grid.catalogue` says of models, datasets, tasks and of what does not apply.
         failed: the reason of score files that were not made; a file that is there from an earlier run is not read then.
-        layouts: pictures of embeddings, results/layouts/{model}/{dataset}.tsv; those that are missing are left out.
+        layouts: pictures of embeddings, results/layouts/{model}/{dataset}/{split}.tsv; those that are missing are left out.
         published: score rows of others, results/published/{source}.tsv; those that are missing count as failed. They stand in
             tables of their own, but for anchors.csv, which sets them beside ours.
         ledger: the run's, resources/checksums.yaml, where the sha256 of models' files stand that the shipped one lacks.
@@ -65,6 +66,10 @@ def collect(
         for task, model, dataset, split, reason in catalogue.get("skipped", [])
     ]
     table = _as_table(rows)
+    species = Species(catalogue.get("datasets", {}))
+    table["species"] = list(map(species.of, table["dataset"], table["split"]))
+    table = table[SCORES_COLUMNS]
+    spanning = [name for name, task in catalogue.get("tasks", {}).items() if task.get("scope") == "dataset"]
     of_condition = (table["task"] == "perturbation") & (table["condition"] != "")
     single_conditions, everything = table[of_condition], table
     _write(conditions(single_conditions), output / "conditions.csv")
@@ -73,9 +78,13 @@ def collect(
     single = intervals(everything, best)
     _write(table, output / "scores.csv")
     _write(table, output / "scores.parquet")
-    _write(summary_intervals(summarise(table), best, single), output / "summary.csv")
+    summary = summarise(table, spanning)
+    of_sets = (with_set(rows, spanning) for rows in (best, single))
+    _write(summary_intervals(summary, *of_sets), output / "summary.csv")
     _write(single, output / "intervals.csv")
-    for name, compared in zip(("comparisons", "ranks"), _compared(best, single_conditions, catalogue), strict=True):
+    of_splits = best[~best["task"].isin(spanning)]  # sets share cells, so they are no units of a test
+    compared_over_splits = _compared(of_splits, single_conditions, catalogue)
+    for name, compared in zip(("comparisons", "ranks"), compared_over_splits, strict=True):
         _write(compared, output / f"{name}.csv")
     of_others = _as_table([score for path in published for score in _published_rows(Path(path))])
     sources = catalogue.get("published", {})
@@ -83,7 +92,7 @@ def collect(
     for name, found in _published(of_others, sources).items():
         _write(found, output / f"{name}.csv")
     _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
-    _write(_runtime([Path(path) for path in scores], Path(benchmarks)), output / "runtime.csv")
+    _write(_runtime([Path(path) for path in scores], Path(benchmarks), species), output / "runtime.csv")
     _write(_entries(_with_checksums(catalogue.get("models", {}), ledger), "model"), output / "models.csv")
     _write(_entries(catalogue.get("datasets", {}), "dataset"), output / "datasets.csv")
     _write(_metrics(catalogue.get("tasks", {})), output / "tasks.csv")
@@ -97,6 +106,27 @@ def _as_table(rows: Sequence[Score]) -> pd.DataFrame:
     return table.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
 
 
+class Species:
+    """The splits and species of each split and set of the catalogue's datasets."""
+
+    def __init__(self, datasets: Mapping[str, Any]) -> None:
+        self._datasets = datasets
+
+    def splits(self, dataset: str, split: str) -> list[str]:
+        """Return the splits of a set; a split is its own."""
+        return self._datasets.get(dataset, {}).get("sets", {}).get(split, [split])
+
+    def of(self, dataset: str, split: str) -> str:
+        """Return the species of a split, or those of a set joined by "+"; "" where they are not known."""
+        known = self._datasets.get(dataset, {}).get("splits", {})
+        return "+".join(dict.fromkeys(known[name] for name in self.splits(dataset, split) if name in known))
+
+
+def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
+    """Return the table with a column `set`: the split where a task of `spanning` spans the splits of this set, else ""."""
+    return table.assign(set=table["split"].where(table["task"].isin(spanning), ""))
+
+
 def headline(table: pd.DataFrame) -> pd.DataFrame:
     """Return the row that stands for each score: the mean over folds and seeds where there is one, else the only row.
 
@@ -107,21 +137,24 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     return means_first.drop_duplicates(KEY).drop(columns="_single").sort_index()
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, spanning: Sequence[str] = ()) -> pd.DataFrame:
     """Return the mean and standard deviation over splits of every headline score, with the number of splits.
 
     `n_splits` counts the splits that have a value; `n_failed` and `n_not_applicable` those that have none, for the job as a
     whole or for this metric, subset and profile.
+
+    Args:
+        spanning: the tasks that span the splits of a set: each set has a row of its own, since sets share cells.
     """
+    table = with_set(table, spanning)
     best = headline(table)
-    by = ["task", "model", "dataset", "classifier", "metric", "subset", "profile"]
     best = best[best["condition"] == ""]
-    summary = best.groupby(by, sort=False)["value"].agg(mean="mean", sd="std", n_splits="size").reset_index()
+    summary = best.groupby(SUMMARY_KEY, sort=False)["value"].agg(mean="mean", sd="std", n_splits="size").reset_index()
     for status in ("failed", "not_applicable"):
         lacking = table[(table["status"] == status) & table["fold"].isna()]
-        groups = dict(list(lacking.groupby(by[:3])))
+        groups = dict(list(lacking.groupby(SUMMARY_KEY[:4])))
         summary[f"n_{status}"] = [
-            _splits_without(groups.get(row[:3]), row) for row in summary[by].itertuples(index=False)
+            _splits_without(groups.get(row[:4]), row) for row in summary[SUMMARY_KEY].itertuples(index=False)
         ]
     return summary
 
@@ -235,7 +268,7 @@ def _tail(path: PurePath) -> tuple[str, str, str, str]:
     return task, model, dataset, path.stem
 
 
-def _runtime(scores: Sequence[Path], folder: Path) -> pd.DataFrame:
+def _runtime(scores: Sequence[Path], folder: Path, species: Species) -> pd.DataFrame:
     """Return what each job cost.
 
     Snakemake's benchmark files tell seconds, CPU seconds and peak resident MiB. The embeddings and predictions beside the
@@ -247,7 +280,8 @@ def _runtime(scores: Sequence[Path], folder: Path) -> pd.DataFrame:
 
     jobs: dict[tuple[str, ...], None] = {}
     for task, model, dataset, split in map(_tail, scores):
-        jobs |= dict.fromkeys([("embed", "", model, dataset, split), ("embed", "", model, dataset, ALL_SPLITS)])
+        parts = [split, *species.splits(dataset, split)]  # a model embeds a set as a whole, or split by split
+        jobs |= dict.fromkeys(("embed", "", model, dataset, part) for part in parts)
         jobs[("predict", "", model, dataset, split)] = None
         jobs |= dict.fromkeys((rule, task, model, dataset, split) for rule in ("neighbours", "score"))
     rows = []
@@ -282,9 +316,11 @@ def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
     for path in paths:
         if path.is_file():
             part = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_filter=False)
-            parts.append(part.assign(model=path.parent.name, dataset=path.stem))
+            model, dataset, embedded = *path.parts[-3:-1], path.stem
+            of_set = ["" if split == embedded else embedded for split in part["split"]]
+            parts.append(part.assign(model=model, dataset=dataset, set=of_set))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LAYOUT_COLUMNS)
-    types = dict.fromkeys(("model", "dataset", *TEXTS), "category") | {"x": "float32", "y": "float32"}
+    types = dict.fromkeys(("model", "dataset", "set", *TEXTS), "category") | {"x": "float32", "y": "float32"}
     return table[LAYOUT_COLUMNS].astype(types)
 
 
@@ -319,13 +355,18 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
             "task_title": entry.get("title", task),
             "task_description": entry.get("description", ""),
             "task_also_known_as": _cell(entry.get("also_known_as", [])),
+            "scope": entry.get("scope", "split"),
             "metric": metric,
             **{k: _cell(v) for k, v in facts.items()},
         }
         for task, entry in tasks.items()
         for metric, facts in entry.get("metrics", {}).items()
     ]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["task", "task_title", "task_description", "metric"])
+    return (
+        pd.DataFrame(rows)
+        if rows
+        else pd.DataFrame(columns=["task", "task_title", "task_description", "scope", "metric"])
+    )
 
 
 def _cell(value: Any) -> Any:

@@ -28,6 +28,7 @@ ALPHA = 0.05
 
 VARIANT = ["task", "dataset", "classifier", "metric", "subset", "profile"]
 SCORE_KEY = ["task", "model", "dataset", "split", "classifier", "metric", "subset", "condition", "profile"]
+SUMMARY_KEY = ["task", "model", "dataset", "set", "classifier", "metric", "subset", "profile"]
 INTERVAL_COLUMNS = [*SCORE_KEY, "value", "low", "high", "resampled", "n_resampled"]
 COMPARISON_COLUMNS = [*VARIANT, "first", "second", "n_splits", "difference", "n_first_higher", "p", "p_holm", "better"]
 RANK_COLUMNS = [*VARIANT, "model", "mean_rank", "n_splits", "n_models", "p_friedman", "critical_difference"]
@@ -165,9 +166,10 @@ def summary_intervals(summary: pd.DataFrame, headline: pd.DataFrame, single: pd.
     """Return `summary` with the columns low, high, resampled and n_resampled: the interval of each mean over splits.
 
     Splits are drawn where there are FEWEST_SPLITS or more. With fewer, the intervals of the splits' own scores are joined as
-    those of independent values (half-widths in quadrature), where all of them have one.
+    those of independent values (half-widths in quadrature), where all of them have one. `headline` and `single` have the
+    column `set`, as `summary` has (`cellgauge.tables.with_set`).
     """
-    by = ["task", "model", "dataset", "classifier", "metric", "subset", "profile"]
+    by = SUMMARY_KEY
     values: dict[Key, list[float]] = defaultdict(list)
     for *key, value in headline[headline["condition"] == ""][[*by, "value"]].itertuples(index=False, name=None):
         values[tuple(key)].append(value)
@@ -176,7 +178,7 @@ def summary_intervals(summary: pd.DataFrame, headline: pd.DataFrame, single: pd.
     for *key, value, low, high, unit, n in kept[[*by, *INTERVAL_COLUMNS[-5:]]].itertuples(index=False, name=None):
         parts[tuple(key)].append((value, low, high, unit, n))
     keys = [tuple(key) for key in summary[by].itertuples(index=False, name=None)]
-    scores = [key for key in keys if not is_beside(key[4])]
+    scores = [key for key in keys if not is_beside(key[5])]
     found = {key: _joined(parts[key]) for key in scores if len(values[key]) == len(parts[key])}
     for size in sorted({len(values[key]) for key in scores if len(values[key]) >= FEWEST_SPLITS}):
         drawn = [key for key in scores if len(values[key]) == size]

@@ -2,7 +2,7 @@
 
 An adapter is a module with
 
-    SCOPE = "split"          # embeds each split on its own; "dataset": all splits of a dataset in one job
+    SCOPE = "split"          # embeds each split on its own; "dataset": the splits of a set in one job
     SHARED_SPACE = True      # cells of different splits may be compared; False: each split has axes of its own
     STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
     NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda:0", "mps"), else always "cpu"
@@ -32,14 +32,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from cellgauge import ALL_SPLITS, models
+from cellgauge import models
 from cellgauge.errors import CellgaugeError
 from cellgauge.plugins import load_module, module_names
+from cellgauge.sets import name_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from cellgauge.contracts import Split
+
 SCOPES = ("split", "dataset")
+
+
+class NotApplicable(CellgaugeError):
+    """These cells cannot be embedded by this model: a fact about the data, written into the embedding, not a crash."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +107,15 @@ def embed_files(
     *,
     weights: str | Path | None = None,
     model: str = "",
+    split_set: str = "",
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Embed the cells of one or several splits and write the embedding file.
 
     Args:
-        split_paths: one split, or for an adapter of scope "dataset" all splits to be embedded together.
+        split_paths: one split, or for an adapter of scope "dataset" the splits to be embedded together.
         model: the catalogue's name of the model; by default the adapter's.
+        split_set: the name of the set that splits embedded together make; by default one made of theirs.
         options: `seed` (default 42), `device` (default "auto"), `shared_space`, and the adapter's own.
 
     Raises:
@@ -132,12 +141,17 @@ def embed_files(
     device = pick_device(device) if needs_device else "cpu"
     cells = splits if own.scope == "dataset" else splits[0]
     clock = Stopwatch()
-    embedded = module.embed(cells, Path(weights) if weights else None, device=device, seed=seed, **settings)
+    try:
+        embedded = module.embed(cells, Path(weights) if weights else None, device=device, seed=seed, **settings)
+    except NotApplicable as reason:
+        embedded = _nothing(splits, str(reason))
+    names = [split.name for split in splits]
     provenance = {
         "model": model or adapter,
         "adapter": adapter,
         "dataset": splits[0].dataset,
-        "split": ALL_SPLITS if own.scope == "dataset" else splits[0].name,
+        "split": (split_set or name_of(names)) if own.scope == "dataset" else names[0],
+        "splits": names,
         "organism": "+".join(dict.fromkeys(split.organism for split in splits)),
         "params": settings,
         "seed": seed,
@@ -149,6 +163,14 @@ def embed_files(
         **embedded.facts,
     }
     write_embedding(output, embedded.matrix, embedded.cells, splits, provenance)
+
+
+def _nothing(splits: Sequence[Split], reason: str) -> Embedded:
+    """Return rows of NaN for all cells, with the reason."""
+    import numpy as np
+
+    cells = np.concatenate([split.cells for split in splits])
+    return Embedded(np.full((len(cells), 1), np.nan, dtype=np.float32), cells, {"not_applicable": reason})
 
 
 class Stopwatch:

@@ -1,46 +1,45 @@
-"""Harmony (Korsunsky et al. 2019) on the joint principal components, correcting for the split (the species)."""
+"""Harmony (Korsunsky et al. 2019) on the principal components of one split, correcting for its technical batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cellgauge.models.base import Embedded
+from cellgauge.models.base import Embedded, NotApplicable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cellgauge.contracts import Split
 
-SCOPE = "dataset"
-SHARED_SPACE = True
+SCOPE = "split"
+SHARED_SPACE = False
 STOCHASTIC = True
 PACKAGES = ("scikit-learn", "harmonypy")
 
 
-def embed(
-    cells: Sequence[Split],
-    weights: None,
-    *,
-    device: str,
+def correct(
+    components: np.ndarray,
+    groups: np.ndarray,
     seed: int,
-    n_top_genes: int = 3000,
-    n_components: int = 50,
-    theta: float = 2.0,
-    ridge: float = 1.0,
-    max_iterations: int = 30,
-    tolerance: float = 1e-4,
-) -> Embedded:
-    """Return the corrected components of the cells of all splits, in the order of the splits.
+    *,
+    theta: float,
+    ridge: float,
+    max_iterations: int,
+    tolerance: float,
+) -> np.ndarray:
+    """Return components corrected for the groups of cells, shape (n_cells, n_components).
 
     `theta` (diversity) and `ridge` (lambda) are the paper's. harmonypy 2 estimates lambda and stops at a change of 1 %,
-    after two or three rounds, with hardly any species mixed; here it runs on until the objective settles.
+    after two or three rounds, with hardly any groups mixed; here it runs on until the objective settles.
+
+    Args:
+        components: float32, shape (n_cells, n_components).
+        groups: the batch or species of each cell, str, shape (n_cells,).
     """
     import numpy as np
     import pandas as pd
     from harmonypy import run_harmony
 
-    from cellgauge.models.pca_joint import joint_components
-
-    n_genes, components = joint_components(cells, n_top_genes, n_components, seed)
     settings = {
         "theta": theta,
         "lamb": ridge,
@@ -50,7 +49,41 @@ def embed(
         "ncores": 1,
         "verbose": False,
     }
-    split = pd.DataFrame({"split": np.repeat([split.name for split in cells], [len(split.cells) for split in cells])})
-    corrected = np.asarray(run_harmony(components, split, ["split"], **settings).Z_corr)
-    ids = np.concatenate([split.cells for split in cells])
-    return Embedded(corrected, ids, {"matched_genes": n_genes})
+    return np.asarray(run_harmony(components, pd.DataFrame({"group": groups}), ["group"], **settings).Z_corr)
+
+
+def embed(
+    cells: Split,
+    weights: None,
+    *,
+    device: str,
+    seed: int,
+    batch_key: str = "batch",
+    n_top_genes: int = 3000,
+    n_components: int = 50,
+    theta: float = 2.0,
+    ridge: float = 1.0,
+    max_iterations: int = 30,
+    tolerance: float = 1e-4,
+) -> Embedded:
+    """Return the linear baseline's principal components, corrected for the batches in the column `batch_key`.
+
+    Raises:
+        NotApplicable: the split has no such column, or one batch alone: Harmony would be PCA under another name.
+    """
+    import numpy as np
+
+    from cellgauge.expression import counts_of, principal_components
+    from cellgauge.variable_genes import variable_expression
+
+    if batch_key not in cells.columns:
+        raise NotApplicable(f"Harmony corrects for the column '{batch_key}', which the split does not have")
+    batches = cells.column(batch_key)
+    n_batches = len(np.unique(batches))
+    if n_batches < 2:
+        raise NotApplicable(f"Harmony corrects for the column '{batch_key}', of which the split has one value alone")
+    genes, expression = variable_expression([counts_of(cells)], n_top_genes)
+    components = principal_components(expression, n_components, seed)
+    settings = {"theta": theta, "ridge": ridge, "max_iterations": max_iterations, "tolerance": tolerance}
+    corrected = correct(components, batches, seed, **settings)
+    return Embedded(corrected, cells.cells, {"matched_genes": len(genes), "batches": n_batches})

@@ -1,4 +1,4 @@
-"""Principal components of all splits together, on the genes that they share (one-to-one orthologues across species)."""
+"""Principal components of the splits of a set, on the genes that they share (one-to-one orthologues across species)."""
 
 from __future__ import annotations
 

@@ -28,10 +28,12 @@ def embed(
     n_layers: int = 2,
     max_epochs: int | None = None,
     batch_size: int = 128,
+    batch_key: str = "batch",
 ) -> Embedded:
     """Return the mean of q(z | x), float32, shape (n_cells, n_latent).
 
-    Trained on the raw counts of the most variable genes, with the split's `batch` as batch where it has more than one.
+    Trained on the raw counts of the most variable genes, with the column `batch_key` as scvi-tools' batch where the split
+    has it and more than one value of it ("": never). The fact `batches` says how many there were: 1 is no correction.
     Without `max_epochs` scvi-tools' heuristic decides: 400 epochs up to 20,000 cells, fewer beyond.
     """
     import scvi
@@ -42,8 +44,8 @@ def embed(
     scvi.settings.seed = seed
     scvi.settings.verbosity = logging.WARNING
     data = cells.to_anndata()[:, variable_genes([counts_of(cells)], n_top_genes)].copy()
-    batches = data.obs["batch"].nunique() if "batch" in data.obs else 1
-    scvi.model.SCVI.setup_anndata(data, batch_key="batch" if batches > 1 else None)
+    batches = data.obs[batch_key].nunique() if batch_key in data.obs else 1
+    scvi.model.SCVI.setup_anndata(data, batch_key=batch_key if batches > 1 else None)
     model = scvi.model.SCVI(data, n_latent=n_latent, n_layers=n_layers)
     model.train(
         max_epochs=max_epochs,

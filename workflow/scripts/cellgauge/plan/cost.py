@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cellgauge import ALL_SPLITS
-
 if TYPE_CHECKING:
     from cellgauge.grid import Cell, Grid
 
@@ -84,8 +82,7 @@ def jobs(grid: Grid, costs: Costs, cells: int) -> Iterator[Job]:
             yield _job("truth", "", costs["truth"], n_cells)
     results = {path: cell for cell in grid.cells for path in grid.score_results(cell)}
     for path, cell in results.items():
-        split = Path(path).stem
-        n_cells = size(cell.dataset, grid.datasets[cell.dataset] if split == ALL_SPLITS else [split])
+        n_cells = size(cell.dataset, grid.splits_of(cell.dataset, Path(path).stem))
         params = grid.params(cell.model)
         epochs = params.get("max_epochs") or min(EPOCHS, round(EPOCHS * EPOCH_CELLS / n_cells))
         stage = "predict" if grid.modality(cell.dataset) == "perturbation" else "embed"
@@ -99,8 +96,7 @@ def jobs(grid: Grid, costs: Costs, cells: int) -> Iterator[Job]:
         dims = next((params[name] for name in DIMS if name in params), usual)
         if not dims and grid.modality(cell.dataset) == "expression":
             laws = {}
-        splits = grid.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split]
-        yield _job("score", cell.model, laws, size(cell.dataset, splits), dims)
+        yield _job("score", cell.model, laws, size(cell.dataset, grid.splits_of(cell.dataset, cell.split)), dims)
 
 
 def _job(
@@ -122,11 +118,7 @@ def _of_model(grid: Grid, costs: Costs, cell: Cell) -> Mapping[str, Any]:
 
 def _splits(grid: Grid) -> list[tuple[str, str]]:
     """Return the (dataset, split) that some score needs."""
-    needed = (
-        (cell.dataset, split)
-        for cell in grid.cells
-        for split in (grid.datasets[cell.dataset] if cell.split == ALL_SPLITS else [cell.split])
-    )
+    needed = ((cell.dataset, split) for cell in grid.cells for split in grid.splits_of(cell.dataset, cell.split))
     return list(dict.fromkeys(needed))
 
 

@@ -43,7 +43,7 @@ class Result:
     @cached_property
     def splits(self) -> list[str]:
         """The splits to which the variant applies: some model has a value there, or failed to get one."""
-        return [split for split in self.tables.splits(self.task, self.dataset) if self._applies(split)]
+        return [split for split in self.all_splits if self._applies(split)]
 
     def _applies(self, split: str) -> bool:
         models = self.tables.models
@@ -90,7 +90,8 @@ class Result:
 
     @property
     def all_splits(self) -> list[str]:
-        return self.tables.splits(self.task, self.dataset)
+        """The splits that the task scores, or the one set that the variant is of."""
+        return [self.variant.set] if self.variant.set else self.tables.splits(self.task, self.dataset)
 
     def remark(self, model: str, splits: Sequence[str]) -> Missing | None:
         """Return what the score files say of a model's values on `splits`, where they say the same of all."""

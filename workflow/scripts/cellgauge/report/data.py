@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cellgauge import ALL_SPLITS
 from cellgauge.anchors import COLUMNS
 from cellgauge.contracts import LATER_COLUMNS, SCORE_COLUMNS
 from cellgauge.errors import CellgaugeError, one_line
-from cellgauge.report.formats import short
-from cellgauge.tables import BLOCK, LAYOUT_COLUMNS, RUNTIME_COLUMNS, SOURCE_COLUMNS, headline
-from cellgauge.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, is_beside
+from cellgauge.report.formats import readable, short
+from cellgauge.tables import BLOCK, LAYOUT_COLUMNS, RUNTIME_COLUMNS, SOURCE_COLUMNS, headline, with_set
+from cellgauge.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, SUMMARY_KEY, is_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +28,7 @@ KINDS = ("foundation", "precomputed", "baseline", "control")
 PROFILES = ("corrected", "reference")
 """The profiles of the metrics, the one shown first at the front."""
 
-SUMMARY_COLUMNS = ["task", "model", "dataset", "classifier", "metric", "subset", "profile", "mean", "sd", "n_splits"]
-SUMMARY_COLUMNS += ["low", "high", "resampled", "n_resampled"]
+SUMMARY_COLUMNS = [*SUMMARY_KEY, "mean", "sd", "n_splits", "low", "high", "resampled", "n_resampled"]
 CONDITION_COLUMNS = [
     "model",
     "dataset",
@@ -56,16 +54,19 @@ PUBLISHED = {
     "published_sources": (SOURCE_COLUMNS, []),
 }
 """The tables of what others published, each with its columns and those that hold numbers."""
+VARIANT = ["profile", "metric", "classifier", "subset", "set"]
+"""The columns of a `Variant`."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What tells two scores of one model on one split apart."""
+    """What tells two scores of one model on one split apart; and of a task that spans splits, the set of them."""
 
     profile: str
     metric: str
     classifier: str
     subset: str
+    set: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Task:
+    """A task; one that spans splits is scored on sets of them."""
+
     name: str
     title: str
     metrics: Mapping[str, Metric]
     slug: str = ""
     description: str = ""
+    spans: bool = False
     also_known_as: tuple[str, ...] = ()
 
     @property
@@ -195,6 +199,19 @@ class Entry:
         """The species of each split, of a dataset whose catalogue entry names them."""
         splits = _parsed(self.facts.get("splits", ""))
         return {str(k): str(v) for k, v in splits.items()} if isinstance(splits, dict) else {}
+
+    @property
+    def sets(self) -> dict[str, list[str]]:
+        """The splits of each set that tasks which span splits are scored on."""
+        sets = _parsed(self.facts.get("sets", ""))
+        return {name: [str(s) for s in own] for name, own in sets.items()} if isinstance(sets, dict) else {}
+
+    def described(self, split_set: str, most: int | None = None) -> str:
+        """Return a set in words, with its species: "common: human, mouse"; of more than `most` species their number."""
+        splits = self.sets.get(split_set, ())
+        species = list(dict.fromkeys(name for split, name in self.organisms.items() if split in splits))
+        named = ", ".join(map(readable, species)) if most is None or len(species) <= most else f"{len(species)} species"
+        return ": ".join(filter(None, [readable(split_set), named]))
 
 
 @dataclass(frozen=True)
@@ -274,8 +291,12 @@ class Tables:
     @cached_property
     def best(self) -> pd.DataFrame:
         """The row that stands for each score (`cellgauge.tables.headline`), without those of single conditions."""
-        rows = headline(self.scores)
+        rows = self._headline
         return rows[rows["condition"] == ""]
+
+    @cached_property
+    def _headline(self) -> pd.DataFrame:
+        return headline(with_set(self.scores, [name for name, task in self.tasks.items() if task.spans]))
 
     @cached_property
     def profiles(self) -> list[str]:
@@ -287,7 +308,7 @@ class Tables:
     def values(self) -> Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], float]]:
         """The value of each model and split, by task, dataset and variant."""
         found: dict[tuple[str, str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
-        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "model", "split", "value"]
+        columns = ["task", "dataset", *VARIANT, "model", "split", "value"]
         for task, dataset, *variant, model, split, value in self.best[columns].itertuples(index=False, name=None):
             found[task, dataset, Variant(*variant)][model, split] = value
         return found
@@ -296,7 +317,7 @@ class Tables:
     def remarks(self) -> Mapping[tuple[str, str, str, str, Variant], str]:
         """What a score file says of a value that it has, by task, dataset, model, split and variant."""
         rows = self.best[self.best["reason"] != ""]
-        columns = ["task", "dataset", "model", "split", "profile", "metric", "classifier", "subset", "reason"]
+        columns = ["task", "dataset", "model", "split", *VARIANT, "reason"]
         found = rows[columns].itertuples(index=False, name=None)
         return {(task, data, model, split, Variant(*rest)): said for task, data, model, split, *rest, said in found}
 
@@ -304,7 +325,7 @@ class Tables:
     def means(self) -> Mapping[tuple[str, str, Variant], Mapping[str, tuple[float, int]]]:
         """The mean over splits and their number, by task, dataset and variant, then by model."""
         found: dict[tuple[str, str, Variant], dict[str, tuple[float, int]]] = defaultdict(dict)
-        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "model", "mean", "n_splits"]
+        columns = ["task", "dataset", *VARIANT, "model", "mean", "n_splits"]
         for task, dataset, *variant, model, mean, n in self.summary[columns].itertuples(index=False, name=None):
             found[task, dataset, Variant(*variant)][model] = (mean, int(n))
         return found
@@ -314,7 +335,7 @@ class Tables:
         """The interval of each mean over splits, by task, dataset and variant, then by model."""
         found: dict[tuple[str, str, Variant], dict[str, Interval]] = defaultdict(dict)
         rows = self.summary[self.summary["resampled"] != ""]
-        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "model", "low", "high", "resampled"]
+        columns = ["task", "dataset", *VARIANT, "model", "low", "high", "resampled"]
         for task, dataset, *variant, model, low, high, unit in rows[columns].itertuples(index=False, name=None):
             found[task, dataset, Variant(*variant)][model] = Interval(low, high, unit)
         return found
@@ -357,21 +378,10 @@ class Tables:
     @cached_property
     def conditions(self) -> Mapping[tuple[str, str, str, Variant], Mapping[tuple[str, str], float]]:
         """The values of single conditions, by task, dataset, split and variant, then by model and condition."""
-        rows = headline(self.scores)
+        rows = self._headline
         rows = rows[rows["condition"] != ""]
         found: dict[tuple[str, str, str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
-        columns = [
-            "task",
-            "dataset",
-            "split",
-            "profile",
-            "metric",
-            "classifier",
-            "subset",
-            "model",
-            "condition",
-            "value",
-        ]
+        columns = ["task", "dataset", "split", *VARIANT, "model", "condition", "value"]
         for task, dataset, split, *variant, model, condition, value in rows[columns].itertuples(index=False, name=None):
             found[task, dataset, split, Variant(*variant)][model, condition] = value
         return found
@@ -380,13 +390,16 @@ class Tables:
     def _splits(self) -> Mapping[tuple[str, str], list[str]]:
         found: dict[tuple[str, str], list[str]] = {}
         for (task, dataset), rows in self.scores.groupby(["task", "dataset"], sort=False):
-            names = [split for split in _order(rows, "split") if split != ALL_SPLITS]
-            found[task, dataset] = names or [ALL_SPLITS]
+            found[task, dataset] = _order(rows, "split")
         return found
 
     def splits(self, task: str, dataset: str) -> list[str]:
-        """Return the splits of a dataset that a task scores; [ALL_SPLITS] where it spans them."""
+        """Return the splits of a dataset that a task scores, of a task that spans splits the sets of them."""
         return self._splits.get((task, dataset), [])
+
+    def sets(self, task: str, dataset: str) -> list[str]:
+        """Return the sets that a task which spans splits is scored on; [""] for other tasks, whose means are over splits."""
+        return self.splits(task, dataset) if self.tasks[task].spans else [""]
 
     def variants(self, task: str, dataset: str | None = None) -> list[Variant]:
         """Return what a task has values of (for one dataset), in the order of the score files."""
@@ -415,9 +428,10 @@ class Tables:
     def why(self, task: str, dataset: str, model: str, split: str, variant: Variant | None = None) -> Missing:
         """Return why a score is missing: what the most specific row says that covers it, a failure before all else."""
         wanted = {"split": split, **(vars(variant) if variant else {})}
+        wanted.pop("set", None)  # the split is the set
         fitting = []
         for row in self._missing.get((task, dataset, model), ()):
-            said = {key: "" if row[key] == ALL_SPLITS else row[key] for key in wanted}
+            said = {key: row[key] for key in wanted}
             if all(said[key] in ("", value) for key, value in wanted.items()):
                 fitting.append((row["status"] == "failed", sum(map(bool, said.values())), row))
         if not fitting:
@@ -508,6 +522,7 @@ def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
             {row["metric"]: _metric(row) for row in rows[name]},
             slugs[name],
             rows[name][0].get("task_description", "") if rows[name] else "",
+            bool(rows[name]) and rows[name][0].get("scope") == "dataset",
             _names(rows[name][0].get("task_also_known_as", "")) if rows[name] else (),
         )
         for name in names

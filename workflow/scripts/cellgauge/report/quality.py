@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cellgauge import ALL_SPLITS
 from cellgauge.report.charts import scatter
 from cellgauge.report.compare import Result
 from cellgauge.report.data import Entry, Metric, Tables, Variant
@@ -122,10 +121,9 @@ def _cells(tables: Tables, dataset: str) -> dict[str, float]:
     """Return how many cells each model was given, over the splits of a dataset."""
     found: dict[tuple[str, str], float] = {}
     for (_, own, variant), values in tables.values.items():
-        if own == dataset and variant.metric == "n_cells":
+        if own == dataset and variant.metric == "n_cells" and not variant.set:
             for (model, split), n in values.items():
-                if split != ALL_SPLITS:
-                    found[model, split] = max(n, found.get((model, split), 0))
+                found[model, split] = max(n, found.get((model, split), 0))
     cells: dict[str, float] = {}
     for (model, _), n in found.items():
         cells[model] = cells.get(model, 0) + n

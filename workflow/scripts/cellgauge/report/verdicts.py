@@ -55,6 +55,7 @@ def verdict(result: Result, task: Task) -> Verdict | None:
     ranked = {m: mean for m, mean in ranked.items() if tables.models[m].kind != "control"}
     about = {"task": task.name, "dataset": result.dataset, "profile": variant.profile}
     scheme = [subset(variant.subset)] if variant.subset else []
+    scheme += [tables.datasets[result.dataset].described(variant.set)] if variant.set else []
     remarks = ", ".join([*scheme, *([] if metric.higher_is_better else ["lower is better"])])
     known = (task, tables.datasets[result.dataset], about, metric.title, remarks)
     if len(ranked) < 2:

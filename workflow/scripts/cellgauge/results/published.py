@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellgauge import ALL_SPLITS
 from cellgauge.contracts import LATER_COLUMNS, SCORE_COLUMNS, ContractError, Score, read_scores, write_scores
+from cellgauge.sets import name_of
 from cellgauge.errors import CellgaugeError, one_line
 from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, PROFILE, TASKS
 
@@ -201,38 +201,38 @@ def _values(
         value = _field(metric, "value", (int, float), place)
         if not math.isfinite(value):
             raise PublishedError(f"{place}: the value is {value}, not a number")
-        classifier, subset = _params(task, metric.get("params"), place)
-        names = {"task": TASKS.get(task, task), "model": model, "dataset": dataset, "split": split}
+        classifier, subset, set_name = _params(task, metric.get("params"), place)
+        names = {"task": TASKS.get(task, task), "model": model, "dataset": dataset, "split": set_name or split}
         yield Score(ours[kind], float(value), PROFILE, classifier=classifier, subset=subset, **names)
 
 
-def _params(task: str, params: Any, where: str) -> tuple[str, str]:
-    """Return our classifier and subset of a metric's parameters."""
+def _params(task: str, params: Any, where: str) -> tuple[str, str, str]:
+    """Return our classifier and subset of a metric's parameters, and the set of splits that it names, "" for none."""
     params = {} if params is None else params
     if not isinstance(params, dict) or not all(isinstance(value, str) for value in params.values()):
         raise PublishedError(f"{where}: 'params' must be an object of texts")
-    unknown = sorted(set(params) - {"classifier", "subset"})
+    unknown = sorted(set(params) - {"classifier", "subset", "set"})
     if unknown:
         raise PublishedError(f"{where}: unknown parameter '{unknown[0]}', which may tell values apart")
     classifier = params.get("classifier", "")
     if task == "label_prediction":
         classifier = classifier or CLASSIFIERS["mean"]
     if not classifier:
-        return "", params.get("subset", "")
+        return "", params.get("subset", ""), params.get("set", "")
     mean = re.fullmatch(r"MEAN\((\w+),(\w+),(\w+)\)", classifier)  # releases differ in the order
     if mean and sorted(mean.groups()) == ["knn", "lr", "rf"]:
         classifier = CLASSIFIERS["mean"]
     ours = next((name for name, theirs in CLASSIFIERS.items() if theirs == classifier), None)
     if ours is None:
         raise PublishedError(f"{where}: unknown classifier '{classifier}'; there are {', '.join(CLASSIFIERS.values())}")
-    return ours, params.get("subset", "")
+    return ours, params.get("subset", ""), params.get("set", "")
 
 
 def _dataset_and_split(names: Sequence[str]) -> tuple[str, str]:
-    """Return the halves of "dataset/split", all splits where several are named; else (the names joined, "")."""
+    """Return the halves of "dataset/split", where several are named a set of splits; else (the names joined, "")."""
     parts = [name.partition("/") for name in names]
     if len({dataset for dataset, _, _ in parts}) == 1 and all(split for _, _, split in parts):
-        return parts[0][0], parts[0][2] if len(parts) == 1 else ALL_SPLITS
+        return parts[0][0], name_of(split for _, _, split in parts)
     return "+".join(names), ""
 
 

@@ -2,7 +2,7 @@
 
 A task is a module with
 
-    SCOPE = "split"       # scored per split, or "dataset": over all splits of a dataset
+    SCOPE = "split"       # scored per split, or "dataset": over the splits of a set
     MODALITY = "expression"  # scores embedded cells (the default), or "perturbation": predicted responses
     NEEDS = ("label",)    # columns of obs that every split must have
     PROFILES = ("corrected",)  # the profiles that it has rows in (default: both)
@@ -30,12 +30,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge import ALL_SPLITS, tasks
 from cellgauge import neighbours as neighbour_searches
-from cellgauge.contracts import Embedding, Neighbours, Score, Split, write_neighbours
+from cellgauge import tasks
+from cellgauge.contracts import Embedding, Neighbours, Score, Split, match_embeddings, write_neighbours
 from cellgauge.devices import scoring_device
 from cellgauge.errors import CellgaugeError, ContractError
 from cellgauge.plugins import load_module
+from cellgauge.sets import name_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -127,17 +128,13 @@ def gather(
 
     Raises:
         ContractError: an embedding is missing, or its cells are not the split's.
-        NotScorable: the embeddings of several splits do not share one space, or a needed column is missing.
+        NotScorable: the model cannot embed a split, the embeddings of several splits do not share one space, or a needed
+            column is missing.
     """
-    by_split = {_split_of(e, splits, position): e for position, e in enumerate(embeddings)}
-    sources = []
-    for split in splits:
-        embedding = by_split.get(split.name) or by_split.get(ALL_SPLITS)
-        if embedding is None:
-            found = ", ".join(by_split)
-            raise ContractError(f"no embedding given for split {split.name} of {split.dataset} (found: {found})")
-        embedding.places_of(split)
-        sources.append(embedding)
+    sources = match_embeddings(embeddings, splits)
+    for split, embedding in zip(splits, sources, strict=True):
+        if reason := embedding.uns.get("not_applicable"):
+            raise NotScorable(f"{split.name}: {reason}" if len(splits) > 1 else str(reason))
     first = embeddings[0].uns
     if len(splits) > 1 and not all(bool(e.uns.get("shared_space", True)) for e in embeddings):
         raise NotScorable("each split was embedded in a space of its own: distances between splits mean nothing")
@@ -176,11 +173,6 @@ def _rows(embeddings: Sequence[Embedding], splits: Sequence[Split]) -> np.ndarra
     return matrix
 
 
-def _split_of(embedding: Embedding, splits: Sequence[Split], position: int) -> str:
-    """Return the split that a file names, or (in a file made by hand) the one that stands at its position."""
-    return str(embedding.uns.get("split") or splits[min(position, len(splits) - 1)].name)
-
-
 def _columns(splits: Sequence[Split], needed: Sequence[str]) -> dict[str, list[np.ndarray]]:
     columns = {
         "split": [np.full(len(split.cells), split.name, dtype=object) for split in splits],
@@ -204,6 +196,7 @@ def score_files(
     seed: int = 42,
     device: str = "cpu",
     neighbours: str | Path | None = None,
+    split_set: str = "",
     **params: Any,
 ) -> Iterator[Score]:
     """Score one model's embeddings on one task; the rows carry task, model, dataset and split.
@@ -213,6 +206,7 @@ def score_files(
     Args:
         neighbours: what `keep_neighbours` wrote of the same files and parameters; None searches again.
         device: "cpu", "cuda" or "auto", see `devices.scoring_device`; of no account for predicted responses.
+        split_set: the name of the set that several splits make; by default one made of theirs.
 
     Raises:
         CellgaugeError: an unknown task, profile or parameter; files that do not belong together.
@@ -224,7 +218,7 @@ def score_files(
         return
     splits = [Split.open(path) for path in split_paths]
     embeddings = [Embedding.read(path) for path in embedding_paths]
-    identity = _identity(task_name, embeddings, splits)
+    identity = _identity(task_name, embeddings, splits, split_set)
     try:
         own = _own_profiles(task, task_name, profiles)
         kept = Neighbours.read(neighbours, identity, _ids(splits)) if neighbours else None
@@ -246,6 +240,7 @@ def keep_neighbours(
     *,
     seed: int = 42,
     device: str = "cpu",
+    split_set: str = "",
     **params: Any,
 ) -> None:
     """Find what a task asks of the distances between one model's cells, and write it (`contracts.Neighbours`).
@@ -254,6 +249,7 @@ def keep_neighbours(
 
     Args:
         output: an npz file.
+        split_set: as for `score_files`.
         params: those of the task that the search in `cellgauge.neighbours` takes.
 
     Raises:
@@ -271,7 +267,7 @@ def keep_neighbours(
         embedded = cells.kept
     except NotScorable:
         pass
-    write_neighbours(output, arrays, embedded, _identity(task_name, embeddings, splits), cells_of_splits)
+    write_neighbours(output, arrays, embedded, _identity(task_name, embeddings, splits, split_set), cells_of_splits)
 
 
 def _ids(splits: Sequence[Split]) -> np.ndarray:
@@ -338,7 +334,9 @@ def _check_params(
             )
 
 
-def _identity(task_name: str, embeddings: Sequence[Embedding], splits: Sequence[Split]) -> dict[str, str]:
+def _identity(
+    task_name: str, embeddings: Sequence[Embedding], splits: Sequence[Split], split_set: str
+) -> dict[str, str]:
     models = {str(e.uns.get("model", "")) for e in embeddings}
     datasets = {split.dataset for split in splits}
     if len(models) != 1 or len(datasets) != 1:
@@ -346,7 +344,7 @@ def _identity(task_name: str, embeddings: Sequence[Embedding], splits: Sequence[
             f"one job scores one model on one dataset, not models {sorted(models)} on datasets {sorted(datasets)}"
         )
     (model,), (dataset,) = models, datasets
-    split = splits[0].name if len(splits) == 1 else ALL_SPLITS
+    split = splits[0].name if len(splits) == 1 else split_set or name_of(split.name for split in splits)
     return {"task": task_name, "model": model, "dataset": dataset, "split": split}
 
 

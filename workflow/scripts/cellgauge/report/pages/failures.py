@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cellgauge import ALL_SPLITS
 from cellgauge.report import words
 from cellgauge.report.data import Tables
 from cellgauge.report.formats import readable
@@ -55,7 +54,8 @@ def _gaps(tables: Tables) -> Iterator[Gap]:
     for (status, task, dataset, reason, what, model), splits in over_splits.items():
         over_models.setdefault((status, task, dataset, reason, what, tuple(splits)), []).append(model)
     for (status, task, dataset, reason, what, splits), models in over_models.items():
-        named = "all" if splits == (ALL_SPLITS,) else ", ".join(readable(split) for split in splits)
+        every = len(splits) > 1 and set(splits) == set(tables.splits(task, dataset))
+        named = "all" if every else ", ".join(readable(split) for split in splits)
         yield Gap(status, task, dataset, models, named, what, reason)
 
 

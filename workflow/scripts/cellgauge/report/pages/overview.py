@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cellgauge import ALL_SPLITS
 from cellgauge.report.compare import Result, by_metric
 from cellgauge.report.data import Metric, Tables, Task, Variant
 from cellgauge.report.heat import Column, HeatTable
@@ -23,7 +22,7 @@ def pages(tables: Tables) -> Iterator[Page]:
     context = {
         "shown": shown,
         "verdicts": list(_verdicts(tables)),
-        "metrics": _metrics(shown),
+        "metrics": _metrics(tables, shown),
         "facts": facts(tables),
         "small": n_splits(tables) < MANY,
     }
@@ -32,7 +31,7 @@ def pages(tables: Tables) -> Iterator[Page]:
 
 def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
     shown = [column for task in tables.tasks.values() for column in columns(tables, task, dataset, profile)]
-    n = max((len(tables.splits(task, dataset)) for task in tables.tasks), default=0)
+    n = max((len(tables.splits(name, dataset)) for name, task in tables.tasks.items() if not task.spans), default=0)
     over = f"means over {n} splits" if n > 1 else "one split"
     caption = f"{tables.datasets[dataset].title}: {over}, profile {profile}"
     return by_metric(tables, dataset, shown, caption, {"profile": profile})
@@ -42,7 +41,8 @@ def _verdicts(tables: Tables) -> Iterator[Verdict]:
     for profile in tables.profiles:
         for task in tables.tasks.values():
             for dataset in tables.datasets:
-                for _, variant, _ in list(columns(tables, task, dataset, profile))[:1]:
+                first = {variant.set: variant for _, variant, _ in reversed([*columns(tables, task, dataset, profile)])}
+                for variant in reversed(first.values()):
                     found = verdict(Result(tables, task.name, dataset, variant), task)
                     if found:
                         yield found
@@ -53,13 +53,18 @@ def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[
     found = [v for v in tables.variants(task.name, dataset) if v.profile == profile]
     scores = [v for v in found if tables.metric(task.name, v.metric).is_score]
     if not found and _has_failed(tables, task.name, dataset):
-        scores = [Variant(profile, metric.name, "", "") for metric in task.metrics.values() if metric.is_score]
+        known = [metric.name for metric in task.metrics.values() if metric.is_score]
+        scores = [Variant(profile, name, "", "", own) for own in tables.sets(task.name, dataset) for name in known]
     chosen = usual(scores).classifier if scores else ""
-    for name in dict.fromkeys(v.metric for v in scores if v.classifier == chosen):
-        variant = usual(_widespread(tables, task, dataset, [v for v in scores if v.metric == name]))
+    for split_set, name in dict.fromkeys((v.set, v.metric) for v in scores if v.classifier == chosen):
+        fitting = [v for v in scores if (v.set, v.metric) == (split_set, name)]
+        variant = usual(_widespread(tables, task, dataset, fitting))
         metric = tables.metric(task.name, name)
         about = subset(variant.subset) if variant.subset else ""
-        yield task.name, variant, Column(f"{task.slug}.{name}", metric.title, metric, task.title, task.name, about)
+        key, group = f"{task.slug}.{name}", task.title
+        if len(tables.sets(task.name, dataset)) > 1:
+            key, group = f"{key}.{split_set}", f"{group} ({tables.datasets[dataset].described(split_set, most=4)})"
+        yield task.name, variant, Column(key, metric.title, metric, group, task.name, about)
 
 
 def _widespread(tables: Tables, task: Task, dataset: str, variants: Sequence[Variant]) -> list[Variant]:
@@ -73,11 +78,11 @@ def _has_failed(tables: Tables, task: str, dataset: str) -> bool:
     return ((rows["task"] == task) & (rows["dataset"] == dataset) & (rows["status"] == "failed")).any()
 
 
-def _metrics(shown: Sequence[HeatTable]) -> dict[str, list[Metric]]:
+def _metrics(tables: Tables, shown: Sequence[HeatTable]) -> dict[str, list[Metric]]:
     """Return the metrics of the tables by the titles of their tasks, to be explained below them."""
     found: dict[str, dict[str, Metric]] = {}
     for column in (column for table in shown for column in table.columns):
-        found.setdefault(column.group, {})[column.metric.name] = column.metric
+        found.setdefault(tables.tasks[column.task].title, {})[column.metric.name] = column.metric
     return {title: list(metrics.values()) for title, metrics in found.items()}
 
 
@@ -107,11 +112,14 @@ def _n_failed(tables: Tables) -> int:
 def _cells_of(tables: Tables) -> dict[str, dict[str, float]]:
     """Return how many cells each split has, by dataset: the most that any model was scored on."""
     sizes: dict[str, dict[str, float]] = {}
+    spanned: dict[str, dict[str, float]] = {}
     for (_, dataset, variant), values in tables.values.items():
-        own = sizes.setdefault(dataset, {})
+        own = (spanned if variant.set else sizes).setdefault(dataset, {})
         for (_, split), value in values.items():
             own[split] = max(own.get(split, 0.0), value if variant.metric == "n_cells" else 0.0)
-    for own in sizes.values():
-        if len(own) > 1:
-            own.pop(ALL_SPLITS, None)
-    return sizes
+    for dataset, own in spanned.items():
+        largest = max(own, key=own.__getitem__)
+        sizes.setdefault(
+            dataset, {largest: own[largest]}
+        )  # sets share cells: only the largest, and only without splits
+    return {dataset: sizes[dataset] for dataset in tables.datasets if dataset in sizes}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge import ALL_SPLITS
 from cellgauge.report.data import Entry, Tables, Variant
 from cellgauge.report.formats import readable
 from cellgauge.report.matrices import LabelTable, label_table
@@ -61,7 +60,8 @@ def _splits(tables: Tables) -> Iterator[SplitFacts]:
     n_pictures = len(tables.layouts.drop_duplicates(["model", "dataset", "split"]))
     n_cells = int(PICTURES_BYTES / BYTES_PER_CELL / max(n_pictures, 1))
     for name, dataset in tables.datasets.items():
-        for split in dict.fromkeys(s for task in tables.tasks for s in tables.splits(task, name) if s != ALL_SPLITS):
+        of_splits = [task for task, entry in tables.tasks.items() if not entry.spans]
+        for split in dict.fromkeys(split for task in of_splits for split in tables.splits(task, name)):
             known = _Known(tables, name, split)
             pictures, n_drawn = _pictures(tables, drawn.get((name, split)), n_cells)
             yield SplitFacts(
@@ -184,7 +184,8 @@ def _pictures(tables: Tables, rows: pd.DataFrame | None, n_cells: int) -> tuple[
         about[column] = list(code) if list(code) != [""] else []
         about[f"{column}_of"] = _packed([code.get(value, ABSENT) for value in values])
     for name, entry in tables.models.items():
-        own = rows[rows["model"] == name].set_index("cell")[["x", "y"]].reindex(cells["cell"])
+        own = rows[rows["model"] == name].drop_duplicates("cell")  # of several sets that a model joins the first
+        own = own.set_index("cell")[["x", "y"]].reindex(cells["cell"])
         if own["x"].notna().any():
             places = np.where(np.isnan(own), ABSENT, np.round(own.to_numpy() * (ABSENT - 1)))
             about["models"].append([name, entry.title, _packed(places.ravel())])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
-from cellgauge import ALL_SPLITS
 from cellgauge.report import words
 from cellgauge.report.compare import by_metric, by_split
 from cellgauge.report.contests import Contest, contest
@@ -85,10 +85,10 @@ def _once(names: Iterator[str]) -> list[str]:
 def _summaries(tables: Tables, task: Task) -> Iterator[HeatTable]:
     """Yield models x metrics for each dataset, profile and classifier; with one split also what is no score."""
     for dataset, entry in tables.datasets.items():
-        single = len(tables.splits(task.name, dataset)) == 1
+        single = task.spans or len(tables.splits(task.name, dataset)) == 1
         variants = tables.variants(task.name, dataset)
-        for profile in tables.profiles:
-            own = [v for v in variants if v.profile == profile]
+        for profile, part in product(tables.profiles, tables.sets(task.name, dataset)):
+            own = [v for v in variants if (v.profile, v.set) == (profile, part)]
             for name in _once(v.classifier for v in own if tables.metric(task.name, v.metric).is_score):
                 fitting = [v for v in own if v.classifier == name or (single and v.classifier == "")]
                 fitting = [v for v in fitting if "/" not in v.subset]  # strata have a table of their own
@@ -96,8 +96,13 @@ def _summaries(tables: Tables, task: Task) -> Iterator[HeatTable]:
                 columns = [c for c in columns if c[2].metric.is_score or (single and not c[2].metric.is_spread)]
                 columns.sort(key=lambda column: (not column[2].metric.is_score, column[1].subset))
                 about = {"profile": profile, "classifier": name}
+                n_splits = len(tables.splits(task.name, dataset))
                 over = (
-                    "one value per model" if single else f"means over {len(tables.splits(task.name, dataset))} splits"
+                    entry.described(part)
+                    if part
+                    else "one value per model"
+                    if single
+                    else f"means over {n_splits} splits"
                 )
                 table = by_metric(tables, dataset, columns, _caption(entry.title, over, profile, name), about)
                 if table:
@@ -119,7 +124,7 @@ def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:
         if not metric.is_score:
             continue
         for dataset, entry in tables.datasets.items():
-            if len(tables.splits(task.name, dataset)) < 2:
+            if task.spans or len(tables.splits(task.name, dataset)) < 2:
                 continue
             caption = _caption(
                 f"{entry.title}: {metric.title}", "", variant.profile, variant.classifier, variant.subset
@@ -146,25 +151,25 @@ def _contests(tables: Tables, task: Task) -> Iterator[Contest]:
 
 
 def _labels(tables: Tables, task: Task) -> Iterator[LabelTable]:
-    """Yield, for a task that spans the splits, which label has how many cells of which species, and its value by model."""
-    for dataset, entry in tables.datasets.items():
+    """Yield, for each set that a task spans, how many cells of which species each label has, and its value by model."""
+    sets = [(entry, part) for entry in tables.datasets.values() for part in tables.sets(task.name, entry.name) if part]
+    for entry, part in sets:
+        dataset, title = entry.name, f"{entry.title}, {entry.described(part)}"
         own = {
-            v: values
-            for (t, d, s, v), values in tables.conditions.items()
-            if (t, d, s) == (task.name, dataset, ALL_SPLITS)
+            v: values for (t, d, s, v), values in tables.conditions.items() if (t, d, s) == (task.name, dataset, part)
         }
         sizes: dict[tuple[str, str], float] = {}
         for variant, values in own.items():
             if variant.metric == "n_cells":
                 for (_, label), n in values.items():
                     sizes[variant.subset, label] = max(n, sizes.get((variant.subset, label), 0))
-        counts = _cells_by_species(entry, sizes)
+        counts = _cells_by_species(dataset, title, sizes)
         if counts:
             yield counts
         for variant, values in own.items():
             metric = tables.metric(task.name, variant.metric)
             if metric.is_score:
-                caption = _caption(f"{entry.title}: {metric.title}", "by label", variant.profile, variant.classifier)
+                caption = _caption(f"{title}: {metric.title}", "by label", variant.profile, variant.classifier)
                 of_label: dict[str, float] = {}
                 for (_, label), n in sizes.items():
                     of_label[label] = of_label.get(label, 0) + n
@@ -174,7 +179,7 @@ def _labels(tables: Tables, task: Task) -> Iterator[LabelTable]:
                     yield table
 
 
-def _cells_by_species(dataset: Entry, sizes: Mapping[tuple[str, str], float]) -> LabelTable | None:
+def _cells_by_species(dataset: str, title: str, sizes: Mapping[tuple[str, str], float]) -> LabelTable | None:
     species = [Entry(name, readable(name)) for name in dict.fromkeys(name for name, _ in sizes)]
     if len(species) < 2:
         return None
@@ -187,8 +192,8 @@ def _cells_by_species(dataset: Entry, sizes: Mapping[tuple[str, str], float]) ->
         )
         for label in labels
     ]
-    about = {"profile": "corrected", "dataset": dataset.name}
-    return LabelTable(f"{dataset.title}: cells of each label and species", species, rows, about, of_models=False)
+    about = {"profile": "corrected", "dataset": dataset}
+    return LabelTable(f"{title}: cells of each label and species", species, rows, about, of_models=False)
 
 
 def _caption(what: str, over: str, profile: str, classifier: str = "", subset: str = "") -> str:
@@ -203,7 +208,7 @@ def _counts(tables: Tables, task: Task) -> Iterator[Counts]:
         variants = tables.variants(task.name, dataset)
         for profile in tables.profiles:
             scores = any(v.profile == profile and tables.metric(task.name, v.metric).is_score for v in variants)
-            if len(splits) < 2 and scores:
+            if scores and (task.spans or len(splits) < 2):
                 continue
             rows = []
             for variant in variants:

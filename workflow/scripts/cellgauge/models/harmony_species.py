@@ -1,0 +1,42 @@
+"""Harmony (Korsunsky et al. 2019) on the joint principal components of the splits of a set, correcting for their species."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cellgauge.models.base import Embedded
+
+if TYPE_CHECKING:
+    from cellgauge.contracts import Split
+
+SCOPE = "dataset"
+SHARED_SPACE = True
+STOCHASTIC = True
+PACKAGES = ("scikit-learn", "harmonypy")
+
+
+def embed(
+    cells: Sequence[Split],
+    weights: None,
+    *,
+    device: str,
+    seed: int,
+    n_top_genes: int = 3000,
+    n_components: int = 50,
+    theta: float = 2.0,
+    ridge: float = 1.0,
+    max_iterations: int = 30,
+    tolerance: float = 1e-4,
+) -> Embedded:
+    """Return the corrected components of the cells of all splits, in the order of the splits (see `harmony.correct`)."""
+    import numpy as np
+
+    from cellgauge.models.harmony import correct
+    from cellgauge.models.pca_joint import joint_components
+
+    n_genes, components = joint_components(cells, n_top_genes, n_components, seed)
+    species = np.repeat([split.organism for split in cells], [len(split.cells) for split in cells])
+    settings = {"theta": theta, "ridge": ridge, "max_iterations": max_iterations, "tolerance": tolerance}
+    corrected = correct(components, species, seed, **settings)
+    return Embedded(corrected, np.concatenate([split.cells for split in cells]), {"matched_genes": n_genes})
