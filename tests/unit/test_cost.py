@@ -85,7 +85,7 @@ def test_cells_are_those_of_the_catalogue_where_it_tells_them():
 
 def test_a_model_that_joins_species_embeds_the_cells_of_all_splits_at_once():
     costs = {**COSTS, "models": {"pca_joint": {"cpu_seconds": {"cells": 3600}}}}
-    assert [job.cpu_hours for job in only(jobs(grid(["pca_joint"]), costs, 100), "embed")] == [200]
+    assert [job.cpu_hours for job in only(jobs(grid(["pca_joint"], ["cross_species"]), costs, 100), "embed")] == [200]
 
 
 @pytest.mark.parametrize(("max_epochs", "cells", "epochs"), [(None, 100, 400), (30, 100, 30), (None, 80_000, 100)])

@@ -38,9 +38,7 @@ NINE = ("chicken", "chimpanzee", "gorilla", "human", "marmoset", "mouse", "oposs
 
 @pytest.fixture(scope="module")
 def full():
-    config = made_up.configuration()
-    configuration.check(config)
-    return Grid(config)
+    return Grid(configuration.read([made_up.CONFIG / "full.yaml"]))
 
 
 def test_what_cz_benchmarks_published_is_scored_on_the_species_that_it_was_published_of(full):

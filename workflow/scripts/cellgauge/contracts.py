@@ -540,6 +540,8 @@ SCORE_COLUMNS = (
 )
 LATER_COLUMNS = ("source",)
 """Columns that files of earlier versions lack: absent is empty."""
+TABLE_COLUMNS = ("species",)
+"""Columns that scores.csv adds from the catalogue; a reader of score rows passes over them."""
 STATUSES = ("ok", "failed", "not_applicable")
 
 
@@ -598,7 +600,7 @@ def read_scores(path: str | Path) -> list[Score]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, delimiter="," if path.suffix == ".csv" else "\t", strict=True)
         try:
-            columns = tuple(reader.fieldnames or ())
+            columns = tuple(name for name in reader.fieldnames or () if name not in TABLE_COLUMNS)
             if columns + tuple(name for name in LATER_COLUMNS if name not in columns) != SCORE_COLUMNS:
                 raise ContractError(f"{path}: the columns are {list(columns)}, not {list(SCORE_COLUMNS)}")
             return [_parse_score(row, f"{path}, row {number}") for number, row in enumerate(reader, 1)]
@@ -610,9 +612,10 @@ def _parse_score(row: Mapping[str, str], where: str) -> Score:
     if None in row or None in row.values():
         raise ContractError(f"{where}: it has more or fewer fields than there are columns")
     kinds = {"value": float, "seed": int, "fold": int}
+    texts = {name: text for name, text in row.items() if name not in TABLE_COLUMNS}
     try:
         numbers = {name: kind(row[name]) if row[name] else None for name, kind in kinds.items()}
-        return Score(**{**row, **numbers})
+        return Score(**{**texts, **numbers})
     except (ValueError, ContractError) as error:
         raise ContractError(f"{where}: {one_line(error)}") from None
 

@@ -78,9 +78,7 @@ def collect(
     single = intervals(everything, best)
     _write(table, output / "scores.csv")
     _write(table, output / "scores.parquet")
-    summary = summarise(table, spanning)
-    of_sets = (with_set(rows, spanning) for rows in (best, single))
-    _write(summary_intervals(summary, *of_sets), output / "summary.csv")
+    _write(_summary(table, best, single, spanning), output / "summary.csv")
     _write(single, output / "intervals.csv")
     of_splits = best[~best["task"].isin(spanning)]  # sets share cells, so they are no units of a test
     compared_over_splits = _compared(of_splits, single_conditions, catalogue)
@@ -135,6 +133,13 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[(table["status"] == "ok") & table["fold"].isna()]
     means_first = rows.assign(_single=rows["seed"].notna()).sort_values("_single", kind="stable")
     return means_first.drop_duplicates(KEY).drop(columns="_single").sort_index()
+
+
+def _summary(
+    table: pd.DataFrame, best: pd.DataFrame, single: pd.DataFrame, spanning: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return the means over splits with their intervals."""
+    return summary_intervals(summarise(table, spanning), with_set(best, spanning), with_set(single, spanning))
 
 
 def summarise(table: pd.DataFrame, spanning: Sequence[str] = ()) -> pd.DataFrame:
@@ -221,13 +226,13 @@ def _published(table: pd.DataFrame, sources: Mapping[str, Mapping[str, Any]]) ->
     for source, own in table.groupby("source", sort=False):
         for block in blocks(own):
             best = headline(block.rows)
-            summary = summary_intervals(summarise(block.rows), best, intervals(block.rows, best))
+            summary = _summary(block.rows, best, intervals(block.rows, best))
             compared = _compared(best, table[:0], sources.get(source, {}))
             for found, rows in zip(parts.values(), (summary, *compared), strict=True):
                 if len(rows):
                     found.append(rows.assign(source=source, splits=block.name))
     empty = _as_table([])
-    columns = [summary_intervals(summarise(empty), empty, intervals(empty, empty)), *_compared(empty, empty, {})]
+    columns = [_summary(empty, empty, intervals(empty, empty)), *_compared(empty, empty, {})]
     made = {"published": table}
     for (name, found), rows in zip(parts.items(), columns, strict=True):
         whole = pd.concat(found, ignore_index=True) if found else rows.assign(source="", splits="")

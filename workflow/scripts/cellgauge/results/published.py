@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellgauge.contracts import LATER_COLUMNS, SCORE_COLUMNS, ContractError, Score, read_scores, write_scores
+from cellgauge.contracts import LATER_COLUMNS, TABLE_COLUMNS, SCORE_COLUMNS, ContractError, Score, read_scores, write_scores
 from cellgauge.sets import name_of
 from cellgauge.errors import CellgaugeError, one_line
 from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, PROFILE, TASKS
@@ -101,6 +101,7 @@ def _read_parquet(path: Path) -> list[Score]:
         table = pd.read_parquet(path)
     except (ValueError, TypeError) as error:  # pyarrow's errors are ValueErrors
         raise PublishedError(f"{path}: not a readable Parquet table ({one_line(error)})") from None
+    table = table.drop(columns=[name for name in TABLE_COLUMNS if name in table])
     columns = [name for name in SCORE_COLUMNS if name in table or name not in LATER_COLUMNS]
     if list(table) != columns:
         raise PublishedError(f"{path}: the columns are {list(table)}, not {list(SCORE_COLUMNS)}")
