@@ -73,17 +73,12 @@ TOLERANCES = {
 
 KEPT: Mapping[str, Mapping[str, object]] = {  # `neighbours` of the entries in config/tasks.yaml, a test compares them
     "clustering": {
-        "params": ["metrics", "n_neighbors", "search", "approximate_above"],
+        "params": ["metrics", "n_neighbors"],
         "for": {"metrics": ["ari", "nmi"]},
         "suffice": True,
     },
-    "label_prediction": {
-        "params": ["profiles", "classifiers", "n_folds", "min_class_size", "n_neighbors"],
-        "for": {"classifiers": ["knn"]},
-        "cpu_only": True,
-    },
     "cross_species": {
-        "params": ["profiles", "n_neighbors", "n_draws", "search", "approximate_above"],
+        "params": ["profiles", "n_neighbors", "n_draws"],
         "suffice": True,
     },
 }

@@ -40,12 +40,7 @@ def scores(tmp_path_factory):
     def of(task):
         several = load_task(task).SCOPE == "dataset"
         files = embeddings[: 1 + several], splits[: 1 + several]
-        found = list(score_files(task, *files))
-        if task != "label_prediction":  # and the rows that only approximate neighbours bring
-            metrics = {"metrics": ["ari"]} if task == "clustering" else {}
-            approximate = score_files(task, *files, search="approximate", approximate_above=50, **metrics)
-            found += (score for score in approximate if score.metric == "neighbour_recall")
-        return found
+        return list(score_files(task, *files))
 
     return {task: of(task) for task in TASKS[:-1]} | {"perturbation": _of_responses(folder)}
 

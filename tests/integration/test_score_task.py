@@ -155,7 +155,7 @@ def test_a_wrong_search_is_one_clear_sentence(files, tmp_path):
     for task, options, words in (
         ("perturbation", {}, "unknown task that keeps neighbours 'perturbation'"),
         ("clustering", {"n_neighbours": 9}, "unknown parameter 'n_neighbours', did you mean 'n_neighbors'?"),
-        ("clustering", {"search": "annoy"}, "unknown search 'annoy'"),
+        ("label_prediction", {}, "unknown task that keeps neighbours 'label_prediction'"),
     ):
         done = search(task, given, kept, **options)
         assert done.returncode == 1 and words in done.stderr, done.stderr

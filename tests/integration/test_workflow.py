@@ -29,7 +29,7 @@ def of_model(paths, model):
     return all(f"/{model}/" in path for path in paths)
 
 
-OF_A_SPLIT = 1 + 2 + 2  # embedding, neighbours for and scores of two tasks
+OF_A_SPLIT = 1 + 1 + 2  # embedding, neighbours for clustering, scores of two tasks
 OF_BOTH = 1 + 1 + 1  # picture, neighbours and scores of cross_species
 
 
@@ -233,7 +233,6 @@ def test_a_changed_embedding_file_re_runs_its_split(project):
         "results/embeddings/mine/tiny/human.h5ad",
         "results/layouts/mine/tiny.tsv",
         "results/neighbours/clustering/mine/tiny/human.npz",
-        "results/neighbours/label_prediction/mine/tiny/human.npz",
         "results/neighbours/cross_species/mine/tiny/all.npz",
         "results/scores/clustering/mine/tiny/human.tsv",
         "results/scores/label_prediction/mine/tiny/human.tsv",

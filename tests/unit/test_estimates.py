@@ -69,23 +69,6 @@ def test_jobs_of_known_size_are_predicted(tmp_path):
     assert found["split", "baron_pancreas/human"].lacking == "no cost was measured"
 
 
-def test_an_approximate_search_has_costs_of_its_own(tmp_path):
-    config = settings.read()
-    config["run"] |= {"models": ["random"], "datasets": ["baron_pancreas"], "tasks": ["clustering"]}
-    params = config["tasks"]["clustering"]["params"]
-    params |= {"search": "approximate", "approximate_above": 150, "metrics": ["ari"]}
-    costs = {"score": {**COSTS["score"], "clustering, approximate": {"cpu_seconds": {"cells": 0.5}}}}
-    sizes = Sizes(Grid(config), tmp_path, StandIns(), {"baron_pancreas/human": {"cells": 200, "genes": 9}} | {
-        "baron_pancreas/mouse": {"cells": 100, "genes": 9}
-    })  # fmt: skip
-    found = {job.name: job.predicted for job in jobs(Grid(config), costs, sizes, tmp_path) if job.rule == "score"}
-    assert found["clustering/random/baron_pancreas/human"].cpu_seconds == 100
-    assert found["clustering/random/baron_pancreas/mouse"].cpu_seconds == 2 + 1e-3 * 100**2
-    params["metrics"] = ["ari", "silhouette"]  # which brings exact neighbours along
-    (first, _) = (job for job in jobs(Grid(config), costs, sizes, tmp_path) if job.rule == "score")
-    assert first.predicted.cpu_seconds == 2 + 1e-3 * 200**2
-
-
 def test_scoring_on_a_gpu_is_said_not_to_be_known(tmp_path):
     config = settings.read()
     config["run"] |= {"models": ["random"], "datasets": ["baron_pancreas"], "tasks": ["clustering"]}

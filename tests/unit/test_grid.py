@@ -249,14 +249,14 @@ def test_scores_on_a_gpu_ask_for_it():
         assert (Grid(config).task_gpus(of_cells), Grid(config).task_env(of_cells)) == (0, "../envs/scib.yaml")
 
 
-KEPT = {"params": ["n_neighbors", "search"], "for": {"metrics": ["ari", "nmi"]}, "suffice": True}
+KEPT = {"params": ["n_neighbors"], "for": {"metrics": ["ari", "nmi"]}, "suffice": True}
 
 
-def keeping(device="cpu", kept=KEPT, **params):
+def keeping(device="cpu", **params):
     config = copy.deepcopy(CONFIG)
     config["run"]["score_device"] = device
-    params = {"metrics": ["ari", "silhouette"], "n_neighbors": 15, "resolution": 1.0, "search": "exact"} | params
-    config["tasks"]["clustering"] |= {"params": params, "neighbours": kept}
+    params = {"metrics": ["ari", "silhouette"], "n_neighbors": 15, "resolution": 1.0} | params
+    config["tasks"]["clustering"] |= {"params": params, "neighbours": KEPT}
     return Grid(config)
 
 
@@ -266,8 +266,6 @@ def test_neighbours_are_kept_where_the_task_says_so():
     assert keeping().neighbours(job) == [path]
     assert keeping(metrics=["silhouette"]).neighbours(job) == []
     assert grid().neighbours(job) == []
-    for_the_cpu = [keeping(device, KEPT | {"cpu_only": True}).neighbours(job) for device in ("cpu", "cuda", "auto")]
-    assert for_the_cpu == [[path], [], []]
     cell = next(cell for cell in keeping().cells if vars(cell) == vars(job))
     assert [rule for rule, result, log in keeping().jobs(cell)][-3:] == ["embed", "neighbours", "score"]
     assert ("neighbours", path, "logs/neighbours/clustering/random/pair/human.log") in keeping().jobs(cell)
@@ -276,7 +274,7 @@ def test_neighbours_are_kept_where_the_task_says_so():
 def test_only_what_changes_neighbours_is_an_option_of_their_search():
     job = w(model="random@7", task="clustering")
     options = json.loads(keeping(device="auto").neighbour_options(job))
-    assert options == {"n_neighbors": 15, "search": "exact", "seed": 7, "device": "auto"}
+    assert options == {"n_neighbors": 15, "seed": 7, "device": "auto"}
     assert keeping(resolution=2.0).neighbour_options(job) == keeping().neighbour_options(job)
     assert keeping(resolution=2.0).task_options(job) != keeping().task_options(job)
     assert keeping(n_neighbors=30).neighbour_options(job) != keeping().neighbour_options(job)

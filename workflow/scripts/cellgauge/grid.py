@@ -568,8 +568,6 @@ class Grid:
         entry, params = self._tasks[cell.task].get("neighbours"), self.task_params(cell.task)
         if entry is None or cell.task in self.traits(cell.model).expression_tasks:
             return False
-        if entry.get("cpu_only") and self._score_device(cell) != "cpu":
-            return False
         return all(set(params.get(name, ())) & set(values) for name, values in entry.get("for", {}).items())
 
     def neighbour_options(self, w: Wildcards) -> str:

@@ -21,7 +21,7 @@ kept (`neighbours` of its entry) has a module of the same name in `cellgauge.nei
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 PROFILES = ("reference", "corrected")
-SEARCHES = ("exact", "approximate")
 
 
 class NotScorable(CellgaugeError):
@@ -81,25 +80,6 @@ class CellsToScore:
         (split,) = self.splits
         counts = split.counts()
         return counts if self.kept is None or self.kept.all() else counts[np.flatnonzero(self.kept)]
-
-
-def is_approximate(task_name: str, search: str, approximate_above: int, n_cells: int) -> bool:
-    """Say whether neighbours are searched approximately: only where that is asked for, and there are more cells than that.
-
-    Raises:
-        CellgaugeError: an unknown kind of search.
-    """
-    if search not in SEARCHES:
-        raise CellgaugeError(f"{task_name}: unknown search '{search}'; there are {', '.join(SEARCHES)}")
-    return search == "approximate" and n_cells > approximate_above
-
-
-def of_approximate_neighbours(scores: Iterable[Score], recall: float) -> Iterator[Score]:
-    """Yield scores, the reasons of those that rest on approximate neighbours saying so, with the recall."""
-    note = f"approximate neighbours, recall {recall:.4f}"
-    for score in scores:
-        rests = score.status == "ok" and score.metric != "entropy_expected"  # that one is of numbers of cells alone
-        yield replace(score, reason="; ".join(filter(None, [score.reason, note]))) if rests else score
 
 
 def load_task(name: str) -> ModuleType:
