@@ -319,7 +319,7 @@ def test_tables_of_a_failed_run_are_made_anew(project):
             lambda c: c["models"]["linear"].update(adaptor="x"),
             "models.linear: unknown key 'adaptor', did you mean 'adapter'?",
         ),
-        (lambda c: c["datasets"]["tiny"]["splits"]["human"].update(organism="humann"), "did you mean human"),
+        (lambda c: c["datasets"]["tiny"]["splits"]["human"].update(organism="humann"), "did you mean 'human'"),
     ],
 )
 def test_a_mistake_stops_the_run_before_it_begins(project, change, words):

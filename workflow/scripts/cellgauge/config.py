@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.errors import CellgaugeError, did_you_mean
 from cellgauge.grid import REMOTE, is_remote
 from cellgauge.models.base import adapter_names
 from cellgauge.organisms import organism
 from cellgauge.predictors.base import predictor_names
+from cellgauge.task_traits import task_traits
 
 WORKFLOW = Path(__file__).resolve().parents[2]
 
@@ -68,7 +68,7 @@ def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
         if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
             known = list(error.schema.get("properties", {}))
             for key in sorted(set(error.instance) - set(known)):
-                yield f"{where}: unknown key '{key}'{_hint(key, known)}"
+                yield f"{where}: unknown key '{key}'{did_you_mean(key, known)}"
         elif error.validator == "required":
             missing = next(name for name in error.validator_value if name not in error.instance)
             yield f"{where}: key '{missing}' is missing"
@@ -84,9 +84,9 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name, model in config["models"].items():
         where = f"models.{name}"
         if model["adapter"] not in adapters:
-            yield f"{where}.adapter: no adapter '{model['adapter']}'{_hint(model['adapter'], adapters)}"
+            yield f"{where}.adapter: no adapter '{model['adapter']}'{did_you_mean(model['adapter'], adapters)}"
         if model.get("env", "baselines") not in environments:
-            yield f"{where}.env: no environment '{model['env']}'{_hint(model['env'], environments)}"
+            yield f"{where}.env: no environment '{model['env']}'{did_you_mean(model['env'], environments)}"
         yield from _weights_faults(where, model)
         yield from _new_species_faults(where, model)
         if model["adapter"] == "precomputed" and "path" not in model:
@@ -97,19 +97,27 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
             yield from _organism_faults(f"{where}.organisms", model["organisms"])
         for dataset in model.get("leakage", ()):
             if dataset not in config["datasets"]:
-                yield f"{where}.leakage: no dataset '{dataset}'{_hint(dataset, list(config['datasets']))}"
+                yield f"{where}.leakage: no dataset '{dataset}'{did_you_mean(dataset, list(config['datasets']))}"
         known = [*config["datasets"], *(f"{d}/{s}" for d, entry in config["datasets"].items() for s in entry["splits"])]
         for item in model.get("splits", ()):
             if item not in known:
-                yield f"{where}.splits: no dataset or split '{item}'{_hint(item, known)}"
+                yield f"{where}.splits: no dataset or split '{item}'{did_you_mean(item, known)}"
     yield from _shared_weights_faults(config["models"])
 
 
 def _task_faults(config: Mapping[str, Any]) -> Iterator[str]:
     environments = _environments()
     for name, task in config["tasks"].items():
+        try:
+            known = task_traits(name).params
+        except CellgaugeError as error:
+            yield f"tasks.{name}: {error}"
+            continue
+        for param in task.get("params", {}):
+            if param not in known:
+                yield f"tasks.{name}.params: unknown parameter '{param}'{did_you_mean(param, known)}"
         if "env" in task and task["env"] not in environments:
-            yield f"tasks.{name}.env: no environment '{task['env']}'{_hint(task['env'], environments)}"
+            yield f"tasks.{name}.env: no environment '{task['env']}'{did_you_mean(task['env'], environments)}"
 
 
 def _environments() -> list[str]:
@@ -182,7 +190,7 @@ def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}.splits.{split}: no `organism`, neither here nor on the dataset"
         for task in dataset.get("tasks", ()):
             if task not in config["tasks"]:
-                yield f"{where}.tasks: no task '{task}'{_hint(task, list(config['tasks']))}"
+                yield f"{where}.tasks: no task '{task}'{did_you_mean(task, list(config['tasks']))}"
         yield from _screen_faults(where, dataset)
         if "orthologues" in dataset:
             yield from _organism_faults(f"{where}.orthologues.columns", list(dataset["orthologues"]["columns"]))
@@ -206,18 +214,18 @@ def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("models", "tasks"):
         for name in run[kind]:
             if name not in config[kind]:
-                yield f"run.{kind}: no {kind[:-1]} '{name}'{_hint(name, list(config[kind]))}"
+                yield f"run.{kind}: no {kind[:-1]} '{name}'{did_you_mean(name, list(config[kind]))}"
     known = sorted({model["needs_acceptance"] for model in config["models"].values() if "needs_acceptance" in model})
     for name in run["accept_licences"]:
         if name not in known:
-            yield f"run.accept_licences: no model asks for '{name}'{_hint(name, known)}"
+            yield f"run.accept_licences: no model asks for '{name}'{did_you_mean(name, known)}"
     for item in run["datasets"]:
         dataset, _, split = item.partition("/")
         if dataset not in config["datasets"]:
-            yield f"run.datasets: no dataset '{dataset}'{_hint(dataset, list(config['datasets']))}"
+            yield f"run.datasets: no dataset '{dataset}'{did_you_mean(dataset, list(config['datasets']))}"
         elif split and split not in config["datasets"][dataset]["splits"]:
             known = list(config["datasets"][dataset]["splits"])
-            yield f"run.datasets: dataset '{dataset}' has no split '{split}'{_hint(split, known)}"
+            yield f"run.datasets: dataset '{dataset}' has no split '{split}'{did_you_mean(split, known)}"
 
 
 def _organism_faults(where: str, names: Sequence[str]) -> Iterator[str]:
@@ -232,8 +240,3 @@ def _url_faults(where: str, url: str) -> Iterator[str]:
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in (*REMOTE, "file"):
         yield f"{where}: unknown kind of URL '{scheme}://'; there are {', '.join(REMOTE)}, file and plain paths"
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(str(name), list(map(str, known)), 1)
-    return f", did you mean '{near[0]}'?" if near else f" (known: {', '.join(map(str, known)) or 'none'})"

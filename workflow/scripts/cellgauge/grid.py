@@ -23,6 +23,7 @@ from cellgauge.models.base import Traits
 from cellgauge.organisms import organism
 from cellgauge.predictors import base as predictors
 from cellgauge.sources import sources
+from cellgauge.task_traits import task_traits
 
 WEIGHTS = "resources/weights"
 SPECIES = "resources/species"
@@ -128,7 +129,7 @@ class Grid:
         skipped: list[Skipped] = []
         for dataset, splits in self.datasets.items():
             for task in self.tasks:
-                spans = self._tasks[task]["scope"] == "dataset"
+                spans = task_traits(task).scope == "dataset"
                 for model in self.models:
                     if self._is_for_others(task, model, dataset):
                         continue
@@ -157,22 +158,22 @@ class Grid:
     def _is_for_others(self, task: str, model: str, dataset: str) -> bool:
         """Say whether the run has other tasks, or other models, for this kind of data: nobody expects a row then."""
         kind = self._datasets[dataset]["modality"]
-        if self._tasks[task]["modality"] != kind:
-            return any(self._tasks[other]["modality"] == kind for other in self.tasks)
+        if task_traits(task).modality != kind:
+            return any(task_traits(other).modality == kind for other in self.tasks)
         return self.traits(model).modality != kind and any(self.traits(o).modality == kind for o in self.models)
 
     def _why_not(self, task: str, model: str, dataset: str, splits: list[str]) -> str:
         """Return why a model cannot be scored on a task for a whole dataset, "" if it can."""
         entry, own = self._datasets[dataset], self.traits(model)
         offered = entry.get("tasks")
-        if entry["modality"] != self._tasks[task]["modality"]:
-            return f"the task needs {self._tasks[task]['modality']} data, the dataset holds {entry['modality']} data"
+        if entry["modality"] != task_traits(task).modality:
+            return f"the task needs {task_traits(task).modality} data, the dataset holds {entry['modality']} data"
         if entry["modality"] != own.modality:
             return f"the model takes {own.modality} data, the dataset holds {entry['modality']} data"
         if offered is not None and task not in offered:
             return f"the dataset is not meant for this task (its entry lists {', '.join(offered)})"
         species = {self.source(dataset, split).organism for split in splits}
-        if self._tasks[task]["scope"] == "dataset":
+        if task_traits(task).scope == "dataset":
             if len(species) < 2:
                 return f"the task compares species, the selected splits hold {', '.join(species)} alone"
             if not self._model(model).get("shared_space", own.shared_space):
@@ -276,7 +277,7 @@ class Grid:
         shown = {
             "models": {name: self._model(name) for name in self.models},
             "datasets": {name: self._datasets[name] for name in self.datasets},
-            "tasks": {name: self._tasks[name] for name in self.tasks},
+            "tasks": {name: {**self._tasks[name], "modality": task_traits(name).modality} for name in self.tasks},
         }
         text: dict[str, Any] = {
             kind: {name: {key: entry[key] for key in about if key in entry} for name, entry in entries.items()}
@@ -557,7 +558,7 @@ class Grid:
 
     def score_splits(self, w: Wildcards) -> list[str]:
         """Return what a scoring job compares them with: the splits, or what was measured in a screen."""
-        return [self._truth(w)] if self._tasks[w.task]["modality"] == "perturbation" else self.embed_splits(w)
+        return [self._truth(w)] if task_traits(w.task).modality == "perturbation" else self.embed_splits(w)
 
     def neighbours(self, cell: Cell | Wildcards) -> list[str]:
         """Return the file of neighbours that a scoring job reads, as a list of one or none."""
@@ -565,14 +566,12 @@ class Grid:
         return [f"results/neighbours/{cell.task}/{cell.model}/{cell.dataset}/{cell.split}.npz"] if keeps else []
 
     def _keeps_neighbours(self, cell: Cell | Wildcards) -> bool:
-        entry, params = self._tasks[cell.task].get("neighbours"), self.task_params(cell.task)
-        if entry is None or cell.task in self.traits(cell.model).expression_tasks:
-            return False
-        return all(set(params.get(name, ())) & set(values) for name, values in entry.get("for", {}).items())
+        scores_expression = cell.task in self.traits(cell.model).expression_tasks
+        return not scores_expression and task_traits(cell.task).keeps_neighbours(self.task_params(cell.task))
 
     def neighbour_options(self, w: Wildcards) -> str:
         """Return the options of find_neighbours.py as JSON: what of the scoring job's changes which neighbours are found."""
-        chosen = {"seed", "device", *self._tasks[w.task]["neighbours"]["params"]}
+        chosen = {"seed", "device", *(task_traits(w.task).searched or ())}
         options = json.loads(self.task_options(w))
         return json.dumps({name: value for name, value in options.items() if name in chosen}, sort_keys=True)
 
@@ -585,8 +584,8 @@ class Grid:
         return self._results(cell)[0]
 
     def task_params(self, task: str) -> Mapping[str, Any]:
-        """Return the params of a task."""
-        return self._tasks[task].get("params", {})
+        """Return the params of a task: its defaults, and what its entry sets in their place."""
+        return {**task_traits(task).params, **self._tasks[task].get("params", {})}
 
     def task_options(self, w: Wildcards) -> str:
         """Return the options of score_task.py as JSON: the task's params, the profiles, the seed, the device if not "cpu"."""
@@ -598,8 +597,7 @@ class Grid:
 
     def _score_device(self, w: Wildcards) -> str:
         """Return where a task is to compute: predicted responses and libraries of its own leave a GPU nothing to do."""
-        task = self._tasks[w.task]
-        ours = task["modality"] == "expression" and "env" not in task
+        ours = task_traits(w.task).modality == "expression" and "env" not in self._tasks[w.task]
         return self._run.get("score_device", "cpu") if ours else "cpu"
 
     def search_gpus(self, w: Wildcards) -> int:
@@ -608,8 +606,7 @@ class Grid:
 
     def task_gpus(self, w: Wildcards) -> int:
         """Return how many GPUs a scoring job asks for: none where what its task needs one for was found before."""
-        found_before = self._keeps_neighbours(w) and self._tasks[w.task]["neighbours"].get("suffice", False)
-        return 0 if found_before else self.search_gpus(w)
+        return 0 if self._keeps_neighbours(w) else self.search_gpus(w)
 
     def task_memory_times(self, w: Wildcards) -> float:
         """Return how many times its input a job of this task may hold in memory."""

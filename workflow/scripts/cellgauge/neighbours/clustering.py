@@ -16,17 +16,17 @@ from cellgauge.tasks.base import NotScorable
 if TYPE_CHECKING:
     from cellgauge.tasks.base import CellsToScore
 
-NEEDS = ("label",)
 AGREEMENT = ("ari", "nmi")
 """The metrics that need the graph of neighbours."""
+KEPT_FOR = {"metrics": AGREEMENT}
 
 
 def find(
     cells: CellsToScore,
     *,
     seed: int,
-    metrics: Sequence[str] = (*AGREEMENT, "silhouette"),
-    n_neighbors: int = 15,
+    metrics: Sequence[str],
+    n_neighbors: int,
 ) -> dict[str, np.ndarray]:
     """Find the nearest neighbours of every cell, and its silhouette width among the labels, in one pass where that is cheaper.
 

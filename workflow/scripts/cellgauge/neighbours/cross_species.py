@@ -15,7 +15,6 @@ from cellgauge.tasks.base import NotScorable
 if TYPE_CHECKING:
     from cellgauge.tasks.base import CellsToScore
 
-NEEDS = ("label",)
 ALL = "all"
 WIDTHS = "widths"
 
@@ -25,8 +24,8 @@ def find(
     *,
     seed: int,
     profiles: Sequence[str],
-    n_neighbors: int = 200,
-    n_draws: int = 3,
+    n_neighbors: int,
+    n_draws: int,
 ) -> dict[str, np.ndarray]:
     """Find the neighbourhoods of the cells of all species, those of balanced subsamples, and silhouette widths of species.
 

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 SCOPE = "split"
 NEEDS = ("label",)
-NEIGHBOURS_SUFFICE = True
 AGREEMENT = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
-METRICS = (*AGREEMENT, "silhouette")
+METRICS = ("ari", "nmi", "silhouette")
 FLAVORS = ("igraph", "leidenalg")
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 SCOPE = "dataset"
 NEEDS = ("label",)
-NEIGHBOURS_SUFFICE = True
 
 
 def score(
