@@ -298,7 +298,7 @@ def test_values_of_single_conditions_do_not_stand_for_the_whole(tables):
 
 
 def test_the_spread_of_seeds_stands_beside_the_score(demo, page):
-    assert "±: Standard deviation of the ARI over Leiden seeds" in page.text
+    assert "±: Adjusted Rand index, standard deviation over seeds" in page.text
     scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
     one = scores[(scores["metric"] == "ari_sd") & (scores["model"] == "linear") & (scores["split"] == "mouse")]
     assert f"±{float(one['value'].iloc[0]):.3f}" in page.text
