@@ -63,7 +63,7 @@ def test_what_is_published(finished_project):
     assert {
         f"{t}.{kind}" for t in ("scores", "summary", "runtime", "models", "datasets") for kind in ("csv", "parquet")
     } <= names
-    assert {"leaderboard.md", "leaderboard.tex", "scores.schema.json"} <= names
+    assert {"leaderboard.md", "leaderboard.tex", "leaderboard.csv"} <= names
     assert (results / "figures/summary.tiny.corrected.svg").is_file()
 
 

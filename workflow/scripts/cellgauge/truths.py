@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SAMPLED = 100
 """How many cells of a group are kept for scores that compare distributions."""
 N_COMPONENTS = 50
-ROLES = ("control", "training", "test", "pooled")
 
 
 @dataclass(frozen=True)
