@@ -156,7 +156,7 @@ class Grid:
         return self._plan[1]
 
     def _is_for_others(self, task: str, model: str, dataset: str) -> bool:
-        """Say whether the run has other tasks, or other models, for this kind of data: nobody expects a row then."""
+        """Return whether the run has other tasks, or other models, for this kind of data: nobody expects a row then."""
         kind = self._datasets[dataset]["modality"]
         if task_traits(task).modality != kind:
             return any(task_traits(other).modality == kind for other in self.tasks)
@@ -416,7 +416,7 @@ class Grid:
         return {f"{folder}/{name}": url for name, url in files.items()}
 
     def has_checkpoint(self, model: str) -> bool:
-        """Say whether a model comes with files that are fetched."""
+        """Return whether a model comes with files that are fetched."""
         return isinstance(self._model(model).get("weights"), Mapping)
 
     def _weights_folder(self, model: str) -> str:
@@ -657,7 +657,7 @@ def _semi_synthetic(title: str) -> str:
 
 
 def is_remote(url: str) -> bool:
-    """Say whether a URL must be fetched (a path, or file://, is read where it lies)."""
+    """Return whether a URL must be fetched (a path, or file://, is read where it lies)."""
     return urlsplit(url).scheme in REMOTE
 
 

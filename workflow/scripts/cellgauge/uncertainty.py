@@ -37,12 +37,12 @@ Key = tuple[str, ...]
 
 
 def is_end(metric: str) -> bool:
-    """Say whether a metric is an end of the interval of another one."""
+    """Return whether a metric is an end of the interval of another one."""
     return metric.endswith(("_low", "_high"))
 
 
 def is_beside(metric: str) -> bool:
-    """Say whether a metric is the spread or an end of the interval of another one."""
+    """Return whether a metric is the spread or an end of the interval of another one."""
     return metric.endswith("_sd") or is_end(metric)
 
 
