@@ -37,8 +37,10 @@ SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to h
 }
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter):
-    """Say in one line what was skipped and how to have it run."""
+    """Say in one line what was skipped and how to have it run, below the single reasons."""
+    yield
     reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())]
     counts = Counter(
         next((how for part, how in SKIPPED.items() if part in why), "other kinds: see the reasons above")
