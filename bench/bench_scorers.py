@@ -30,7 +30,9 @@ from pathlib import Path
 # Only the standard library here: the system counts a parent's memory as its child's peak.
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(SCRIPTS)]
+
+from cellgauge.task_traits import task_traits  # noqa: E402
 
 SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 UNUSUAL = (  # what no user's run has, and some machines' shells
@@ -68,24 +70,6 @@ TOLERANCES = {
     "random_forest": 1e-12,
     "logistic_regression": 1e-3,
     "mean": 1e-3,
-}
-
-
-KEPT: Mapping[str, Mapping[str, object]] = {  # `neighbours` of the entries in config/tasks.yaml, a test compares them
-    "clustering": {
-        "params": ["metrics", "n_neighbors", "search", "approximate_above"],
-        "for": {"metrics": ["ari", "nmi"]},
-        "suffice": True,
-    },
-    "label_prediction": {
-        "params": ["profiles", "classifiers", "n_folds", "min_class_size", "n_neighbors"],
-        "for": {"classifiers": ["knn"]},
-        "cpu_only": True,
-    },
-    "cross_species": {
-        "params": ["profiles", "n_neighbors", "n_draws", "search", "approximate_above"],
-        "suffice": True,
-    },
 }
 
 
@@ -228,7 +212,7 @@ def our_commands(
     if not keeps_neighbours(bench, options):
         return [_command("score_task.py", bench, folder, given, output)]
     kept = kept_neighbours(output)
-    of_search = {name: value for name, value in given.items() if name in KEPT[bench.task]["params"]}
+    of_search = {name: value for name, value in given.items() if name in task_traits(bench.task).searched}
     return [
         _command("find_neighbours.py", bench, folder, of_search, kept),
         [*_command("score_task.py", bench, folder, given, output), "--neighbours", str(kept)],
@@ -237,10 +221,8 @@ def our_commands(
 
 def keeps_neighbours(bench: Bench, options: Mapping[str, object]) -> bool:
     """Return whether the workflow keeps the neighbours of a task with these options."""
-    entry = KEPT.get(bench.task)
-    if entry is None or bench.counts:
-        return False
-    return all(set(options.get(name, values)) & set(values) for name, values in entry.get("for", {}).items())
+    about = task_traits(bench.task)
+    return not bench.counts and about.keeps_neighbours({**about.params, **options})
 
 
 def kept_neighbours(output: Path) -> Path:

@@ -1,6 +1,7 @@
 """What all tests share: settings, and real cells, fetched once."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,30 @@ class Baron(NamedTuple):
 
     human: Path
     mouse: Path
+
+
+SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to have it run
+    ".venv-scib": "task scib: `make setup-scib`",
+    "no GPU": "CUDA: run it where PyTorch finds a GPU",
+    "is no part of the repository": "sample data: put the files where the reason says",
+    "apt-get install chromium": "the report in a browser: install Chromium",
+    "pypi://came": "real cells: reach the package index, or set PIP_INDEX_URL to a mirror",
+    "CELLGAUGE_ANCHOR_PYTHON": "cz-benchmarks: name a Python that has it",
+    "-m pip install": "cz-benchmarks: reach the package index, or set PIP_INDEX_URL to a mirror",
+}
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line what was skipped and how to have it run, below the single reasons."""
+    yield
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())]
+    counts = Counter(
+        next((how for part, how in SKIPPED.items() if part in why), "other kinds: see the reasons above")
+        for why in reasons
+    )
+    if counts:
+        terminalreporter.write_line(f"Not run: {'; '.join(f'{n} of {how}' for how, n in counts.most_common())}.")
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +109,7 @@ def shared_data() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         path = ROOT.parent / "shared/data" / name
         if not path.is_file():
-            pytest.skip(f"{name} is not there: it is no part of the repository")
+            pytest.skip(f"{path} is not there: it is no part of the repository")
         return path
 
     return find

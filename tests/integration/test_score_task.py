@@ -69,17 +69,24 @@ def test_scorers_load_no_heavy_library(task, files, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["clustering", "label_prediction", "cross_species"])
-def test_a_trivial_job_costs_less_than_one_and_a_half_seconds_of_cpu(task, files, tmp_path):
-    """Interpreter, imports and reading included. Label prediction has nothing to fit: all cells but nine are of one type."""
+def test_a_trivial_job_costs_little_more_than_its_imports(task, files, tmp_path):
+    """Label prediction has nothing to fit: all cells but nine are of one type."""
     if task == "label_prediction":
         given = [files(n_cells=27)]
     else:
         given = [files("human"), files("mouse")] if task == "cross_species" else [files()]
-    process = subprocess.Popen([sys.executable, str(SCRIPT), *command(task, given, tmp_path / "scores.tsv")])
+    imports = min(_cpu("-c", "import h5py, numpy, scipy.sparse") for _ in range(3))
+    job = min(_cpu(str(SCRIPT), *command(task, given, tmp_path / "scores.tsv")) for _ in range(2))
+    assert job < 4 * imports
+
+
+def _cpu(*arguments):
+    """Return the CPU seconds of a Python process."""
+    process = subprocess.Popen([sys.executable, *arguments])
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
-    assert usage.ru_utime + usage.ru_stime < 1.5
+    return usage.ru_utime + usage.ru_stime
 
 
 def test_cells_without_an_embedding_are_left_out_and_counted(files, tmp_path):
@@ -155,7 +162,7 @@ def test_a_wrong_search_is_one_clear_sentence(files, tmp_path):
     for task, options, words in (
         ("perturbation", {}, "unknown task that keeps neighbours 'perturbation'"),
         ("clustering", {"n_neighbours": 9}, "unknown parameter 'n_neighbours', did you mean 'n_neighbors'?"),
-        ("clustering", {"search": "annoy"}, "unknown search 'annoy'"),
+        ("label_prediction", {}, "unknown task that keeps neighbours 'label_prediction'"),
     ):
         done = search(task, given, kept, **options)
         assert done.returncode == 1 and words in done.stderr, done.stderr

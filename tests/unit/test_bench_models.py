@@ -21,13 +21,6 @@ def real_size(monkeypatch):
     return importlib.import_module("real_size")
 
 
-def test_memory_is_a_goal_for_one_model(bench):
-    greedy = line(bench, memory=(500, 1200))
-    assert greedy.misses == [] and greedy.memory_share == 8
-    greedy.bench = bench.BENCHES["aido_cell"]
-    assert greedy.misses == ["memory 8.00, goal 0.33"]
-
-
 def line(bench, official=(10, 110), ours=(5, 35), memory=(1200, 500), difference=1e-6, largest=1.0):
     made = bench.Line(bench.BENCHES["scgpt"], "cpu", 400.0, difference=difference, largest_value=largest)
     for side, costs, peak in (("official", official, memory[0]), ("ours", ours, memory[1])):
@@ -40,22 +33,22 @@ def test_a_cell_costs_what_more_cells_cost_more(bench):
     good = line(bench)
     assert (good.per_cell("official"), good.per_cell("ours")) == (100 / 24, 30 / 24)
     assert good.ratio == pytest.approx(100 / 30) and good.memory_share == 100 / 800
-    assert good.misses == [] and good.cells()["verdict"] == "met"
-    assert good.cells()["our MB beyond idle (total)"] == "100 (500)"
+    assert good.misses == []
+    assert line(bench, difference=2e-5, largest=30).misses == []  # the difference counts in shares of the largest value
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    "changes",
     [
-        ({"ours": (5, 65)}, "x1.67, goal x2.5"),
-        ({"ours": (5, float("nan"))}, "xnan, goal x2.5"),
-        ({"ours": (35, 5)}, "x-3.33, goal x2.5"),
-        ({"difference": 2e-5}, "embeddings differ by 2.0e-05, largest value 1.0e+00"),
-        ({"difference": float("nan")}, "embeddings differ by nan, largest value 1.0e+00"),
+        {"ours": (5, 65)},
+        {"ours": (5, float("nan"))},
+        {"ours": (35, 5)},
+        {"difference": 2e-5},
+        {"difference": float("nan")},
     ],
 )
-def test_goals_that_are_missed(bench, changes, reason):
-    assert line(bench, **changes).misses == [reason]
+def test_goals_that_are_missed(bench, changes):
+    assert len(line(bench, **changes).misses) == 1
 
 
 def test_cells_of_the_runs(bench):
@@ -63,18 +56,6 @@ def test_cells_of_the_runs(bench):
     assert bench.sizes("transcriptformer", 0) == {"official": (1, 2), "ours": (1, 12)}
     assert bench.sizes("transcriptformer", 100) == {"official": (1, 100), "ours": (1, 100)}
     assert bench.sizes("scgpt", 2)["ours"] == (4, 5)
-
-
-def test_values_are_compared_with_the_largest(bench):
-    assert line(bench, difference=2e-5, largest=30).misses == []
-
-
-def test_tables_are_written(bench, tmp_path):
-    row = {"model": "a", "ratio": "2"}
-    bench.write({"models": [row, row], "models_precisions": []}, tmp_path)
-    assert (tmp_path / "models.md").read_text() == "| model | ratio |\n| --- | --- |\n| a | 2 |\n| a | 2 |\n"
-    assert (tmp_path / "models.csv").read_text() == "model,ratio\na,2\na,2\n"
-    assert not (tmp_path / "models_precisions.csv").exists()
 
 
 def test_every_family_has_full_size_inputs_and_an_official_path(bench, real_size):

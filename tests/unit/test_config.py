@@ -185,7 +185,13 @@ def test_defaults_are_filled_in():
         ),
         ("models/mine", {"adapter": "precomputed_responses"}, "models.mine: precomputed predictions need a `path`"),
         ("models/mine/adapter", "additve", "models.mine.adapter: no adapter 'additve', did you mean 'additive'?"),
-        ("tasks/clustering/scope", "cell", "tasks.clustering.scope: 'cell' is not one of"),
+        ("tasks/clustering/parms", {}, "tasks.clustering: unknown key 'parms', did you mean 'params'?"),
+        (
+            "tasks/clustering/params/resolutoin",
+            2,
+            "tasks.clustering.params: unknown parameter 'resolutoin', did you mean 'resolution'?",
+        ),
+        ("tasks/clusterin", {}, "tasks.clusterin: unknown task 'clusterin', did you mean 'clustering'?"),
         ("tasks/clustering/env", "scor", "tasks.clustering.env: no environment 'scor', did you mean 'score'?"),
     ],
 )

@@ -1,22 +1,21 @@
-"""Exports: leaderboards say what the tables say, every row fits the schema, results are those of profile reference."""
+"""Exports: leaderboards say what the tables say, results are those of profile reference."""
 
 import json
 import re
 from dataclasses import replace
 from datetime import datetime
 
-import jsonschema
 import made_up
 import numpy as np
 import pandas as pd
 import pytest
 
 from cellgauge.contracts import Score, write_scores
-from cellgauge.exports import CZ_MODELS, cz_results, cz_schema, export, schema
+from cellgauge.exports import CZ_MODELS, cz_results, export
 from cellgauge.models.base import adapter_names
 from cellgauge.predictors.base import predictor_names
 from cellgauge.report.data import Tables
-from cellgauge.tables import SCORES_COLUMNS, collect
+from cellgauge.tables import collect
 
 
 @pytest.fixture(scope="module")
@@ -47,27 +46,6 @@ def written(tmp_path):
         return [(tmp_path / f"tables/leaderboard.{kind}").read_text() for kind in ("md", "tex")]
 
     return write
-
-
-def test_every_score_row_fits_the_schema(demo):
-    table = pd.read_parquet(demo / "scores.parquet")
-    validator = jsonschema.Draft202012Validator(json.loads((demo / "scores.schema.json").read_text()))
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    picked = [rows[n] for n in np.linspace(0, len(rows) - 1, 400).astype(int)]
-    picked += [row for row in rows if row["status"] != "ok"][:20]
-    for row in picked:
-        validator.validate({k: int(v) if k in ("seed", "fold") and v is not None else v for k, v in row.items()})
-    assert list(schema()["properties"]) == SCORES_COLUMNS
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"value": None}, {"status": "fine"}, {"profile": "mine"}, {"status": "failed"}, {"extra": 1}]
-)
-def test_rows_that_break_the_contract_do_not_fit_the_schema(wrong):
-    row = vars(Score("ari", 0.5, "corrected", task="clustering", model="m", dataset="d", split="s"))
-    jsonschema.validate(row, schema())
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(row | wrong, schema())
 
 
 def test_leaderboards_hold_the_means_of_the_summary(demo):
@@ -113,6 +91,7 @@ def test_latex_tables_are_whole(demo):
 def test_results_as_cz_benchmarks_writes_them(demo):
     found = json.loads((demo.parents[1] / "czbenchmarks.json").read_text())
     assert set(found) == {"czbenchmarks_version", "args", "task_results", "timestamp"}
+    assert datetime.fromisoformat(found["timestamp"]).tzinfo
     scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
     assert {result["task_name"] for result in found["task_results"]} == {
         "clustering", "embedding", "label_prediction", "cross_species", "perturbation",
@@ -141,36 +120,6 @@ def test_results_as_cz_benchmarks_writes_them(demo):
         if r["task_name"] == "cross_species" and r["model"]["args"] == {"model": "oracle"}
     ]
     assert [d["organism"] for d in mixed["datasets"]] == ["homo_sapiens", "mus_musculus"]
-
-
-def test_the_results_fit_their_schema(demo):
-    schema = json.loads((demo / "czbenchmarks.schema.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    found = json.loads((demo.parents[1] / "czbenchmarks.json").read_text())
-    jsonschema.validate(found, schema, format_checker=jsonschema.FormatChecker())
-    assert datetime.fromisoformat(found["timestamp"]).tzinfo and len(found["task_results"]) > 20
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda found: found.update(extra=1),
-        lambda found: found.pop("args"),
-        lambda found: found["task_results"][0].pop("runtime_metrics"),
-        lambda found: found["task_results"][0].update(task_name="integration of mine"),
-        lambda found: found["task_results"][0]["model"].update(args={"model": None}),
-        lambda found: found["task_results"][0]["datasets"].clear(),
-        lambda found: found["task_results"][0]["metrics"][0].update(value="0.5"),
-        lambda found: found["task_results"][0]["metrics"][0].update(n_values=5),
-        lambda found: found["task_results"][0]["metrics"][0].update(metric_type="ari"),
-    ],
-)
-def test_results_of_another_shape_do_not_fit_their_schema(demo, spoil):
-    found = json.loads((demo.parents[1] / "czbenchmarks.json").read_text())
-    found["task_results"].sort(key=lambda result: result["task_name"] != "clustering")
-    spoil(found)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(found, cz_schema())
 
 
 def test_models_that_cz_benchmarks_knows_carry_its_type(demo):

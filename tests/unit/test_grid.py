@@ -53,8 +53,8 @@ CONFIG = {
         },
     },
     "tasks": {
-        "clustering": {"modality": "expression", "scope": "split", "params": {"b": 1, "a": 2}},
-        "cross_species": {"modality": "expression", "scope": "dataset"},
+        "clustering": {"params": {"resolution": 0.5}},
+        "cross_species": {},
     },
     "published": {"others": {"title": "Others", "url": "others.json", "format": "vcp"}},
 }
@@ -129,7 +129,7 @@ def screens(**run):
         "control": "NT",
         "splits": {"thp1": "s3://b/t.h5ad"},
     }
-    config["tasks"]["perturbation"] = {"modality": "perturbation", "scope": "split"}
+    config["tasks"]["perturbation"] = {}
     config["run"] |= {
         "models": ["linear", "additive", "tuned", "mine_too"],
         "datasets": ["pair/human", "screen", "other"],
@@ -236,28 +236,24 @@ def test_tasks_say_what_their_jobs_need():
 
 
 def test_scores_on_a_gpu_ask_for_it():
-    of_cells, of_responses = w(model="random", task="clustering"), w(model="random", task="responses")
+    of_cells, of_responses = w(model="random", task="label_prediction"), w(model="random", task="perturbation")
     for device, gpus, env in (("cpu", 0, "score"), ("cuda", 1, "score_gpu"), ("auto", 0, "score_gpu")):
         config = copy.deepcopy(CONFIG)
         config["run"]["score_device"] = device
-        config["tasks"]["responses"] = {"modality": "perturbation", "scope": "split"}
+        config["tasks"] |= {"label_prediction": {}, "perturbation": {}}
         chosen = Grid(config)
         assert (chosen.task_gpus(of_cells), chosen.task_env(of_cells)) == (gpus, f"../envs/{env}.yaml")
         assert json.loads(chosen.task_options(of_cells)).get("device", "cpu") == device
         assert (chosen.task_gpus(of_responses), chosen.task_env(of_responses)) == (0, "../envs/score.yaml")
         assert "device" not in json.loads(chosen.task_options(of_responses))
-        config["tasks"]["clustering"]["env"] = "scib"  # a task of another library
+        config["tasks"]["label_prediction"]["env"] = "scib"  # a task of another library
         assert (Grid(config).task_gpus(of_cells), Grid(config).task_env(of_cells)) == (0, "../envs/scib.yaml")
 
 
-KEPT = {"params": ["n_neighbors", "search"], "for": {"metrics": ["ari", "nmi"]}, "suffice": True}
-
-
-def keeping(device="cpu", kept=KEPT, **params):
+def keeping(device="cpu", **params):
     config = copy.deepcopy(CONFIG)
     config["run"]["score_device"] = device
-    params = {"metrics": ["ari", "silhouette"], "n_neighbors": 15, "resolution": 1.0, "search": "exact"} | params
-    config["tasks"]["clustering"] |= {"params": params, "neighbours": kept}
+    config["tasks"] |= {"clustering": {"params": params}, "label_prediction": {}}
     return Grid(config)
 
 
@@ -266,9 +262,7 @@ def test_neighbours_are_kept_where_the_task_says_so():
     path = "results/neighbours/clustering/random/pair/human.npz"
     assert keeping().neighbours(job) == [path]
     assert keeping(metrics=["silhouette"]).neighbours(job) == []
-    assert grid().neighbours(job) == []
-    for_the_cpu = [keeping(device, KEPT | {"cpu_only": True}).neighbours(job) for device in ("cpu", "cuda", "auto")]
-    assert for_the_cpu == [[path], [], []]
+    assert keeping().neighbours(w(**vars(job) | {"task": "label_prediction"})) == []
     cell = next(cell for cell in keeping().cells if vars(cell) == vars(job))
     assert [rule for rule, result, log in keeping().jobs(cell)][-3:] == ["embed", "neighbours", "score"]
     assert ("neighbours", path, "logs/neighbours/clustering/random/pair/human.log") in keeping().jobs(cell)
@@ -277,7 +271,7 @@ def test_neighbours_are_kept_where_the_task_says_so():
 def test_only_what_changes_neighbours_is_an_option_of_their_search():
     job = w(model="random@7", task="clustering")
     options = json.loads(keeping(device="auto").neighbour_options(job))
-    assert options == {"n_neighbors": 15, "search": "exact", "seed": 7, "device": "auto"}
+    assert options == {"metrics": ["ari", "nmi", "silhouette"], "n_neighbors": 15, "seed": 7, "device": "auto"}
     assert keeping(resolution=2.0).neighbour_options(job) == keeping().neighbour_options(job)
     assert keeping(resolution=2.0).task_options(job) != keeping().task_options(job)
     assert keeping(n_neighbors=30).neighbour_options(job) != keeping().neighbour_options(job)
@@ -381,7 +375,7 @@ def test_a_model_of_ensembl_ids_needs_data_that_have_them():
 
 def test_a_task_may_have_an_environment_of_its_own(monkeypatch):
     config = copy.deepcopy(CONFIG)
-    config["tasks"]["scib"] = {"modality": "expression", "scope": "split", "env": "scib"}
+    config["tasks"]["scib"] = {"env": "scib"}
     config["run"]["tasks"] = ["clustering", "scib"]
     chosen = Grid(config)
     assert chosen.task_env(w(task="clustering")) == "../envs/score.yaml"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cellgauge.metrics.candidates import NOTHING, Candidates, _Block, columns_of, keys_of, values_of
+from cellgauge.metrics.candidates import NOTHING, Candidates, columns_of, keys_of, values_of
 from cellgauge.metrics.distances import block_pairs, slices
 
 
@@ -40,15 +40,6 @@ def test_they_are_those_of_a_sort(edge, wanted):
     check(symmetric(300), wanted, edge)
 
 
-def test_rims_are_drawn_in_on_the_way(monkeypatch):
-    drawn = []
-    draw_in = _Block._draw_in
-    monkeypatch.setattr(_Block, "_draw_in", lambda block: drawn.append(block) or draw_in(block))
-    check(symmetric(400), 10, 20)
-    assert all(drawn.count(block) > 2 for block in set(drawn))  # once of each block's is at the end
-    assert len(set(drawn)) == 20
-
-
 @given(
     arrays(np.int8, st.tuples(st.integers(1, 40), st.just(2)), elements=st.integers(-2, 2)),
     st.integers(1, 45),
@@ -74,9 +65,10 @@ def test_keys_are_in_the_order_of_values_and_then_of_columns(values, first_colum
     assert (np.argsort(keys) == np.lexsort((columns, below, values))).all()
 
 
-def test_equal_values_do_not_pile_up():
-    """All cells at one point: every value lies on the rim."""
-    tile = np.zeros((200, 200), dtype=np.float32)
+@pytest.mark.parametrize("spread", [0, 1])
+def test_values_do_not_pile_up(spread):
+    """Also where all cells lie at one point, and every value on the rim."""
+    tile = spread * np.random.default_rng(0).random((200, 200), dtype=np.float32)
     found = Candidates(20_000, 10, 200)
     tracemalloc.start()
     for part, other in block_pairs(20_000, 200):

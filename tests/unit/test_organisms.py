@@ -12,12 +12,12 @@ def test_all_spellings_lead_to_one_name(name):
 
 
 def test_near_names_are_suggested():
-    with pytest.raises(CellgaugeError, match="unknown organism 'humann'; did you mean human"):
+    with pytest.raises(CellgaugeError, match="unknown organism 'humann', did you mean 'human'"):
         organism("humann")
 
 
 def test_far_names_list_what_is_known():
-    with pytest.raises(CellgaugeError, match="unknown organism 'xyzzy'; known are human, chimpanzee"):
+    with pytest.raises(CellgaugeError, match=r"unknown organism 'xyzzy' \(known: human, chimpanzee"):
         organism("xyzzy")
 
 

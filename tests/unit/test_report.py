@@ -298,7 +298,7 @@ def test_values_of_single_conditions_do_not_stand_for_the_whole(tables):
 
 
 def test_the_spread_of_seeds_stands_beside_the_score(demo, page):
-    assert "±: Standard deviation of the ARI over Leiden seeds" in page.text
+    assert "±: Adjusted Rand index, standard deviation over seeds" in page.text
     scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
     one = scores[(scores["metric"] == "ari_sd") & (scores["model"] == "linear") & (scores["split"] == "mouse")]
     assert f"±{float(one['value'].iloc[0]):.3f}" in page.text
@@ -657,8 +657,8 @@ def test_letters_join_those_that_no_test_tells_apart():
     assert letters("abc", told_apart("ab")) == ["a", "b", "ab"], "the outer two differ less than their neighbour says"
 
 
-def test_cliques_are_those_of_the_figures_library():
-    from scikit_posthocs._plotting import _find_maximal_cliques
+def test_cliques_are_those_of_networkx():
+    from networkx import find_cliques, from_numpy_array
 
     generator = np.random.default_rng(0)
     for n in (2, 5, 12, 30):
@@ -667,7 +667,7 @@ def test_cliques_are_those_of_the_figures_library():
         apart = np.abs(skill[:, None] - skill + generator.normal(0, 0.1, (n, n))) > 1
         apart = np.triu(apart, 1) | np.triu(apart, 1).T
         better = {frozenset((order[a], order[b])): order[a] for a, b in np.argwhere(apart)}
-        expected = _find_maximal_cliques(pd.DataFrame((~apart).astype(int), order, order))
+        expected = ([order[place] for place in group] for group in find_cliques(from_numpy_array(~apart)))
         assert sorted(map(sorted, cliques(order, better))) == sorted(map(sorted, expected))
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from cellgauge.errors import CellgaugeError
-from cellgauge.metrics import silhouette
 from cellgauge.neighbours import clustering as neighbours
 from cellgauge.tasks import clustering
 from cellgauge.tasks.base import CellsToScore, NotScorable
@@ -129,30 +128,3 @@ def test_one_label_is_not_scorable():
 def test_an_unknown_metric_is_named():
     with pytest.raises(CellgaugeError, match="unknown metric 'purity'; there are ari, nmi, silhouette"):
         score(cells(), metrics=["ari", "purity"])
-
-
-def test_approximate_neighbours_are_asked_for_and_told_with_their_recall():
-    data, metrics = cells(n=3000), ["ari", "nmi"]
-    exact = score(data, metrics=metrics)
-    assert score(data, metrics=metrics, search="approximate", approximate_above=3000) == exact
-    scores = score(data, metrics=metrics, search="approximate", approximate_above=2999)
-    assert scores == score(data, metrics=metrics, search="approximate", approximate_above=2999)
-    for profile in BOTH:
-        found = values(scores, profile, seed=None)
-        assert 0.98 < found.pop("neighbour_recall") <= 1
-        assert found["ari"] == pytest.approx(values(exact, profile, seed=None)["ari"], abs=0.05)
-        assert set(found) == set(values(exact, profile, seed=None))
-    told = {s.metric for s in scores if "approximate neighbours, recall 0.9" in s.reason or "recall 1.0" in s.reason}
-    assert told == {"ari", "nmi", "n_clusters", "ari_sd", "nmi_sd"}
-
-
-def test_silhouettes_bring_exact_neighbours_along(monkeypatch):
-    data = cells(n=300)
-    assert score(data, search="approximate", approximate_above=100) == score(data)
-    monkeypatch.setattr(silhouette, "SUMS_BYTES", 1000)  # no pass to share
-    assert "neighbour_recall" in values(score(data, search="approximate", approximate_above=100), "reference")
-
-
-def test_an_unknown_search_is_named():
-    with pytest.raises(CellgaugeError, match="unknown search 'annoy'; there are exact, approximate"):
-        score(cells(), search="annoy")

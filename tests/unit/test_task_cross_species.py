@@ -152,27 +152,3 @@ def test_order_of_cells_and_names_of_species_do_not_matter():
     for metric in ("entropy_per_cell", "batch_silhouette"):
         before, after = (one(score(d, ["reference"]), metric, "reference").value for d in (data, other))
         assert after == pytest.approx(before, abs=1e-7)
-
-
-def test_approximate_neighbours_only_where_there_are_enough_cells():
-    data = cells(sizes=(1800, 1000))
-    exact, scores = score(data), score(data, search="approximate", approximate_above=2500)
-    told = [s for s in scores if s.metric == "neighbour_recall"]
-    assert [(s.profile, s.subset) for s in told] == [
-        ("reference", ""),
-        ("corrected", ""),
-    ]  # subsamples have 2,000 cells
-    assert all(0.98 < s.value <= 1 for s in told)
-    noted = {(s.metric, s.subset) for s in scores if s.reason.startswith("approximate neighbours, recall")}
-    assert noted == {("entropy_per_cell", ""), ("entropy_ratio", "")}
-    for profile in BOTH:
-        value = one(scores, "entropy_per_cell", profile).value
-        assert value == pytest.approx(one(exact, "entropy_per_cell", profile).value, abs=2e-3)
-    draws = [s for s in score(data, search="approximate", approximate_above=1000) if s.metric == "neighbour_recall"]
-    assert [(s.subset, s.seed) for s in draws[2:]] == [
-        ("balanced", 42),
-        ("balanced", 43),
-        ("balanced", 44),
-        ("balanced", None),
-    ]
-    assert draws[-1].value == pytest.approx(np.mean([s.value for s in draws[2:-1]]))

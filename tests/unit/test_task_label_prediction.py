@@ -1,7 +1,6 @@
 """The label prediction task: folds, profiles, means, donors, expression features, and everything that can fail."""
 
 import tracemalloc
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,12 +13,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cellgauge.contracts import Split, write_embedding
+from cellgauge.contracts import Split
 from cellgauge.errors import CellgaugeError
-from cellgauge.metrics import classifiers, common_neighbours
-from cellgauge.neighbours.label_prediction import donors_spread, find
 from cellgauge.tasks import label_prediction
-from cellgauge.tasks.base import CellsToScore, NotScorable, keep_neighbours, score_files
+from cellgauge.tasks.base import CellsToScore, NotScorable
 from cellgauge.tasks.label_prediction import CLASSIFIERS, METRICS
 
 BOTH = ("reference", "corrected")
@@ -302,107 +299,6 @@ def test_processes_of_their_own_change_nothing(monkeypatch, threads):
     monkeypatch.setattr(label_prediction, "run_apart", lambda parts, *n: calls.append(len(parts)) or run(parts, *n))
     assert score(data, **options) == here
     assert calls == [min(int(threads), 5), 1]
-
-
-# --- neighbours of all folds from one search -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def searched_in_common(monkeypatch):
-    """Make one search for all folds worth its while however few the cells; return what was found in folds by it."""
-    for name in ("FEWEST_CELLS", "PAIR_COST", "SEARCH_COST"):
-        monkeypatch.setattr(common_neighbours, name, 0)
-    found, search = [], classifiers.neighbourhoods_in_fold
-    monkeypatch.setattr(classifiers, "neighbourhoods_in_fold", lambda *args: found.append(args) or search(*args))
-    return found
-
-
-def unlike_donors():
-    """Cells of four donors whose features differ in scale, one of them unknown, and of a label too rare to predict."""
-    data = cells((200, 150, 100, 5), dims=12)
-    donors = data.obs["donor"]
-    scales = np.random.default_rng(1).uniform(0.7, 1.4, (4, 12)).astype(np.float32)
-    matrix = data.matrix * scales[np.unique(donors, return_inverse=True)[1]]
-    return CellsToScore(matrix, {**data.obs, "donor": np.where(donors == "donor 3", "", donors)})
-
-
-def test_neighbours_found_before_change_nothing(searched_in_common):
-    data = unlike_donors()
-    expected = score(replace(data, neighbours={}))
-    assert not searched_in_common
-    assert score(data) == expected
-    assert len(searched_in_common) == 5 + 3
-    neighbours = find(data, profiles=BOTH, seed=42)
-    assert {len(neighbours[name]) for name in ("indices", "squared", "norms")} == {450}
-    assert score(replace(data, neighbours=neighbours)) == expected
-    assert score(replace(data, neighbours=neighbours), ["reference"], n_neighbors=9) == score(
-        replace(data, neighbours={}), ["reference"], n_neighbors=9
-    )
-    proven = [
-        common_neighbours._InFold(train, k, test, proposed).nearest(slice(0, len(test)))[1].mean()
-        for train, k, test, proposed in searched_in_common[:8]
-    ]
-    assert min(proven[:5]) > 0.9  # random folds
-    assert 0 < np.mean(proven[5:]) < 1  # donors
-
-
-def test_neighbours_kept_in_a_file_change_nothing(searched_in_common, tmp_path):
-    path = tiny.split_file(tmp_path)
-    split = Split.open(path)
-    matrix = np.random.default_rng(0).normal(size=(len(split.cells), 8)).astype(np.float32)
-    matrix[[3, 50]] = np.nan
-    embedding, kept = tmp_path / "embedding.h5ad", tmp_path / "kept.npz"
-    write_embedding(embedding, matrix, split.cells, [split], {"model": "none", "dataset": "d", "split": split.name})
-    keep_neighbours("label_prediction", [embedding], [path], kept, profiles=BOTH)
-    files = "label_prediction", [embedding], [path]
-    assert list(score_files(*files, neighbours=kept, **FAST)) == list(score_files(*files, **FAST))
-    with np.load(kept) as file:
-        assert file["indices"].shape == (len(split.cells) - 2, 64)
-    assert len(searched_in_common) % 2 == 0 and searched_in_common
-
-
-def test_what_was_not_worth_keeping_is_not_weighed_again(tmp_path, monkeypatch):
-    path = tiny.split_file(tmp_path)
-    split = Split.open(path)
-    matrix = np.random.default_rng(0).normal(size=(len(split.cells), 8)).astype(np.float32)
-    embedding, kept = tmp_path / "embedding.h5ad", tmp_path / "kept.npz"
-    write_embedding(embedding, matrix, split.cells, [split], {"model": "none", "dataset": "d", "split": split.name})
-    files = "label_prediction", [embedding], [path]
-    keep_neighbours(*files, kept, profiles=BOTH)
-    with np.load(kept) as file:
-        assert "indices" not in file.files  # too few cells
-    expected = list(score_files(*files, **FAST))
-    monkeypatch.setattr(label_prediction, "find", None)
-    assert list(score_files(*files, neighbours=kept, **FAST)) == expected
-
-
-def test_neighbours_are_not_searched_in_common_where_that_cannot_serve(searched_in_common, expression):
-    data, options = unlike_donors(), {"profiles": BOTH, "seed": 42}
-    assert find(data, **options)
-    assert not find(data, **options, classifiers=["random_forest"])
-    assert not find(replace(data, device="cpu"), **options)
-    assert not find(expression, **options)
-    assert not find(data, **options, min_class_size=190)  # one label is left
-    assert not searched_in_common
-
-
-def test_neighbours_of_few_cells_are_searched_fold_by_fold():
-    assert not find(cells(), profiles=BOTH, seed=42)
-
-
-def test_neighbours_of_other_cells_are_refused(searched_in_common):
-    data = unlike_donors()
-    neighbours = find(data, profiles=BOTH, seed=42)
-    with pytest.raises(CellgaugeError, match="of 450 cells in 12 dimensions, but 350 cells in 12 are predicted"):
-        score(replace(data, neighbours=neighbours), min_class_size=110)
-
-
-def test_donors_are_spread_over_folds_by_their_sizes():
-    donors = np.repeat(np.asarray(["a", "b", "", "c", "d"], dtype=object), [5, 3, 2, 9, 4])
-    folds = donors_spread(donors, 2)
-    assert [folds[donors == name].tolist() for name in ("c", "a", "d", "b", "")] == [
-        [0] * 9, [1] * 5, [1] * 4, [0] * 3, [-1] * 2,
-    ]  # fmt: skip
 
 
 # --- options and features --------------------------------------------------------------------------------------------

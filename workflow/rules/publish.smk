@@ -28,7 +28,6 @@ EXPORTS = [
     "results/czbenchmarks.json",
     *collect("results/tables/{kind}.parquet", kind=["summary", "runtime", "models", "datasets"]),
     *collect("results/tables/{name}", name=["leaderboard.md", "leaderboard.tex"]),
-    *collect("results/tables/{what}.schema.json", what=["scores", "czbenchmarks"]),
 ]
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.errors import CellgaugeError, did_you_mean
 from cellgauge.genes import hub_of
 from cellgauge.grid import REMOTE, file_name, is_remote, tables_of
 from cellgauge.models.base import adapter_names
 from cellgauge.organisms import organism
 from cellgauge.predictors.base import predictor_names
 from cellgauge.sets import ALL, ordered
+from cellgauge.task_traits import task_traits
 
 WORKFLOW = Path(__file__).resolve().parents[2]
 KINDS = ("models", "datasets", "tasks", "published")
@@ -76,7 +76,7 @@ def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
         if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
             known = list(error.schema.get("properties", {}))
             for key in sorted(set(error.instance) - set(known)):
-                yield f"{where}: unknown key '{key}'{_hint(key, known)}"
+                yield f"{where}: unknown key '{key}'{did_you_mean(key, known)}"
         elif error.validator == "required":
             missing = next(name for name in error.validator_value if name not in error.instance)
             yield f"{where}: key '{missing}' is missing"
@@ -92,9 +92,9 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name, model in config["models"].items():
         where = f"models.{name}"
         if model["adapter"] not in adapters:
-            yield f"{where}.adapter: no adapter '{model['adapter']}'{_hint(model['adapter'], adapters)}"
+            yield f"{where}.adapter: no adapter '{model['adapter']}'{did_you_mean(model['adapter'], adapters)}"
         if model.get("env", "baselines") not in environments:
-            yield f"{where}.env: no environment '{model['env']}'{_hint(model['env'], environments)}"
+            yield f"{where}.env: no environment '{model['env']}'{did_you_mean(model['env'], environments)}"
         yield from _weights_faults(where, model)
         yield from _new_species_faults(where, model)
         if model["adapter"] == "precomputed" and "path" not in model:
@@ -105,19 +105,27 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
             yield from _organism_faults(f"{where}.organisms", model["organisms"])
         for dataset in model.get("leakage", ()):
             if dataset not in config["datasets"]:
-                yield f"{where}.leakage: no dataset '{dataset}'{_hint(dataset, list(config['datasets']))}"
+                yield f"{where}.leakage: no dataset '{dataset}'{did_you_mean(dataset, list(config['datasets']))}"
         known = [*config["datasets"], *(f"{d}/{s}" for d, entry in config["datasets"].items() for s in entry["splits"])]
         for item in model.get("splits", ()):
             if item not in known:
-                yield f"{where}.splits: no dataset or split '{item}'{_hint(item, known)}"
+                yield f"{where}.splits: no dataset or split '{item}'{did_you_mean(item, known)}"
     yield from _shared_weights_faults(config["models"])
 
 
 def _task_faults(config: Mapping[str, Any]) -> Iterator[str]:
     environments = _environments()
     for name, task in config["tasks"].items():
+        try:
+            known = task_traits(name).params
+        except CellgaugeError as error:
+            yield f"tasks.{name}: {error}"
+            continue
+        for param in task.get("params", {}):
+            if param not in known:
+                yield f"tasks.{name}.params: unknown parameter '{param}'{did_you_mean(param, known)}"
         if "env" in task and task["env"] not in environments:
-            yield f"tasks.{name}.env: no environment '{task['env']}'{_hint(task['env'], environments)}"
+            yield f"tasks.{name}.env: no environment '{task['env']}'{did_you_mean(task['env'], environments)}"
 
 
 def _published_faults(config: Mapping[str, Any]) -> Iterator[str]:
@@ -134,11 +142,11 @@ def _published_faults(config: Mapping[str, Any]) -> Iterator[str]:
         ours += (value["model"] for value in entry.get("values", ()))
         for model in dict.fromkeys(ours):
             if model not in models:
-                yield f"{where}: no model '{model}'{_hint(model, models)}"
+                yield f"{where}: no model '{model}'{did_you_mean(model, models)}"
         places = [*entry.get("datasets", {}).values(), *(value["dataset"] for value in entry.get("values", ()))]
         for dataset in dict.fromkeys(place.partition("/")[0] for place in places):
             if dataset not in datasets:
-                yield f"{where}: no dataset '{dataset}'{_hint(dataset, datasets)}"
+                yield f"{where}: no dataset '{dataset}'{did_you_mean(dataset, datasets)}"
 
 
 def _environments() -> list[str]:
@@ -214,7 +222,7 @@ def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}.splits.{split}: no `organism`, neither here nor on the dataset"
         for task in dataset.get("tasks", ()):
             if task not in config["tasks"]:
-                yield f"{where}.tasks: no task '{task}'{_hint(task, list(config['tasks']))}"
+                yield f"{where}.tasks: no task '{task}'{did_you_mean(task, list(config['tasks']))}"
         yield from _screen_faults(where, dataset)
         for table in tables_of(dataset):
             yield from _url_faults(f"{where}.orthologues.url", table["url"])
@@ -230,7 +238,7 @@ def _set_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
     for name, splits in dataset.get("sets", {}).items():
         for split in splits:
             if split not in known:
-                yield f"{where}.sets.{name}: no split '{split}'{_hint(split, known)}"
+                yield f"{where}.sets.{name}: no split '{split}'{did_you_mean(split, known)}"
         if name in known:
             yield f"{where}.sets: '{name}' is the name of a split; call the set something else"
         lacking = ", ".join(split for split in known if split not in splits)
@@ -280,21 +288,21 @@ def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("models", "tasks"):
         for name in run[kind]:
             if name not in config[kind]:
-                yield f"run.{kind}: no {kind[:-1]} '{name}'{_hint(name, list(config[kind]))}"
+                yield f"run.{kind}: no {kind[:-1]} '{name}'{did_you_mean(name, list(config[kind]))}"
     for name in run["published"]:
         known = list(config["published"])
         if name not in known:
-            yield f"run.published: there is no '{name}'{_hint(name, known)}"
+            yield f"run.published: there is no '{name}'{did_you_mean(name, known)}"
     known = sorted({model["needs_acceptance"] for model in config["models"].values() if "needs_acceptance" in model})
     for name in run["accept_licences"]:
         if name not in known:
-            yield f"run.accept_licences: no model asks for '{name}'{_hint(name, known)}"
+            yield f"run.accept_licences: no model asks for '{name}'{did_you_mean(name, known)}"
     for item in run["datasets"]:
         dataset, _, split = item.partition("/")
         if dataset not in config["datasets"]:
-            yield f"run.datasets: no dataset '{dataset}'{_hint(dataset, list(config['datasets']))}"
+            yield f"run.datasets: no dataset '{dataset}'{did_you_mean(dataset, list(config['datasets']))}"
         elif split and split not in (known := _parts(config["datasets"][dataset])):
-            yield f"run.datasets: dataset '{dataset}' has no split or set '{split}'{_hint(split, known)}"
+            yield f"run.datasets: dataset '{dataset}' has no split or set '{split}'{did_you_mean(split, known)}"
 
 
 def _parts(dataset: Mapping[str, Any]) -> list[str]:
@@ -310,12 +318,12 @@ def _add_also(config: MutableMapping[str, Any]) -> list[str]:
         kinds = [kind for kind in KINDS if name in config[kind] and (kind == "datasets" or not slash)]
         if not kinds:
             known = [each for kind in KINDS for each in config[kind]]
-            faults.append(f"run.also: no model, dataset, task or published source '{name}'{_hint(name, known)}")
+            faults.append(f"run.also: no model, dataset, task or published source '{name}'{did_you_mean(name, known)}")
         elif len(kinds) > 1:
             lists = " and ".join(f"run.{kind}" for kind in kinds)
             faults.append(f"run.also: '{name}' could go to {lists}; put it into the list that you mean")
         elif split and split not in (splits := config["datasets"][name]["splits"]):
-            faults.append(f"run.also: dataset '{name}' has no split '{split}'{_hint(split, list(splits))}")
+            faults.append(f"run.also: dataset '{name}' has no split '{split}'{did_you_mean(split, list(splits))}")
         elif item not in run[kinds[0]]:
             run[kinds[0]] = [*run[kinds[0]], item]
     return faults
@@ -337,8 +345,3 @@ def _url_faults(where: str, url: str) -> Iterator[str]:
         yield f"{where}: {'a URL' if separator else 'a path'} cannot hold {odd[0]!r}: '{url}'"
     elif is_remote(url) and (not file_name(url) or file_name(url).startswith(".")):
         yield f"{where}: '{url}' does not end in the name of a file; names that begin with a dot are not taken"
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(str(name), list(map(str, known)), 1)
-    return f", did you mean '{near[0]}'?" if near else f" (known: {', '.join(map(str, known)) or 'none'})"

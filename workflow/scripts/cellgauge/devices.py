@@ -77,7 +77,7 @@ def scoring_device(requested: str, n_cells: int) -> str | None:
 
 
 def _has_gpu() -> bool:
-    """Say whether the system knows a GPU of Nvidia: its driver shows each as a file."""
+    """Return whether the system knows a GPU of Nvidia: its driver shows each as a file."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from difflib import get_close_matches
 
 
 class CellgaugeError(Exception):
@@ -18,6 +19,17 @@ class ContractError(CellgaugeError):
 def one_line(text: object) -> str:
     """Return `text` on a single line, so that it fits a log's last line or a table's cell."""
     return " ".join(str(text).split())
+
+
+def did_you_mean(name: object, known: Iterable[object], otherwise: str | None = None) -> str:
+    """Return the end of a sentence about an unknown name: the nearest known one.
+
+    Where none is near it is `otherwise`, by default the list of all that are known.
+    """
+    names = list(map(str, known))
+    if near := get_close_matches(str(name), names, 1):
+        return f", did you mean '{near[0]}'?"
+    return f" (known: {', '.join(names) or 'none'})" if otherwise is None else otherwise
 
 
 def run_cli(main: Callable[[], None]) -> None:

@@ -1,15 +1,15 @@
-"""What others read: leaderboards (Markdown, LaTeX), results as cz-benchmarks writes them, a schema of the score rows."""
+"""What others read: leaderboards (Markdown, LaTeX, csv), and results as cz-benchmarks writes them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cellgauge.contracts import SCORE_COLUMNS, STATUSES, atomic_path
+from cellgauge.contracts import atomic_path
 from cellgauge.organisms import ORGANISMS
 from cellgauge.report.compare import Result
 from cellgauge.report.data import Interval, Metric, Tables, Variant
@@ -17,9 +17,7 @@ from cellgauge.report.formats import MINUS, number
 from cellgauge.report.pages.overview import columns
 from cellgauge.report.words import subset
 from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, TASKS
-from cellgauge.tables import SCORES_COLUMNS
 
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
 VERSION = "0.10.2"
 """The cz-benchmarks that profile reference computes as."""
 
@@ -36,7 +34,7 @@ CZ_MODELS = {
 
 
 def export(tables_dir: str | Path, output: str | Path) -> None:
-    """Write leaderboards, the schema and tables as Parquet into `tables_dir`, and czbenchmarks.json into `output`.
+    """Write leaderboards and tables as Parquet into `tables_dir`, and czbenchmarks.json into `output`.
 
     Raises:
         CellgaugeError: a table is missing or lacks a column.
@@ -49,8 +47,6 @@ def export(tables_dir: str | Path, output: str | Path) -> None:
     _write(tables_dir / "leaderboard.tex", latex(boards))
     with atomic_path(tables_dir / "leaderboard.csv") as temporary:
         pd.DataFrame(long_form(boards), columns=LONG).to_csv(temporary, index=False)
-    _write(tables_dir / "scores.schema.json", _as_json(schema()))
-    _write(tables_dir / "czbenchmarks.schema.json", _as_json(cz_schema()))
     made = datetime.fromtimestamp((tables_dir / "scores.csv").stat().st_mtime, UTC)
     _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables, made.isoformat())))
     for name in ("summary", "runtime", "models", "datasets"):
@@ -210,7 +206,9 @@ def _tex(text: str) -> str:
 def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
     """Return the scores of profile reference in the result format of cz-benchmarks 0.10 (`czbenchmarks run`).
 
-    A value that is a mean over folds carries what it is the mean of, as their aggregated results do.
+    It is what `write_results` in their cli/cli_run.py wrote, of `TaskResult` in cli/types.py and classes of metrics/types.py;
+    the model types are not theirs alone. Release 0.15.1 writes no results, but has the classes of metrics. A value that is a
+    mean over folds carries what it is the mean of, as their aggregated results do.
     """
     results = []
     for (task, dataset, model, split), metrics in _by_job(tables).items():
@@ -287,82 +285,6 @@ def _task_result(
 def _scientific(organism: str) -> str:
     """Return a species' scientific name as cz-benchmarks writes it: homo_sapiens."""
     return ORGANISMS[organism].scientific.lower().replace(" ", "_") if organism in ORGANISMS else organism
-
-
-def cz_schema() -> dict[str, Any]:
-    """Return the JSON Schema of czbenchmarks.json.
-
-    It is that of what `czbenchmarks run` of cz-benchmarks 0.10 wrote (`write_results` in cli/cli_run.py, `TaskResult` in
-    cli/types.py, `MetricResult` and `AggregatedMetricResult` in metrics/types.py), with one difference: the model types are
-    not theirs alone. cz-benchmarks has no such command any more (0.15.1 writes no results), but the classes of metrics.
-    """
-    text, number = {"type": "string"}, {"type": "number"}
-    named = {"type": "string", "minLength": 1}
-    arguments = {"type": "object", "additionalProperties": {"type": ["string", "integer"]}}
-    metric = {"metric_type": {"enum": _metric_types()}, "value": number, "params": {"type": ["object", "null"]}}
-    aggregated = {
-        **metric,
-        "n_values": {"type": "integer", "minimum": 1},
-        "value_std_dev": {"type": ["number", "null"]},
-        "values_raw": {"type": "array", "items": number, "minItems": 1},
-    }
-    model = {"type": named, "args": arguments, "name_display": text, "variant_display": text}
-    dataset = {"name": named, "organism": named, "name_display": text, "subset_display": text}
-    result = {
-        "task_name": {"enum": list(METRICS)},
-        "task_name_display": text,
-        "model": _closed(model),
-        "datasets": {"type": "array", "items": _closed(dataset), "minItems": 1},
-        "metrics": {"type": "array", "items": {"oneOf": [_closed(metric), _closed(aggregated)]}, "minItems": 1},
-        "runtime_metrics": {"type": "object", "additionalProperties": {"type": ["string", "number"]}},
-    }
-    whole = {
-        "czbenchmarks_version": named,
-        "args": text,
-        "task_results": {"type": "array", "items": _closed(result)},
-        "timestamp": {"type": "string", "format": "date-time"},
-    }
-    title = "Results in the format of cz-benchmarks 0.10"
-    return {"$schema": DRAFT, "title": title, **_closed(whole)}
-
-
-def _metric_types() -> list[str]:
-    return sorted({kind for names in METRICS.values() for kind in names.values()})
-
-
-def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object that has these properties, all of them and no others."""
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-# --- the schema of score rows ----------------------------------------------------------------------------------------
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a score row, as an object of typed values (an absent field is null or empty)."""
-    number_or_none, whole_or_none = {"type": ["number", "null"]}, {"type": ["integer", "null"]}
-    fields: Mapping[str, Any] = {
-        "value": number_or_none,
-        "seed": whole_or_none,
-        "fold": whole_or_none,
-        "status": {"enum": list(STATUSES)},
-        "profile": {"enum": ["reference", "corrected", ""]},
-    }
-    ok = {"properties": {"status": {"const": "ok"}}}
-    return {
-        "$schema": DRAFT,
-        "title": "A score row of cellgauge",
-        **_closed({name: fields.get(name, {"type": "string"}) for name in SCORES_COLUMNS}),
-        "required": list(SCORE_COLUMNS),  # the species stand in the tables, not in the files of single jobs
-        "if": ok,
-        "then": {"properties": {"value": {"type": "number"}, "metric": {"minLength": 1}}},
-        "else": {"properties": {"value": {"type": "null"}, "reason": {"minLength": 1}}},
-    }
 
 
 def _as_json(value: Any) -> str:

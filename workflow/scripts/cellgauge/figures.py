@@ -1,19 +1,19 @@
-"""Figures for papers, as SVG and PNG: a table of means as scIB draws it, heatmaps over splits, critical-difference diagrams.
+"""Figures for papers, as SVG and PNG: a table of means as scIB draws it, heatmaps over splits.
 
-Drawn from the tables alone, with plottable, matplotlib and scikit-posthocs. Names enter as plain text: matplotlib's own
+Drawn from the tables alone, with plottable and matplotlib. Names enter as plain text: matplotlib's own
 mark-up is escaped.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellgauge.report.colours import LIGHT, text_on
 from cellgauge.report.compare import Result
-from cellgauge.report.data import Tables, Variant
+from cellgauge.report.data import Tables
 from cellgauge.report.formats import number, readable
 from cellgauge.report.pages.overview import columns
 from cellgauge.report.scales import Scale
@@ -63,12 +63,6 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
                     result = Result(tables, task.name, dataset, variant)
                     if len(result.splits) > 1 and result.values:
                         yield f"heatmap.{task.slug}.{name}", heatmap(result)
-                    ranks = tables.contests.get((task.name, dataset, variant))
-                    if ranks:
-                        yield (
-                            f"ranks.{task.slug}.{name}",
-                            critical_differences(tables, task.name, dataset, variant, ranks),
-                        )
 
 
 def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
@@ -148,33 +142,6 @@ def heatmap(result: Result) -> Figure:
     scheme = f", {subset(result.variant.subset)}" if result.variant.subset else ""
     data = tables.datasets[result.dataset].title
     axes.set_title(_plain(f"{data}: {metric.title}{scheme}, profile {result.variant.profile}"), loc="left", fontsize=10)
-    return figure
-
-
-def critical_differences(
-    tables: Tables, task: str, dataset: str, variant: Variant, ranks: Mapping[str, Mapping[str, float]]
-) -> Figure:
-    """Return the critical-difference diagram (Demsar 2006): mean ranks, and bars over models that no test tells apart.
-
-    The tests are those of comparisons.csv (Wilcoxon with Holm), as Benavoli et al. (2016) advise in place of Nemenyi's.
-    """
-    import matplotlib.pyplot as plt
-    import pandas as pd
-    from scikit_posthocs import critical_difference_diagram
-
-    names = {m: textwrap.shorten(_plain(tables.models[m].title), WIDEST) for m in ranks}
-    names = {m: name if list(names.values()).count(name) == 1 else f"{name} ({m})" for m, name in names.items()}
-    p = pd.DataFrame(1.0, index=list(names.values()), columns=list(names.values()))
-    for pair in tables.better.get((task, dataset, variant), {}):
-        first, second = (names[m] for m in pair)
-        p.loc[first, second] = p.loc[second, first] = 0.0
-    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.28 * len(names)))
-    means = pd.Series({names[m]: facts["mean_rank"] for m, facts in ranks.items()})
-    critical_difference_diagram(means, p, ax=axes, color_palette=dict.fromkeys(means.index, LIGHT[-2]))
-    metric = tables.metric(task, variant.metric)
-    axes.set_title(
-        _plain(f"{tables.datasets[dataset].title}: {metric.title}, mean ranks, profile {variant.profile}"), fontsize=10
-    )
     return figure
 
 

@@ -25,6 +25,7 @@ from cellgauge.organisms import organism
 from cellgauge.predictors import base as predictors
 from cellgauge.sets import ALL, name_of, ordered
 from cellgauge.sources import code
+from cellgauge.task_traits import task_traits
 
 WEIGHTS = "resources/weights"
 SPECIES = "resources/species"
@@ -193,21 +194,21 @@ class Grid:
 
     def _spans(self, task: str) -> bool:
         """Return whether a task spans the splits of a set."""
-        return self._tasks[task]["scope"] == "dataset"
+        return task_traits(task).scope == "dataset"
 
     def _is_for_others(self, task: str, model: str, dataset: str) -> bool:
-        """Say whether the run has other tasks, or other models, for this kind of data: nobody expects a row then."""
+        """Return whether the run has other tasks, or other models, for this kind of data: nobody expects a row then."""
         kind = self._datasets[dataset]["modality"]
-        if self._tasks[task]["modality"] != kind:
-            return any(self._tasks[other]["modality"] == kind for other in self.tasks)
+        if task_traits(task).modality != kind:
+            return any(task_traits(other).modality == kind for other in self.tasks)
         return self.traits(model).modality != kind and any(self.traits(o).modality == kind for o in self.models)
 
     def _why_not(self, task: str, model: str, dataset: str, splits: Sequence[str]) -> str:
         """Return why a model cannot be scored on a task for one split or the splits of a set, "" if it can."""
         entry, own = self._datasets[dataset], self.traits(model)
         offered = entry.get("tasks")
-        if entry["modality"] != self._tasks[task]["modality"]:
-            return f"the task needs {self._tasks[task]['modality']} data, the dataset holds {entry['modality']} data"
+        if entry["modality"] != task_traits(task).modality:
+            return f"the task needs {task_traits(task).modality} data, the dataset holds {entry['modality']} data"
         if entry["modality"] != own.modality:
             return f"the model takes {own.modality} data, the dataset holds {entry['modality']} data"
         if offered is not None and task not in offered:
@@ -318,7 +319,7 @@ class Grid:
         shown = {
             "models": {name: self._model(name) for name in self.models},
             "datasets": {name: self._datasets[name] for name in self.datasets},
-            "tasks": {name: self._tasks[name] for name in self.tasks},
+            "tasks": {name: {**self._tasks[name], **_of_task(name)} for name in self.tasks},
         }
         text: dict[str, Any] = {
             kind: {name: {key: entry[key] for key in ABOUT if key in entry} for name, entry in entries.items()}
@@ -540,7 +541,7 @@ class Grid:
         return {f"{folder}/{name}": url for name, url in files.items()}
 
     def has_checkpoint(self, model: str) -> bool:
-        """Say whether a model comes with files that are fetched."""
+        """Return whether a model comes with files that are fetched."""
         return isinstance(self._model(model).get("weights"), Mapping)
 
     def _weights_folder(self, model: str) -> str:
@@ -671,7 +672,7 @@ class Grid:
 
     def score_splits(self, w: Wildcards) -> list[str]:
         """Return what a scoring job compares them with: the splits, or what was measured in a screen."""
-        return [self._truth(w)] if self._tasks[w.task]["modality"] == "perturbation" else self.embed_splits(w)
+        return [self._truth(w)] if task_traits(w.task).modality == "perturbation" else self.embed_splits(w)
 
     def neighbours(self, cell: Cell | Wildcards) -> list[str]:
         """Return the file of neighbours that a scoring job reads, as a list of one or none."""
@@ -679,16 +680,12 @@ class Grid:
         return [f"results/neighbours/{cell.task}/{cell.model}/{cell.dataset}/{cell.split}.npz"] if keeps else []
 
     def _keeps_neighbours(self, cell: Cell | Wildcards) -> bool:
-        entry, params = self._tasks[cell.task].get("neighbours"), self.task_params(cell.task)
-        if entry is None or cell.task in self.traits(cell.model).expression_tasks:
-            return False
-        if entry.get("cpu_only") and self._score_device(cell) != "cpu":
-            return False
-        return all(set(params.get(name, ())) & set(values) for name, values in entry.get("for", {}).items())
+        scores_expression = cell.task in self.traits(cell.model).expression_tasks
+        return not scores_expression and task_traits(cell.task).keeps_neighbours(self.task_params(cell.task))
 
     def neighbour_options(self, w: Wildcards) -> str:
         """Return the options of find_neighbours.py as JSON: what of the scoring job's changes which neighbours are found."""
-        chosen = {"seed", "device", *self._tasks[w.task]["neighbours"]["params"]}
+        chosen = {"seed", "device", *(task_traits(w.task).searched or ())}
         options = json.loads(self.task_options(w))
         return json.dumps({name: value for name, value in options.items() if name in chosen}, sort_keys=True)
 
@@ -701,8 +698,8 @@ class Grid:
         return self._results(cell)[0]
 
     def task_params(self, task: str) -> Mapping[str, Any]:
-        """Return the params of a task."""
-        return self._tasks[task].get("params", {})
+        """Return the params of a task: its defaults, and what its entry sets in their place."""
+        return {**task_traits(task).params, **self._tasks[task].get("params", {})}
 
     def task_options(self, w: Wildcards) -> str:
         """Return the options of score_task.py as JSON: the task's params, the profiles, the seed, the device if not "cpu"."""
@@ -714,8 +711,7 @@ class Grid:
 
     def _score_device(self, w: Wildcards) -> str:
         """Return where a task is to compute: predicted responses and libraries of its own leave a GPU nothing to do."""
-        task = self._tasks[w.task]
-        ours = task["modality"] == "expression" and "env" not in task
+        ours = task_traits(w.task).modality == "expression" and "env" not in self._tasks[w.task]
         return self._run.get("score_device", "cpu") if ours else "cpu"
 
     def search_gpus(self, w: Wildcards) -> int:
@@ -724,8 +720,7 @@ class Grid:
 
     def task_gpus(self, w: Wildcards) -> int:
         """Return how many GPUs a scoring job asks for: none where what its task needs one for was found before."""
-        found_before = self._keeps_neighbours(w) and self._tasks[w.task]["neighbours"].get("suffice", False)
-        return 0 if found_before else self.search_gpus(w)
+        return 0 if self._keeps_neighbours(w) else self.search_gpus(w)
 
     def task_memory_times(self, w: Wildcards) -> float:
         """Return how many times its input a job of this task may hold in memory."""
@@ -782,7 +777,7 @@ def _semi_synthetic(title: str) -> str:
 
 
 def is_remote(url: str) -> bool:
-    """Say whether a URL must be fetched (a path, or file://, is read where it lies)."""
+    """Return whether a URL must be fetched (a path, or file://, is read where it lies)."""
     return urlsplit(url).scheme in REMOTE
 
 
@@ -799,3 +794,9 @@ def file_name(url: str) -> str:
 def _local(url: str, folder: str) -> str:
     """Return where an object lies on this machine: under `folder` when it is fetched, else the path itself."""
     return f"{folder}/{file_name(url)}" if is_remote(url) else url.removeprefix("file://")
+
+
+def _of_task(task: str) -> dict[str, str]:
+    """Return what the module of a task says of it that tables and report need."""
+    about = task_traits(task)
+    return {"modality": about.modality, "scope": about.scope}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.errors import CellgaugeError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,5 @@ def organism(name: str) -> Organism:
     key = _ALIASES.get(key, key)
     if key in ORGANISMS:
         return ORGANISMS[key]
-    near = get_close_matches(key, [*ORGANISMS, *_ALIASES], 2, cutoff=0.65)
-    hint = f"did you mean {' or '.join(near)}" if near else f"known are {', '.join(ORGANISMS)}"
-    raise CellgaugeError(f"unknown organism '{name}'; {hint}?" if near else f"unknown organism '{name}'; {hint}")
+    hint = did_you_mean(key, [*ORGANISMS, *_ALIASES], otherwise=f" (known: {', '.join(ORGANISMS)})")
+    raise CellgaugeError(f"unknown organism '{name}'{hint}")

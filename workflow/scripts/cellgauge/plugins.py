@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.errors import CellgaugeError, did_you_mean
 
 
 @cache  # the grid asks for every cell
@@ -17,11 +16,14 @@ def module_names(package: ModuleType) -> tuple[str, ...]:
     return tuple(sorted(module.name for module in iter_modules(package.__path__) if module.name != "base"))
 
 
-def load_module(package: ModuleType, name: str, kind: str) -> ModuleType:
-    """Import a module of a package; raise CellgaugeError naming the nearest `kind` ("adapter", "task") there is."""
+def check_name(package: ModuleType, name: str, kind: str) -> None:
+    """Raise CellgaugeError, naming the nearest `kind` ("adapter", "task") there is, where a package has no such module."""
     known = module_names(package)
     if name not in known:
-        near = get_close_matches(name, known, 1)
-        hint = f", did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
-        raise CellgaugeError(f"unknown {kind} '{name}'{hint}")
+        raise CellgaugeError(f"unknown {kind} '{name}'{did_you_mean(name, known)}")
+
+
+def load_module(package: ModuleType, name: str, kind: str) -> ModuleType:
+    """Import a module of a package; see `check_name`."""
+    check_name(package, name, kind)
     return import_module(f"{package.__name__}.{name}")

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellgauge.contracts import as_counts, as_expression, log_normalised, open_h5, write_split
-from cellgauge.errors import CellgaugeError, ContractError
+from cellgauge.errors import CellgaugeError, ContractError, did_you_mean
 from cellgauge.genes import ENSEMBL_VERSION, hub_of, shared_names
 from cellgauge.organisms import Organism, organism
 from cellgauge.screens import CONTROL, PARTITIONS, condition_name, simulation_split, strata, targets
@@ -82,10 +81,7 @@ class SplitOptions:
         known = cls.__dataclass_fields__
         for name in options:
             if name not in known:
-                near = get_close_matches(name, known, 1)
-                raise CellgaugeError(
-                    f"unknown split option '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
-                )
+                raise CellgaugeError(f"unknown split option '{name}'{did_you_mean(name, known)}")
         for name in ("organism", "label"):
             if not options.get(name):
                 raise CellgaugeError(f"{path}: the split options must name '{name}'")
@@ -180,8 +176,7 @@ def _rows(obs: pd.DataFrame, wanted: SplitOptions) -> np.ndarray:
 def _column(frame: pd.DataFrame, name: str, role: str, wanted: SplitOptions) -> pd.Series:
     if name in frame:
         return frame[name]
-    near = get_close_matches(name, map(str, frame.columns), 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = did_you_mean(name, frame.columns, otherwise="")
     raise CellgaugeError(
         f"{wanted.where}: no column '{name}' for {role} (found: {_shorten(sorted(map(str, frame.columns)))}){hint}"
     )

@@ -16,7 +16,7 @@ from cellgauge.contracts import SCORE_COLUMNS, ContractError, Score, atomic_path
 from cellgauge.errors import CellgaugeError
 from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
 from cellgauge.results.blocks import blocks
-from cellgauge.uncertainty import SCORE_KEY, SUMMARY_KEY, compare, intervals, is_beside, summary_intervals
+from cellgauge.uncertainty import SCORE_KEY, SUMMARY_KEY, compare, facts_beside, intervals, is_beside, summary_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def collect(
     _write(_runtime([Path(path) for path in scores], Path(benchmarks), species), output / "runtime.csv")
     _write(_entries(_with_checksums(catalogue.get("models", {}), ledger), "model"), output / "models.csv")
     _write(_entries(catalogue.get("datasets", {}), "dataset"), output / "datasets.csv")
-    _write(_metrics(catalogue.get("tasks", {})), output / "tasks.csv")
+    _write(_metrics(catalogue.get("tasks", {}), table), output / "tasks.csv")
 
 
 def _as_table(rows: Sequence[Score]) -> pd.DataFrame:
@@ -351,8 +351,18 @@ def _entries(entries: Mapping[str, Mapping[str, Any]], kind: str) -> pd.DataFram
     return table.astype({column: "Int64" for column in ("n_cells", "n_donors") if column in table})
 
 
-def _metrics(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def _metrics(tasks: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame) -> pd.DataFrame:
+    """Return what the catalogue says of each metric, followed by those that stand beside it in `scores`."""
     import pandas as pd
+
+    has_rows = set(zip(scores["task"], scores["metric"], strict=True))
+
+    def described(task: str, metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for metric, facts in metrics.items():
+            yield metric, facts
+            for end, beside in facts_beside(facts).items():
+                if (task, metric + end) in has_rows and metric + end not in metrics:
+                    yield metric + end, beside
 
     rows = [
         {
@@ -365,7 +375,7 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
             **{k: _cell(v) for k, v in facts.items()},
         }
         for task, entry in tasks.items()
-        for metric, facts in entry.get("metrics", {}).items()
+        for metric, facts in described(task, entry.get("metrics", {}))
     ]
     return (
         pd.DataFrame(rows)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SAMPLED = 100
 """How many cells of a group are kept for scores that compare distributions."""
 N_COMPONENTS = 50
-ROLES = ("control", "training", "test", "pooled")
 
 
 @dataclass(frozen=True)
@@ -219,6 +218,6 @@ class Truth:
 
 
 def is_truth(path: str | Path) -> bool:
-    """Say whether a file is a truth file (a split of a screen is not)."""
+    """Return whether a file is a truth file (a split of a screen is not)."""
     with open_h5(path) as file:
         return read_scalars(file).get("kind") == "truth"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellgauge.metrics.resampling import FEWEST, LEVEL, draw_counts
+from cellgauge.metrics.resampling import N_DRAWS as DRAWS_OF_DONORS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,13 +38,48 @@ Key = tuple[str, ...]
 
 
 def is_end(metric: str) -> bool:
-    """Say whether a metric is an end of the interval of another one."""
+    """Return whether a metric is an end of the interval of another one."""
     return metric.endswith(("_low", "_high"))
 
 
 def is_beside(metric: str) -> bool:
-    """Say whether a metric is the spread or an end of the interval of another one."""
+    """Return whether a metric is the spread or an end of the interval of another one."""
     return metric.endswith("_sd") or is_end(metric)
+
+
+def facts_beside(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what is to say of the metrics that stand beside one, by the end of their name.
+
+    Args:
+        facts: what is said of the metric itself, as in config/tasks.yaml: its title, its range where it has one.
+    """
+    drawn = f"{LEVEL:.0%} interval over {DRAWS_OF_DONORS} draws of whole donors, where at least {FEWEST} are known.".replace(
+        "%", " %"
+    )
+    end = {
+        "source": "this project; bias-corrected percentiles of a cluster bootstrap (Davison & Hinkley 1997)",
+        "higher_is_better": None,
+        "range": facts.get("range", [None, None]),
+    }
+    return {
+        "_low": {
+            "title": f"{facts['title']}, lower end of its interval",
+            "description": f"Lower end of the {drawn}",
+            **end,
+        },
+        "_high": {
+            "title": f"{facts['title']}, upper end of its interval",
+            "description": f"Upper end of the {drawn}",
+            **end,
+        },
+        "_sd": {
+            "title": f"{facts['title']}, standard deviation over seeds",
+            "description": "How much of it is luck of the seed; differences between models below this say nothing.",
+            "source": "sample standard deviation (n - 1) over the seeds",
+            "higher_is_better": False,
+            "range": [0, None],
+        },
+    }
 
 
 # --- intervals of single scores --------------------------------------------------------------------------------------

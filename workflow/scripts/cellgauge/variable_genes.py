@@ -181,7 +181,7 @@ def _mean_and_deviation(values: np.ndarray) -> tuple[np.float64, np.float64]:
 
 
 def _highest(values: np.ndarray, n: int) -> np.ndarray:
-    """Say of each gene whether it is among the `n` highest, with all that tie for the last place."""
+    """Return for each gene whether it is among the `n` highest, with all that tie for the last place."""
     known = np.sort(values[~np.isnan(values)])
     if not len(known):
         return np.zeros(len(values), dtype=bool)

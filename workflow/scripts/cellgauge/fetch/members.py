@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import lzma
 import re
 import shutil
@@ -12,6 +11,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from cellgauge.errors import did_you_mean
 from cellgauge.fetch.transfer import FetchError
 
 # RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know.
@@ -71,5 +71,5 @@ def _extract(url: str, archive: Path, member: str, output: Path, strip_top: bool
                 raise FetchError(f"{url}: the member {member} is no plain file, and links are not taken; name another")
             with opened.open(info) if zipped else opened.extractfile(info) as source, output.open("wb") as copy:
                 return shutil.copyfileobj(source, copy, 1 << 20)
-    hint = "".join(f"; did you mean {near}?" for near in difflib.get_close_matches(member, names, n=1))
-    raise FetchError(f"{url}: the archive has no member {member}{hint or '; correct the name'}")
+    hint = did_you_mean(member, names, otherwise="; correct the name")
+    raise FetchError(f"{url}: the archive has no member {member}{hint}")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from cellgauge.metrics.common_neighbours import ProposedInFold, neighbourhoods_in_fold
 from cellgauge.metrics.distances import slices
 from cellgauge.metrics.forest import forest_probabilities
 from cellgauge.metrics.lean import without_optional
@@ -42,7 +41,7 @@ class Prediction(NamedTuple):
     iterations: int = 0
 
 
-def standardize(train: Matrix, test: Matrix) -> np.ndarray:
+def standardize(train: Matrix, test: Matrix) -> None:
     """Scale every column in place to variance 1 on the training cells, as scikit-learn's `StandardScaler`.
 
     Dense columns are centred too. They are scaled a block of columns at a time: the library would hold a copy of all of
@@ -50,9 +49,6 @@ def standardize(train: Matrix, test: Matrix) -> np.ndarray:
 
     Args:
         train, test: float32, dense or CSR (both of one kind), shape (n_cells, n_dims); overwritten.
-
-    Returns:
-        what columns were divided by, float64, shape (n_dims,).
     """
     with without_optional("pandas"):
         from sklearn.preprocessing import StandardScaler
@@ -60,14 +56,11 @@ def standardize(train: Matrix, test: Matrix) -> np.ndarray:
     if not isinstance(train, np.ndarray):
         scaler = StandardScaler(with_mean=False, copy=False).fit(train)
         train.data, test.data = scaler.transform(train).data, scaler.transform(test).data
-        return scaler.scale_
-    scale = np.empty(train.shape[1])
+        return
     for part in slices(train.shape[1], max(1, COLUMN_BYTES // (8 * len(train)))):
         scaler = StandardScaler().fit(train[:, part])
-        scale[part] = scaler.scale_
         for matrix in (train, test):
             matrix[:, part] = scaler.transform(matrix[:, part])
-    return scale
 
 
 def standardize_counts(
@@ -148,22 +141,17 @@ def k_nearest_neighbours(
     n_classes: int,
     n_neighbors: int = 5,
     device: str | None = None,
-    proposed: ProposedInFold | None = None,
 ) -> Prediction:
     """Predict by the vote of the nearest training cells; of classes with equal votes the first one.
 
     Args:
         train, test: scaled features, as for `logistic_regression`.
         device: where neighbours are looked for, see `neighbours.nearest_neighbours`; they are the same ones.
-        proposed: what one search for all folds found for these (dense) cells: the same neighbours, found sooner.
 
     Raises:
         ValueError: there are fewer training cells than neighbours.
     """
-    if proposed is None:
-        indices = neighbourhoods(train, n_neighbors, test, centred=isinstance(train, np.ndarray), device=device)
-    else:
-        indices = neighbourhoods_in_fold(train, n_neighbors, test, proposed)
+    indices = neighbourhoods(train, n_neighbors, test, centred=isinstance(train, np.ndarray), device=device)
     votes = codes[indices] + n_classes * np.arange(len(indices))[:, None]
     probabilities = np.bincount(votes.ravel(), minlength=len(indices) * n_classes) / n_neighbors
     probabilities = probabilities.reshape(len(indices), n_classes)

@@ -34,7 +34,7 @@ LARGEST_SEED = np.iinfo(np.int32).max
 
 @cache
 def available() -> bool:
-    """Say whether the installed scikit-learn, and how it was compiled, are what these forests are equal to.
+    """Return whether the installed scikit-learn, and how it was compiled, are what these forests are equal to.
 
     On other processors than x86-64 compilers fuse multiplications with additions, and the last bit may differ.
     """
@@ -47,7 +47,7 @@ def available() -> bool:
 
 
 def worthwhile(n_cells: int, n_features: int, n_trees: int, n_classes: int) -> bool:
-    """Say whether forests of this size are grown here: scikit-learn is as good while loading numba costs more than trees."""
+    """Return whether forests of this size are grown here: scikit-learn is as good while loading numba costs more than trees."""
     return n_classes <= MOST_CLASSES and n_cells * n_candidates(n_features) * n_trees >= LEAST_WORK and available()
 
 

@@ -24,7 +24,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def is_constant(change: np.ndarray, scale: float) -> bool:
-    """Say whether a change of expression is the same for all genes, but for rounding at magnitudes of `scale`."""
+    """Return whether a change of expression is the same for all genes, but for rounding at magnitudes of `scale`."""
     return not len(change) or float(np.ptp(change)) <= CONSTANT * scale
 
 

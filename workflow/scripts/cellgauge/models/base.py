@@ -25,7 +25,6 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import metadata
 from inspect import Parameter, signature
 from pathlib import Path
@@ -33,7 +32,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import models
-from cellgauge.errors import CellgaugeError
+from cellgauge.errors import CellgaugeError, did_you_mean
 from cellgauge.plugins import load_module, module_names
 from cellgauge.sets import name_of
 
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cellgauge.contracts import Split
-
-SCOPES = ("split", "dataset")
 
 
 class NotApplicable(CellgaugeError):
@@ -200,9 +197,7 @@ def check_options(adapter: str, function: Callable[..., Any], options: Mapping[s
     known = [name for name, p in parameters.items() if name not in reserved and p.kind is not Parameter.VAR_KEYWORD]
     for name in options:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f", did you mean '{near[0]}'?" if near else f"; it takes {', '.join(known) or 'none'}"
-            raise CellgaugeError(f"adapter '{adapter}': unknown option '{name}'{hint}")
+            raise CellgaugeError(f"adapter '{adapter}': unknown option '{name}'{did_you_mean(name, known)}")
     missing = [name for name in known if parameters[name].default is Parameter.empty and name not in options]
     if missing:
         raise CellgaugeError(f"adapter '{adapter}': option '{missing[0]}' must be given in the model's `params`")

@@ -7,42 +7,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellgauge.metrics.approximate import approximate_neighbours
 from cellgauge.metrics.graph import neighbour_count
 from cellgauge.metrics.neighbours import nearest_neighbours
 from cellgauge.metrics.one_pass import can_share, neighbours_and_widths
 from cellgauge.metrics.silhouette import silhouette_widths
-from cellgauge.tasks.base import NotScorable, is_approximate
+from cellgauge.tasks.base import NotScorable
 
 if TYPE_CHECKING:
     from cellgauge.tasks.base import CellsToScore
 
-NEEDS = ("label",)
 AGREEMENT = ("ari", "nmi")
 """The metrics that need the graph of neighbours."""
+KEPT_FOR = {"metrics": AGREEMENT}
 
 
 def find(
     cells: CellsToScore,
     *,
     seed: int,
-    metrics: Sequence[str] = (*AGREEMENT, "silhouette"),
-    n_neighbors: int = 15,
-    search: str = "exact",
-    approximate_above: int = 60_000,
+    metrics: Sequence[str],
+    n_neighbors: int,
 ) -> dict[str, np.ndarray]:
     """Find the nearest neighbours of every cell, and its silhouette width among the labels, in one pass where that is cheaper.
 
     Args:
-        metrics, n_neighbors, search, approximate_above: as for `tasks.clustering.score`.
+        metrics, n_neighbors: as for `tasks.clustering.score`.
 
     Returns:
         `indices`, int32, and `distances`, float32, shape (n_cells, k), nearest first, itself among them, where `AGREEMENT` is
-        asked for; `recall`, a number, where they are approximate; `widths`, float64, shape (n_cells,), where the
-        silhouette is.
+        asked for; `widths`, float64, shape (n_cells,), where the silhouette is.
 
     Raises:
-        CellgaugeError: an unknown search.
         NotScorable: all cells carry the same label.
     """
     labels = cells.obs["label"]
@@ -51,13 +46,9 @@ def find(
         raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
     with_graph, with_widths = bool(set(AGREEMENT) & set(metrics)), "silhouette" in metrics
     in_one_pass = with_graph and with_widths and can_share(len(labels), len(names), cells.device)
-    approximate = is_approximate("clustering", search, approximate_above, len(labels))
     k, found = neighbour_count(len(labels), n_neighbors), {}
     if in_one_pass:
         indices, distances, found["widths"] = neighbours_and_widths(cells.matrix, k, codes)
-    elif with_graph and approximate:
-        indices, distances, recall = approximate_neighbours(cells.matrix, k, seed)
-        found["recall"] = np.array(recall)
     elif with_graph:
         by_label = np.argsort(codes, kind="stable")
         indices, distances = nearest_neighbours(cells.matrix, k, device=cells.device, order=by_label)

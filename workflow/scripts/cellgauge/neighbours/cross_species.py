@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellgauge.metrics.approximate import approximate_neighbourhoods
 from cellgauge.metrics.mixing import balanced_subsample
 from cellgauge.metrics.neighbours import neighbourhoods
 from cellgauge.metrics.silhouette import batch_widths
-from cellgauge.tasks.base import NotScorable, is_approximate
+from cellgauge.tasks.base import NotScorable
 
 if TYPE_CHECKING:
     from cellgauge.tasks.base import CellsToScore
 
-NEEDS = ("label",)
 ALL = "all"
 WIDTHS = "widths"
 
@@ -26,24 +24,21 @@ def find(
     *,
     seed: int,
     profiles: Sequence[str],
-    n_neighbors: int = 200,
-    n_draws: int = 3,
-    search: str = "exact",
-    approximate_above: int = 60_000,
+    n_neighbors: int,
+    n_draws: int,
 ) -> dict[str, np.ndarray]:
     """Find the neighbourhoods of the cells of all species, those of balanced subsamples, and silhouette widths of species.
 
     Args:
         profiles: subsamples are searched for profile corrected alone.
-        n_neighbors, n_draws, search, approximate_above: as for `tasks.cross_species.score`.
+        n_neighbors, n_draws: as for `tasks.cross_species.score`.
 
     Returns:
         `all`: the k nearest of every cell, in no order, itself among them, int32, shape (n_cells, k), and for each of the
-        `subsamples` the same of its cells under the name `draw_<seed>`; `<name>_recall`, a number, where they are
-        approximate; `widths` of the species within each label, float64, shape (n_cells,), NaN where not defined.
+        `subsamples` the same of its cells under the name `draw_<seed>`; `widths` of the species within each label, float64,
+        shape (n_cells,), NaN where not defined.
 
     Raises:
-        CellgaugeError: an unknown search.
         NotScorable: the cells are of one species.
     """
     names, species = np.unique(cells.obs["organism"], return_inverse=True)  # sorted once: comparing strings is slow
@@ -57,12 +52,8 @@ def find(
     for name, rows in parts.items():
         matrix = cells.matrix[rows]
         k = min(n_neighbors, len(matrix))
-        if is_approximate("cross_species", search, approximate_above, len(matrix)):
-            found[name], recall = approximate_neighbourhoods(matrix, k, seed)
-            found[recall_name(name)] = np.array(recall)
-        else:
-            by_label = np.argsort(codes[rows], kind="stable")
-            found[name] = neighbourhoods(matrix, k, device=cells.device, order=by_label)
+        by_label = np.argsort(codes[rows], kind="stable")
+        found[name] = neighbourhoods(matrix, k, device=cells.device, order=by_label)
     return found
 
 
@@ -77,8 +68,3 @@ def subsamples(species: np.ndarray, seed: int, n_draws: int) -> list[tuple[int, 
 def draw_name(seed: int) -> str:
     """Return the name of a subsample's neighbourhoods."""
     return f"draw_{seed}"
-
-
-def recall_name(name: str) -> str:
-    """Return the name of the share of true neighbours that a search found."""
-    return f"{name}_recall"

@@ -73,7 +73,7 @@ class Result:
         return Counter(model for model, _ in found)
 
     def covers(self, model: str) -> bool:
-        """Say whether a model's means are over all that any model has: every split, and in a screen every condition."""
+        """Return whether a model's means are over all that any model has: every split, and in a screen every condition."""
         conditions = self._n_conditions
         every_split = self.means[model][1] == len(self.splits)
         return every_split and conditions.get(model, 0) == max(conditions.values(), default=0)

@@ -353,7 +353,7 @@ class Tables:
         return found
 
     def is_screen(self, dataset: str) -> bool:
-        """Say whether a dataset is a perturbation screen."""
+        """Return whether a dataset is a perturbation screen."""
         return dataset in set(self.of_conditions["dataset"])
 
     @cached_property

@@ -4,26 +4,25 @@ A task is a module with
 
     SCOPE = "split"       # scored per split, or "dataset": over the splits of a set
     MODALITY = "expression"  # scores embedded cells (the default), or "perturbation": predicted responses
-    NEEDS = ("label",)    # columns of obs that every split must have
+    NEEDS = ("label",)    # columns of obs that every split must have (default: none)
     PROFILES = ("corrected",)  # the profiles that it has rows in (default: both)
 
-    def score(cells, *, profiles, seed, **params):
+    def score(cells, *, profiles, seed, n_neighbors=15):
         '''Yield cellgauge.contracts.Score rows for `cells`, a CellsToScore.'''
 
+Further keywords are the task's parameters: each has a default, which `params` of its entry in config/tasks.yaml override.
+The workflow reads constants and defaults from the file without running it, so they are plain values (`cellgauge.task_traits`).
+
 A task of modality "perturbation" is given what its own `open_responses` makes of the files. A task whose neighbours are
-kept (`neighbours` of its entry) has a module of the same name in `cellgauge.neighbours`, which finds them, and
-
-    NEIGHBOURS_SUFFICE = True  # it looks at nothing of the embedding beyond them: `cells.matrix` is then None
-
-`params` are the task's entry in config/tasks.yaml; the keyword defaults of `score` equal that entry.
+kept has a module of the same name in `cellgauge.neighbours`, which finds them. Where they are kept it is given nothing else of
+the embedding: `cells.matrix` is None.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -34,15 +33,13 @@ from cellgauge import neighbours as neighbour_searches
 from cellgauge import tasks
 from cellgauge.contracts import Embedding, Neighbours, Score, Split, match_embeddings, write_neighbours
 from cellgauge.devices import scoring_device
-from cellgauge.errors import CellgaugeError, ContractError
+from cellgauge.errors import CellgaugeError, ContractError, did_you_mean
 from cellgauge.plugins import load_module
 from cellgauge.sets import name_of
+from cellgauge.task_traits import PROFILES, TaskTraits, task_traits
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-
-PROFILES = ("reference", "corrected")
-SEARCHES = ("exact", "approximate")
 
 
 class NotScorable(CellgaugeError):
@@ -82,25 +79,6 @@ class CellsToScore:
         (split,) = self.splits
         counts = split.counts()
         return counts if self.kept is None or self.kept.all() else counts[np.flatnonzero(self.kept)]
-
-
-def is_approximate(task_name: str, search: str, approximate_above: int, n_cells: int) -> bool:
-    """Say whether neighbours are searched approximately: only where that is asked for, and there are more cells than that.
-
-    Raises:
-        CellgaugeError: an unknown kind of search.
-    """
-    if search not in SEARCHES:
-        raise CellgaugeError(f"{task_name}: unknown search '{search}'; there are {', '.join(SEARCHES)}")
-    return search == "approximate" and n_cells > approximate_above
-
-
-def of_approximate_neighbours(scores: Iterable[Score], recall: float) -> Iterator[Score]:
-    """Yield scores, the reasons of those that rest on approximate neighbours saying so, with the recall."""
-    note = f"approximate neighbours, recall {recall:.4f}"
-    for score in scores:
-        rests = score.status == "ok" and score.metric != "entropy_expected"  # that one is of numbers of cells alone
-        yield replace(score, reason="; ".join(filter(None, [score.reason, note]))) if rests else score
 
 
 def load_task(name: str) -> ModuleType:
@@ -211,19 +189,20 @@ def score_files(
     Raises:
         CellgaugeError: an unknown task, profile or parameter; files that do not belong together.
     """
+    about = task_traits(task_name)
+    _check_profiles(profiles)
+    _check_params(task_name, about.params, params)
     task = load_task(task_name)
-    _check_options(task, profiles, params)
-    if modality(task) == "perturbation":
+    if about.modality == "perturbation":
         yield from _score_responses(task, task_name, embedding_paths, split_paths, profiles, seed, params)
         return
     splits = [Split.open(path) for path in split_paths]
     embeddings = [Embedding.read(path) for path in embedding_paths]
     identity = _identity(task_name, embeddings, splits, split_set)
     try:
-        own = _own_profiles(task, task_name, profiles)
+        own = _own_profiles(about, task_name, profiles)
         kept = Neighbours.read(neighbours, identity, _ids(splits)) if neighbours else None
-        suffice = bool(kept and kept.arrays) and getattr(task, "NEIGHBOURS_SUFFICE", False)
-        cells = gather(embeddings, splits, task.NEEDS, task_name, kept, with_matrix=not suffice)
+        cells = gather(embeddings, splits, about.needs, task_name, kept, with_matrix=not (kept and kept.arrays))
         cells = replace(cells, device=scoring_device(device, cells.n_cells))
         scores = [*_counts(cells, own), *task.score(cells, profiles=own, seed=seed, **params)]
     except NotScorable as reason:
@@ -250,20 +229,23 @@ def keep_neighbours(
     Args:
         output: an npz file.
         split_set: as for `score_files`.
-        params: those of the task that the search in `cellgauge.neighbours` takes.
+        params: those of the task that the search in `cellgauge.neighbours` takes, by default the task's defaults.
 
     Raises:
         CellgaugeError: a task that keeps no neighbours, an unknown parameter; files that do not belong together.
     """
     search = load_module(neighbour_searches, task_name, "task that keeps neighbours")
-    _check_params(search, search.find, params, ("cells", "seed"))
+    about = task_traits(task_name)
+    given = {"profiles": PROFILES, **about.params}
+    given = {name: given[name] for name in about.searched}
+    _check_params(f"the search of {task_name}", given, params)
     splits = [Split.open(path) for path in split_paths]
     embeddings = [Embedding.read(path) for path in embedding_paths]
     cells_of_splits = _ids(splits)
     arrays, embedded = {}, np.zeros(len(cells_of_splits), dtype=bool)
     try:
-        cells = gather(embeddings, splits, search.NEEDS, task_name)
-        arrays = search.find(replace(cells, device=scoring_device(device, cells.n_cells)), seed=seed, **params)
+        cells = gather(embeddings, splits, about.needs, task_name)
+        arrays = search.find(replace(cells, device=scoring_device(device, cells.n_cells)), seed=seed, **given | params)
         embedded = cells.kept
     except NotScorable:
         pass
@@ -298,40 +280,25 @@ def _score_responses(
         yield replace(score, **own)
 
 
-def modality(task: ModuleType) -> str:
-    """Return what a task scores: "expression" (embedded cells) or "perturbation" (predicted responses)."""
-    return getattr(task, "MODALITY", "expression")
-
-
-def _own_profiles(task: ModuleType, task_name: str, profiles: Sequence[str]) -> list[str]:
+def _own_profiles(about: TaskTraits, task_name: str, profiles: Sequence[str]) -> list[str]:
     """Return those of `profiles` that a task has rows in; raise NotScorable where there is none."""
-    known = getattr(task, "PROFILES", PROFILES)
-    own = [profile for profile in profiles if profile in known]
+    own = [profile for profile in profiles if profile in about.profiles]
     if not own:
-        raise NotScorable(f"task {task_name} is scored in profile {', '.join(known)} alone, the run asks for others")
+        known = ", ".join(about.profiles)
+        raise NotScorable(f"task {task_name} is scored in profile {known} alone, the run asks for others")
     return own
 
 
-def _check_options(task: ModuleType, profiles: Sequence[str], params: Mapping[str, Any]) -> None:
+def _check_profiles(profiles: Sequence[str]) -> None:
     unknown = set(profiles) - set(PROFILES)
     if unknown:
         raise CellgaugeError(f"unknown profile '{min(unknown)}'; there are {', '.join(PROFILES)}")
-    _check_params(task, task.score, params, ("cells", "profiles", "seed"))
 
 
-def _check_params(
-    module: ModuleType, function: Callable[..., Any], params: Mapping[str, Any], not_params: Sequence[str]
-) -> None:
-    from inspect import signature
-
-    known = [name for name in signature(function).parameters if name not in not_params]
+def _check_params(where: str, known: Iterable[str], params: Iterable[str]) -> None:
     for name in params:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise CellgaugeError(
-                f"{module.__name__}: unknown parameter '{name}'"
-                + (f", did you mean '{near[0]}'?" if near else f"; it takes {', '.join(known) or 'none'}")
-            )
+            raise CellgaugeError(f"{where}: unknown parameter '{name}'{did_you_mean(name, known)}")
 
 
 def _identity(

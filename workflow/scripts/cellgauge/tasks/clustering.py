@@ -14,16 +14,14 @@ from cellgauge.metrics.partition import adjusted_rand_index, contingency, normal
 from cellgauge.metrics.resampling import FEWEST, agreement_intervals, mean_interval
 from cellgauge.metrics.silhouette import scaled
 from cellgauge.neighbours.clustering import find
-from cellgauge.tasks.base import of_approximate_neighbours
 
 if TYPE_CHECKING:
     from cellgauge.tasks.base import CellsToScore
 
 SCOPE = "split"
 NEEDS = ("label",)
-NEIGHBOURS_SUFFICE = True
 AGREEMENT = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
-METRICS = (*AGREEMENT, "silhouette")
+METRICS = ("ari", "nmi", "silhouette")
 FLAVORS = ("igraph", "leidenalg")
 
 
@@ -38,8 +36,6 @@ def score(
     n_iterations: int = 2,
     n_seeds: int = 10,
     flavor: str = "igraph",
-    search: str = "exact",
-    approximate_above: int = 60_000,
 ) -> Iterator[Score]:
     """Yield agreement of Leiden's communities with the labels, and the labels' silhouette.
 
@@ -49,12 +45,9 @@ def score(
 
     Args:
         flavor: the implementation of Leiden, "igraph" (the reference's) or "leidenalg".
-        search: how neighbours are searched, "exact" at every size, or "approximate" above `approximate_above` cells; then
-            the share of true neighbours that was found is a score too. With the silhouette among the metrics it is exact
-            all the same: silhouettes go through all distances, and neighbours found on the way cost less than approximate ones.
 
     Raises:
-        CellgaugeError: an unknown metric, flavor or search.
+        CellgaugeError: an unknown metric or flavor.
         NotScorable: all cells carry the same label.
     """
     unknown = set(metrics) - set(METRICS)
@@ -64,20 +57,15 @@ def score(
         raise CellgaugeError(f"clustering: unknown flavor '{flavor}'; there are {', '.join(FLAVORS)}")
     found = cells.neighbours
     if found is None:
-        how = {"n_neighbors": n_neighbors, "search": search, "approximate_above": approximate_above}
-        found = find(cells, seed=seed, metrics=metrics, **how)
+        found = find(cells, seed=seed, metrics=metrics, n_neighbors=n_neighbors)
     donors = _donors(cells) if "corrected" in profiles else None
     agreement = [name for name in AGREEMENT if name in metrics]
     if agreement:
-        recall = found.get("recall")
-        if recall is not None:
-            yield from (Score("neighbour_recall", float(recall), profile) for profile in profiles)
         seeds = list(range(seed, seed + (n_seeds if "corrected" in profiles else 1)))
         edges = fuzzy_edges(found["indices"].astype(np.int64), found["distances"])
         communities = leiden(edges, seeds, resolution, n_iterations, flavor)
         codes = np.unique(cells.obs["label"], return_inverse=True)[1]
-        scores = _agreement(communities, codes, donors, agreement, profiles, seeds)
-        yield from scores if recall is None else of_approximate_neighbours(scores, float(recall))
+        yield from _agreement(communities, codes, donors, agreement, profiles, seeds)
     if "silhouette" in metrics:
         widths = scaled(found["widths"])
         yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)

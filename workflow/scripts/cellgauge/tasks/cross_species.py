@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,15 +12,13 @@ from cellgauge.contracts import Score
 from cellgauge.metrics.mixing import expected_entropy, neighbourhood_entropy
 from cellgauge.metrics.resampling import FEWEST, mean_interval
 from cellgauge.metrics.silhouette import batch_silhouettes
-from cellgauge.neighbours.cross_species import ALL, WIDTHS, draw_name, find, recall_name, subsamples
-from cellgauge.tasks.base import of_approximate_neighbours
+from cellgauge.neighbours.cross_species import ALL, WIDTHS, draw_name, find, subsamples
 
 if TYPE_CHECKING:
     from cellgauge.tasks.base import CellsToScore
 
 SCOPE = "dataset"
 NEEDS = ("label",)
-NEIGHBOURS_SUFFICE = True
 
 
 def score(
@@ -30,66 +28,36 @@ def score(
     seed: int,
     n_neighbors: int = 200,
     n_draws: int = 3,
-    search: str = "exact",
-    approximate_above: int = 60_000,
 ) -> Iterator[Score]:
     """Yield the entropy of species in cells' neighbourhoods and the silhouette of species within labels.
 
     Profile corrected sets the entropy against its expectation if species were spread at random over the same cells, and
     repeats both on subsamples with as many cells of every species.
 
-    Args:
-        search: how neighbours are searched, "exact" at every size, or "approximate" above `approximate_above` cells (of a
-            subsample: its own); then the share of true neighbours that was found is a score too.
-
     Raises:
-        CellgaugeError: an unknown search.
         NotScorable: the cells are of one species.
     """
     found = cells.neighbours
     if found is None:
-        how = {"n_neighbors": n_neighbors, "n_draws": n_draws, "search": search, "approximate_above": approximate_above}
-        found = find(cells, seed=seed, profiles=profiles, **how)
+        found = find(cells, seed=seed, profiles=profiles, n_neighbors=n_neighbors, n_draws=n_draws)
     species, labels = cells.obs["organism"], cells.obs["label"]
     sizes = np.unique(species, return_counts=True)[1]
-    of_all = _Entropies.of(found, ALL, species)
+    entropies = neighbourhood_entropy(found[ALL], species)
     silhouettes = batch_silhouettes(found[WIDTHS], labels)
     if "reference" in profiles:
-        yield from of_all.told("reference", _reference(of_all.values, n_neighbors))
+        yield from _reference(entropies, n_neighbors)
         yield _mean_silhouette(silhouettes, "reference")
     if "corrected" in profiles:
         k = min(n_neighbors, len(species))
-        yield from of_all.told("corrected", _mixing(of_all.values, sizes, k, n_neighbors))
-        yield from of_all.noted(_over_donors(of_all.values, cells, seed))
-        yield from of_all.noted(_per_label(of_all.values, labels))
+        yield from _mixing(entropies, sizes, k, n_neighbors)
+        yield from _over_donors(entropies, cells, seed)
+        yield from _per_label(entropies, labels)
         draws = {
-            draw: _Entropies.of(found, draw_name(draw), species[rows])
+            draw: neighbourhood_entropy(found[draw_name(draw)], species[rows])
             for draw, rows in subsamples(species, seed, n_draws)
         }
-        yield from _on_balanced_subsamples(sizes, of_all, draws, n_neighbors)
+        yield from _on_balanced_subsamples(sizes, entropies, draws, n_neighbors)
         yield from _silhouettes(silhouettes, labels, species)
-
-
-@dataclass(frozen=True)
-class _Entropies:
-    """The entropy of the neighbourhood of each cell, shape (n_cells,), and the recall where neighbours are approximate."""
-
-    values: np.ndarray
-    recall: float | None
-
-    @classmethod
-    def of(cls, found: Mapping[str, np.ndarray], name: str, species: np.ndarray) -> _Entropies:
-        recall = found.get(recall_name(name))
-        return cls(neighbourhood_entropy(found[name], species), None if recall is None else float(recall))
-
-    def told(self, profile: str, scores: Iterator[Score], **where: Any) -> Iterator[Score]:
-        """Yield scores that rest on these neighbours, and before them the recall where they are approximate."""
-        if self.recall is not None:
-            yield Score("neighbour_recall", self.recall, profile, **where)
-        yield from self.noted(scores)
-
-    def noted(self, scores: Iterator[Score]) -> Iterator[Score]:
-        return scores if self.recall is None else of_approximate_neighbours(scores, self.recall)
 
 
 def _reference(entropies: np.ndarray, n_neighbors: int) -> Iterator[Score]:
@@ -152,24 +120,16 @@ def _per_label(entropies: np.ndarray, labels: np.ndarray) -> Iterator[Score]:
 
 
 def _on_balanced_subsamples(
-    sizes: np.ndarray, of_all: _Entropies, draws: Mapping[int, _Entropies], n_neighbors: int
+    sizes: np.ndarray, entropies: np.ndarray, draws: Mapping[int, np.ndarray], n_neighbors: int
 ) -> Iterator[Score]:
     """Yield `_mixing` on draws with equal numbers of cells per species: each draw, and the mean where there are several."""
     even = np.full_like(sizes, sizes.min())
     k = min(n_neighbors, int(even.sum()))
 
-    def told(of_draw: _Entropies, draw: int | None = None) -> Iterator[Score]:
-        scores = _mixing(of_draw.values, even, k, n_neighbors, subset="balanced", seed=draw)
-        return of_draw.told("corrected", scores, subset="balanced", seed=draw)
-
-    if not draws:
-        yield from told(of_all)
-        return
+    mixing = partial(_mixing, sizes=even, k=k, n_neighbors=n_neighbors, subset="balanced")
     for draw, of_draw in draws.items():
-        yield from told(of_draw, draw)
-    recalls = [of_draw.recall for of_draw in draws.values()]
-    mean = np.mean([of_draw.values for of_draw in draws.values()], axis=0)
-    yield from told(_Entropies(mean, None if None in recalls else float(np.mean(recalls))))
+        yield from mixing(of_draw, seed=draw)
+    yield from mixing(np.mean(list(draws.values()), axis=0) if draws else entropies)
 
 
 def _silhouettes(silhouettes: dict[str, float], labels: np.ndarray, species: np.ndarray) -> Iterator[Score]:

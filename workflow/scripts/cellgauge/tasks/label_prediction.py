@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,11 @@ from cellgauge.metrics.classifiers import (
     standardize,
     standardize_counts,
 )
-from cellgauge.metrics.common_neighbours import Proposals, ProposedInFold
 from cellgauge.metrics.donors import DonorCounts, prediction_intervals
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
 from cellgauge.metrics.lean import without_optional
 from cellgauge.metrics.resampling import FEWEST
-from cellgauge.neighbours.label_prediction import find, large_labels
 from cellgauge.tasks.base import NotScorable
 from cellgauge.threads import n_threads
 
@@ -65,8 +63,7 @@ def score(
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
 
     Raises:
-        CellgaugeError: an unknown classifier, classes allowed that are smaller than the number of folds, or neighbours
-            of other cells.
+        CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
         NotScorable: fewer than two labels have `min_class_size` cells.
     """
     unknown = set(classifiers) - set(CLASSIFIERS)
@@ -78,13 +75,7 @@ def score(
             f"label_prediction: min_class_size is {min_class_size}, but {n_folds} folds need classes of {n_folds} cells"
         )
     classes = _Classes.of(cells.obs["label"], min_class_size)
-    arrays = cells.neighbours
-    if arrays is None:
-        options = {"classifiers": classifiers, "n_folds": n_folds, "min_class_size": min_class_size}
-        arrays = find(cells, seed=seed, profiles=profiles, n_neighbors=n_neighbors, **options)
-    features = replace(
-        _Features.of(cells, classes, max_dense_gb, n_trees), proposals=_proposals(arrays, cells, classes)
-    )
+    features = _Features.of(cells, classes, max_dense_gb, n_trees)
     fits: dict[str, _Fit] = {
         "logistic_regression": partial(logistic_regression, device=cells.device),
         "knn": partial(k_nearest_neighbours, n_neighbors=n_neighbors, device=cells.device),
@@ -130,7 +121,8 @@ class _Classes:
 
     @classmethod
     def of(cls, labels: np.ndarray, min_size: int) -> _Classes:
-        names, codes, large = large_labels(labels, min_size)
+        names, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        large = sizes >= min_size
         if large.sum() < 2:
             raise NotScorable(
                 f"{large.sum()} of {len(names)} labels have at least {min_size} cells, a prediction needs two of them"
@@ -155,7 +147,6 @@ class _Features:
         dense: whether the rows of a CSR matrix are used densely.
         own_forest: whether forests are grown by us, see `forest.worthwhile`.
         note: what the reader of a score must know of the features.
-        proposals: what one search found for the nearest neighbours of all folds, None where each is searched for itself.
     """
 
     matrix: Matrix
@@ -163,7 +154,6 @@ class _Features:
     dense: bool = True
     own_forest: bool = False
     note: str = ""
-    proposals: Proposals | None = None
 
     @classmethod
     def of(cls, cells: CellsToScore, classes: _Classes, max_dense_gb: float, n_trees: int) -> _Features:
@@ -184,15 +174,13 @@ class _Features:
     def _buffer(self) -> np.ndarray:
         return np.empty((len(self.rows), self.matrix.shape[1]), dtype=np.float32)
 
-    def scaled(self, train: np.ndarray, test: np.ndarray) -> tuple[Matrix, Matrix, ProposedInFold | None]:
-        """Return the features of training and test cells, scaled by the former, good until the next call; and what is
-        proposed for their neighbours.
-        """
+    def scaled(self, train: np.ndarray, test: np.ndarray) -> tuple[Matrix, Matrix]:
+        """Return the features of training and test cells, scaled by the former, good until the next call."""
         if self.dense and not isinstance(self.matrix, np.ndarray):
-            return *standardize_counts(self.matrix, self.rows[train], self.rows[test], self._buffer), None
+            return standardize_counts(self.matrix, self.rows[train], self.rows[test], self._buffer)
         features = self.take(train), self.take(test)
-        scale = standardize(*features)
-        return *features, None if self.proposals is None else ProposedInFold(self.proposals, train, test, scale)
+        standardize(*features)
+        return features
 
     @cached_property
     def ranked(self) -> RankedFeatures | None:
@@ -203,20 +191,6 @@ class _Features:
         """Return the features of some of the predicted cells; the caller owns them."""
         chosen = self.matrix[self.rows[positions]]
         return chosen.toarray() if self.dense and not isinstance(chosen, np.ndarray) else chosen
-
-
-def _proposals(arrays: Mapping[str, np.ndarray], cells: CellsToScore, classes: _Classes) -> Proposals | None:
-    """Return what was found in one search; raise CellgaugeError where it is of other cells than those predicted."""
-    if not arrays:
-        return None
-    proposals, size = Proposals(**arrays), (len(classes.rows), cells.matrix.shape[1])
-    if not proposals.match(*size):
-        found = f"{len(proposals.indices)} cells in {len(proposals.scale)} dimensions"
-        raise CellgaugeError(
-            f"label_prediction: the neighbours given are of {found}, but {size[0]} cells in {size[1]} are predicted;"
-            " find them anew"
-        )
-    return proposals
 
 
 @dataclass(frozen=True)
@@ -318,10 +292,9 @@ def _fit_folds(
             results.append(_fit("random_forest", number, fits["random_forest"], *of_rows, donors))
         scaled = [name for name in fits if name != "random_forest"]
         if scaled:
-            train, test, proposed = features.scaled(train_rows, test_rows)
+            train, test = features.scaled(train_rows, test_rows)
             data = (train, codes, test, truth, classes.n, donors)
-            ready = {**fits, "knn": partial(fits["knn"], proposed=proposed)} if "knn" in fits else fits
-            results += [_fit(name, number, ready[name], *data) for name in scaled]
+            results += [_fit(name, number, fits[name], *data) for name in scaled]
     return results
 
 
