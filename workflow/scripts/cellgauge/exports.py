@@ -22,24 +22,14 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 VERSION = "0.10.2"
 """The cz-benchmarks that profile reference computes as."""
 
-CZ_METRICS = {
-    "clustering": {"ari": "adjusted_rand_index", "nmi": "normalized_mutual_info"},
-    "embedding": {"silhouette": "silhouette_score"},
-    "label_prediction": {name: f"mean_fold_{name}" for name in ("accuracy", "f1", "precision", "recall", "auroc")},
-    "cross_species": {name: name for name in ("entropy_per_cell", "batch_silhouette")},
-    "perturbation": {"mse": "mean_squared_error", "pearson_delta": "PEARSON_CORRELATION", "jaccard": "jaccard"},
+CZ_TASKS = {
+    "clustering": ("adjusted_rand_index", "normalized_mutual_info"),
+    "embedding": ("silhouette_score",),
+    "label_prediction": tuple(f"mean_fold_{name}" for name in ("accuracy", "f1", "precision", "recall", "auroc")),
+    "cross_species": ("entropy_per_cell", "batch_silhouette"),
+    "perturbation": ("mean_squared_error", "PEARSON_CORRELATION", "jaccard"),
 }
-"""Their task -> our metric -> their metric type. Their silhouette is a task of its own, `embedding`; ours is in clustering."""
-CZ_MODELS = {
-    "aido_cell": "AIDO",
-    "geneformer": "GENEFORMER",
-    "scgenept": "SCGENEPT",
-    "scgpt": "SCGPT",
-    "scvi": "SCVI",
-    "transcriptformer": "TRANSCRIPTFORMER",
-    "uce": "UCE",
-}
-"""Our adapter -> their model type; models of others keep a type of their own, which cz-benchmarks does not know."""
+"""The tasks and metric types of cz-benchmarks, by its own names; which metric of ours is one of them says the catalogue."""
 CZ_CLASSIFIERS = {"logistic_regression": "lr", "knn": "knn", "random_forest": "rf", "mean": "MEAN(knn,lr,rf)"}
 
 
@@ -221,8 +211,8 @@ def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
     """
     results = []
     for (task, dataset, model, split), metrics in _by_job(tables).items():
-        for cz_task, names in CZ_METRICS.items():
-            found = [m for name, m in metrics if name in names and _belongs(task, cz_task)]
+        for cz_task in CZ_TASKS:
+            found = [metric for name, metric in metrics if name == cz_task]
             if found:
                 results.append(_task_result(tables, cz_task, task, dataset, model, split, found))
     return {
@@ -233,12 +223,8 @@ def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
     }
 
 
-def _belongs(task: str, cz_task: str) -> bool:
-    return cz_task == task or (task, cz_task) == ("clustering", "embedding")
-
-
 def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, dict[str, Any]]]]:
-    known = {name: kind for names in CZ_METRICS.values() for name, kind in names.items()}
+    """Return the results of each score file by task, dataset, model and split, each with their name of its task."""
     folds: dict[tuple[str, ...], list[float]] = {}
     key = ["task", "dataset", "model", "split", "metric", "classifier", "subset"]
     rows = tables.scores[(tables.scores["profile"] == "reference") & (tables.scores["status"] == "ok")]
@@ -250,16 +236,17 @@ def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, d
     best = tables.best[tables.best["profile"] == "reference"]
     for *parts, value in best[[*key, "value"]].itertuples(index=False, name=None):
         task, dataset, model, split, metric, classifier, genes = parts
-        if metric not in known or "/" in genes:
+        known = tables.metric(task, metric).czbenchmarks
+        if not known or "/" in genes:
             continue
         params = {"classifier": CZ_CLASSIFIERS.get(classifier, classifier)} if classifier else {}
         if genes:
             params["subset"] = genes
-        result: dict[str, Any] = {"metric_type": known[metric], "params": params, "value": value}
+        result: dict[str, Any] = {"metric_type": known["metric"], "params": params, "value": value}
         values = folds.get(tuple(parts))
         if values:
             result |= {"n_values": len(values), "value_std_dev": _deviation(values), "values_raw": values}
-        found.setdefault((task, dataset, model, split), []).append((metric, result))
+        found.setdefault((task, dataset, model, split), []).append((known["task"], result))
     return found
 
 
@@ -282,7 +269,7 @@ def _task_result(
         }
         for name in splits
     ]
-    kind = "BASELINE" if entry.kind == "baseline" else CZ_MODELS.get(entry.facts.get("adapter", ""), model.upper())
+    kind = "BASELINE" if entry.kind == "baseline" else entry.facts.get("czbenchmarks") or model.upper()
     return {
         "task_name": cz_task,
         "task_name_display": tables.tasks[task].title,
@@ -318,7 +305,7 @@ def cz_schema() -> dict[str, Any]:
     model = {"type": named, "args": arguments, "name_display": text, "variant_display": text}
     dataset = {"name": named, "organism": named, "name_display": text, "subset_display": text}
     result = {
-        "task_name": {"enum": list(CZ_METRICS)},
+        "task_name": {"enum": list(CZ_TASKS)},
         "task_name_display": text,
         "model": _closed(model),
         "datasets": {"type": "array", "items": _closed(dataset), "minItems": 1},
@@ -336,7 +323,7 @@ def cz_schema() -> dict[str, Any]:
 
 
 def _metric_types() -> list[str]:
-    return sorted({kind for names in CZ_METRICS.values() for kind in names.values()})
+    return sorted({kind for kinds in CZ_TASKS.values() for kind in kinds})
 
 
 def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:

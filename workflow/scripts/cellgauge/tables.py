@@ -42,7 +42,8 @@ def collect(
 ) -> None:
     """Write the tables that docs/results.md describes into `output`.
 
-    The rows of single conditions of perturbation screens stand in conditions.csv, their means in scores.csv.
+    The rows of single conditions of perturbation screens stand in conditions.csv, their means in scores.csv. Which tasks score
+    screens is what the catalogue says of their modality; a task that it does not know counts as one that scores cells.
 
     Args:
         scores: score files, results/scores/{task}/{model}/{dataset}/{split}.tsv; those that are missing count as failed.
@@ -65,24 +66,31 @@ def collect(
     ]
     table = pd.DataFrame([vars(row) for row in rows], columns=list(SCORE_COLUMNS))
     table = table.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
-    of_condition = (table["task"] == "perturbation") & (table["condition"] != "")
+    screens = screen_tasks(catalogue.get("tasks", {}))
+    of_condition = table["task"].isin(screens) & (table["condition"] != "")
     single_conditions, everything = table[of_condition], table
     _write(conditions(single_conditions), output / "conditions.csv")
     table = table[~of_condition]
     best = headline(table)
-    single = intervals(everything, best)
+    single = intervals(everything, best, screens)
     _write(table, output / "scores.csv")
     _write(table, output / "scores.parquet")
     _write(summary_intervals(summarise(table), best, single), output / "summary.csv")
     _write(single, output / "intervals.csv")
-    for name, compared in zip(("comparisons", "ranks"), _compared(best, single_conditions, catalogue), strict=True):
-        _write(compared, output / f"{name}.csv")
+    compared = _compared(best[~best["task"].isin(screens)], single_conditions, catalogue)
+    for name, part in zip(("comparisons", "ranks"), compared, strict=True):
+        _write(part, output / f"{name}.csv")
     _write(compare_with_anchors(best, read_anchors(anchors) if anchors else []), output / "anchors.csv")
     _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
     _write(_runtime([Path(path) for path in scores], Path(benchmarks)), output / "runtime.csv")
     _write(_entries(_with_checksums(catalogue.get("models", {}), ledger), "model"), output / "models.csv")
     _write(_entries(catalogue.get("datasets", {}), "dataset"), output / "datasets.csv")
     _write(_metrics(catalogue.get("tasks", {})), output / "tasks.csv")
+
+
+def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the names of the catalogue's tasks that score predicted responses to perturbations."""
+    return {name for name, entry in tasks.items() if entry.get("modality") == "perturbation"}
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
@@ -117,9 +125,10 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 def conditions(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of single conditions with what `subset` says in two columns: the genes scored and the stratum."""
     parts = table["subset"].str.partition("/")
-    kept = ["model", "dataset", "split", "metric", "condition", "profile", "value", "status", "reason"]
-    table = table[kept].assign(genes=parts[0] if len(table) else "", stratum=parts[2] if len(table) else "")
-    return table[[*kept[:4], "genes", "stratum", *kept[4:]]]
+    first = ["task", "model", "dataset", "split", "metric"]
+    last = ["condition", "profile", "value", "status", "reason"]
+    table = table[[*first, *last]].assign(genes=parts[0] if len(table) else "", stratum=parts[2] if len(table) else "")
+    return table[[*first, "genes", "stratum", *last]]
 
 
 def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
@@ -132,15 +141,19 @@ def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
 
 
 def _compared(
-    best: pd.DataFrame, single_conditions: pd.DataFrame, catalogue: Mapping[str, Any]
+    of_cells: pd.DataFrame, single_conditions: pd.DataFrame, catalogue: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compare models over splits, and those of perturbation screens over conditions."""
+    """Compare models over splits, and those of perturbation screens over conditions.
+
+    Args:
+        of_cells: the row that stands for each score of the tasks that score cells.
+    """
     import pandas as pd
 
     genes = single_conditions["subset"].str.partition("/")[0] if len(single_conditions) else ""
     screens = single_conditions[single_conditions["status"] == "ok"].assign(subset=genes)
     screens = screens.assign(split=screens["split"] + "/" + screens["condition"], condition="")
-    best = pd.concat([best[best["task"] != "perturbation"], screens[best.columns]])
+    compared = pd.concat([part for part in (of_cells, screens[of_cells.columns]) if len(part)] or [of_cells])
     rising = {
         (task, metric): facts["higher_is_better"]
         for task, entry in catalogue.get("tasks", {}).items()
@@ -148,7 +161,7 @@ def _compared(
         if facts.get("higher_is_better") is not None and not is_beside(metric)
     }
     controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
-    return compare(best, rising, left_out=controls)
+    return compare(compared, rising, left_out=controls)
 
 
 def _rows_of(path: Path, reason: str) -> Iterator[Score]:
@@ -255,13 +268,15 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
             "task": task,
             "task_title": entry.get("title", task),
             "task_description": entry.get("description", ""),
+            "modality": entry.get("modality", ""),
             "metric": metric,
             **{k: _cell(v) for k, v in facts.items()},
         }
         for task, entry in tasks.items()
-        for metric, facts in entry.get("metrics", {}).items()
+        for metric, facts in (entry.get("metrics") or {"": {}}).items()  # a task without metrics has its row, too
     ]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["task", "task_title", "task_description", "metric"])
+    columns = ["task", "task_title", "task_description", "modality", "metric"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
 def _cell(value: Any) -> Any:
