@@ -61,8 +61,8 @@ class Variant:
 class Metric:
     """A metric as config/tasks.yaml describes it; one without a direction is a count that stands beside the scores.
 
-    `in_full` holds the subsets of which every single condition is shown, `czbenchmarks` the `task` and the `metric` under which
-    cz-benchmarks has it.
+    `in_full` holds the subsets of which every single condition is shown; where `of_pairs`, a condition is a pair of labels in
+    JSON, the true and the predicted one. `czbenchmarks` holds the `task` and the `metric` under which cz-benchmarks has it.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Metric:
     low: float | None = None
     high: float | None = None
     in_full: Sequence[str] = ()
+    of_pairs: bool = False
     czbenchmarks: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -506,6 +507,7 @@ def _metric(row: Mapping[str, str]) -> Metric:
         low,
         high,
         _parsed(row.get("in_full", "")) or (),
+        row.get("of_pairs", "").lower() == "true",
         _parsed(row.get("czbenchmarks", "")) or {},
     )
 

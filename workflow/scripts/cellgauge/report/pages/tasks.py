@@ -40,7 +40,8 @@ def pages(tables: Tables) -> Iterator[Page]:
     """Yield a page for each task that has values."""
     for task in tables.tasks.values():
         variants = tables.variants(task.name)
-        if not variants:
+        labels = [*_labels(tables, task), *(condition_tables(tables, task) if task.of_screens else ())]
+        if not variants and not labels:
             continue
         metrics = dict.fromkeys(v.metric for v in variants)
         described = [metric for name in metrics if (metric := tables.metric(task.name, name)).is_score]
@@ -49,7 +50,7 @@ def pages(tables: Tables) -> Iterator[Page]:
             "summaries": summaries,
             "heats": heats,
             "contests": list(_contests(tables, task)),
-            "labels": [*_labels(tables, task), *(condition_tables(tables, task) if task.of_screens else ())],
+            "labels": labels,
             "screen": task.of_screens,
             "counts": list(_counts(tables, task)),
             "choices": _choices(tables, task, variants, [*heats, *summaries]),
