@@ -185,7 +185,7 @@ def test_an_added_species_is_taken_and_its_files_are_built():
     assert chosen.weights_argument(jobs["gorilla"]) == ["resources/weights/shared"]
     build = w(model="uce", species="gorilla")
     genes = "resources/weights/shared/new_species/gorilla/pep.all.fa.gz"
-    assert chosen.species_sources(build) == ["my/gorilla.pt", genes]
+    assert chosen.species_inputs(build) == ["my/gorilla.pt", genes]
     made_of = {"proteins": "my/gorilla.pt", "genes": genes}
     assert json.loads(chosen.species_options(build)) == {"checkpoint": "4l.torch", **made_of}
     assert "resources/weights/shared/4l.torch" in chosen.species_weights(build)

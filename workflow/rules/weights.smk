@@ -46,7 +46,7 @@ rule build_species:
         script=script("build_species"),
         code=grid.species_code,
         weights=grid.species_weights,
-        sources=grid.species_sources,
+        sources=grid.species_inputs,
     output:
         directory("resources/species/{model}/{species}"),
     log:

@@ -228,7 +228,7 @@ class Grid:
             files = self._checkpoint(cell.model, [self.source(cell.dataset, split).organism])
             results += [("download_checkpoint", file) for file in files]
             for species in self._added_of(cell.model, [split], cell.dataset):
-                made_of = self._sources_of(cell.model, species).values()
+                made_of = self._species_sources(cell.model, species).values()
                 results += [("download_checkpoint", path) for url, path in made_of if is_remote(url)]
                 results.append(("build_species", self._species_folder(cell.model, species)))
         if self.traits(cell.model).modality == "perturbation":
@@ -422,7 +422,7 @@ class Grid:
         everything = ((name, entry.get("species_weights", {})) for name, entry in self._models.items())
         files = (self._checkpoint(name, [organism(species).name for species in own]) for name, own in everything)
         found = {path: url for urls in files for path, url in urls.items()}
-        added = (self._sources_of(name, species) for name in self._models for species in self._added(name))
+        added = (self._species_sources(name, species) for name in self._models for species in self._added(name))
         return found | {path: url for made_of in added for url, path in made_of.values() if is_remote(url)}
 
     # --- species that the user adds to a model -----------------------------------------------------------------------
@@ -439,14 +439,14 @@ class Grid:
     def _species_folder(self, model: str, species: str) -> str:
         return f"{SPECIES}/{model.partition('@')[0]}/{species}"
 
-    def _sources_of(self, model: str, species: str) -> dict[str, tuple[str, str]]:
+    def _species_sources(self, model: str, species: str) -> dict[str, tuple[str, str]]:
         """Return (URL or path, where it lies on this machine) of what the files of an added species are made of."""
         folder = f"{WEIGHTS}/{self._weights_folder(model)}/new_species/{species}"
         return {kind: (url, _local(url, folder)) for kind, url in self._added(model)[species].items()}
 
-    def species_sources(self, w: Wildcards) -> list[str]:
+    def species_inputs(self, w: Wildcards) -> list[str]:
         """Return what the files of an added species are made of."""
-        return [path for _, path in self._sources_of(w.model, w.species).values()]
+        return [path for _, path in self._species_sources(w.model, w.species).values()]
 
     def species_weights(self, w: Wildcards) -> list[str]:
         """Return the checkpoint that the files of an added species are made for: its files, or the user's folder."""
@@ -456,7 +456,7 @@ class Grid:
         """Return the options of build_species.py as JSON: what to build from, and what of the model's params it takes."""
         chosen = self.traits(w.model).species_options
         options = {name: value for name, value in self.params(w.model).items() if name in chosen}
-        files = {name: path for name, (_, path) in self._sources_of(w.model, w.species).items()}
+        files = {name: path for name, (_, path) in self._species_sources(w.model, w.species).items()}
         return json.dumps({**options, **files}, sort_keys=True)
 
     def species_code(self, w: Wildcards) -> tuple[str, ...]:
