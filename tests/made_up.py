@@ -69,10 +69,11 @@ def write_tables(
         if cell.model in failed:
             continue
         own = {"task": cell.task, "model": cell.model, "dataset": cell.dataset, "split": cell.split}
-        rows = [Score(**{**vars(row), **own}) for row in _scores(cell, np.random.default_rng(place))]
+        kind = config["tasks"][cell.task]["modality"]
+        rows = [Score(**{**vars(row), **own}) for row in _scores(cell, kind, np.random.default_rng(place))]
         write_scores(folder / cell.path, rows)
     for place, cell in enumerate(grid.cells):
-        stage = "predict" if cell.task == "perturbation" else "embed"
+        stage = "predict" if grid.modality(cell.dataset) == "perturbation" else "embed"
         for tail in (f"{stage}/{cell.model}/{cell.dataset}/{cell.split}", f"score/{cell.path[15:-4]}"):
             benchmark = folder / "benchmarks" / f"{tail}.tsv"
             benchmark.parent.mkdir(parents=True, exist_ok=True)
@@ -145,11 +146,11 @@ def _write_layout(path: Path, splits: list[str], n_cells: int = 600) -> None:
 # --- rows as the tasks write them ------------------------------------------------------------------------------------
 
 
-def _scores(cell: Cell, generator: np.random.Generator) -> Iterator[Score]:
+def _scores(cell: Cell, modality: str, generator: np.random.Generator) -> Iterator[Score]:
     skill = SKILL.get(cell.model, 0.3 + 0.5 * (sum(map(ord, cell.model)) % 17) / 17)
     of_task = {"clustering": _clustering, "label_prediction": _label_prediction, "cross_species": _cross_species}
     n_cells = float(900 + sum(map(ord, cell.split)) % 700)
-    if cell.task == "perturbation":
+    if modality == "perturbation":
         for profile in ("reference", "corrected"):
             yield from _perturbation(cell.model, profile, skill, generator)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import anndata
@@ -86,21 +87,29 @@ def as_json(value: object) -> str:
     return json.dumps(value)
 
 
-def screen(n_cells: int = 400, n_genes: int = 40, seed: int = 0) -> anndata.AnnData:
+PARTS = dict.fromkeys(["GENE0+ctrl", "GENE1+ctrl", "GENE2+ctrl", "GENE0+GENE1", "ctrl+GENE3"], "train")
+PARTS |= {"GENE1+GENE2": "val"}
+PARTS |= dict.fromkeys(["GENE2+GENE0", "GENE1+GENE4", "GENE4+ctrl", "GENE3+GENE1"], "test")
+
+
+def screen(n_cells: int = 400, n_genes: int = 40, seed: int = 0, parts: Mapping[str, str] = PARTS) -> anndata.AnnData:
     """Return a screen as cz-benchmarks publishes them: X log-normalised, layers["counts"], obs["condition"] and ["split"].
 
-    Singles of GENE0 to GENE4 and pairs of them; what each does is a shift of 8 genes, and pairs do both. Rates of genes 10
-    to 12 are zero.
+    What a gene does is a shift of a fifth of the genes, and pairs do both. Rates of genes 10 to 12 are zero.
+
+    Args:
+        parts: the part of each condition ("train", "val", "test"), named by GENE0, GENE1, ...; by default singles of GENE0 to
+            GENE4 and pairs of them.
     """
     generator = np.random.default_rng(seed)
-    train = ["GENE0+ctrl", "GENE1+ctrl", "GENE2+ctrl", "GENE0+GENE1", "ctrl+GENE3"]
-    parts = dict.fromkeys(train, "train") | {"GENE1+GENE2": "val"}
-    parts |= dict.fromkeys(["GENE2+GENE0", "GENE1+GENE4", "GENE4+ctrl", "GENE3+GENE1"], "test")
+    targets = {gene for condition in parts for gene in condition.split("+")} - {"ctrl"}
+    n_targets = 1 + max(int(gene[4:]) for gene in targets)
     names = ["ctrl", "ctrl", "ctrl", *parts]
     conditions = generator.permutation([names[i % len(names)] for i in range(n_cells)])
     base = np.random.default_rng(7).gamma(1.0, 3.0, n_genes)
     base[10:13] = 0
-    shifts = np.random.default_rng(8).normal(0, 1, (5, n_genes)) * (np.random.default_rng(9).random((5, n_genes)) < 0.2)
+    shape = (n_targets, n_genes)
+    shifts = np.random.default_rng(8).normal(0, 1, shape) * (np.random.default_rng(9).random(shape) < 0.2)
     effect = np.asarray(
         [sum(shifts[int(g[4:])] for g in c.split("+") if g != "ctrl") + np.zeros(n_genes) for c in conditions]
     )

@@ -331,9 +331,7 @@ def test_a_species_is_added_from_protein_vectors_and_a_gtf(finished, s3_server):
     added = Embedding.read(project.folder / target)
     assert added.uns["matched_genes"] == own.uns["matched_genes"] == 60 and not np.isnan(added.matrix).any()
     assert json.loads(added.uns["params"])["species_files"] == {"mouse": "resources/species/uce_added/mouse"}
-    assert (
-        (project.folder / "logs/build_species/uce_added/mouse/all_tokens.log").read_text().startswith("mouse: 60 genes")
-    )
+    assert (project.folder / "logs/build_species/uce_added/mouse.log").read_text().startswith("mouse: 60 genes")
 
 
 def test_options_say_which_cells_were_not_embedded(finished):

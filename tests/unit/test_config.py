@@ -99,7 +99,7 @@ def test_defaults_are_filled_in():
         ("models/linear/adapter", None, "models.linear: key 'adapter' is missing"),
         ("models/linear/adapter", "lineer", "models.linear.adapter: no adapter 'lineer', did you mean 'linear'?"),
         ("models/linear/env", "baseline", "models.linear.env: no environment 'baseline', did you mean 'baselines'?"),
-        ("models/mine/path", None, "models.mine: precomputed embeddings need a `path`"),
+        ("models/mine/path", None, "models.mine: models of the adapter 'precomputed' need a `path`"),
         ("models/mine/splits", ["pair/dog"], "models.mine.splits: no dataset or split 'pair/dog'"),
         ("models/human_only/organisms", ["humann"], "models.human_only.organisms: unknown organism 'humann'"),
         ("models/My Model", {"adapter": "random"}, "'My Model' cannot be a name"),
@@ -183,7 +183,11 @@ def test_defaults_are_filled_in():
             {**CONFIG["datasets"]["screen"], "partition_seed": 1, "test_conditions": ["A"]},
             "datasets.screen: test conditions are given in two ways, `partition_seed` and `test_conditions`",
         ),
-        ("models/mine", {"adapter": "precomputed_responses"}, "models.mine: precomputed predictions need a `path`"),
+        (
+            "models/mine",
+            {"adapter": "precomputed_responses"},
+            "models.mine: models of the adapter 'precomputed_responses' need a `path`",
+        ),
         ("models/mine/adapter", "additve", "models.mine.adapter: no adapter 'additve', did you mean 'additive'?"),
         ("tasks/clustering/parms", {}, "tasks.clustering: unknown key 'parms', did you mean 'params'?"),
         (

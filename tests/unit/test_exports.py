@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 
 from cellgauge.contracts import Score, write_scores
-from cellgauge.exports import CZ_MODELS, cz_results, export
-from cellgauge.models.base import adapter_names
-from cellgauge.predictors.base import predictor_names
+from cellgauge.exports import cz_results, export
 from cellgauge.report.data import Tables
+from cellgauge.results.czbenchmarks import METRICS
 from cellgauge.tables import collect
 
 
@@ -124,11 +123,16 @@ def test_results_as_cz_benchmarks_writes_them(demo):
 
 def test_models_that_cz_benchmarks_knows_carry_its_type(demo):
     tables = Tables.read(demo)
-    known = replace(tables.models["random"], facts={"adapter": "aido_cell"})
+    known = replace(tables.models["random"], facts={"czbenchmarks": "AIDO"})
     tables = replace(tables, models={**tables.models, "random": known})
     types = {r["model"]["args"]["model"]: r["model"]["type"] for r in cz_results(tables, "")["task_results"]}
     assert types["random"] == "AIDO" and types["oracle"] == "ORACLE" and types["hvg"] == "BASELINE"
-    assert set(CZ_MODELS) < {*adapter_names(), *predictor_names()}
+
+
+def test_the_catalogue_names_tasks_and_metrics_of_cz_benchmarks_each_once():
+    metrics = [facts for task in made_up.configuration()["tasks"].values() for facts in task["metrics"].values()]
+    named = [tuple(facts["czbenchmarks"].values()) for facts in metrics if "czbenchmarks" in facts]
+    assert sorted(named) == sorted((task, metric) for task, kinds in METRICS.items() for metric in kinds)
 
 
 def test_tables_are_there_as_parquet(demo):

@@ -178,37 +178,35 @@ def test_an_added_species_is_taken_and_its_files_are_built():
     assert [(s.model, s.split) for s in chosen.skipped if s.task == "clustering"] == [("uce_33", "gorilla")]
     jobs = {split: w(model="uce", dataset="apes", split=split) for split in ("human", "gorilla")}
     folder = "resources/species/uce/gorilla"
-    assert chosen.weights(jobs["gorilla"])[2:] == [
-        f"{folder}/{name}"
-        for name in (
-            "all_tokens.torch",
-            "protein_embeddings.pt",
-            "species_offsets.pkl",
-            "species_chrom.csv",
-            "new_species_protein_embeddings.csv",
-        )
-    ]
+    assert chosen.weights(jobs["gorilla"])[2:] == [folder]
     assert json.loads(chosen.model_options(jobs["gorilla"]))["species_files"] == {"gorilla": folder}
     assert "species_files" not in chosen.model_options(jobs["human"])
     assert chosen.weights_argument(jobs["gorilla"]) == ["resources/weights/shared"]
     build = w(model="uce", species="gorilla")
     genes = "resources/weights/shared/new_species/gorilla/pep.all.fa.gz"
-    assert chosen.species_proteins(build) == "my/gorilla.pt" and chosen.species_genes(build) == genes
-    assert chosen.species_checkpoint(build) == "resources/weights/shared/4l.torch"
+    assert chosen.species_inputs(build) == ["my/gorilla.pt", genes]
+    made_of = {"proteins": "my/gorilla.pt", "genes": genes}
+    assert json.loads(chosen.species_options(build)) == {"checkpoint": "4l.torch", **made_of}
+    assert "resources/weights/shared/4l.torch" in chosen.species_weights(build)
+    assert chosen.weights_folder(build) == "resources/weights/shared"
     url = chosen.weights_url(w(file="shared/new_species/gorilla/pep.all.fa.gz"))
     assert url == "https://h/pep.all.fa.gz"
     cell = next(c for c in chosen.cells if c.split == "gorilla")
-    results = [(rule, result) for rule, result, _ in chosen.jobs(cell)]
-    assert ("build_species", f"{folder}/all_tokens.torch") in results and ("download_weights", genes) in results
+    jobs = list(chosen.jobs(cell))
+    assert ("build_species", folder, "logs/build_species/uce/gorilla.log") in jobs
+    assert ("download_weights", genes) in [job[:2] for job in jobs]
 
 
 @pytest.mark.parametrize("params", [{}, {"checkpoint": "4l.torch"}])
 def test_a_species_is_added_to_a_checkpoint_of_the_users(params):
     chosen = Grid(with_gorilla(weights="my/uce", params=params))
     job = w(model="uce", dataset="apes", split="gorilla")
-    assert chosen.weights(job)[0] == "my/uce" and len(chosen.weights(job)) == 6
+    assert chosen.weights(job) == ["my/uce", "resources/species/uce/gorilla"]
     assert chosen.weights_argument(job) == ["my/uce"]
-    assert chosen.species_checkpoint(w(model="uce", species="gorilla")) == "/".join(["my/uce", *params.values()])
+    build = w(model="uce", species="gorilla")
+    assert chosen.species_weights(build) == ["my/uce"] and chosen.weights_folder(build) == "my/uce"
+    options = json.loads(chosen.species_options(build))
+    assert {name: options[name] for name in options if name not in ("proteins", "genes")} == params
 
 
 @pytest.mark.parametrize(
@@ -224,7 +222,12 @@ def test_a_species_is_added_to_a_checkpoint_of_the_users(params):
         (
             "scgpt",
             {"gorilla": {"proteins": "a", "genes": "b"}},
-            "models.scgpt.new_species: for models of the adapter 'uce'",
+            "models.scgpt.new_species: the adapter 'scgpt' takes no species beside those that it was trained on",
+        ),
+        (
+            "uce",
+            {"gorilla": {"proteins": "a", "genes": "b", "gene": "c"}},
+            "models.uce.new_species.gorilla: unknown key 'gene', did you mean 'genes'?",
         ),
     ],
 )

@@ -759,7 +759,8 @@ def verdict_of(tmp_path, values, models, n_splits=99, metric=ARI):
         paths.append(tmp_path / f"results/scores/clustering/{own['model']}/d/{own['split']}.tsv")
         write_scores(paths[-1], [Score(**{**vars(row), **own})])
     collect(paths, tmp_path / "tables", catalogue=described(metric, models=models))
-    models_csv = pd.read_csv(tmp_path / "tables/models.csv").assign(adapter=list(models))
+    models_csv = pd.read_csv(tmp_path / "tables/models.csv")
+    models_csv = models_csv.assign(uninformed=["True" if name == "random" else "" for name in models_csv["model"]])
     models_csv.to_csv(tmp_path / "tables/models.csv", index=False)
     return verdicts(page_of(tmp_path / "tables"))
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cellgauge.errors import CellgaugeError
+from cellgauge.models.base import build_species_files
 from cellgauge.organisms import organism
 from cellgauge.species import build_species, read_places
 
@@ -80,7 +81,7 @@ def test_files_hold_the_genes_that_have_both(tmp_path):
         ("cut", r"g\.fa: cannot be read as text"),
         ("absent", r"g\.fa: no such file"),
         ("no proteins", r"gorilla\.pt: not a checkpoint of torch"),
-        ("no checkpoint", r"no file \*\.torch"),
+        ("no checkpoint", r"model\.torch: no such file"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, fault, words):
@@ -92,7 +93,31 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, fault, words)
         genes.write_bytes(gzip.compress(FASTA.encode())[:-20])
     if fault == "no proteins":
         vectors.write_bytes(b"x" * 100)
-    own = tmp_path if fault == "no checkpoint" else checkpoint(tmp_path)
+    own = tmp_path / "model.torch" if fault == "no checkpoint" else checkpoint(tmp_path)
     with pytest.raises(CellgaugeError, match=words):
         build_species(own, vectors, genes, organism("gorilla"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_script_builds_what_the_adapter_says(tmp_path):
+    vectors, genes = proteins(tmp_path, ["tp53", "ACTB"]), text(tmp_path / "g.gtf", GTF)
+    checkpoint(tmp_path)
+    options = {"proteins": str(vectors), "genes": str(genes), "checkpoint": "model.torch"}
+    said = build_species_files("uce", "Gorilla gorilla", tmp_path / "out", weights=tmp_path, options=options)
+    assert said.startswith("gorilla: 2 genes on 2 chromosomes")
+    assert len(torch.load(tmp_path / "out/all_tokens.torch")) == 8
+
+
+@pytest.mark.parametrize(
+    ("adapter", "options", "words"),
+    [
+        ("uce", {"proteins": "a", "genes": "b"}, r"no file \*\.torch"),
+        ("uce", {"proteins": "a"}, "adapter 'uce': option 'genes' must be given"),
+        ("uce", {"proteins": "a", "genes": "b", "gene": "c"}, "unknown option 'gene', did you mean 'genes'"),
+        ("scgpt", {}, "adapter 'scgpt' takes no species beside those that it was trained on"),
+        ("uze", {}, "unknown adapter 'uze'"),
+    ],
+)
+def test_mistakes_of_the_script_are_one_sentence(tmp_path, adapter, options, words):
+    with pytest.raises(CellgaugeError, match=words):
+        build_species_files(adapter, "gorilla", tmp_path / "out", weights=tmp_path, options=options)

@@ -21,9 +21,9 @@ def table(*rows):
     return found.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
 
 
-def found(*rows):
+def found(*rows, screens=()):
     all_rows = table(*rows)
-    return intervals(all_rows, headline(all_rows))
+    return intervals(all_rows, headline(all_rows), screens)
 
 
 # --- donors ----------------------------------------------------------------------------------------------------------
@@ -113,9 +113,9 @@ def test_seeds_folds_conditions_and_labels_are_drawn():
     ]
     folds += [{**folds[0], "fold": None, "value": 0.4}]
     single = [*zip("abcd", (1, 2, 3, 4), strict=True), ("", 2.5)]
-    conditions = [{"task": "perturbation", "metric": "mse", "condition": c, "value": v} for c, v in single]
+    conditions = [{"task": "my_screens", "metric": "mse", "condition": c, "value": v} for c, v in single]
     labels = [{"task": "cross_species", "metric": "batch_silhouette", "condition": c, "value": v} for c, v in single]
-    result = found(*seeds, *folds, *conditions, *labels).set_index("metric")
+    result = found(*seeds, *folds, *conditions, *labels, screens={"my_screens"}).set_index("metric")
     assert result["resampled"].to_dict() == {
         "ari": "seeds",
         "f1": "folds",

@@ -23,23 +23,21 @@ rule download_weights:
 rule build_species:
     input:
         script=ancient(script("build_species")),
-        checkpoint=grid.species_checkpoint,
-        proteins=grid.species_proteins,
-        genes=grid.species_genes,
+        weights=grid.species_weights,
+        sources=grid.species_inputs,
     output:
-        tokens="resources/species/{model}/{species}/all_tokens.torch",
-        proteins="resources/species/{model}/{species}/protein_embeddings.pt",
-        offsets="resources/species/{model}/{species}/species_offsets.pkl",
-        places="resources/species/{model}/{species}/species_chrom.csv",
-        added="resources/species/{model}/{species}/new_species_protein_embeddings.csv",
+        directory("resources/species/{model}/{species}"),
     log:
-        "logs/build_species/{model}/{species}/all_tokens.log",
+        "logs/build_species/{model}/{species}.log",
     conda:
         grid.env
     resources:
         mem_mb=4000,
     params:
-        code=code("build_species"),
+        code=grid.species_code,
+        adapter=grid.adapter,
+        weights=grid.weights_folder,
+        options=grid.species_options,
     shell:
-        "python {input.script:q} {wildcards.species:q} --checkpoint {input.checkpoint:q} --proteins {input.proteins:q}"
-        " --genes {input.genes:q} --output resources/species/{wildcards.model}/{wildcards.species} > {log:q} 2>&1"
+        "python {input.script:q} {params.adapter:q} {wildcards.species:q} --weights {params.weights:q}"
+        " --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -1,24 +1,30 @@
-"""Make the files by which UCE takes a species that it was not trained on."""
+"""Make the files by which a model takes a species that it was not trained on."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import json
 
 from cellgauge.errors import run_cli
-from cellgauge.organisms import organism
-from cellgauge.species import build_species
+from cellgauge.models.base import build_species_files
 
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__)
+    cli.add_argument("adapter", help="a file of cellgauge/models that builds such files")
     cli.add_argument("species", help="the organism, such as gorilla or 'Gallus gallus'")
-    cli.add_argument("--checkpoint", type=Path, required=True, metavar="PATH", help="UCE's .torch, or its folder")
-    cli.add_argument("--proteins", type=Path, required=True, metavar="PT", help="{symbol: vector of ESM2}")
-    cli.add_argument("--genes", type=Path, required=True, metavar="FILE", help="Ensembl's FASTA of peptides, or a GTF")
-    cli.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    cli.add_argument("--weights", required=True, metavar="DIR", help="the folder of the model's checkpoint")
+    cli.add_argument(
+        "--options",
+        default="{}",
+        type=json.loads,
+        metavar="JSON",
+        help="files to build from, and the adapter's options",
+    )
+    cli.add_argument("--output", required=True, metavar="DIR")
     args = cli.parse_args()
-    print(build_species(args.checkpoint, args.proteins, args.genes, organism(args.species), args.output))
+    made = build_species_files(args.adapter, args.species, args.output, weights=args.weights, options=args.options)
+    print(made)
 
 
 if __name__ == "__main__":

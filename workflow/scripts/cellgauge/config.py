@@ -11,9 +11,9 @@ from typing import Any
 from cellgauge.errors import CellgaugeError, did_you_mean
 from cellgauge.genes import hub_of
 from cellgauge.grid import REMOTE, file_name, is_remote, tables_of
-from cellgauge.models.base import adapter_names
+from cellgauge.models.base import Traits, adapter_names
 from cellgauge.organisms import organism
-from cellgauge.predictors.base import predictor_names
+from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.sets import ALL, ordered
 from cellgauge.task_traits import task_traits
 
@@ -91,16 +91,13 @@ def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
     environments = _environments()
     for name, model in config["models"].items():
         where = f"models.{name}"
-        if model["adapter"] not in adapters:
+        if model["adapter"] in adapters:
+            yield from _adapter_faults(where, model, traits_of(model["adapter"]))
+        else:
             yield f"{where}.adapter: no adapter '{model['adapter']}'{did_you_mean(model['adapter'], adapters)}"
         if model.get("env", "baselines") not in environments:
             yield f"{where}.env: no environment '{model['env']}'{did_you_mean(model['env'], environments)}"
         yield from _weights_faults(where, model)
-        yield from _new_species_faults(where, model)
-        if model["adapter"] == "precomputed" and "path" not in model:
-            yield f"{where}: precomputed embeddings need a `path`, such as my_model/{{dataset}}/{{split}}.npy"
-        if model["adapter"] == "precomputed_responses" and "path" not in model:
-            yield f"{where}: precomputed predictions need a `path`, such as my_model/{{dataset}}.csv"
         if model.get("organisms", "any") != "any":
             yield from _organism_faults(f"{where}.organisms", model["organisms"])
         for dataset in model.get("leakage", ()):
@@ -168,13 +165,27 @@ def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.{key}: '{name}' must be a URL; give files on this machine as a folder, `weights: my/folder`"
 
 
-def _new_species_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
-    added = model.get("new_species", {})
-    if added and (model["adapter"] != "uce" or "weights" not in model):
-        yield f"{where}.new_species: for models of the adapter 'uce' that have `weights` alone"
+def _adapter_faults(where: str, model: Mapping[str, Any], traits: Traits) -> Iterator[str]:
+    """Check what an adapter says of its models' entries."""
+    if traits.path and "path" not in model:
+        yield f"{where}: models of the adapter '{model['adapter']}' need a `path`, such as {traits.path}"
+    added, sources = model.get("new_species", {}), traits.species_sources
+    if added and not sources:
+        yield (
+            f"{where}.new_species: the adapter '{model['adapter']}' takes no species beside those that it was trained on;"
+            " remove the key"
+        )
+        return
+    if added and "weights" not in model:
+        yield f"{where}.new_species: the model needs `weights`, for which the files of a species are made"
     yield from _organism_faults(f"{where}.new_species", list(added))
     for name, files in added.items():
+        for key in sources:
+            if key not in files:
+                yield f"{where}.new_species.{name}: key '{key}' is missing"
         for key, url in files.items():
+            if key not in sources:
+                yield f"{where}.new_species.{name}: unknown key '{key}'{did_you_mean(key, sources)}"
             yield from _url_faults(f"{where}.new_species.{name}.{key}", url)
 
 

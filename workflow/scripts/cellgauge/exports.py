@@ -16,21 +16,10 @@ from cellgauge.report.data import Interval, Metric, Tables, Variant
 from cellgauge.report.formats import MINUS, number
 from cellgauge.report.pages.overview import columns
 from cellgauge.report.words import subset
-from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, TASKS
+from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS
 
 VERSION = "0.10.2"
 """The cz-benchmarks that profile reference computes as."""
-
-CZ_MODELS = {
-    "aido_cell": "AIDO",
-    "geneformer": "GENEFORMER",
-    "scgenept": "SCGENEPT",
-    "scgpt": "SCGPT",
-    "scvi": "SCVI",
-    "transcriptformer": "TRANSCRIPTFORMER",
-    "uce": "UCE",
-}
-"""Our adapter -> their model type; models of others keep a type of their own, which cz-benchmarks does not know."""
 
 
 def export(tables_dir: str | Path, output: str | Path) -> None:
@@ -212,8 +201,8 @@ def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
     """
     results = []
     for (task, dataset, model, split), metrics in _by_job(tables).items():
-        for cz_task, names in METRICS.items():
-            found = [m for name, m in metrics if name in names and task == TASKS.get(cz_task, cz_task)]
+        for cz_task in METRICS:
+            found = [metric for name, metric in metrics if name == cz_task]
             if found:
                 results.append(_task_result(tables, cz_task, task, dataset, model, split, found))
     return {
@@ -225,7 +214,7 @@ def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
 
 
 def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, dict[str, Any]]]]:
-    known = {name: kind for names in METRICS.values() for name, kind in names.items()}
+    """Return the results of each score file by task, dataset, model and split, each with their name of its task."""
     folds: dict[tuple[str, ...], list[float]] = {}
     key = ["task", "dataset", "model", "split", "metric", "classifier", "subset"]
     rows = tables.scores[(tables.scores["profile"] == "reference") & (tables.scores["status"] == "ok")]
@@ -237,18 +226,19 @@ def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, d
     best = tables.best[tables.best["profile"] == "reference"]
     for *parts, value in best[[*key, "value"]].itertuples(index=False, name=None):
         task, dataset, model, split, metric, classifier, genes = parts
-        if metric not in known or "/" in genes:
+        known = tables.metric(task, metric).czbenchmarks
+        if not known or "/" in genes:
             continue
         params = {"classifier": CLASSIFIERS.get(classifier, classifier)} if classifier else {}
         if genes:
             params["subset"] = genes
         if split in tables.datasets[dataset].sets:
             params["set"] = split
-        result: dict[str, Any] = {"metric_type": known[metric], "params": params, "value": value}
+        result: dict[str, Any] = {"metric_type": known["metric"], "params": params, "value": value}
         values = folds.get(tuple(parts))
         if values:
             result |= {"n_values": len(values), "value_std_dev": _deviation(values), "values_raw": values}
-        found.setdefault((task, dataset, model, split), []).append((metric, result))
+        found.setdefault((task, dataset, model, split), []).append((known["task"], result))
     return found
 
 
@@ -271,7 +261,7 @@ def _task_result(
         }
         for name in splits
     ]
-    kind = "BASELINE" if entry.kind == "baseline" else CZ_MODELS.get(entry.facts.get("adapter", ""), model.upper())
+    kind = "BASELINE" if entry.kind == "baseline" else entry.facts.get("czbenchmarks") or model.upper()
     return {
         "task_name": cz_task,
         "task_name_display": tables.tasks[task].title,

@@ -13,29 +13,22 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from cellgauge.errors import CellgaugeError
 from cellgauge.genes import hub_of
 from cellgauge.interpreter import python_of, require
-from cellgauge.models import base as embedders
 from cellgauge.models.base import Traits
 from cellgauge.organisms import organism
-from cellgauge.predictors import base as predictors
+from cellgauge.predictors.base import traits_of
 from cellgauge.sets import ALL, name_of, ordered
 from cellgauge.sources import code
 from cellgauge.task_traits import task_traits
 
 WEIGHTS = "resources/weights"
 SPECIES = "resources/species"
-SPECIES_FILES = (
-    "all_tokens.torch",
-    "protein_embeddings.pt",
-    "species_offsets.pkl",
-    "species_chrom.csv",
-    "new_species_protein_embeddings.csv",
-)
 REMOTE = ("s3", "https", "http", "hf", "pypi")
 
 
@@ -293,7 +286,7 @@ class Grid:
             for species in self._added_of(cell.model, [split], cell.dataset):
                 made_of = self._species_sources(cell.model, species).values()
                 results += [("download_weights", path) for url, path in made_of if is_remote(url)]
-                results.append(("build_species", f"{self._species_folder(cell.model, species)}/{SPECIES_FILES[0]}"))
+                results.append(("build_species", self._species_folder(cell.model, species)))
         if self.traits(cell.model).modality == "perturbation":
             results.append(("predict", self._prediction(cell)))
             results.append(("truth", self._truth(cell)))
@@ -302,8 +295,8 @@ class Grid:
         results += [("neighbours", path) for path in self.neighbours(cell)]
         results.append(("score", cell.path))
         for rule, result in results:
-            tail = result.split("/", 2)[2]
-            yield rule, result, f"logs/{rule}/{tail if rule.startswith('download') else tail.rpartition('.')[0]}.log"
+            tail = PurePath(result.split("/", 2)[2])
+            yield rule, result, f"logs/{rule}/{tail if rule.startswith('download') else tail.with_suffix('')}.log"
 
     def manifest(self, w: object = None) -> str:
         """Return as JSON what the tables are made of: the paths of `scores`, `layouts` and `published`, and the `catalogue`.
@@ -346,6 +339,9 @@ class Grid:
             ]
             if files:
                 text["models"][model]["files"] = list(dict.fromkeys(files))
+            own = self.traits(model)
+            known = {"uninformed": own.uninformed, "czbenchmarks": own.czbenchmarks}
+            text["models"][model] |= {key: value for key, value in known.items() if value}
         text["skipped"] = [list(vars(skipped).values()) for skipped in self.skipped]
         text["published"] = {source: self._about_published(source) for source in self.published}
         return text
@@ -504,8 +500,7 @@ class Grid:
 
     def traits(self, model: str) -> Traits:
         """Return what the adapter of a model says of itself."""
-        adapter = self._model(model)["adapter"]
-        return (predictors if adapter in predictors.predictor_names() else embedders).traits(adapter)
+        return traits_of(self._model(model)["adapter"])
 
     def params(self, model: str) -> Mapping[str, Any]:
         """Return the options of a model's adapter."""
@@ -575,28 +570,28 @@ class Grid:
         return f"{SPECIES}/{model.partition('@')[0]}/{species}"
 
     def _species_sources(self, model: str, species: str) -> dict[str, tuple[str, str]]:
-        """Return (URL or path, where it lies on this machine) of the `proteins` and the `genes` of an added species."""
+        """Return (URL or path, where it lies on this machine) of what the files of an added species are made of."""
         folder = f"{WEIGHTS}/{self._weights_folder(model)}/new_species/{species}"
         return {kind: (url, _local(url, folder)) for kind, url in self._added(model)[species].items()}
 
-    def species_proteins(self, w: Wildcards) -> str:
-        """Return the file of protein vectors of an added species."""
-        return self._species_sources(w.model, w.species)["proteins"][1]
+    def species_inputs(self, w: Wildcards) -> list[str]:
+        """Return what the files of an added species are made of."""
+        return [path for _, path in self._species_sources(w.model, w.species).values()]
 
-    def species_genes(self, w: Wildcards) -> str:
-        """Return the file that tells where the genes of an added species lie."""
-        return self._species_sources(w.model, w.species)["genes"][1]
+    def species_weights(self, w: Wildcards) -> list[str]:
+        """Return the checkpoint that the files of an added species are made for: its files, or the user's folder."""
+        return list(self._checkpoint(w.model, [])) or [self.weights_folder(w)]
 
-    def species_checkpoint(self, w: Wildcards) -> str:
-        """Return the checkpoint that the files of an added species are made for, or the folder that it lies in."""
-        entry = self._model(w.model)
-        name = entry.get("params", {}).get("checkpoint", "")
-        if isinstance(entry["weights"], str):
-            return f"{_local(entry['weights'], '')}/{name}".rstrip("/")
-        files = self._checkpoint(w.model, [])
-        return next(
-            (path for path in files if path.endswith(name or ".torch")), f"{WEIGHTS}/{self._weights_folder(w.model)}"
-        )
+    def species_options(self, w: Wildcards) -> str:
+        """Return the options of build_species.py as JSON: what to build from, and what of the model's params it takes."""
+        chosen = self.traits(w.model).species_options
+        options = {name: value for name, value in self.params(w.model).items() if name in chosen}
+        files = {name: path for name, (_, path) in self._species_sources(w.model, w.species).items()}
+        return json.dumps({**options, **files}, sort_keys=True)
+
+    def species_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that make the files of an added species."""
+        return code("build_species", f"cellgauge.models.{self.adapter(w)}")
 
     def weights_url(self, w: Wildcards) -> str:
         """Return the URL of a file of a checkpoint, or of the file of one dataset and split that a `path` names."""
@@ -614,7 +609,7 @@ class Grid:
             return [self._file_of(w.model, w.dataset, w.split)[1]]
         splits = self.splits_of(w.dataset, w.split)
         added = self._added_of(w.model, splits, w.dataset)
-        built = [f"{self._species_folder(w.model, name)}/{file}" for name in added for file in SPECIES_FILES]
+        built = [self._species_folder(w.model, name) for name in added]
         if isinstance(entry.get("weights"), str):
             return [_local(entry["weights"], ""), *built]
         return [*self._checkpoint(w.model, {self.source(w.dataset, split).organism for split in splits}), *built]
@@ -622,9 +617,14 @@ class Grid:
     def weights_argument(self, w: Wildcards) -> list[str]:
         """Return what embed_cells.py is given of them: the file, the folder of the checkpoint, or nothing."""
         entry = self._model(w.model)
-        if "path" in entry or not isinstance(entry.get("weights"), Mapping):
+        if "path" in entry or "weights" not in entry:
             return self.weights(w)[:1]
-        return [f"{WEIGHTS}/{self._weights_folder(w.model)}"]
+        return [self.weights_folder(w)]
+
+    def weights_folder(self, w: Wildcards) -> str:
+        """Return the folder of a model's checkpoint: where its files are fetched to, or the user's own."""
+        weights = self._model(w.model)["weights"]
+        return _local(weights, "") if isinstance(weights, str) else f"{WEIGHTS}/{self._weights_folder(w.model)}"
 
     def model_options(self, w: Wildcards) -> str:
         """Return the options of embed_cells.py as JSON: the model's params and the seed."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from cellgauge.checkpoints import REMEDY, Checkpoint, find_file
+from cellgauge.checkpoints import REMEDY, Checkpoint
 from cellgauge.contracts import atomic_path
 from cellgauge.errors import CellgaugeError, one_line
 
@@ -37,7 +37,7 @@ def build_species(checkpoint: Path, proteins: Path, genes: Path, species: Organi
     """Write the files of a species into `folder` and return in a sentence what they hold.
 
     Args:
-        checkpoint: UCE's .torch, or the folder that it lies in alone.
+        checkpoint: UCE's .torch.
         proteins: a .pt of {symbol: vector}: means of ESM2's last layer, of the width that the checkpoint takes.
         genes: Ensembl's FASTA of peptides (its headers) or a GTF, plain or gzipped: where the genes lie.
 
@@ -46,7 +46,7 @@ def build_species(checkpoint: Path, proteins: Path, genes: Path, species: Organi
     """
     import torch
 
-    own = Checkpoint.open(find_file(checkpoint, "*.torch") if checkpoint.is_dir() else checkpoint)
+    own = Checkpoint.open(checkpoint)
     _, width = own.shape("pe_embedding.weight", 2)
     vectors = Checkpoint.open(proteins).tensors
     places = read_places(genes)

@@ -45,7 +45,8 @@ def collect(
 ) -> None:
     """Write the tables that docs/results.md describes into `output`.
 
-    The rows of single conditions of perturbation screens stand in conditions.csv, their means in scores.csv.
+    The rows of single conditions of perturbation screens stand in conditions.csv, their means in scores.csv. Which tasks score
+    screens is what the catalogue says of their modality; a task that it does not know counts as one that scores cells.
 
     Args:
         scores: score files, results/scores/{task}/{model}/{dataset}/{split}.tsv; those that are missing count as failed.
@@ -70,17 +71,18 @@ def collect(
     table["species"] = list(map(species.of, table["dataset"], table["split"]))
     table = table[SCORES_COLUMNS]
     spanning = [name for name, task in catalogue.get("tasks", {}).items() if task.get("scope") == "dataset"]
-    of_condition = (table["task"] == "perturbation") & (table["condition"] != "")
+    screens = screen_tasks(catalogue.get("tasks", {}))
+    of_condition = table["task"].isin(screens) & (table["condition"] != "")
     single_conditions, everything = table[of_condition], table
     _write(conditions(single_conditions), output / "conditions.csv")
     table = table[~of_condition]
     best = headline(table)
-    single = intervals(everything, best)
+    single = intervals(everything, best, screens)
     _write(table, output / "scores.csv")
     _write(table, output / "scores.parquet")
     _write(_summary(table, best, single, spanning), output / "summary.csv")
     _write(single, output / "intervals.csv")
-    of_splits = best[~best["task"].isin(spanning)]  # sets share cells, so they are no units of a test
+    of_splits = best[~best["task"].isin([*spanning, *screens])]  # sets share cells, so they are no units of a test
     compared_over_splits = _compared(of_splits, single_conditions, catalogue)
     for name, compared in zip(("comparisons", "ranks"), compared_over_splits, strict=True):
         _write(compared, output / f"{name}.csv")
@@ -125,6 +127,11 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
     return table.assign(set=table["split"].where(table["task"].isin(spanning), ""))
 
 
+def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the names of the catalogue's tasks that score predicted responses to perturbations."""
+    return {name for name, entry in tasks.items() if entry.get("modality") == "perturbation"}
+
+
 def headline(table: pd.DataFrame) -> pd.DataFrame:
     """Return the row that stands for each score: the mean over folds and seeds where there is one, else the only row.
 
@@ -167,9 +174,10 @@ def summarise(table: pd.DataFrame, spanning: Sequence[str] = ()) -> pd.DataFrame
 def conditions(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of single conditions with what `subset` says in two columns: the genes scored and the stratum."""
     parts = table["subset"].str.partition("/")
-    kept = ["model", "dataset", "split", "metric", "condition", "profile", "value", "status", "reason"]
-    table = table[kept].assign(genes=parts[0] if len(table) else "", stratum=parts[2] if len(table) else "")
-    return table[[*kept[:4], "genes", "stratum", *kept[4:]]]
+    first = ["task", "model", "dataset", "split", "metric"]
+    last = ["condition", "profile", "value", "status", "reason"]
+    table = table[[*first, *last]].assign(genes=parts[0] if len(table) else "", stratum=parts[2] if len(table) else "")
+    return table[[*first, "genes", "stratum", *last]]
 
 
 def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
@@ -182,15 +190,19 @@ def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
 
 
 def _compared(
-    best: pd.DataFrame, single_conditions: pd.DataFrame, catalogue: Mapping[str, Any]
+    of_cells: pd.DataFrame, single_conditions: pd.DataFrame, catalogue: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compare models over splits, and those of perturbation screens over conditions."""
+    """Compare models over splits, and those of perturbation screens over conditions.
+
+    Args:
+        of_cells: the row that stands for each score of the tasks that score cells.
+    """
     import pandas as pd
 
     genes = single_conditions["subset"].str.partition("/")[0] if len(single_conditions) else ""
     screens = single_conditions[single_conditions["status"] == "ok"].assign(subset=genes)
     screens = screens.assign(split=screens["split"] + "/" + screens["condition"], condition="")
-    best = pd.concat([best[best["task"] != "perturbation"], screens[best.columns]])
+    compared = pd.concat([part for part in (of_cells, screens[of_cells.columns]) if len(part)] or [of_cells])
     rising = {
         (task, metric): facts["higher_is_better"]
         for task, entry in catalogue.get("tasks", {}).items()
@@ -198,7 +210,7 @@ def _compared(
         if facts.get("higher_is_better") is not None and not is_beside(metric)
     }
     controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
-    return compare(best, rising, left_out=controls)
+    return compare(compared, rising, left_out=controls)
 
 
 # --- what others published -------------------------------------------------------------------------------------------
@@ -371,17 +383,17 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame) -> pd
             "task_description": entry.get("description", ""),
             "task_also_known_as": _cell(entry.get("also_known_as", [])),
             "scope": entry.get("scope", "split"),
+            "modality": entry.get("modality", ""),
             "metric": metric,
             **{k: _cell(v) for k, v in facts.items()},
         }
         for task, entry in tasks.items()
-        for metric, facts in described(task, entry.get("metrics", {}))
+        for metric, facts in described(
+            task, entry.get("metrics") or {"": {}}
+        )  # a task without metrics has its row, too
     ]
-    return (
-        pd.DataFrame(rows)
-        if rows
-        else pd.DataFrame(columns=["task", "task_title", "task_description", "scope", "metric"])
-    )
+    columns = ["task", "task_title", "task_description", "scope", "modality", "metric"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
 def _cell(value: Any) -> Any:

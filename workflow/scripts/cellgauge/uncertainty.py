@@ -8,7 +8,7 @@ seeds (other runs of a method that draws random numbers), splits (other tissues 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,7 @@ def facts_beside(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 # --- intervals of single scores --------------------------------------------------------------------------------------
 
 
-def intervals(table: pd.DataFrame, headline: pd.DataFrame) -> pd.DataFrame:
+def intervals(table: pd.DataFrame, headline: pd.DataFrame, screens: Collection[str] = ()) -> pd.DataFrame:
     """Return the 95 % interval of every headline score that has one.
 
     Ends that the score file gives (metrics *_low and *_high: donors drawn) are taken; else conditions, labels, folds or seeds
@@ -94,6 +94,7 @@ def intervals(table: pd.DataFrame, headline: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: all score rows.
         headline: the row that stands for each score (`cellgauge.tables.headline`).
+        screens: the tasks whose conditions are perturbations; those of the others are labels.
 
     Returns:
         INTERVAL_COLUMNS, one row per score, in the order of `headline`.
@@ -112,7 +113,8 @@ def intervals(table: pd.DataFrame, headline: pd.DataFrame) -> pd.DataFrame:
         if key in given:
             found[key] = given[key]
         elif (unit := _unit_of(key, value, units)) is not None:
-            drawn[key] = unit
+            name, values = unit
+            drawn[key] = ("labels" if name == "conditions" and key[0] not in screens else name), values
     for size in sorted({len(values) for _, values in drawn.values()}):
         keys = [key for key, (_, values) in drawn.items() if len(values) == size]
         low, high = mean_intervals(np.array([drawn[key][1] for key in keys]))
@@ -181,7 +183,7 @@ def _unit_of(
     if conditions := units["conditions"].get(key):
         values = np.array(list(conditions.values()))
         if len(values) >= FEWEST and np.isclose(values.mean(), value, rtol=0, atol=1e-9):
-            return ("conditions" if key[0] == "perturbation" else "labels"), values
+            return "conditions", values
     if folds := units["folds"].get(key):
         of_fold: dict[Any, list[float]] = defaultdict(list)
         for (fold, _), found in folds.items():

@@ -9,9 +9,21 @@ An adapter is a module with
     NEEDS_ENSEMBL = False    # True: genes are known by Ensembl ids alone, so data that have none cannot be embedded
     EXPRESSION_TASKS = ()    # tasks that score the expression matrix instead of the embedding
     PACKAGES = ("torch",)    # whose versions are recorded
+    PATH = ""                # an example of the `path` that the model's entry must give, where it needs one
+    UNINFORMED = False       # True: it knows nothing of the cells, so a score at which it is best tells nothing by itself
+    CZBENCHMARKS = ""        # what cz-benchmarks calls such models, where it knows them
 
     def embed(cells, weights, *, device, seed, **options):
         '''Return Embedded: one float32 row per cell, with the ids of the cells that they belong to.'''
+
+One that takes species that it was not trained on, by files that are made for each, has the option `species_files`,
+{organism: folder}, and
+
+    def build_species(weights, species, folder, *, proteins, genes, **options):
+        '''Write the files of a species into a folder and return in a sentence what they hold.'''
+
+Its keywords without defaults are what the files are made of, the keys below `new_species` of the model's entry; those with
+defaults are taken from the entry's `params`.
 
 `cells` is a `Split` (a list of them where SCOPE is "dataset"), `weights` the file or folder of the checkpoint (None where
 there is none), `options` the `params` of the entry in config/models.yaml. An adapter imports nothing but the standard
@@ -25,6 +37,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from inspect import Parameter, signature
 from pathlib import Path
@@ -63,7 +76,11 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Traits:
-    """The constants of an adapter, with their defaults. `modality` is the data that it takes."""
+    """The constants of an adapter, with their defaults.
+
+    `modality` is the data that it takes; `species_sources` and `species_options` the keywords of its `build_species` without
+    and with defaults, none where it has no such function.
+    """
 
     scope: str
     shared_space: bool
@@ -72,6 +89,11 @@ class Traits:
     expression_tasks: tuple[str, ...]
     packages: tuple[str, ...]
     modality: str = "expression"
+    path: str = ""
+    uninformed: bool = False
+    czbenchmarks: str = ""
+    species_sources: tuple[str, ...] = ()
+    species_options: tuple[str, ...] = ()
 
 
 def adapter_names() -> tuple[str, ...]:
@@ -84,9 +106,12 @@ def load_adapter(name: str) -> ModuleType:
     return load_module(models, name, "adapter")
 
 
+@cache  # the grid asks for every cell
 def traits(name: str) -> Traits:
     """Return what an adapter says of itself."""
     module = load_adapter(name)
+    keywords = signature(module.build_species).parameters.values() if hasattr(module, "build_species") else ()
+    keywords = [keyword for keyword in keywords if keyword.kind is Parameter.KEYWORD_ONLY]
     return Traits(
         scope=module.SCOPE,
         shared_space=getattr(module, "SHARED_SPACE", True),
@@ -94,6 +119,11 @@ def traits(name: str) -> Traits:
         needs_ensembl=getattr(module, "NEEDS_ENSEMBL", False),
         expression_tasks=tuple(getattr(module, "EXPRESSION_TASKS", ())),
         packages=tuple(getattr(module, "PACKAGES", ())),
+        path=getattr(module, "PATH", ""),
+        uninformed=getattr(module, "UNINFORMED", False),
+        czbenchmarks=getattr(module, "CZBENCHMARKS", ""),
+        species_sources=tuple(keyword.name for keyword in keywords if keyword.default is Parameter.empty),
+        species_options=tuple(keyword.name for keyword in keywords if keyword.default is not Parameter.empty),
     )
 
 
@@ -170,6 +200,31 @@ def _nothing(splits: Sequence[Split], reason: str) -> Embedded:
     return Embedded(np.full((len(cells), 1), np.nan, dtype=np.float32), cells, {"not_applicable": reason})
 
 
+def build_species_files(
+    adapter: str, species: str, output: str | Path, *, weights: str | Path, options: Mapping[str, Any]
+) -> str:
+    """Make the files by which a model takes a species that it was not trained on; return in a sentence what they hold.
+
+    Args:
+        species: the organism, by any of its names.
+        output: the folder of the files.
+        weights: the folder of the model's checkpoint.
+        options: the paths of what the files are made of, and the adapter's own options.
+
+    Raises:
+        CellgaugeError: an adapter that makes none, an unknown option or organism, or what the adapter finds wrong.
+    """
+    from cellgauge.organisms import organism
+
+    sources = traits(adapter).species_sources
+    if not sources:
+        raise CellgaugeError(f"adapter '{adapter}' takes no species beside those that it was trained on")
+    module = load_adapter(adapter)
+    check_options(adapter, module.build_species, options)
+    arguments = {name: Path(value) if name in sources else value for name, value in options.items()}
+    return module.build_species(Path(weights), organism(species), Path(output), **arguments)
+
+
 class Stopwatch:
     """Wall and CPU seconds since it was made, and the peak memory of this process."""
 
@@ -192,9 +247,9 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 def check_options(adapter: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Raise CellgaugeError for an option that the adapter's `function` does not take, or lacks."""
-    reserved = {"cells", "screen", "weights", "device", "seed"}
     parameters = signature(function).parameters
-    known = [name for name, p in parameters.items() if name not in reserved and p.kind is not Parameter.VAR_KEYWORD]
+    given = ("device", "seed")
+    known = [name for name, p in parameters.items() if p.kind is Parameter.KEYWORD_ONLY and name not in given]
     for name in options:
         if name not in known:
             raise CellgaugeError(f"adapter '{adapter}': unknown option '{name}'{did_you_mean(name, known)}")

@@ -28,6 +28,7 @@ SHARED_SPACE = True
 STOCHASTIC = False
 NEEDS_DEVICE = True
 PACKAGES = ("torch", "transformers", "safetensors")
+CZBENCHMARKS = "GENEFORMER"
 
 POOLINGS = ("cell", "cls")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SCOPE = "split"
 SHARED_SPACE = True
 STOCHASTIC = False
+PATH = "my_model/{dataset}/{split}.npy"
 
 CELL_ARRAYS = ("cells", "cell_ids", "obs_names", "ids")
 MATRIX_ARRAYS = ("embedding", "embeddings", "X", "emb")

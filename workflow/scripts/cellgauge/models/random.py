@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 SCOPE = "split"
 SHARED_SPACE = True
 STOCHASTIC = True
+UNINFORMED = True
 
 
 def embed(cells: Split, weights: None, *, device: str, seed: int, n_dims: int = 50) -> Embedded:

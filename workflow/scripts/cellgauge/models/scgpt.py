@@ -30,6 +30,7 @@ SHARED_SPACE = True
 STOCHASTIC = True
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
+CZBENCHMARKS = "SCGPT"
 
 BINS = 50  # upstream counts a bin of zeros too and calls it 51, whatever args.json says
 

@@ -30,6 +30,7 @@ SHARED_SPACE = True
 STOCHASTIC = False
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
+CZBENCHMARKS = "SCVI"
 
 SETTINGS = {"log_variational": True, "encode_covariates": False, "extra_encoder_kwargs": None}
 LENGTH = 16  # a cell costs memory like so many tokens of a transformer

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
+UNINFORMED = True
 PACKAGES = ("scikit-learn",)
 
 

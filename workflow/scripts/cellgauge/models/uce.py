@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cellgauge.checkpoints import Checkpoint
     from cellgauge.contracts import Split
     from cellgauge.networks.uce import UCE
+    from cellgauge.organisms import Organism
     from cellgauge.tokenisers.uce import Sentences
 
 SCOPE = "split"
@@ -29,6 +30,7 @@ SHARED_SPACE = True
 STOCHASTIC = True
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
+CZBENCHMARKS = "UCE"
 
 
 def embed(
@@ -112,6 +114,20 @@ def embed(
     )
     known = {"matched_genes": matched, "species": genes.name, "revision": tensors.revision()}
     return Embedded(matrix, cells.cells, {**known, **facts})
+
+
+def build_species(
+    weights: Path, species: Organism, folder: Path, *, proteins: Path, genes: Path, checkpoint: str = ""
+) -> str:
+    """Write the files by which UCE takes a species that it was not trained on; see `cellgauge.species.build_species`.
+
+    Args:
+        checkpoint: the name of the .torch, where there are several.
+    """
+    from cellgauge.checkpoints import find_file, weights_folder
+    from cellgauge.species import build_species as build
+
+    return build(find_file(weights_folder(weights, "UCE"), checkpoint or "*.torch"), proteins, genes, species, folder)
 
 
 class Encoder:

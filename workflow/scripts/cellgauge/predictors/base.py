@@ -5,6 +5,7 @@ An adapter is a module with
     STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
     NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda:0", "mps"), else always "cpu"
     PACKAGES = ()            # whose versions are recorded
+    PATH, UNINFORMED, CZBENCHMARKS  # see `cellgauge.models.base`
 
     def predict(screen, weights, *, device, seed, **options):
         '''Return Predicted: for each of screen.test_conditions a Response.'''
@@ -22,11 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import predictors
+from cellgauge.models import base as embedders
 from cellgauge.models.base import Stopwatch, Traits, check_options, seed_everything, versions
 from cellgauge.plugins import load_module, module_names
 
@@ -78,6 +81,12 @@ def load_predictor(name: str) -> ModuleType:
     return load_module(predictors, name, "adapter")
 
 
+def traits_of(adapter: str) -> Traits:
+    """Return what an adapter says of itself, be it one that embeds cells or one that predicts responses."""
+    return traits(adapter) if adapter in predictor_names() else embedders.traits(adapter)
+
+
+@cache  # the grid asks for every cell
 def traits(name: str) -> Traits:
     """Return what an adapter says of itself."""
     module = load_predictor(name)
@@ -89,6 +98,9 @@ def traits(name: str) -> Traits:
         packages=tuple(getattr(module, "PACKAGES", ())),
         needs_ensembl=getattr(module, "NEEDS_ENSEMBL", False),
         modality="perturbation",
+        path=getattr(module, "PATH", ""),
+        uninformed=getattr(module, "UNINFORMED", False),
+        czbenchmarks=getattr(module, "CZBENCHMARKS", ""),
     )
 
 

@@ -10,6 +10,8 @@ from cellgauge.predictors.base import Predicted, Response
 if TYPE_CHECKING:
     from cellgauge.screens import Screen
 
+UNINFORMED = True
+
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int, statistic: str = "mean") -> Predicted:
     """Return the mean expression of the control cells for every condition.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cellgauge.screens import Screen
 
+PATH = "my_model/{dataset}.csv"
 CONDITION_COLUMNS = ("condition", "perturbation")
 
 

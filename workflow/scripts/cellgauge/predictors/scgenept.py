@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STOCHASTIC = True
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
+CZBENCHMARKS = "SCGENEPT"
 
 CONTROLS_ON_CPU = 300
 CHUNK = 512  # cells that cz-benchmarks hands to the official code at a time, which draws among them

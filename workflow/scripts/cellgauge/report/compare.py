@@ -69,7 +69,7 @@ class Result:
 
     @cached_property
     def _n_conditions(self) -> Mapping[str, int]:
-        found = self.tables.single_conditions.get((self.dataset, self.variant), {})
+        found = self.tables.single_conditions.get((self.task, self.dataset, self.variant), {})
         return Counter(model for model, _ in found)
 
     def covers(self, model: str) -> bool:

@@ -79,9 +79,8 @@ def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: 
     points = [(row.model.title, row.rank) for row in rows]
     bars = [(letter, [order.index(model) for model in group]) for letter, group in letters if len(group) > 1]
     about = {**vars(variant), "dataset": dataset}
-    witnesses = "condition" if tables.is_screen(dataset) else "split"
     facts_of = (int(facts["n_splits"]), facts["p_friedman"], facts["critical_difference"])
-    return Contest(caption, about, rows, rank_diagram(points, bars), *facts_of, witnesses)
+    return Contest(caption, about, rows, rank_diagram(points, bars), *facts_of, tables.tasks[task].witness)
 
 
 def _named(beaten: Sequence[str], order: Sequence[str], tables: Tables) -> str:

@@ -30,6 +30,7 @@ PROFILES = ("corrected", "reference")
 
 SUMMARY_COLUMNS = [*SUMMARY_KEY, "mean", "sd", "n_splits", "low", "high", "resampled", "n_resampled"]
 CONDITION_COLUMNS = [
+    "task",
     "model",
     "dataset",
     "split",
@@ -71,7 +72,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as config/tasks.yaml describes it; one without a direction is a count that stands beside the scores."""
+    """A metric as config/tasks.yaml describes it; one without a direction is a count that stands beside the scores.
+
+    `in_full` holds the subsets of which every single condition is shown; where `of_pairs`, a condition is a pair of labels in
+    JSON, the true and the predicted one. `czbenchmarks` holds the `task` and the `metric` under which cz-benchmarks has it.
+    """
 
     name: str
     title: str
@@ -80,6 +85,9 @@ class Metric:
     higher_is_better: bool | None = None
     low: float | None = None
     high: float | None = None
+    in_full: Sequence[str] = ()
+    of_pairs: bool = False
+    czbenchmarks: Mapping[str, str] = field(default_factory=dict)
     also_known_as: tuple[str, ...] = ()
 
     @property
@@ -131,7 +139,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Task:
-    """A task; one that spans splits is scored on sets of them."""
+    """A task; one that spans splits is scored on sets of them. `modality` is the data that it scores, "" where it is not known."""
 
     name: str
     title: str
@@ -140,11 +148,22 @@ class Task:
     description: str = ""
     spans: bool = False
     also_known_as: tuple[str, ...] = ()
+    modality: str = ""
 
     @property
     def search_text(self) -> str:
         """What the page's search looks at, of each of the task's metrics."""
         return " / ".join([self.title, self.name, *self.also_known_as])
+
+    @property
+    def of_screens(self) -> bool:
+        """Whether it scores predicted responses to perturbations, each condition for itself."""
+        return self.modality == "perturbation"
+
+    @property
+    def witness(self) -> str:
+        """What speaks for one model or another: a split, or in a screen a condition."""
+        return "condition" if self.of_screens else "split"
 
 
 @dataclass(frozen=True)
@@ -155,6 +174,11 @@ class Entry:
     title: str
     kind: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_uninformed(self) -> bool:
+        """Whether it knows nothing of the cells: a metric that it wins tells nothing by itself."""
+        return self.facts.get("uninformed") == "True"
 
     @property
     def url(self) -> str:
@@ -341,20 +365,21 @@ class Tables:
         return found
 
     @cached_property
-    def single_conditions(self) -> Mapping[tuple[str, Variant], Mapping[tuple[str, str], float]]:
-        """The values of single conditions of screens, by dataset and variant (its subset the genes), by model and condition."""
-        found: dict[tuple[str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
+    def single_conditions(self) -> Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], float]]:
+        """The values of single conditions of screens, by task, dataset and variant, then by model and condition.
+
+        A variant's subset is the genes scored, without the stratum. Where a dataset has several splits, a condition is named
+        with its split, SPLIT/CONDITION.
+        """
+        found: dict[tuple[str, str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
         rows = self.of_conditions[self.of_conditions["status"] == "ok"]
-        columns = ["dataset", "profile", "metric", "genes", "model", "condition", "value"]
-        for dataset, profile, metric, genes, model, condition, value in rows[columns].itertuples(
+        columns = ["task", "dataset", "split", "profile", "metric", "genes", "model", "condition", "value"]
+        for task, dataset, split, profile, metric, genes, model, condition, value in rows[columns].itertuples(
             index=False, name=None
         ):
-            found[dataset, Variant(profile, metric, "", genes)][model, condition] = value
+            name = condition if len(self.splits(task, dataset)) == 1 else f"{split}/{condition}"
+            found[task, dataset, Variant(profile, metric, "", genes)][model, name] = value
         return found
-
-    def is_screen(self, dataset: str) -> bool:
-        """Return whether a dataset is a perturbation screen."""
-        return dataset in set(self.of_conditions["dataset"])
 
     @cached_property
     def contests(self) -> Mapping[tuple[str, str, Variant], Mapping[str, dict[str, float]]]:
@@ -519,11 +544,12 @@ def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
         name: Task(
             name,
             rows[name][0]["task_title"] if rows[name] else name,
-            {row["metric"]: _metric(row) for row in rows[name]},
+            {row["metric"]: _metric(row) for row in rows[name] if row["metric"]},
             slugs[name],
             rows[name][0].get("task_description", "") if rows[name] else "",
             bool(rows[name]) and rows[name][0].get("scope") == "dataset",
             _names(rows[name][0].get("task_also_known_as", "")) if rows[name] else (),
+            rows[name][0].get("modality", "") if rows[name] else "",
         )
         for name in names
     }
@@ -540,6 +566,9 @@ def _metric(row: Mapping[str, str]) -> Metric:
         {"true": True, "false": False}.get(row.get("higher_is_better", "").lower()),
         low,
         high,
+        _parsed(row.get("in_full", "")) or (),
+        row.get("of_pairs", "").lower() == "true",
+        _parsed(row.get("czbenchmarks", "")) or {},
         _names(row.get("also_known_as", "")),
     )
 

@@ -68,7 +68,7 @@ class Row:
     @property
     def applies(self) -> bool:
         """Whether there is anything to be seen: a value, or a failure."""
-        return any(cell.text != "n/a" for cell in self.cells)
+        return self.mean is not None or any(cell.text != "n/a" for cell in self.cells)
 
 
 @dataclass
@@ -121,7 +121,8 @@ class HeatTable:
         found: dict[str, list[str]] = {}
         for row in self.rows:
             if not row.applies:
-                found.setdefault(next(cell.said.reason for cell in row.cells if cell.said), []).append(row.model.title)
+                reason = next((cell.said.reason for cell in row.cells if cell.said), NO_ROW.reason)
+                found.setdefault(reason, []).append(row.model.title)
         found.pop(NO_ROW.reason, None)
         return found
 
@@ -136,14 +137,21 @@ class HeatTable:
 
     @property
     def groups(self) -> list[tuple[str, str, int]]:
-        """The headings above the columns: (task, title, number of columns)."""
+        """The headings above the columns: (task, title, number of columns); none where the columns share none."""
+        if not any(column.group for column in self.columns):
+            return []
         runs = groupby(self.columns, key=lambda column: (column.task, column.group))
         return [(task, title, len(list(run))) for (task, title), run in runs]
 
     @property
     def narrow(self) -> bool:
         """Whether the headings are turned by 90 degrees, for many splits."""
-        return len(self.columns) > 9 and not self.columns[0].group
+        return len(self.columns) > 9 and not self.groups
+
+    @property
+    def best_first(self) -> str:
+        """How the means are sorted so that the best stands first: "desc" or "asc"."""
+        return "desc" if self.columns and self.columns[0].metric.higher_is_better else "asc"
 
     @property
     def has_pictures(self) -> bool:

@@ -52,7 +52,7 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
             model: (float(own["seconds"].sum()), peak(own["max_rss_mb"]), devices(own), peak(own["max_gpu_mb"]))
             for model, own in rows
         }
-        speed = {m: n / max(cost[m][0], 0.01) for m, n in _cells(tables, name).items() if m in cost}
+        speed = {m: n / max(cost[m][0], 0.01) for m, n in _cells(tables, name).items() if m in cost and n > 0}
         results = list(_scores(tables, name))
         models = [entry for key, entry in tables.models.items() if key in speed]
         if len(models) < 2 or not results:
@@ -61,6 +61,8 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
         pictures = []
         for result in results:
             means = {model: mean for model, (mean, _) in result.means.items() if model in speed}
+            if not means:
+                continue
             points = [(place[m], speed[m], mean) for m, mean in means.items()]
             title = f"{result.metric.title} ({tables.tasks[result.task].title})"
             rising = result.metric.higher_is_better is not False

@@ -1,8 +1,12 @@
-"""Predicted responses: one metric over the strata of a screen, every model on one axis with baselines and ceiling."""
+"""Predicted responses: one metric over the strata of a screen, every model on one axis with baselines and ceiling.
+
+The tables are those of any task that scores screens (`Task.of_screens`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,13 +19,12 @@ from cellgauge.report.heat import Cell, Column, HeatTable, Row
 from cellgauge.report.matrices import LabelTable, label_table
 from cellgauge.report.scales import Scale
 
-TASK = "perturbation"
-IN_FULL = (("pearson_delta", "all"), ("mse", "top20_de"))
-"""The metrics and genes of which every condition is shown."""
-
 
 def strata_tables(tables: Tables, task: Task) -> Iterator[HeatTable]:
-    """Yield models x strata for each score over one set of genes, with the conditions' values as a picture."""
+    """Yield models x strata for each score over one set of genes, with the conditions' values as a picture.
+
+    A screen of one stratum has a single column: all conditions.
+    """
     for dataset, entry in tables.datasets.items():
         variants = tables.variants(task.name, dataset)
         for variant in variants:
@@ -30,37 +33,39 @@ def strata_tables(tables: Tables, task: Task) -> Iterator[HeatTable]:
                 continue
             strata = [v for v in variants if v.subset.startswith(f"{variant.subset}/") and _alike(v, variant)]
             what = f"{entry.title}: {metric.title}, {words.subset(variant.subset)}, profile {variant.profile}"
-            yield _table(tables, dataset, variant, strata, metric, what)
+            yield _table(Result(tables, task.name, dataset, variant), strata, what)
 
 
 def _alike(one: Variant, other: Variant) -> bool:
     return (one.profile, one.metric) == (other.profile, other.metric)
 
 
-def _table(
-    tables: Tables, dataset: str, variant: Variant, strata: list[Variant], metric: Metric, caption: str
-) -> HeatTable:
-    whole = Result(tables, TASK, dataset, variant)
-    parts = [Result(tables, TASK, dataset, stratum) for stratum in strata]
+def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:
+    tables, metric, about = whole.tables, whole.metric, {**vars(whole.variant), "dataset": whole.dataset}
+    parts = [replace(whole, variant=stratum) for stratum in strata] or [whole]
     means = {model: mean for model, (mean, _) in whole.means.items()}
     scale = _scale([*means.values(), *(m for part in parts for m, _ in part.means.values())], metric)
     marks = [means[name] for name in tables.models if name in means and tables.models[name].kind == "control"]
-    columns = [_column(part, stratum, metric) for part, stratum in zip(parts, strata, strict=True)]
+    values = tables.single_conditions.get((whole.task, whole.dataset, whole.variant), {})
+    n_conditions = len({condition for _, condition in values})
+    columns = [_column(part.variant, metric) for part in parts]
     rows = []
     for model, entry in tables.models.items():
         cells = [_cell(part, model, metric, scale) for part in parts]
         if model not in means:
             rows.append(Row(entry, cells))
             continue
-        values = [v for (m, _), v in tables.single_conditions.get((dataset, variant), {}).items() if m == model]
+        own = [value for (name, _), value in values.items() if name == model]
         interval = whole.interval(model)
-        said = f"mean {number(means[model], metric)} of {len(values)} conditions"
+        said = f"mean {number(means[model], metric)} of {len(own)} conditions"
         reach = (interval.low, interval.high) if interval else None
-        picture = strip(values, means[model], scale.low, scale.high, reach, marks, said=said)
-        covered = "" if len(values) == _n_conditions(tables, dataset, variant) else f"{len(values)} conditions"
-        mean_cell = Cell(number(means[model], metric), extra=covered, interval=ends(interval, metric))
-        rows.append(Row(entry, cells, mean_cell, picture))
-    about = {**vars(variant), "dataset": dataset}
+        picture = strip(own, means[model], scale.low, scale.high, reach, marks, said=said)
+        covered = "" if len(own) == n_conditions else f"{len(own)} conditions"
+        if strata:
+            mean_cell = Cell(number(means[model], metric), extra=covered, interval=ends(interval, metric))
+            rows.append(Row(entry, cells, mean_cell, picture))
+        else:  # the only column is the mean
+            rows.append(Row(entry, [replace(cells[0], extra=covered)], None, picture))
     return HeatTable(caption, columns, rows, about, scale.ends(metric), drawn=whole.drawn, marked=bool(marks))
 
 
@@ -71,9 +76,9 @@ def _cell(part: Result, model: str, metric: Metric, scale: Scale) -> Cell:
     return Cell(number(mean, metric), scale.level(mean), interval=ends(part.interval(model), metric))
 
 
-def _column(part: Result, stratum: Variant, metric: Metric) -> Column:
-    name = stratum.subset.partition("/")[2]
-    return Column(name, words.STRATA.get(name, name), metric)
+def _column(variant: Variant, metric: Metric) -> Column:
+    stratum = variant.subset.partition("/")[2]
+    return Column(stratum or "all", words.STRATA.get(stratum, stratum), metric)
 
 
 def _scale(values: list[float], metric: Metric) -> Scale:
@@ -86,16 +91,11 @@ def _scale(values: list[float], metric: Metric) -> Scale:
     return Scale.of(finite.tolist(), metric)
 
 
-def _n_conditions(tables: Tables, dataset: str, variant: Variant) -> int:
-    """Return how many conditions any model has a value of."""
-    return len({condition for _, condition in tables.single_conditions.get((dataset, variant), {})})
-
-
 def condition_tables(tables: Tables, task: Task) -> Iterator[LabelTable]:
-    """Yield conditions x models for the metrics of IN_FULL."""
-    for (dataset, variant), values in tables.single_conditions.items():
-        if (variant.metric, variant.subset) in IN_FULL:
-            metric = tables.metric(task.name, variant.metric)
+    """Yield conditions x models for the metrics and genes of which the catalogue wants every condition shown."""
+    for (name, dataset, variant), values in tables.single_conditions.items():
+        metric = tables.metric(task.name, variant.metric)
+        if name == task.name and variant.subset in metric.in_full:
             entry = tables.datasets[dataset]
             what = f"{metric.title} of each condition, {words.subset(variant.subset)}"
             caption = f"{entry.title}: {what}, profile {variant.profile}"

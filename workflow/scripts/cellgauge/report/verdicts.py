@@ -14,8 +14,6 @@ from cellgauge.report.words import subset
 from cellgauge.uncertainty import ALPHA
 
 PRETRAINED = ("foundation", "precomputed")
-NEGATIVE_CONTROLS = ("random", "shuffled", "no_change")
-"""The adapters of controls that know nothing of the cells: a metric that they win tells nothing by itself."""
 LEAKAGE = {
     "known": "It has seen these data in training.",
     "likely": "It has likely seen these data in training.",
@@ -133,8 +131,7 @@ def _leaks(model: Entry, dataset: str) -> Iterator[str]:
 def _beaten_by_noise(result: Result, best: float) -> Iterator[str]:
     models, rising = result.tables.models, result.metric.higher_is_better
     for model, (mean, _) in result.means.items():
-        adapter = models[model].facts.get("adapter")
-        if adapter in NEGATIVE_CONTROLS and (mean > best if rising else mean < best):
+        if models[model].is_uninformed and (mean > best if rising else mean < best):
             yield f"Caution: {_with_value(result, model, {model: mean})} does better, so do not choose by this score alone."
             return
 
@@ -148,7 +145,7 @@ def _not_ranked(result: Result, ranked: Mapping[str, float]) -> Iterator[str]:
 
 
 def _unit(result: Result) -> str:
-    return "conditions" if result.tables.is_screen(result.dataset) else "splits"
+    return f"{result.tables.tasks[result.task].witness}s"
 
 
 def _names(tables: Tables, models: Sequence[str]) -> str:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge.report.data import Entry, Tables, Variant
+from cellgauge.report.data import Entry, Metric, Tables, Variant
 from cellgauge.report.formats import readable
 from cellgauge.report.matrices import LabelTable, label_table
 from cellgauge.report.pages import Page
-from cellgauge.report.words import place_of_subset, subset
+from cellgauge.report.words import subset, usual
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,18 +125,19 @@ class _Known:
         found = [(self._most(metric), one, many) for metric, one, many in counts]
         return [(f"{n:,.0f}", one if n == 1 else many) for n, one, many in found if n is not None]
 
-    def _predicted(self, metric: str) -> tuple[str, Variant] | None:
-        """Return the task and variant whose values of single labels are shown: held-out donors where there are such folds."""
-        fitting = [key for key in self.of_labels if key[1].metric == metric and key[1].classifier == "mean"]
-        return min(fitting, key=lambda key: place_of_subset(key[1].subset), default=None)
+    def _usual(self, fits: Callable[[Metric, str], bool]) -> tuple[str, Variant] | None:
+        """Return of the tasks and variants that fit, by metric and subset, the usual one: held-out donors first."""
+        fitting = [(t, v) for t, v in self.of_labels if fits(self.tables.metric(t, v.metric), v.subset)]
+        variants = [variant for _, variant in fitting]
+        return fitting[variants.index(usual(variants))] if fitting else None
 
     @property
     def label_table(self) -> LabelTable | None:
-        key = self._predicted("f1")
+        key = self._usual(lambda metric, subset: metric.is_score and subset in metric.in_full)
         if key is None:
             return None
         task, variant = key
-        metric = self.tables.metric(task, "f1")
+        metric = self.tables.metric(task, variant.metric)
         caption = (
             f"Labels of {readable(self.split)}: cells, and {metric.title} of each model ({subset(variant.subset)})"
         )
@@ -145,7 +146,7 @@ class _Known:
     @property
     def mistakes(self) -> str:
         """The shares of each label's cells that were given each label, as JSON: [true, predicted, share] by model."""
-        key = self._predicted("confusion")
+        key = self._usual(lambda metric, subset: metric.of_pairs)
         if key is None:
             return ""
         pairs = {(model, *json.loads(pair)): n for (model, pair), n in self.of_labels[key].items()}
@@ -161,11 +162,11 @@ class _Known:
             shares = [
                 [place[true], place[predicted], round(n / totals[name, true], 3)]
                 for (model, true, predicted), n in pairs.items()
-                if model == name and n >= LEAST_SHARE * totals[name, true]
+                if model == name and n > 0 and n >= LEAST_SHARE * totals[name, true]
             ]
             if shares:
                 models.append([name, entry.title, shares])
-        return _json({"labels": labels, "models": models, "scheme": subset(key[1].subset)})
+        return _json({"labels": labels, "models": models, "scheme": subset(key[1].subset)}) if models else ""
 
 
 def _pictures(tables: Tables, rows: pd.DataFrame | None, n_cells: int) -> tuple[str, int]:

@@ -14,7 +14,6 @@ from cellgauge.report.formats import DASH, number, readable
 from cellgauge.report.heat import Cell, Column, HeatTable
 from cellgauge.report.matrices import LabelRow, LabelTable, label_table
 from cellgauge.report.pages import Page
-from cellgauge.report.responses import TASK as RESPONSES
 from cellgauge.report.responses import condition_tables, strata_tables
 
 
@@ -41,7 +40,8 @@ def pages(tables: Tables) -> Iterator[Page]:
     """Yield a page for each task that has values."""
     for task in tables.tasks.values():
         variants = tables.variants(task.name)
-        if not variants:
+        labels = [*_labels(tables, task), *(condition_tables(tables, task) if task.of_screens else ())]
+        if not variants and not labels:
             continue
         metrics = dict.fromkeys(v.metric for v in variants)
         described = [metric for name in metrics if (metric := tables.metric(task.name, name)).is_score]
@@ -50,8 +50,8 @@ def pages(tables: Tables) -> Iterator[Page]:
             "summaries": summaries,
             "heats": heats,
             "contests": list(_contests(tables, task)),
-            "labels": [*_labels(tables, task), *(condition_tables(tables, task) if task.name == RESPONSES else ())],
-            "screen": task.name == RESPONSES,
+            "labels": labels,
+            "screen": task.of_screens,
             "counts": list(_counts(tables, task)),
             "choices": _choices(tables, task, variants, [*heats, *summaries]),
             "metrics": described,
@@ -73,7 +73,7 @@ def _choices(tables: Tables, task: Task, variants: Sequence[Variant], shown: Seq
             [(name, tables.metric(task.name, name).title) for name in _once(v.metric for v in scores)],
         ),
         Choice("classifier", "Classifier", [(name, words.classifier(name) or "none") for name in classifiers]),
-        Choice("subset", "Genes" if task.name == RESPONSES else "Cells", [(n, words.subset(n)) for n in subsets]),
+        Choice("subset", "Genes" if task.of_screens else "Cells", [(n, words.subset(n)) for n in subsets]),
     ]
     return [choice for choice in choices if len(choice.options) > 1 and choice.key in used]
 
@@ -135,7 +135,7 @@ def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:
 
 
 def _strata(tables: Tables, task: Task) -> Iterator[HeatTable]:
-    return strata_tables(tables, task) if task.name == RESPONSES else iter(())
+    return strata_tables(tables, task) if task.of_screens else iter(())
 
 
 def _contests(tables: Tables, task: Task) -> Iterator[Contest]:
