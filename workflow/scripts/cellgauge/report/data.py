@@ -139,7 +139,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Task:
-    """A task; one that spans splits is scored on sets of them. `modality` is the data that it scores, "" where it is not known."""
+    """A task; one that spans splits is scored on sets of them. `modality` is the data that it scores, "" where unknown."""
 
     name: str
     title: str
