@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from cellgauge import ALL_SPLITS
+from cellgauge.data.text_columns import as_text
 from cellgauge.interpreter import python_of, require
 from cellgauge.models import base as embedders
 from cellgauge.models.base import Traits
@@ -176,6 +177,11 @@ class Grid:
             if len(species) < 2:
                 return f"the task compares species, the selected splits hold {', '.join(species)} alone"
             if not self._model(model).get("shared_space", own.shared_space):
+                if self._model(model)["adapter"] == "precomputed" and "shared_space" not in self._model(model):
+                    return (
+                        "nothing says that the embeddings of all species come from one model; if they do, write"
+                        f" `shared_space: true` in models.{model.partition('@')[0]}"
+                    )
                 return "the model gives each split axes of its own, so species cannot be compared"
         if own.needs_ensembl and "ensembl" not in entry.get("columns", {}):
             return "the model knows genes by Ensembl ids, the dataset names no column of them (`columns.ensembl`)"
@@ -320,7 +326,7 @@ class Grid:
         return SplitSource(
             url=own.get("url") or entry.get("url", ""),
             organism=organism(own.get("organism") or entry.get("organism", "")).name,
-            value=str(own.get("value", split)),
+            value=as_text(own.get("value", split)),
         )
 
     def objects(self, dataset: str) -> dict[str, str]:
@@ -356,12 +362,12 @@ class Grid:
             "source": source.url,
             "licence": entry.get("licence", ""),
         }
-        for key in ("counts", "missing_labels"):
+        for key in ("counts", "missing_labels", "cells", "round"):
             if key in entry:
                 options[key] = entry[key]
         if entry["modality"] == "perturbation":
             options["modality"] = "perturbation"
-            more = ("control", "expression", "partition_seed", "test_conditions", "planted")
+            more = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
             options |= {key: entry[key] for key in more if key in entry}
         if "split_by" in entry:
             options |= {"split_by": entry["split_by"], "value": source.value}
