@@ -22,7 +22,7 @@ class ConfigError(CellgaugeError):
 
 
 def check(config: MutableMapping[str, Any]) -> None:
-    """Check `config` against the schema and itself, and fill in the defaults of `run`.
+    """Check `config` against the schema and itself, and fill in the defaults of `run` and the kinds of models.
 
     Raises:
         ConfigError: one sentence per fault, unknown keys and names with the nearest known one.
@@ -35,9 +35,18 @@ def check(config: MutableMapping[str, Any]) -> None:
         for key, rule in schema["properties"]["run"]["properties"].items():
             if "default" in rule:
                 config["run"].setdefault(key, deepcopy(rule["default"]))
+        for model in config["models"].values():
+            model.setdefault("kind", _kind(model))
         faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_run_faults(config)]
     if faults:
         raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
+
+
+def _kind(model: Mapping[str, Any]) -> str:
+    """Return what a model is that does not say so: what the report compares it with depends on it."""
+    if model["adapter"].startswith("precomputed"):
+        return "precomputed"
+    return "foundation" if "weights" in model else "baseline"
 
 
 def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
@@ -190,7 +199,7 @@ def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _screen_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
     """Check that what only screens have stands with screens, and that conditions are held out in one way."""
-    own = ("control", "expression", "partition_seed", "test_conditions", "planted")
+    own = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
     ways = [f"`{key}`" for key in ("partition_seed", "test_conditions") if key in dataset]
     ways += ["`columns.partition`"] if "partition" in dataset["columns"] else []
     if dataset["modality"] != "perturbation":
