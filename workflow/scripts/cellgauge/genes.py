@@ -58,6 +58,7 @@ def shared_names(genes: pd.Series, table_path: str, columns: Mapping[str, str], 
     table = table[~repeated]
     first = next(iter(names.values()))
     shared = pd.Series(table[first].to_numpy(), index=table[names[species]].to_numpy())
+    _check_species(genes, table, names, species, table_path)
     found = genes.map(shared).fillna("")
     found[found.duplicated(keep=False)] = ""  # two genes of the data under one name
     if not (found != "").any():
@@ -66,3 +67,16 @@ def shared_names(genes: pd.Series, table_path: str, columns: Mapping[str, str], 
             f" in its column '{names[species]}' for {species}"
         )
     return found.to_numpy()
+
+
+def _check_species(
+    genes: pd.Series, table: pd.DataFrame, columns: Mapping[str, str], species: str, table_path: str
+) -> None:
+    """Raise CellgaugeError where another species' column of a table of orthologues knows more than twice as many genes."""
+    known = {name: int(genes.isin(table[column]).sum()) for name, column in columns.items()}
+    best = max(known, key=lambda name: known[name])
+    if known[best] > 2 * known[species] and known[species]:
+        raise CellgaugeError(
+            f"the genes look like those of {best}, not of {species}: the orthologue table {table_path} knows {known[best]} of"
+            f" {len(genes)} in its column '{columns[best]}', {known[species]} in '{columns[species]}'; correct `organism`"
+        )

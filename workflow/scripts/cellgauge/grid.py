@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cellgauge import ALL_SPLITS
 from cellgauge.data.text_columns import as_text
@@ -177,7 +178,7 @@ class Grid:
             if len(species) < 2:
                 return f"the task compares species, the selected splits hold {', '.join(species)} alone"
             if not self._model(model).get("shared_space", own.shared_space):
-                if self._model(model)["adapter"] == "precomputed" and "shared_space" not in self._model(model):
+                if "path" in self._model(model) and "shared_space" not in self._model(model):
                     return (
                         "nothing says that the embeddings of all species come from one model; if they do, write"
                         f" `shared_space: true` in models.{model.partition('@')[0]}"
@@ -683,4 +684,10 @@ def _file_name(url: str) -> str:
 
 def _local(url: str, folder: str) -> str:
     """Return where an object lies on this machine: under `folder` when it is fetched, else the path itself."""
-    return f"{folder}/{_file_name(url)}" if is_remote(url) else url.removeprefix("file://")
+    return f"{folder}/{_file_name(url)}" if is_remote(url) else _own_path(url)
+
+
+def _own_path(url: str) -> str:
+    """Return the path of a file on this machine, which may be written as file:// or from the home folder ("~")."""
+    path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
+    return str(Path(path).expanduser()) if path.startswith("~") else path
