@@ -157,12 +157,14 @@ def test_targets_that_are_no_genes_are_told(read):
     def drugs(name, n):
         return name.replace("GENE", "drug")
 
-    with pytest.raises(CellgaugeError, match=r"5 of 5 perturbed genes are not among the screen's genes \(drug"):
-        read(lambda name, n: drugs(name, n).replace("+ctrl", "").replace("ctrl+", ""))
-    said = read(lambda name, n: drugs(name, n).replace("+ctrl", "").replace("ctrl+", ""), separator="+")
-    assert any("5 of 5 perturbed genes are not among" in note for note in said.notes)
-    sure = read(drugs)
-    assert any("5 of 5 perturbed genes are not among" in note for note in sure.notes)
+    def single(name, n):
+        return drugs(name, n).replace("+ctrl", "").replace("ctrl+", "").replace("+", "and")
+
+    with pytest.raises(CellgaugeError, match=r"9 of 9 perturbed genes are not among the screen's genes \(drug"):
+        read(single)
+    for change, options in ((single, {"separator": "+"}), (drugs, {})):
+        made = read(change, **options)
+        assert any("perturbed genes are not among the screen's genes: drug" in note for note in made.notes)
 
 
 def test_controls_need_no_partition(tmp_path):

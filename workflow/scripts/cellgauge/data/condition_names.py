@@ -47,11 +47,6 @@ class ConditionNames:
         parts = self._parts(as_text(published), self.separator or "+")
         return self.is_control(as_text(published)) or (bool(parts) and all(map(self.is_control, parts)))
 
-    def pairs_control(self, published: str) -> bool:
-        """Return whether a name joins a control and a gene, as in "KLF1+ctrl": such names are understood for sure."""
-        of_control = [self.is_control(part) for part in self._parts(as_text(published), self.separator or "+")]
-        return any(of_control) and not all(of_control)
-
     def recognised(self, published: Iterable[str]) -> ConditionNames:
         """Return the same with the separator of these names: the one that divides most of them into known genes.
 
@@ -168,11 +163,16 @@ class UnknownTargets:
                     f"{where}: '{name}' is read as one gene, but '{separator}' divides it into genes of the screen; write all"
                     " combinations with one sign and name it with `separator`"
                 )
-        if declared or 2 * len(unknown) <= self.n_targets or any(map(names.pairs_control, published)):
-            return [f"{len(unknown)} of {self.n_targets} perturbed genes are not among the screen's genes: {shown}"]
+        note = f"{len(unknown)} of {self.n_targets} perturbed genes are not among the screen's genes: {shown}"
+        if declared or 2 * len(unknown) <= self.n_targets:
+            return [note]
         guides = sum(gene_of_guide(name, names.genes) in names.genes for name in unknown)
         if 2 * guides > len(unknown):
             remedy = "they look like guides: `pool_guides: true` takes the guides of a gene together"
+        elif any(
+            "+" in name for name in published
+        ):  # combinations are written as they are read: the panel lacks their genes
+            return [note]
         else:
             remedy = (
                 "say what stands between the genes of a combination with `separator`, or check the columns of genes"
