@@ -160,7 +160,7 @@ def test_targets_that_are_no_genes_are_told(read):
     def single(name, n):
         return drugs(name, n).replace("+ctrl", "").replace("ctrl+", "").replace("+", "and")
 
-    with pytest.raises(CellgaugeError, match=r"9 of 9 perturbed genes are not among the screen's genes \(drug"):
+    with pytest.raises(CellgaugeError, match=r"10 of 10 perturbed genes are not among the screen's genes \(drug"):
         read(single)
     for change, options in ((single, {"separator": "+"}), (drugs, {})):
         made = read(change, **options)
