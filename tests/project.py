@@ -29,7 +29,12 @@ CONFIG = {
     "models": {
         "linear": {"params": {"n_top_genes": 40, "n_components": 10}},
         "pca_joint": {"params": {"n_top_genes": 40, "n_components": 10}},
-        "mine": {"adapter": "precomputed", "path": "mine/{split}.npz", "title": "<script>alert('mine')</script>"},
+        "mine": {
+            "adapter": "precomputed",
+            "path": "mine/{split}.npz",
+            "shared_space": True,
+            "title": "<script>alert('mine')</script>",
+        },
     },
     "datasets": {
         "tiny": {

@@ -253,3 +253,36 @@ def test_all_mistakes_are_told_at_once():
     with pytest.raises(settings.ConfigError) as error:
         settings.check(config)
     assert "lineer" in str(error.value) and "clusterin" in str(error.value)
+
+
+def test_a_model_has_a_kind_by_default():
+    config = copy.deepcopy(CONFIG)
+    config["models"] |= {
+        "file": {"adapter": "precomputed", "path": "x.csv"},
+        "responses": {"adapter": "precomputed_responses", "path": "x.csv"},
+        "trained": {"adapter": "uce", "weights": "my/folder"},
+        "said": {"adapter": "random", "kind": "control"},
+        "plain": {"adapter": "hvg"},
+    }
+    settings.check(config)
+    kinds = {name: config["models"][name]["kind"] for name in ("file", "responses", "trained", "said", "plain")}
+    assert list(kinds.values()) == ["precomputed", "precomputed", "foundation", "control", "baseline"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("control", ["NT", "ctrl"]),
+        ("control", "NT*"),
+        ("separator", "_"),
+        ("pool_guides", True),
+        ("cells", {"a": ["b", 1]}),
+    ],
+)
+def test_keys_of_screens_and_cells(key, value):
+    settings.check(changed(f"datasets/screen/{key}", value))
+    if key != "cells":
+        with pytest.raises(
+            settings.ConfigError, match=f"datasets.pair.{key}: only data of modality perturbation have it"
+        ):
+            settings.check(changed(f"datasets/pair/{key}", value))

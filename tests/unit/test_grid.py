@@ -388,3 +388,51 @@ def test_a_task_may_have_an_environment_of_its_own(monkeypatch):
     assert asked == [("score", "task clustering"), ("scib", "task scib")]
     grid(tasks=["clustering"]).check_environments()
     assert asked[2:] == [("score", "task clustering")]
+
+
+# --- a user's own models and files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [None, False, True])
+def test_own_embeddings_are_compared_across_splits_only_when_the_entry_says_so(said):
+    config = copy.deepcopy(CONFIG)
+    config["models"]["mine"] = {"adapter": "precomputed", "path": "mine/{split}.npy"}
+    if said is not None:
+        config["models"]["mine"]["shared_space"] = said
+    config["run"] |= {"models": ["mine"], "datasets": ["pair"], "tasks": ["cross_species"]}
+    made = Grid(config)
+    assert bool(made.cells) == bool(said)
+    reasons = [skipped.reason for skipped in made.skipped]
+    if said is None:
+        assert reasons == [
+            "nothing says that the embeddings of all species come from one model; if they do, write `shared_space: true`"
+            " in models.mine"
+        ]
+    assert said is not False or "axes of its own" in reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("my data/a b.h5ad", "my data/a b.h5ad"),
+        ("file:///my%20data/x&y.h5ad", "/my data/x&y.h5ad"),
+        ("~/x.h5ad", "HOME/x.h5ad"),
+    ],
+)
+def test_paths_are_read_as_people_write_them(monkeypatch, url, path):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = copy.deepcopy(CONFIG)
+    config["datasets"]["pair"]["splits"]["human"]["url"] = url
+    made = Grid(config).split_object(SimpleNamespace(dataset="pair", split="human"))
+    assert made == path.replace("HOME", "/home/me")
+
+
+def test_what_selects_and_names_cells_reaches_the_split():
+    config = copy.deepcopy(CONFIG)
+    config["datasets"]["pair"] |= {"cells": {"tissue": ["lung", 3]}, "round": True}
+    config["datasets"]["screen"] |= {"control": ["NT", "ctrl*"], "separator": "_", "pool_guides": True}
+    made = Grid(config)
+    options = json.loads(made.split_options(SimpleNamespace(dataset="pair", split="human")))
+    assert options["cells"] == {"tissue": ["lung", 3]} and options["round"] is True
+    options = json.loads(made.split_options(SimpleNamespace(dataset="screen", split="k562")))
+    assert (options["control"], options["separator"], options["pool_guides"]) == (["NT", "ctrl*"], "_", True)

@@ -241,7 +241,7 @@ def test_numeric_looking_cell_ids_stay_text(tmp_path, form, index_name):
     from cellgauge.splits import make_split
 
     make_split(tmp_path / "p.h5ad", tmp_path / "s.h5ad", tiny.options())
-    matrix = np.arange(240, dtype=np.float32).reshape(120, 2)
+    matrix = np.arange(240, dtype=np.float32).reshape(120, 2) / 8
     found = embed(
         "precomputed", tmp_path / "s.h5ad", tmp_path, weights=save(tmp_path, form, matrix, data.obs_names, index_name)
     )
@@ -249,7 +249,7 @@ def test_numeric_looking_cell_ids_stay_text(tmp_path, form, index_name):
 
 
 def test_rows_in_order_only_when_told_so_and_counts_match(human, tmp_path):
-    matrix = np.arange(240, dtype=np.float32).reshape(120, 2)
+    matrix = np.arange(240, dtype=np.float32).reshape(120, 2) / 8
     path = save(tmp_path, "npy", matrix, [])
     np.testing.assert_array_equal(embed("precomputed", human, tmp_path, weights=path, align="row").matrix, matrix)
     with pytest.raises(CellgaugeError, match="holds no cell ids; add them, or set `align: row`"):
@@ -285,7 +285,7 @@ def test_a_pickle_in_an_npy_is_not_opened(human, tmp_path):
     ("name", "content", "words"),
     [
         ("x.pkl", b"", "unknown format '.pkl'; embeddings are read from .npy"),
-        ("x.h5ad", b"junk", "cannot be read as h5ad"),
+        ("x.h5ad", b"junk", "not a readable h5ad file"),
         ("x.csv", b"cell,a\nnobody,1\n", "none of its 1 cell ids"),
         ("x.csv", b"cell,a\nhuman-cell0,1\nhuman-cell0,2\n", "'human-cell0' stands there more than once"),
         ("missing.npy", None, "no such file"),

@@ -170,10 +170,9 @@ def test_several_rows_of_a_condition_are_cells(screen, predict, tmp_path):
                 t.astype({"GENE7": object}).replace({"GENE7": {t["GENE7"].iloc[1]: "n. d."}}).assign(about="mine")
             ),
             {},
-            "mine.csv: column 'GENE7' is a gene of dataset tiny_screen, split k562, but not all of it are numbers (such as"
-            " 'n. d.')",
+            "mine.csv: column 'GENE7' is a gene, but not all of it are numbers (such as 'n. d.')",
         ),
-        (lambda t: t.assign(GENE7=True), {}, "column 'GENE7' is a gene of"),
+        (lambda t: t.assign(GENE7=True), {}, "column 'GENE7' is a gene, but"),
     ],
 )
 def test_faults_of_a_file(predict, table, tmp_path, change, options, words):
@@ -192,7 +191,7 @@ def test_faults_of_a_path(predict, tmp_path):
         with pytest.raises(CellgaugeError, match=words):
             predict("precomputed_responses", path)
     (tmp_path / "broken.h5ad").write_text("not a file")
-    with pytest.raises(CellgaugeError, match="cannot be read as h5ad"):
+    with pytest.raises(CellgaugeError, match="not a readable h5ad file"):
         predict("precomputed_responses", tmp_path / "broken.h5ad")
 
 

@@ -17,7 +17,7 @@ from cellgauge.errors import CellgaugeError
 from cellgauge.grid import Grid
 from cellgauge.predictors.base import predict_files
 from cellgauge.responses import Prediction
-from cellgauge.screens import CONTROL, Screen, condition_name, simulation_split, strata, targets
+from cellgauge.screens import CONTROL, Screen, simulation_split, strata, targets
 from cellgauge.splits import make_split
 from cellgauge.tasks.base import score_files
 
@@ -62,12 +62,6 @@ def test_real_cells_of_the_benchmarks_file_are_partitioned_as_we_partition(share
 def test_conditions_are_sets_of_genes():
     assert targets("A+B") == targets("B+A") and targets("ctrl+A") == targets("A+ctrl") == {"A"}
     assert targets(CONTROL) == frozenset()
-    assert [condition_name(n, "control") for n in ("control", "A", "A+B", "ctrl+A")] == [
-        "ctrl",
-        "A+ctrl",
-        "A+B",
-        "ctrl+A",
-    ]
 
 
 # --- splits of screens -----------------------------------------------------------------------------------------------

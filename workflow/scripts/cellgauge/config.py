@@ -28,7 +28,7 @@ class ConfigError(CellgaugeError):
 
 
 def check(config: MutableMapping[str, Any]) -> None:
-    """Check `config` against the schema and itself, fill in the defaults of `run`, and add to its lists what `also` names.
+    """Check `config` against the schema and itself; fill in defaults of `run` and kinds of models, and add what `also` names.
 
     Raises:
         ConfigError: one sentence per fault, unknown keys and names with the nearest known one.
@@ -41,11 +41,20 @@ def check(config: MutableMapping[str, Any]) -> None:
         for key, rule in schema["properties"]["run"]["properties"].items():
             if "default" in rule:
                 config["run"].setdefault(key, deepcopy(rule["default"]))
+        for model in config["models"].values():
+            model.setdefault("kind", _kind(model))
         config.setdefault("published", {})
         faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_published_faults(config)]
         faults += [*_run_faults(config), *_add_also(config)]
     if faults:
         raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
+
+
+def _kind(model: Mapping[str, Any]) -> str:
+    """Return what a model is that does not say so: what the report compares it with depends on it."""
+    if model["adapter"].startswith("precomputed"):
+        return "precomputed"
+    return "foundation" if "weights" in model else "baseline"
 
 
 def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
@@ -283,7 +292,7 @@ def _orthologue_faults(where: str, tables: Sequence[Mapping[str, Any]]) -> Itera
 
 def _screen_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
     """Check that what only screens have stands with screens, and that conditions are held out in one way."""
-    own = ("control", "expression", "partition_seed", "test_conditions", "planted")
+    own = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
     ways = [f"`{key}`" for key in ("partition_seed", "test_conditions") if key in dataset]
     ways += ["`columns.partition`"] if "partition" in dataset["columns"] else []
     if dataset["modality"] != "perturbation":

@@ -250,35 +250,67 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
         data.write_h5ad(temporary, compression="gzip", compression_opts=1)
 
 
-def as_counts(matrix: Any, where: str) -> csr_matrix:
+ROUNDING = 1e-2
+"""How far a count may be from a whole number when the user asks for rounding: log1p and expm1 in float32 reach 1e-3."""
+
+
+def as_counts(matrix: Any, where: str, *, to_round: bool = False) -> csr_matrix:
     """Return `matrix` (n_cells, n_genes) as CSR float32 raw counts: finite, not negative, whole numbers.
 
+    Args:
+        to_round: whether values within `ROUNDING` of a whole number are rounded.
+
     Raises:
-        ContractError: naming `where` and the first value that is no count.
+        ContractError: naming `where`, the first value that is no count, and what may be done.
     """
     from scipy.sparse import csr_matrix, issparse
 
     matrix = matrix.tocsr() if issparse(matrix) else csr_matrix(matrix)
-    values = matrix.data
-    for fault, wrong in (
-        ("not finite", ~np.isfinite(values)),
-        ("negative", values < 0),
-        ("not whole numbers", values != np.round(values)),
-    ):
+    values = matrix.data.astype(np.uint8) if matrix.data.dtype.kind == "b" else matrix.data
+    for fault, wrong in (("not finite", ~np.isfinite(values)), ("negative", values < 0)):
         if wrong.any():
-            example = float(values[np.argmax(wrong)])
             raise ContractError(
                 f"{where}: the matrix is not raw counts, {int(wrong.sum())} of {values.size} stored values are {fault}"
-                f" (such as {example:.6g}); name the layer that holds counts with `counts:` in the dataset's entry"
+                f" (such as {values[np.argmax(wrong)]}); name the layer that holds counts with `counts:` in the dataset's entry"
             )
+    whole = np.round(values)
+    wrong = values != whole
+    if wrong.any():
+        furthest = float(np.abs(values - whole).max())
+        if furthest > ROUNDING or not to_round:
+            raise ContractError(
+                f"{where}: the matrix is not raw counts, {int(wrong.sum())} of {values.size} stored values are not whole"
+                f" numbers (such as {values[np.argmax(wrong)]}); {_remedy(furthest, float(wrong.mean()), to_round)}"
+            )
+        values = whole
     matrix = csr_matrix((values.astype(np.float32, copy=False), matrix.indices, matrix.indptr), matrix.shape)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     return matrix
 
 
-def as_expression(matrix: Any, where: str) -> csr_matrix:
-    """Return `matrix` (n_cells, n_genes) as CSR float32 log-normalised expression: finite, and not counts.
+def _remedy(furthest: float, share: float, to_round: bool) -> str:
+    layer = "name the layer that holds counts with `counts:` in the dataset's entry"
+    if furthest <= ROUNDING:
+        return f"they are off by rounding, by {furthest:.1g} at most: set `round: true` in the dataset's entry"
+    if share < 0.5:
+        limit = f", and `round: true` rounds what is off by {ROUNDING:g} at most" if to_round else ""
+        return (
+            "most are whole, so that they look like corrected counts (SoupX, CellBender, alevin), which are taken for no"
+            f" raw counts{limit}; {layer}"
+        )
+    return layer
+
+
+LARGEST_LOGARITHM = 20.0
+"""log2(1 + counts per million) of a cell with one gene is 19.93."""
+
+
+def as_expression(matrix: Any, where: str, counts: csr_matrix | None = None) -> csr_matrix:
+    """Return `matrix` (n_cells, n_genes) as CSR float32 log-normalised expression: finite, and on a logarithmic scale.
+
+    Args:
+        counts: the raw counts of the same cells, to tell normalised counts without a logarithm.
 
     Raises:
         ContractError: naming `where` and what was found.
@@ -289,14 +321,36 @@ def as_expression(matrix: Any, where: str) -> csr_matrix:
     matrix = csr_matrix((matrix.data.astype(np.float32, copy=False), matrix.indices, matrix.indptr), matrix.shape)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
+    remedy = (
+        "so it is not log-normalised; name another matrix with `expression` in the dataset's entry, or none to have it"
+        " computed from the counts"
+    )
     if not np.isfinite(matrix.data).all():
         raise ContractError(f"{where}: the log-normalised expression holds values that are not finite")
     if matrix.nnz and (matrix.data == np.round(matrix.data)).all():
-        raise ContractError(
-            f"{where}: the expression holds whole numbers only, so it is not log-normalised; name another matrix with"
-            " `expression` in the dataset's entry, or none to have it computed from the counts"
-        )
+        raise ContractError(f"{where}: the expression holds whole numbers only, {remedy}")
+    if matrix.nnz and matrix.data.min() < 0:
+        least = float(matrix.data.min())
+        raise ContractError(f"{where}: the expression holds negative values (down to {least:.3g}, z-scores?), {remedy}")
+    if matrix.nnz and matrix.data.max() > LARGEST_LOGARITHM:
+        raise ContractError(f"{where}: the expression holds values up to {float(matrix.data.max()):.3g}, {remedy}")
+    if counts is not None and _is_proportional(matrix, counts):
+        raise ContractError(f"{where}: the expression of a cell is its counts times a number, {remedy}")
     return matrix
+
+
+def _is_proportional(expression: csr_matrix, counts: csr_matrix, n_cells: int = 200) -> bool:
+    """Return whether in most of the first cells expression is counts times one number, although the counts differ."""
+    alike = compared = 0
+    for row in range(min(n_cells, expression.shape[0])):
+        places = slice(counts.indptr[row], counts.indptr[row + 1])
+        values = counts.data[places]
+        if len(values) < 2 or np.ptp(values) == 0:
+            continue
+        scaled = np.asarray(expression[row, counts.indices[places]].todense()).ravel() / values
+        compared += 1
+        alike += bool(scaled.min() > 0 and np.ptp(scaled) <= 1e-3 * scaled.max())
+    return compared > 0 and alike > compared / 2
 
 
 def log_normalised(counts: csr_matrix) -> csr_matrix:
@@ -738,12 +792,13 @@ def read_column(file: h5py.File, frame: str, name: str, path: Path) -> np.ndarra
         codes = item["codes"][:]
         categories = np.append(_strings(item["categories"]), "")
         return categories[np.where(codes < 0, len(categories) - 1, codes)]
-    if encoding in ("string-array", "array"):
+    if encoding == "string-array" or (encoding == "array" and item.dtype.kind not in "fO"):
         return _strings(item)
     from anndata.io import read_elem
 
-    values = ["" if value is None or value != value else str(value) for value in read_elem(item)]
-    return np.asarray(values, dtype=object)
+    from cellgauge.data.text_columns import ids
+
+    return ids(read_elem(item))
 
 
 def _strings(dataset: h5py.Dataset) -> np.ndarray:

@@ -64,14 +64,14 @@ def shared_names(genes: pd.Series, tables: Sequence[Mapping[str, Any]], hub: str
     if not tables:
         names = ", ".join(sorted(set().union(*known)))
         raise CellgaugeError(f"the orthologue table names no column for {species} (it has {names})")
-    pairs = pd.concat([_one_to_one(table, hub, species) for table in tables]).drop_duplicates()
+    pairs = pd.concat([_one_to_one(table, hub, species, genes) for table in tables]).drop_duplicates()
     pairs = pairs[~pairs["species"].duplicated(keep=False)]
     names = genes.map(pairs.set_index("species")["hub"]).fillna("")
     names[names.duplicated(keep=False)] = ""  # two genes of the data under one name
     return names.to_numpy()
 
 
-def _one_to_one(table: Mapping[str, Any], hub: str, species: str) -> pd.DataFrame:
+def _one_to_one(table: Mapping[str, Any], hub: str, species: str, genes: pd.Series) -> pd.DataFrame:
     """Return the columns `hub` and `species` of a table; for the hub itself its genes with an orthologue in any species."""
     import pandas as pd
 
@@ -83,6 +83,7 @@ def _one_to_one(table: Mapping[str, Any], hub: str, species: str) -> pd.DataFram
             raise CellgaugeError(
                 f"the orthologue table {table['path']} has no column '{column}' (found: {', '.join(map(str, rows.columns))})"
             )
+    _check_species(genes, rows, columns, species, table["path"])
     others = [species] if species != hub else [name for name in columns if name != hub]
     parts = []
     for other in others:
@@ -94,3 +95,16 @@ def _one_to_one(table: Mapping[str, Any], hub: str, species: str) -> pd.DataFram
         pairs = pairs[~several].dropna()
         parts.append(pairs if species != hub else pairs.assign(species=pairs["hub"]))
     return pd.concat(parts)
+
+
+def _check_species(
+    genes: pd.Series, table: pd.DataFrame, columns: Mapping[str, str | int], species: str, table_path: str
+) -> None:
+    """Raise CellgaugeError where another species' column of a table of orthologues knows more than twice as many genes."""
+    known = {name: int(genes.isin(table[column]).sum()) for name, column in columns.items()}
+    best = max(known, key=lambda name: known[name])
+    if known[best] > 2 * known[species] and known[species]:
+        raise CellgaugeError(
+            f"the genes look like those of {best}, not of {species}: the orthologue table {table_path} knows {known[best]} of"
+            f" {len(genes)} in its column '{columns[best]}', {known[species]} in '{columns[species]}'; correct `organism`"
+        )

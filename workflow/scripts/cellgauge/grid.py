@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from cellgauge.data.text_columns import as_text
 from cellgauge.errors import CellgaugeError
 from cellgauge.genes import hub_of
 from cellgauge.interpreter import python_of, require
@@ -211,6 +212,11 @@ class Grid:
             if len(species) < 2:
                 return f"the task compares species, the selected splits hold {', '.join(species)} alone"
             if not self._model(model).get("shared_space", own.shared_space):
+                if "path" in self._model(model) and "shared_space" not in self._model(model):
+                    return (
+                        "nothing says that the embeddings of all species come from one model; if they do, write"
+                        f" `shared_space: true` in models.{model.partition('@')[0]}"
+                    )
                 return "the model gives each split axes of its own, so species cannot be compared"
         elif own.scope == "dataset":
             return "the model embeds the splits of a set together, so only tasks that span a set score it"
@@ -407,7 +413,7 @@ class Grid:
         return SplitSource(
             url=own.get("url") or entry.get("url", ""),
             organism=organism(own.get("organism") or entry.get("organism", "")).name,
-            value=str(own.get("value", split)),
+            value=as_text(own.get("value", split)),
             n_cells=own.get("n_cells"),
         )
 
@@ -477,12 +483,12 @@ class Grid:
             "source": source.url,
             "licence": entry.get("licence", ""),
         }
-        for key in ("counts", "missing_labels"):
+        for key in ("counts", "missing_labels", "cells", "round"):
             if key in entry:
                 options[key] = entry[key]
         if entry["modality"] == "perturbation":
             options["modality"] = "perturbation"
-            more = ("control", "expression", "partition_seed", "test_conditions", "planted")
+            more = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
             options |= {key: entry[key] for key in more if key in entry}
         if "split_by" in entry:
             options |= {"split_by": entry["split_by"], "value": source.value}
@@ -793,7 +799,13 @@ def file_name(url: str) -> str:
 
 def _local(url: str, folder: str) -> str:
     """Return where an object lies on this machine: under `folder` when it is fetched, else the path itself."""
-    return f"{folder}/{file_name(url)}" if is_remote(url) else url.removeprefix("file://")
+    return f"{folder}/{file_name(url)}" if is_remote(url) else _own_path(url)
+
+
+def _own_path(url: str) -> str:
+    """Return the path of a file on this machine, which may be written as file:// or from the home folder ("~")."""
+    path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
+    return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
 def _of_task(task: str) -> dict[str, str]:

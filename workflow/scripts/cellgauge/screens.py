@@ -37,13 +37,6 @@ def targets(condition: str) -> frozenset[str]:
     return frozenset(condition.split("+")) - {CONTROL}
 
 
-def condition_name(published: str, control: str = CONTROL) -> str:
-    """Return a condition as cellgauge writes it: the control's name becomes "ctrl", a bare gene "GENE+ctrl"."""
-    if published == control:
-        return CONTROL
-    return published if "+" in published else f"{published}+{CONTROL}"
-
-
 def simulation_split(
     conditions: Sequence[str], *, seed: int = 1, seen_share: float = 0.75, train_share: float = 0.75
 ) -> tuple[dict[str, str], dict[str, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,23 +16,37 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cellgauge.contracts import Split
+    from cellgauge.data.published import Published
 
 SCOPE = "split"
-SHARED_SPACE = True
+SHARED_SPACE = False  # nobody can see in a file whether another split's file is of the same model
 STOCHASTIC = False
 PATH = "my_model/{dataset}/{split}.npy"
 
 CELL_ARRAYS = ("cells", "cell_ids", "obs_names", "ids")
 MATRIX_ARRAYS = ("embedding", "embeddings", "X", "emb")
+LAYOUTS = ("umap", "tsne", "draw_graph", "spatial", "phate", "force", "layout")
+"""Words in the names of pictures of cells: never taken for the embedding unasked."""
+_COMPARED = 1000
+_CHANCE = 3.0
+"""Standard errors by which neighbours in an embedding must be more alike in expression than any two cells."""
 
 
 @dataclass(frozen=True)
-class _Table:
-    """What a file holds: matrix (n_rows, n_dims), the rows' cell ids (None where it has none), further columns."""
+class Rows:
+    """What a file of embeddings holds.
+
+    Attributes:
+        matrix: shape (n_rows, n_dims), finite or NaN.
+        cells: the ids of the rows, str; None where the file has none.
+        columns: further columns, by name, to verify rows with.
+        notes: what was chosen, left out or read in another way than one might think.
+    """
 
     matrix: np.ndarray
     cells: np.ndarray | None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def embed(
@@ -43,6 +58,7 @@ def embed(
     align: str = "id",
     key: str = "",
     id_column: str = "",
+    columns: str | Sequence[str] = (),
     verify: Mapping[str, str] | None = None,
 ) -> Embedded:
     """Return the rows of the file `weights` for the split's cells.
@@ -51,11 +67,14 @@ def embed(
         align: "id" matches rows by cell id (cells without a row stay NaN, rows of other cells are left out); "row" takes
             the rows as they stand, when there are as many as cells.
         key: the array of an npz, or the obsm entry of an h5ad ("X" for its matrix); found by itself where only one fits.
-        id_column: the column of a csv, tsv or parquet that holds the cell ids (default: the first, or parquet's index).
+        id_column: the column of a csv, tsv or parquet that holds the cell ids (default: the first that holds the split's).
+        columns: the columns of a csv, tsv or parquet that are the embedding, as names or patterns ("d*"); by default all,
+            which must be of one kind (`cellgauge.data.tables.numbers`).
         verify: {column of the file: column of the split}: aligned rows must agree in them.
 
     Raises:
-        CellgaugeError: a file of another format, no ids, repeated ids, other cells, a wrong number of rows.
+        CellgaugeError: a file of another format, no ids, repeated ids, other cells, a wrong number of rows, columns of
+            several kinds, or a matrix of counts.
     """
     import numpy as np
 
@@ -63,22 +82,39 @@ def embed(
         raise CellgaugeError("precomputed embeddings need a file: set `path` in the model's entry (by hand: --weights)")
     if align not in ("id", "row"):
         raise CellgaugeError(f"{weights}: align must be 'id' or 'row', not '{align}'")
-    table = _read(weights, key, id_column)
-    if table.matrix.ndim != 2 or not np.issubdtype(table.matrix.dtype, np.number):
-        raise CellgaugeError(
-            f"{weights}: an embedding is a matrix of numbers, cells x dimensions, not {table.matrix.dtype} of shape"
-            f" {table.matrix.shape}"
-        )
-    rows = _by_id(table, cells, weights) if align == "id" else _by_row(table, cells, weights)
+    verify = verify or {}
+    table = read_rows(weights, cells, key=key, id_column=id_column, columns=columns, spare=list(verify))
+    rows = rows_by_id(table, cells, weights) if align == "id" else rows_in_order(table, cells, weights)
     matrix = np.full((len(cells.cells), table.matrix.shape[1]), np.nan, dtype=np.float32)
     matrix[rows >= 0] = table.matrix[rows[rows >= 0]]
-    for theirs, ours in (verify or {}).items():
+    refuse_counts(matrix, weights)
+    partly = np.flatnonzero(~np.isfinite(matrix).all(axis=1) & ~np.isnan(matrix).all(axis=1))
+    if len(partly):
+        raise CellgaugeError(
+            f"{weights}: the row of cell {cells.cells[partly[0]]} holds a value that is missing or not finite; leave the row"
+            " out, or all of it empty, where a cell has no embedding"
+        )
+    for theirs, ours in verify.items():
         _verify(table, rows, cells, theirs, ours, weights)
-    return Embedded(matrix, cells.cells, {"source": weights.name})
+    notes = list(table.notes)
+    if (rows < 0).any():
+        notes.append(f"{int((rows < 0).sum())} of {len(rows)} cells have no row")
+    if align == "row" and not verify and looks_shuffled(matrix, cells):
+        notes.append(
+            "cells that are near in it are no more alike in expression than any two cells: its rows look shuffled. Save cell"
+            " ids with the rows, or check them with `verify`"
+        )
+    for note in notes:
+        print(f"note: {weights}: {note}", file=sys.stderr)
+    facts = {"source": weights.name, "notes": "\n".join(notes)} if notes else {"source": weights.name}
+    return Embedded(matrix, cells.cells, facts)
 
 
-def _by_id(table: _Table, cells: Split, path: Path) -> np.ndarray:
-    """Return the row of each cell, -1 where the file has none."""
+# --- which row is which cell ------------------------------------------------------------------------------------------
+
+
+def rows_by_id(table: Rows, cells: Split, path: Path) -> np.ndarray:
+    """Return the row of each cell, int, shape (n_cells,), -1 where the file has none."""
     import numpy as np
     import pandas as pd
 
@@ -89,17 +125,21 @@ def _by_id(table: _Table, cells: Split, path: Path) -> np.ndarray:
         )
     index = pd.Index(table.cells)
     if not index.is_unique:
-        raise CellgaugeError(f"{path}: cell id '{index[index.duplicated()][0]}' stands there more than once")
+        raise CellgaugeError(
+            f"{path}: cell id '{index[index.duplicated()][0]}' stands there more than once; keep one row of each cell"
+        )
     rows = index.get_indexer(cells.cells)
     if (rows < 0).all():
+        example = f" (such as '{index[0]}')" if len(index) else ""
         raise CellgaugeError(
-            f"{path}: none of its {len(index)} cell ids (such as '{index[0]}') is one of split {cells.name}"
-            f" (such as '{cells.cells[0]}')"
+            f"{path}: none of its {len(index)} cell ids{example} is one of split {cells.name} (such as '{cells.cells[0]}');"
+            " save it with the split's cell ids (obs_names), or name their column with `id_column`"
         )
     return np.asarray(rows)
 
 
-def _by_row(table: _Table, cells: Split, path: Path) -> np.ndarray:
+def rows_in_order(table: Rows, cells: Split, path: Path) -> np.ndarray:
+    """Return 0, 1, 2, ...: the rows are the cells in their order."""
     import numpy as np
 
     if len(table.matrix) != len(cells.cells):
@@ -110,11 +150,13 @@ def _by_row(table: _Table, cells: Split, path: Path) -> np.ndarray:
     return np.arange(len(cells.cells))
 
 
-def _verify(table: _Table, rows: np.ndarray, cells: Split, theirs: str, ours: str, path: Path) -> None:
+def _verify(table: Rows, rows: np.ndarray, cells: Split, theirs: str, ours: str, path: Path) -> None:
+    from cellgauge.data.text_columns import text_column
+
     if theirs not in table.columns:
         raise CellgaugeError(f"{path}: no column '{theirs}' to verify (found: {', '.join(table.columns) or 'none'})")
-    found = table.columns[theirs].astype(str)[rows[rows >= 0]]
-    wrong = found != cells.column(ours)[rows >= 0]
+    found = text_column(table.columns[theirs]).values[rows[rows >= 0]]
+    wrong = found != text_column(cells.column(ours)).values[rows >= 0]
     if wrong.any():
         raise CellgaugeError(
             f"{path}: its rows are not the cells of split {cells.name}, {int(wrong.sum())} of {len(found)} differ in"
@@ -122,97 +164,196 @@ def _verify(table: _Table, rows: np.ndarray, cells: Split, theirs: str, ours: st
         )
 
 
-def _read(path: Path, key: str, id_column: str) -> _Table:
-    readers = {
+def looks_shuffled(matrix: np.ndarray, cells: Split) -> bool:
+    """Return whether nearest neighbours in an embedding are no more alike in expression than any two cells.
+
+    Of up to 1,000 cells, alike by the correlation of log-normalised expression; False where there are too few to tell.
+    """
+    import numpy as np
+
+    from cellgauge.contracts import log_normalised
+
+    rows = np.flatnonzero(np.isfinite(matrix).all(axis=1))
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _COMPARED)).astype(int)] if len(rows) else rows
+    points = matrix[rows].astype(np.float64)
+    if len(rows) < 30 or np.ptp(points, axis=0).max() == 0:
+        return False
+    blocks = [
+        block[rows[(rows >= start) & (rows < start + block.shape[0])] - start] for start, block in cells.count_blocks()
+    ]
+    from scipy.sparse import vstack
+
+    expression = log_normalised(vstack(blocks, format="csr"))
+    squares = np.asarray(expression.multiply(expression).mean(axis=0)).ravel()
+    spread = squares - np.asarray(expression.mean(axis=0)).ravel() ** 2
+    dense = expression[:, np.argsort(-spread, kind="stable")[:500]].toarray().astype(np.float64)
+    dense -= dense.mean(axis=0)
+    norms = np.linalg.norm(dense, axis=1, keepdims=True)
+    alike = (dense / np.where(norms > 0, norms, 1)) @ (dense / np.where(norms > 0, norms, 1)).T
+    lengths = (points**2).sum(axis=1)
+    apart = lengths[:, None] + lengths - 2 * points @ points.T
+    np.fill_diagonal(apart, np.inf)
+    of_neighbours = alike[np.arange(len(rows)), apart.argmin(axis=1)]
+    of_any = alike[~np.eye(len(rows), dtype=bool)]
+    return bool(of_neighbours.mean() - of_any.mean() <= _CHANCE * of_any.std() / np.sqrt(len(rows)))
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_rows(
+    path: Path,
+    split: Split,
+    *,
+    key: str = "",
+    id_column: str = "",
+    columns: str | Sequence[str] = (),
+    spare: Collection[str] = (),
+) -> Rows:
+    """Read a file of embeddings; see `embed` for the options. `spare` are columns to verify rows with.
+
+    Raises:
+        CellgaugeError: whatever keeps the file from being the embedding of some cells.
+    """
+
+    from cellgauge.data.published import reading
+    from cellgauge.data.tables import FORMATS, table_format
+
+    columns = (columns,) if isinstance(columns, str) else tuple(columns)
+    readers: dict[str, Callable[[], Rows]] = {
         ".npy": lambda: _read_npy(path),
         ".npz": lambda: _read_npz(path, key),
-        ".csv": lambda: _read_text(path, ",", id_column),
-        ".tsv": lambda: _read_text(path, "\t", id_column),
-        ".parquet": lambda: _read_parquet(path, id_column),
-        ".h5ad": lambda: _read_h5ad(path, key),
+        **dict.fromkeys(FORMATS, lambda: _read_table(path, split, id_column, columns, spare)),
+        ".h5ad": lambda: _read_h5ad(path, split, key),
     }
-    if path.suffix not in readers:
-        raise CellgaugeError(f"{path}: unknown format '{path.suffix}'; embeddings are read from {', '.join(readers)}")
+    ending = table_format(path)
+    if ending not in readers:
+        raise CellgaugeError(f"{path}: unknown format '{ending}'; embeddings are read from {', '.join(readers)}")
     if not path.is_file():
         raise CellgaugeError(f"{path}: no such file")
-    try:
-        return readers[path.suffix]()
-    except CellgaugeError:
-        raise
-    except Exception as error:  # every reader has errors of its own for a damaged file
-        raise CellgaugeError(f"{path}: cannot be read as {path.suffix[1:]} ({error})") from None
+    with reading(f"{path}: cannot be read as {ending[1:]}"):
+        table = readers[ending]()
+    matrix = table.matrix
+    if matrix.ndim != 2 or matrix.dtype.kind not in "iuf":
+        raise CellgaugeError(
+            f"{path}: an embedding is a matrix of numbers, cells x dimensions, not {matrix.dtype} of shape {matrix.shape}"
+        )
+    if 0 in matrix.shape:
+        raise CellgaugeError(f"{path}: an embedding is a matrix of cells x dimensions, this one is {matrix.shape}")
+    if table.cells is not None and len(table.cells) != len(matrix):
+        raise CellgaugeError(f"{path}: it has {len(matrix)} rows for {len(table.cells)} cell ids")
+    return table
 
 
-def _read_npy(path: Path) -> _Table:
+def refuse_counts(matrix: np.ndarray, path: Path) -> None:
+    """Raise CellgaugeError where an embedding holds whole numbers alone, none of them negative."""
     import numpy as np
 
-    return _Table(np.load(path, allow_pickle=False), None)
+    known = matrix[np.isfinite(matrix).all(axis=1)]
+    if len(known) and (known >= 0).all() and np.ptp(known) > 0 and (known == np.round(known)).all():
+        raise CellgaugeError(
+            f"{path}: this looks like counts, not like an embedding: it holds whole numbers alone (from {known.min():g} to"
+            f" {known.max():g}); name the embedding with `key` (h5ad, npz) or `columns`"
+        )
 
 
-def _read_npz(path: Path, key: str) -> _Table:
+def _read_npy(path: Path) -> Rows:
     import numpy as np
+
+    return Rows(np.load(path, allow_pickle=False), None)
+
+
+def _read_npz(path: Path, key: str) -> Rows:
+    import numpy as np
+
+    from cellgauge.data.text_columns import ids
 
     with np.load(path, allow_pickle=False) as arrays:
-        ids = next((arrays[name].astype(str) for name in CELL_ARRAYS if name in arrays), None)
-        return _Table(arrays[_choose(key, [n for n in arrays if n not in CELL_ARRAYS], path, "array")], ids)
+        cells = next((ids(arrays[name].ravel()) for name in CELL_ARRAYS if name in arrays), None)
+        names = [name for name in arrays if name not in CELL_ARRAYS]
+        likely = [name for name in names if name in MATRIX_ARRAYS] or names
+        return Rows(arrays[_choose(key, names, likely, path, "array")], cells)
 
 
-def _read_text(path: Path, separator: str, id_column: str) -> _Table:
-    import pandas as pd
+def _read_table(path: Path, split: Split, id_name: str, columns: Sequence[str], spare: Collection[str]) -> Rows:
+    from cellgauge.data import tables
+    from cellgauge.data.text_columns import ids
 
-    with path.open(encoding="utf-8") as file:
-        id_column = id_column or file.readline().rstrip("\r\n").split(separator)[0].strip('"')
-    frame = pd.read_csv(path, sep=separator, dtype={id_column: str} if id_column else {0: str})
-    return _split_columns(frame.set_index(frame.columns[0] if not id_column else _has(frame, id_column, path)))
-
-
-def _read_parquet(path: Path, id_column: str) -> _Table:
-    import pandas as pd
-
-    frame = pd.read_parquet(path)
-    if id_column:
-        frame = frame.set_index(_has(frame, id_column, path))
-    elif isinstance(frame.index, pd.RangeIndex):
-        first = frame.columns[0]
-        if not pd.api.types.is_numeric_dtype(frame[first]):
-            frame = frame.set_index(first)
-    table = _split_columns(frame)
-    return _Table(table.matrix, None, table.columns) if isinstance(frame.index, pd.RangeIndex) else table
+    table = tables.read_table(path, text_columns=[name for name in (id_name, *spare) if name])
+    named = tables.id_column(table.frame, split.cells, path, id_name)
+    frame = tables.without_ids(table.frame, named)
+    cells = None if named is None else ids(table.frame[named])
+    further = {name: table.frame[name].to_numpy() for name in spare if name in table.frame}
+    found = tables.numbers(frame, path, columns=columns, spare=spare)
+    _refuse_genes(found.names, split, path, "its columns")
+    shown = f"{len(found.names)} dimensions ({found.names[0]} to {found.names[-1]})" if len(found.names) > 1 else ""
+    notes = [*table.notes, *([f"{shown}; {found.notes[0]}"] if found.notes and shown else found.notes)]
+    return Rows(found.matrix, cells, further, notes)
 
 
-def _has(frame: object, column: str, path: Path) -> str:
-    if column not in frame:
-        raise CellgaugeError(f"{path}: no column '{column}' for cell ids (found: {', '.join(map(str, frame.columns))})")
-    return column
+def _read_h5ad(path: Path, split: Split, key: str) -> Rows:
+    from cellgauge.data.published import open_published
+    from cellgauge.data.text_columns import ids
+
+    with open_published(path) as file:
+        there = [*file.embeddings, *(["X"] if "X" in file.matrices else [])]
+        chosen = _choose(key, there, _likely(file, split), path, "matrix")
+        if chosen == "X":
+            _refuse_genes(ids(file.genes("X").index), split, path, "the columns of X")
+        matrix = file.embedding(chosen)
+        columns = {str(name): file.obs[name].to_numpy() for name in file.obs}
+        notes = (
+            []
+            if key or len(there) == 1
+            else [f"taken: {chosen}; not taken: {', '.join(n for n in there if n != chosen)}"]
+        )
+        return Rows(matrix, ids(file.obs.index), columns, notes)
 
 
-def _split_columns(frame: object) -> _Table:
-    """Take the numeric columns as the embedding and the others as columns to verify."""
-    numeric = frame.select_dtypes("number")
-    others = {str(name): frame[name].to_numpy().astype(str) for name in frame.columns if name not in numeric}
-    return _Table(numeric.to_numpy(), frame.index.astype(str).to_numpy(), others)
+def _likely(file: Published, split: Split) -> list[str]:
+    """Return what of an h5ad may be the embedding: the entries of obsm, but no lone picture; X where it is not of genes."""
+    likely = list(file.embeddings)
+    if len(likely) == 1 and any(word in likely[0].lower() for word in LAYOUTS):
+        likely = []
+    if "X" in file.matrices and not (likely and _is_expression(file, split)):
+        likely.append("X")
+    return likely
 
 
-def _read_h5ad(path: Path, key: str) -> _Table:
-    import h5py
-    from anndata.io import read_elem
+def _is_expression(file: Published, split: Split) -> bool:
+    """Return whether X is of genes or of counts, judged by its columns' names and its first cells."""
+    import numpy as np
 
-    with h5py.File(path, "r") as file:
-        obs = read_elem(file["obs"])
-        matrices = [*file.get("obsm", {}), *(["X"] if "X" in file else [])]
-        chosen = _choose(key, matrices, path, "matrix")
-        matrix = read_elem(file["X"] if chosen == "X" else file["obsm"][chosen])
-    matrix = matrix.toarray() if hasattr(matrix, "toarray") else matrix
-    matrix = matrix.to_numpy() if hasattr(matrix, "to_numpy") else matrix
-    return _Table(matrix, obs.index.astype(str).to_numpy(), {str(c): obs[c].to_numpy().astype(str) for c in obs})
+    from cellgauge.data.text_columns import ids
+
+    if _shared_genes(ids(file.genes("X").index), split):
+        return True
+    first = file.rows("X", np.arange(min(len(file.obs), 100)))
+    return bool((first.data >= 0).all() and (first.data == np.round(first.data)).all())
 
 
-def _choose(key: str, there: list[str], path: Path, kind: str) -> str:
+def _shared_genes(names: Collection[str], split: Split) -> list[str]:
+    from cellgauge.genes import without_version
+
+    known = {*split.genes, *split.symbols}
+    return [str(name) for name in names if name in known or without_version(str(name)) in known]
+
+
+def _refuse_genes(names: Collection[str], split: Split, path: Path, what: str) -> None:
+    shared = _shared_genes(names, split)
+    if 2 * len(shared) > len(names):
+        raise CellgaugeError(
+            f"{path}: this looks like counts (or expression), not like an embedding: {len(shared)} of {len(names)} of {what}"
+            f" are genes of split {split.name} (such as {shared[0]}); name the embedding with `key`, or save it alone"
+        )
+
+
+def _choose(key: str, there: Sequence[str], likely: Sequence[str], path: Path, kind: str) -> str:
+    """Return the matrix that is asked for, or the only likely one."""
     if key:
         if key not in there:
             raise CellgaugeError(f"{path}: no {kind} '{key}' (found: {', '.join(there) or 'none'})")
         return key
-    likely = [name for name in there if name in MATRIX_ARRAYS] or there
     if len(likely) != 1:
         raise CellgaugeError(
             f"{path}: which {kind} is the embedding? Name it with `key` in the model's params (found:"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
+    from cellgauge.data.condition_names import ConditionNames
     from cellgauge.screens import Screen
 
 PATH = "my_model/{dataset}.csv"
@@ -23,16 +26,33 @@ CONDITION_COLUMNS = ("condition", "perturbation")
 
 
 @dataclass(frozen=True)
-class _Table:
-    """What a file holds: the condition of each row, the name of each column, the matrix (n_rows, n_columns)."""
+class PredictedRows:
+    """What a file of predictions holds.
 
-    names: np.ndarray
+    Attributes:
+        names: the condition of each row as cellgauge writes it, str, shape (n_rows,), "" where it has none.
+        genes: the gene id (of the screen) of each column.
+        matrix: shape (n_rows, n_genes).
+        notes: what was left out or read in another way than one might think.
+    """
+
+    names: Sequence[str]
     genes: Sequence[str]
     matrix: np.ndarray | csr_matrix
+    notes: Sequence[str] = ()
 
 
 def predict(
-    screen: Screen, weights: Path, *, device: str, seed: int, condition_column: str = "", control: str = "ctrl"
+    screen: Screen,
+    weights: Path,
+    *,
+    device: str,
+    seed: int,
+    condition_column: str = "",
+    control: str | Sequence[str] = (),
+    separator: str = "",
+    pool_guides: bool = False,
+    columns: str | Sequence[str] = (),
 ) -> Predicted:
     """Return the rows of the file `weights`: one per condition (a mean), or several (predicted cells).
 
@@ -42,29 +62,32 @@ def predict(
     Args:
         condition_column: the column of obs (or of the table) that holds the conditions; by default "condition" or
             "perturbation" where there is one, else the rows' names.
-        control: how the file calls the control.
+        control: how the file calls the control, one name or several (`*` for any characters); by default as the screen's
+            data do, or "ctrl".
+        separator: what stands between the genes of a combination; by default it is recognised by the genes.
+        pool_guides: whether KLF1_1 and KLF1_2 are rows of KLF1.
+        columns: the columns of a table that are genes, as names or patterns; by default all that are called as one.
 
     Raises:
-        CellgaugeError: a file of another format, a gene with text in it, no gene or no condition of the screen.
+        CellgaugeError: a file of another format, a gene with text in it, no gene or no condition of the screen, or names of
+            conditions that were not understood.
     """
-    from cellgauge.screens import condition_name, targets
+    from cellgauge.screens import targets
 
     if weights is None:
         raise CellgaugeError(
             "precomputed predictions need a file: set `path` in the model's entry (by hand: --weights)"
         )
-    table = _read(weights, condition_column, screen)
-    names = [condition_name(str(name), control) for name in table.names]
-    column_of = _columns(screen, table.genes, weights)
-    columns = list(column_of.values())
+    names = _condition_names(screen, control, separator, pool_guides)
+    table = read_predictions(
+        weights, screen, names, condition_column=condition_column, columns=columns, declared=bool(separator)
+    )
+    for note in table.notes:
+        print(f"note: {weights}: {note}", file=sys.stderr)
     rows: dict[frozenset[str], dict[str, list[int]]] = {}
-    for row, name in enumerate(names):
-        rows.setdefault(targets(name), {}).setdefault(name, []).append(row)
-    if not any(targets(condition) in rows for condition in screen.test_conditions):
-        raise CellgaugeError(
-            f"{weights}: none of its conditions (such as '{names[0]}') is a test condition of {screen.where} (such as"
-            f" '{screen.test_conditions[0]}')"
-        )
+    for row, name in enumerate(table.names):
+        if name:
+            rows.setdefault(targets(name), {}).setdefault(name, []).append(row)
 
     def responses() -> Iterator[Response]:
         for condition in screen.test_conditions:
@@ -73,84 +96,150 @@ def predict(
             if not chosen:
                 yield Response(condition, reason=f"{weights.name} has no row of this condition")
             elif len(chosen) == 1:
-                (mean,) = _dense(table.matrix[chosen][:, columns])
+                (mean,) = _dense(table.matrix[chosen])
                 yield Response(condition, mean=mean.astype("float64"))
             else:
-                yield Response(condition, cells=table.matrix[chosen][:, columns].astype("float32"))
+                yield Response(condition, cells=table.matrix[chosen].astype("float32"))
 
-    return Predicted(list(column_of), responses(), {"source": weights.name, "matched_genes": len(column_of)})
+    facts = {"source": weights.name, "matched_genes": len(table.genes)}
+    return Predicted(table.genes, responses(), facts | ({"notes": "\n".join(table.notes)} if table.notes else {}))
 
 
-def _columns(screen: Screen, genes: Sequence[str], path: Path) -> dict[str, int]:
+def read_predictions(
+    path: Path,
+    screen: Screen,
+    names: ConditionNames,
+    *,
+    condition_column: str = "",
+    columns: str | Sequence[str] = (),
+    declared: bool = False,
+) -> PredictedRows:
+    """Read a file of predictions; see `predict` for the options.
+
+    Args:
+        names: how the file names its conditions.
+        declared: whether the user said what stands between genes, so that perturbed genes may be anything.
+
+    Raises:
+        CellgaugeError: whatever keeps the file from being a prediction of the screen's test conditions.
+    """
+    from cellgauge.data.condition_names import UnknownTargets
+    from cellgauge.data.published import reading
+    from cellgauge.data.tables import FORMATS, table_format
+    from cellgauge.data.text_columns import text_column
+    from cellgauge.screens import targets
+
+    ending, known = table_format(path), (".h5ad", *FORMATS)
+    if ending not in known:
+        raise CellgaugeError(f"{path}: unknown format '{ending}'; predictions are read from {', '.join(known)}")
+    if not path.is_file():
+        raise CellgaugeError(f"{path}: no such file")
+    columns = (columns,) if isinstance(columns, str) else tuple(columns)
+    with reading(f"{path}: cannot be read as {ending[1:]}"):
+        published, genes, matrix, notes = (
+            _read_h5ad(path, screen, condition_column)
+            if ending == ".h5ad"
+            else _read_table(path, screen, condition_column, columns)
+        )
+    if not len(published):
+        raise CellgaugeError(f"{path}: it has no rows")
+    column = text_column(published, meant=names.control)
+    names = names.recognised(column.values)
+    written = names.names(column.values)
+    if unnamed := int(column.missing.sum()):
+        notes.append(f"{unnamed} of {len(published)} rows have no condition and are left out")
+    predicted = {targets(name) for name in written.values() if name}
+    if not any(targets(condition) in predicted for condition in screen.test_conditions):
+        raise CellgaugeError(
+            f"{path}: none of its conditions (such as '{next(iter(written.values()))}') is a test condition of"
+            f" {screen.where} (such as '{screen.test_conditions[0]}'); say how it writes them with `control` and `separator`"
+        )
+    unknown = UnknownTargets.of(dict.fromkeys(written.values()), names.genes)
+    notes += unknown.check(str(path), names, written, declared=declared)
+    places = _columns(screen, genes, path, column.values)
+    return PredictedRows(
+        [written[name] for name in column.values], list(places), matrix[:, list(places.values())], notes
+    )
+
+
+def _condition_names(screen: Screen, control: str | Sequence[str], separator: str, pool_guides: bool) -> ConditionNames:
+    """Return how a file names conditions: as it is told, else as the screen's own data do, and as cellgauge does."""
+    from cellgauge.data.condition_names import ConditionNames, as_names
+    from cellgauge.screens import CONTROL, targets
+
+    theirs = json.loads(str(screen.split.facts().get("condition_names", "{}")))
+    controls = as_names(control) if control else (CONTROL, *theirs.get("control", ()))
+    perturbed = {gene for condition in (*screen.partition, *screen.strata) for gene in targets(condition)}
+    return ConditionNames(
+        tuple(dict.fromkeys((*controls, CONTROL))),
+        separator.strip() or separator,
+        pool_guides or bool(theirs.get("pool_guides")),
+        frozenset(screen.column_of) | perturbed,
+    )
+
+
+def _columns(screen: Screen, genes: Sequence[str], path: Path, rows: Sequence[str]) -> dict[str, int]:
     """Return the column of the file of each gene id of the screen that it has."""
+    from cellgauge.genes import without_version
+
     place = screen.column_of
     found: dict[str, int] = {}
     for column, name in enumerate(genes):
-        if name in place:
-            gene = str(screen.genes[place[name]])
+        known = name if name in place else without_version(name)
+        if known in place:
+            gene = str(screen.genes[place[known]])
             if gene in found:
                 raise CellgaugeError(f"{path}: gene {gene} has two columns ('{genes[found[gene]]}' and '{name}')")
             found[gene] = column
     if not found:
+        turned = sum(name in place for name in rows)
+        hint = "; its rows are genes, so turn it round (conditions are rows)" if 2 * turned > len(rows) else ""
         raise CellgaugeError(
             f"{path}: none of its columns (such as '{genes[0] if len(genes) else ''}') is a gene of {screen.where} (such as"
-            f" '{screen.genes[0]}' or '{screen.symbols[0]}')"
+            f" '{screen.genes[0]}' or '{screen.symbols[0]}'){hint}"
         )
     return found
 
 
-def _read(path: Path, condition_column: str, screen: Screen) -> _Table:
-    import pandas as pd
+def _read_table(
+    path: Path, screen: Screen, condition_column: str, columns: Sequence[str]
+) -> tuple[pd.Series, list[str], np.ndarray, list[str]]:
+    from cellgauge.data import tables
+    from cellgauge.genes import without_version
 
-    readers = {
-        ".h5ad": lambda: _read_h5ad(path),
-        ".csv": lambda: (pd.read_csv(path, index_col=0), None, None),
-        ".tsv": lambda: (pd.read_csv(path, index_col=0, sep="\t"), None, None),
-        ".parquet": lambda: (pd.read_parquet(path), None, None),
-    }
-    if path.suffix not in readers:
-        raise CellgaugeError(f"{path}: unknown format '{path.suffix}'; predictions are read from {', '.join(readers)}")
-    if not path.is_file():
-        raise CellgaugeError(f"{path}: no such file")
-    try:
-        frame, matrix, genes = readers[path.suffix]()
-    except Exception as error:  # every reader has errors of its own for a damaged file
-        raise CellgaugeError(f"{path}: cannot be read as {path.suffix[1:]} ({error})") from None
-    wanted = condition_column or next((name for name in CONDITION_COLUMNS if name in frame), "")
+    table = tables.read_table(path, text_columns=[condition_column, *CONDITION_COLUMNS])
+    wanted = _condition_column(table.frame, condition_column, path) or table.frame.columns[0]
+    frame = tables.without_ids(table.frame, wanted)
+    genes = {name for name in frame.columns if name in screen.column_of or without_version(name) in screen.column_of}
+    if not genes:
+        _columns(screen, list(frame.columns), path, table.frame[wanted].astype(str).tolist())
+    numbers = tables.numbers(frame, path, columns=columns, known=genes)
+    return table.frame[wanted], numbers.names, numbers.matrix, [*table.notes, *numbers.notes]
+
+
+def _read_h5ad(
+    path: Path, screen: Screen, condition_column: str
+) -> tuple[pd.Series | pd.Index, list[str], csr_matrix, list[str]]:
+    import numpy as np
+
+    from cellgauge.data.published import open_published
+    from cellgauge.data.text_columns import ids
+
+    with open_published(path) as file:
+        if "X" not in file.matrices:
+            raise CellgaugeError(f"{path}: it has no X, which holds the predicted expression")
+        wanted = _condition_column(file.obs, condition_column, path)
+        genes = [str(name) for name in ids(file.genes("X").index)]
+        names = file.obs[wanted] if wanted else file.obs.index
+        return names, genes, file.rows("X", np.arange(len(file.obs))), []
+
+
+def _condition_column(frame: pd.DataFrame, wanted: str, path: Path) -> str:
+    """Return the column that holds conditions: the one asked for, else one that is called so, "" without."""
     if wanted and wanted not in frame:
         found = ", ".join(map(str, frame.columns[:20])) or "none"
         raise CellgaugeError(f"{path}: no column '{wanted}' for conditions (found: {found})")
-    names = (frame[wanted] if wanted else frame.index.to_series()).astype(str).to_numpy()
-    if not len(names):
-        raise CellgaugeError(f"{path}: it has no rows")
-    if matrix is None:
-        frame = _numbers(frame.drop(columns=wanted) if wanted else frame, screen, path)
-        matrix, genes = frame.to_numpy(), list(map(str, frame.columns))
-    return _Table(names, genes, matrix)
-
-
-def _numbers(frame: pd.DataFrame, screen: Screen, path: Path) -> pd.DataFrame:
-    """Return the columns of numbers; what else a table holds may be anything but a gene's."""
-    import pandas as pd
-
-    numbers = frame.select_dtypes("number")
-    for name in frame.columns.difference(numbers.columns, sort=False):
-        if str(name) in screen.column_of:
-            column = frame[name]
-            unread = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
-            raise CellgaugeError(
-                f"{path}: column '{name}' is a gene of {screen.where}, but not all of it are numbers (such as"
-                f" '{[*unread, column.iloc[0]][0]}')"
-            )
-    return numbers
-
-
-def _read_h5ad(path: Path) -> tuple[pd.DataFrame, np.ndarray | csr_matrix, list[str]]:
-    import anndata
-
-    data = anndata.read_h5ad(path)
-    matrix = data.X.tocsr() if hasattr(data.X, "tocsr") else data.X
-    return data.obs, matrix, list(map(str, data.var_names))
+    return wanted or next((name for name in CONDITION_COLUMNS if name in frame), "")
 
 
 def _dense(matrix: np.ndarray | csr_matrix) -> np.ndarray:

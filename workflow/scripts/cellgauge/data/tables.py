@@ -1,0 +1,480 @@
+"""Tables of numbers as people save them: csv and tsv of Python, R and Excel, parquet; and which of their columns are meant."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellgauge.data.published import reading
+from cellgauge.data.text_columns import ids, shorten
+from cellgauge.errors import CellgaugeError, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+TEXT_FORMATS = (".csv", ".tsv", ".txt", ".tab")
+FORMATS = (*TEXT_FORMATS, *(f"{suffix}.gz" for suffix in TEXT_FORMATS), ".parquet")
+_ROW_NAMES = frozenset(("", "unnamed: 0", "index", "x", "level_0", "row", "rownames", "row_names", "__index_level_0__"))
+_IDS = "cell cells cell_id cell_ids cellid barcode barcodes cell_barcode obs_names obs_name id ids cell_name"
+_ID_NAMES = frozenset(_IDS.split())
+_ABOUT = (
+    "n_counts n_count ncounts total_counts ncount_rna n_genes n_genes_by_counts nfeature_rna n_umi n_umis umis "
+    "counts leiden louvain cluster clusters seurat_clusters batch donor sample age size_factor size_factors "
+    "pct_counts_mt percent_mt percent.mt pct_counts_ribo doublet_score s_score g2m_score phase label cell_type "
+    "dpt_pseudotime library_size depth log1p_total_counts log1p_n_genes_by_counts"
+)
+_ABOUT_CELLS = frozenset(_ABOUT.split())
+_MISSING = ("", "NA", "N/A", "NaN", "nan", "-nan", "NULL", "null", "<NA>", "None", "n/a", "#N/A")
+_SAMPLED_LINES = 50
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it stands in its file.
+
+    Attributes:
+        frame: all columns, in their order; where the file has an index of names, as its first column.
+        notes: what was read in another way than the file's name promises.
+    """
+
+    frame: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+
+def table_format(path: Path) -> str:
+    """Return the ending of a table's name, with ".gz" where it has it."""
+    return "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+def read_table(path: Path, *, text_columns: Collection[str] = ()) -> Table:
+    """Read a csv, tsv, txt (also .gz) or parquet file.
+
+    What separates columns is told by the file; a decimal comma, a BOM, UTF-16, Excel's `sep=` line, R's header without a name
+    for the first column and a separator at the end of each line are read right.
+
+    Args:
+        text_columns: columns that are read as text whatever they look like, beside the first.
+
+    Raises:
+        CellgaugeError: another format, no header, two columns of one name, text that is not UTF-8, or a damaged file.
+    """
+    if not path.is_file():
+        raise CellgaugeError(f"{path}: no such file")
+    ending = table_format(path)
+    if ending not in FORMATS:
+        raise CellgaugeError(f"{path}: unknown format '{ending}'; tables are read from {', '.join(FORMATS)}")
+    with reading(f"{path}: cannot be read as {ending[1:]}"):
+        table = _read_parquet(path) if ending == ".parquet" else _read_text(path, ending, text_columns)
+    if not len(table.frame):
+        raise CellgaugeError(f"{path}: it has no rows")
+    return table
+
+
+def _read_parquet(path: Path) -> Table:
+    import pandas as pd
+
+    frame = pd.read_parquet(path)
+    if not isinstance(frame.index, pd.RangeIndex):
+        name = str(frame.index.name) if frame.index.name is not None else ""
+        frame.insert(0, name, frame.index, allow_duplicates=True)
+    frame.columns = [str(name) for name in frame.columns]
+    _check_names(list(frame.columns), path)
+    return Table(_unpacked(frame.reset_index(drop=True), path))
+
+
+def _unpacked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a table with one column a dimension where a column holds lists of numbers."""
+    import numpy as np
+    import pandas as pd
+
+    for name in [name for name in frame.columns if len(frame) and isinstance(frame[name].iloc[0], list | np.ndarray)]:
+        lengths = {len(row) if isinstance(row, list | np.ndarray) else 0 for row in frame[name]}
+        if len(lengths) > 1:
+            raise CellgaugeError(f"{path}: the lists of column '{name}' differ in length ({_counts(list(lengths))})")
+        matrix = np.asarray(frame[name].tolist())
+        columns = [f"{name}{column}" for column in range(matrix.shape[1])]
+        frame = pd.concat([frame.drop(columns=name), pd.DataFrame(matrix, columns=columns)], axis=1)
+    return frame
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
+    import pandas as pd
+
+    with _open(path) as file:
+        lines = []
+        for line in file:
+            if line.strip():
+                lines.append(line)
+            if len(lines) > _SAMPLED_LINES:
+                break
+    if not lines:
+        raise CellgaugeError(f"{path}: it is empty")
+    usual = "," if ending.startswith(".csv") else "\t"
+    separator, skipped = usual, 0
+    if match := re.match(r'^"?sep=(.)"?\s*$', lines[0]):
+        separator, skipped, lines = match[1], 1, lines[1:]
+    else:
+        separator = _separator(lines, usual, path)
+    header, *rows = csv.reader(io.StringIO("".join(lines)), delimiter=separator)
+    names = [name.strip() for name in header]
+    widths = {len(row) for row in rows}
+    if widths == {len(names) + 1}:
+        if all(row[-1] == "" for row in rows):
+            names.append("")  # a separator at the end of each line but the first
+        else:
+            names.insert(0, "")  # R names no column of row names
+    elif len(widths) > 1 or max(widths, default=0) > len(names):
+        raise CellgaugeError(
+            f"{path}: its lines differ in how many columns they have ({_counts([len(names), *widths])})"
+        )
+    drop_last = len(names) > 1 and names[-1] == "" and all(row[-1:] == [""] for row in rows)
+    _check_header(names, path)
+    _check_names(names[:-1] if drop_last else names, path)
+    decimal = _decimal(rows, separator)
+    text = {0, *(position for position, name in enumerate(names) if name in text_columns)}
+    with _open(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # of what would be left out
+        frame = pd.read_csv(
+            file,
+            sep=separator,
+            header=None,
+            skiprows=1 + skipped,
+            names=range(len(names)),
+            index_col=False,
+            dtype=dict.fromkeys(text, str),
+            keep_default_na=False,
+            na_values={position: list(_MISSING) for position in range(len(names)) if position not in text},
+            decimal=decimal,
+            skip_blank_lines=True,
+            on_bad_lines="error",
+        )
+    frame.columns = names
+    if drop_last:
+        frame = frame.iloc[:, :-1]
+    notes = []
+    if separator != usual:
+        notes.append(f"columns are separated by {_shown(separator)}, not by {_shown(usual)}")
+    if decimal == ",":
+        notes.append("numbers are read with a decimal comma")
+    return Table(frame, notes)
+
+
+def _open(path: Path) -> Any:
+    """Open text in UTF-8, or in UTF-16 where the file begins as such, unpacked."""
+    import gzip
+
+    packed = path.suffix.lower() == ".gz"
+    with gzip.open(path, "rb") if packed else path.open("rb") as file:
+        start = file.read(4)
+    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if start[:4] == b"PK\x03\x04":
+        raise CellgaugeError(f"{path}: an Excel workbook under another name; save it as CSV UTF-8")
+    return (
+        gzip.open(path, "rt", encoding=encoding, newline="") if packed else path.open(encoding=encoding, newline=None)
+    )
+
+
+def _separator(lines: Sequence[str], usual: str, path: Path) -> str:
+    """Return what separates the columns: what divides every line into as many, the usual one first."""
+    most, best = 1, ""
+    for candidate in dict.fromkeys((usual, ",", ";", "\t", "|", " ")):
+        widths = [len(row) for row in csv.reader(io.StringIO("".join(lines)), delimiter=candidate) if row]
+        header, rows = widths[0], widths[1:] or widths[:1]
+        divides = header > 1 or candidate == usual
+        if divides and len(set(rows)) == 1 and rows[0] - header in (0, 1) and rows[0] > most:
+            most, best = rows[0], candidate
+            if candidate == usual:
+                break
+    if best or all(usual not in line for line in lines):
+        return best or usual
+    raise CellgaugeError(
+        f"{path}: its columns cannot be told apart, or its lines differ in how many they have; save it with"
+        f" {_shown(usual)} between columns and a first line of names"
+    )
+
+
+def _check_header(names: Sequence[str], path: Path) -> None:
+    """Refuse a file whose first line holds numbers: its first row would be lost."""
+    rest = [name for name in names[1:] if name] or list(names)
+    numbers = [name for name in rest if _is_number(name)]
+    counted = [str(start + position) for start in (0, 1) for position in range(len(rest))]
+    if len(numbers) < len(rest) or rest in (counted[: len(rest)], counted[len(rest) :]):
+        return
+    if all(name.isdigit() for name in numbers) and len(set(numbers)) == len(numbers):
+        return  # numbers of genes, or dimensions chosen from more
+    raise CellgaugeError(
+        f"{path}: its first line holds numbers ({shorten(numbers, 3)}), not the names of columns; write a line of names above"
+    )
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    seen: set[str] = set()
+    repeated = next((name for name in names if name in seen or seen.add(name)), None)
+    if repeated is not None:
+        what = f"the name '{repeated}'" if repeated else "no name"
+        raise CellgaugeError(f"{path}: two columns have {what}; every column needs a name of its own")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+_DECIMAL_COMMA = re.compile(r"^[+-]?\d*,\d+(?:[eE][+-]?\d+)?$")
+
+
+def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
+    """Return "," where numbers are written with a decimal comma and none with a point."""
+    fields = [value.strip() for row in rows for value in row[1:]]
+    commas = sum(bool(_DECIMAL_COMMA.match(value)) for value in fields)
+    points = sum("." in value and _is_number(value) for value in fields)
+    return "," if separator != "," and commas and not points else "."
+
+
+def _shown(separator: str) -> str:
+    return {"\t": "tabs", " ": "blanks"}.get(separator, f"'{separator}'")
+
+
+def _counts(widths: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(set(widths))))
+
+
+# --- which columns ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The columns of a table that are meant, as numbers.
+
+    Attributes:
+        names: of the columns, in the file's order.
+        matrix: float, shape (n_rows, n_columns).
+        notes: what else the table holds and was left out.
+    """
+
+    names: list[str]
+    matrix: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+
+def numbers(
+    frame: pd.DataFrame,
+    path: Path,
+    *,
+    columns: Sequence[str] = (),
+    known: Collection[str] = (),
+    spare: Collection[str] = (),
+) -> Numbers:
+    """Return the columns of a table that are dimensions (or genes). ONE rule for embeddings and for predictions:
+
+    With `columns`, those that match one of these names or patterns. Else all but `spare` and row numbers; they must be numbers
+    and of one kind: named by one stem and a number (d0, d1, ...), or all without a number, or all `known` (genes). What else
+    is among them is refused by name, because a table of 512 dimensions and a column of counts scores the counts.
+
+    Args:
+        frame: the table without its ids.
+        columns: names or patterns of what is meant; `*` and `?` stand for any characters.
+        known: the names of genes, where columns are genes: other columns are then left out, with a note.
+        spare: columns that have another purpose.
+
+    Raises:
+        CellgaugeError: no such column, columns of several kinds, or text in a column that is meant.
+    """
+    names = [name for name in frame.columns if name not in spare]
+    notes: list[str] = []
+    if columns:
+        chosen = [name for name in names if any(name == one or fnmatchcase(name, one) for one in columns)]
+        for one in columns:
+            if not any(name == one or fnmatchcase(name, one) for name in names):
+                raise CellgaugeError(f"{path}: no column is called '{one}' (found: {shorten(names, 20)})")
+        left = [name for name in names if name not in set(chosen)]
+    else:
+        counted = [name for name in names if name.casefold() in _ROW_NAMES | _ID_NAMES and _counts_rows(frame[name])]
+        chosen = [name for name in names if name not in counted]
+        left = counted
+        if known and any(name in known for name in chosen):
+            left = [*counted, *(name for name in chosen if name not in known)]
+            chosen = [name for name in chosen if name in known]
+        elif not known:
+            _check_alike(frame, chosen, path)
+    if not chosen:
+        raise CellgaugeError(
+            f"{path}: it has no columns of numbers (found: {shorten(list(frame.columns), 20) or 'none'})"
+        )
+    if left:
+        notes.append(f"not taken: {shorten([name or 'row names' for name in left], 10)}")
+    for name in chosen:
+        _check_numbers(frame[name], f"column '{name}'{' is a gene, but' if name in known else ':'}", path)
+    return Numbers(chosen, frame[chosen].to_numpy(dtype=_dtype(frame, chosen)), notes)
+
+
+def _check_alike(frame: pd.DataFrame, names: Sequence[str], path: Path) -> None:
+    """Refuse columns that are not of one kind."""
+    text = [name for name in names if not _holds_numbers(frame[name])]
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        if name not in text:
+            kinds.setdefault(re.sub(r"\d+$", "*", name), []).append(name)
+    plain = [name for stem, (name, *_) in kinds.items() if not stem.endswith("*")]
+    groups = [group for stem, group in kinds.items() if stem.endswith("*")] + ([plain] if plain else [])
+    usual, *rest = sorted(groups, key=len, reverse=True) or [[]]
+    others = [*text, *(name for group in rest for name in group)]
+    if usual is plain:
+        lone = _lone_integers(frame, plain)
+        others += [name for name in plain if name.casefold() in _ABOUT_CELLS or name in lone]
+    if not others:
+        return
+    if len(text) == len(names):
+        if any(_looks_like_decimal_comma(frame[name]) for name in text):
+            raise CellgaugeError(
+                f"{path}: numbers are written with a decimal comma (such as '{_example(frame[text[0]])}'); save them with a"
+                " decimal point, or with ';' between columns"
+            )
+        example = _example(frame[text[0]])
+        hint = "; write one column a dimension" if example[:1] == "[" else ""
+        raise CellgaugeError(f"{path}: column '{text[0]}' holds text (such as '{example}'), not numbers{hint}")
+    described = ", ".join(f"{name} ({_kind(frame[name])})" for name in others[:5])
+    described += f" and {len(others) - 5} more" if len(others) > 5 else ""
+    meant = [name for name in usual if name not in others]
+    like = f"{meant[0]} to {meant[-1]}" if len(meant) > 1 else meant[0] if meant else "the others"
+    stem = re.sub(r"\d+$", "", meant[0]) if meant and usual is not plain else ""
+    pattern = f"{stem}*"
+    raise CellgaugeError(
+        f"{path}: {described} do not look like dimensions as {like} do; say which columns are the embedding, such as"
+        f' `columns: "{pattern}"`'
+    )
+
+
+def _lone_integers(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Return the columns of whole numbers where most others are none."""
+    whole = [name for name in names if _is_whole(frame[name])]
+    return whole if 2 * len(whole) < len(names) else []
+
+
+def _is_whole(column: pd.Series) -> bool:
+    import numpy as np
+
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = values[np.isfinite(values)]
+    return bool(len(values)) and bool((values == np.round(values)).all())
+
+
+def _counts_rows(column: pd.Series) -> bool:
+    """Return whether a column is 0, 1, 2, ... or 1, 2, 3, ...: row numbers, as pandas and R write them."""
+    values = ids(column).tolist()
+    return any(values == [str(start + row) for row in range(len(values))] for start in (0, 1))
+
+
+def _holds_numbers(column: pd.Series) -> bool:
+    import pandas as pd
+
+    return (
+        pd.api.types.is_numeric_dtype(column)
+        and not pd.api.types.is_bool_dtype(column)
+        and not (pd.api.types.is_complex_dtype(column))
+    )
+
+
+def _check_numbers(column: pd.Series, what: str, path: Path) -> None:
+    if not _holds_numbers(column):
+        comma = (
+            " written with a decimal comma: save them with a decimal point" if _looks_like_decimal_comma(column) else ""
+        )
+        raise CellgaugeError(f"{path}: {what} not all of it are numbers (such as '{_example(column)}'){comma}")
+
+
+def _looks_like_decimal_comma(column: pd.Series) -> bool:
+    return bool(_DECIMAL_COMMA.match(_example(column)))
+
+
+def _example(column: pd.Series) -> str:
+    """Return the first value of a column that is no number."""
+    import pandas as pd
+
+    unread = (
+        column[pd.to_numeric(column, errors="coerce").isna() & column.notna()] if column.dtype == object else column
+    )
+    return one_line([*unread.iloc[:1], *column.iloc[:1], ""][0])[:40]
+
+
+def _kind(column: pd.Series) -> str:
+    if not _holds_numbers(column):
+        return (
+            "text"
+            if column.dtype == object or str(column.dtype) in ("string", "str", "category")
+            else str(column.dtype)
+        )
+    return "whole numbers" if _is_whole(column) else "numbers"
+
+
+def _dtype(frame: pd.DataFrame, names: Sequence[str]) -> Any:
+    import numpy as np
+
+    kinds = {str(frame[name].dtype) for name in names}
+    return np.float32 if kinds <= {"float32", "float16"} else np.float64
+
+
+# --- which rows -------------------------------------------------------------------------------------------------------
+
+
+def id_column(frame: pd.DataFrame, cells: Collection[str], path: Path, wanted: str = "") -> str | None:
+    """Return the column that holds the ids of the rows; None where the table has none.
+
+    It is the one that is asked for; else the first column that holds ids of these cells; else the first column if it is text
+    or is called as columns of ids are.
+
+    Raises:
+        CellgaugeError: there is no column of the name asked for.
+    """
+    names = list(frame.columns)
+    if wanted:
+        if wanted not in names:
+            raise CellgaugeError(f"{path}: no column '{wanted}' for cell ids (found: {shorten(names)})")
+        return wanted
+    cells = set(cells)
+    candidates = [name for name in names if not _is_fraction(frame[name])]
+    for name in candidates:
+        if not cells.isdisjoint(ids(frame[name])):
+            return name
+    first = names[0] if names else None
+    if first is None or first not in candidates:
+        return None
+    is_text = not _holds_numbers(frame[first]) and not _all_numbers(frame[first])
+    counts = first.casefold() in _ID_NAMES and not _counts_rows(frame[first])
+    return first if is_text or counts else None
+
+
+def without_ids(frame: pd.DataFrame, column: str | None) -> pd.DataFrame:
+    """Return a table without its column of ids; its first column, which is read as text, as numbers where it holds them."""
+    import pandas as pd
+
+    first = frame.columns[0]
+    if first != column and not _holds_numbers(frame[first]) and _all_numbers(frame[first]):
+        frame = frame.assign(**{first: pd.to_numeric(frame[first])})
+    return frame if column is None else frame.drop(columns=column)
+
+
+def _all_numbers(column: pd.Series) -> bool:
+    import pandas as pd
+
+    return bool(pd.to_numeric(column, errors="coerce").notna().all())
+
+
+def _is_fraction(column: pd.Series) -> bool:
+    import pandas as pd
+
+    return pd.api.types.is_float_dtype(column) and not _is_whole(column)
