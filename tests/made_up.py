@@ -18,6 +18,7 @@ from cellgauge.grid import Cell, Grid
 from cellgauge.layouts import COLUMNS
 from cellgauge.results.published import import_published
 from cellgauge.tables import collect
+from cellgauge.task_traits import task_traits
 
 CONFIG = Path(__file__).parents[1] / "config"
 LABELS = tuple(f"cell type {letter}" for letter in "ABCDEFGHI")
@@ -69,7 +70,7 @@ def write_tables(
         if cell.model in failed:
             continue
         own = {"task": cell.task, "model": cell.model, "dataset": cell.dataset, "split": cell.split}
-        kind = config["tasks"][cell.task]["modality"]
+        kind = task_traits(cell.task).modality
         rows = [Score(**{**vars(row), **own}) for row in _scores(cell, kind, np.random.default_rng(place))]
         write_scores(folder / cell.path, rows)
     for place, cell in enumerate(grid.cells):

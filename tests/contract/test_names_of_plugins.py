@@ -11,7 +11,11 @@ from cellgauge.sources import SCRIPTS
 
 PACKAGES = {"models": models, "predictors": predictors, "tasks": tasks}
 ALSO = {"perturbation", "precomputed"}  # the name of a modality, and of a kind of models, too
-THEIRS = {"exports.py", "results/czbenchmarks.py"}  # cz-benchmarks' names of its tasks are partly ours
+THEIRS = {
+    "exports.py",
+    "results/czbenchmarks.py",
+    "results/published.py",
+}  # cz-benchmarks' names of its tasks are partly ours
 OTHERWISE = {  # the name means something else there, but for the first
     ("models/linear.py", "label_prediction"),  # its EXPRESSION_TASKS
     ("models/uce.py", "additive"),  # a kind of padding

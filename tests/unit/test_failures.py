@@ -38,6 +38,11 @@ def test_jobs_of_a_score_upstream_first():
         ("download", "resources/datasets/pair/o.csv", "logs/download/pair/o.csv.log"),
         ("split", "results/splits/pair/human.h5ad", "logs/split/pair/human.log"),
         ("embed", "results/embeddings/linear/pair/human.h5ad", "logs/embed/linear/pair/human.log"),
+        (
+            "neighbours",
+            "results/neighbours/clustering/linear/pair/human.npz",
+            "logs/neighbours/clustering/linear/pair/human.log",
+        ),
         ("score", SCORE, "logs/score/clustering/linear/pair/human.log"),
     ]
 

@@ -535,7 +535,7 @@ def test_names_that_leave_the_archive_are_refused_though_it_holds_them(tmp_path)
 def test_a_missing_member_is_one_sentence_with_the_nearest_name(tmp_path, name):
     make = make_zip if name == "a.zip" else make_tar
     make(tmp_path / name, {"data/human.h5ad": DATA})
-    with pytest.raises(FetchError, match=r"no member data/humn\.h5ad; did you mean data/human\.h5ad\?"):
+    with pytest.raises(FetchError, match=r"no member data/humn\.h5ad, did you mean 'data/human\.h5ad'\?"):
         unpack(f"{tmp_path}/{name}!data/humn.h5ad", tmp_path / "out")
 
 

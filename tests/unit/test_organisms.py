@@ -103,9 +103,9 @@ def test_a_table_of_orthologues_tells_too(tmp_path):
         "pig": [f"P{i}" for i in range(45)] + [f"H{i}" for i in range(45, 50)],
     }
     pd.DataFrame(names).to_csv(tmp_path / "o.csv", index=False)
-    columns = {"human": "human", "pig": "pig"}
-    assert (shared_names(pd.Series(names["human"]), tmp_path / "o.csv", columns, "human") != "").all()
+    tables = [{"path": tmp_path / "o.csv", "columns": {"human": "human", "pig": "pig"}}]
+    assert (shared_names(pd.Series(names["human"]), tables, "human", "human") != "").all()
     with pytest.raises(
         CellgaugeError, match=r"look like those of human, not of pig: .* knows 50 of 50 in its column 'human', 5 "
     ):
-        shared_names(pd.Series(names["human"]), tmp_path / "o.csv", columns, "pig")
+        shared_names(pd.Series(names["human"]), tables, "human", "pig")

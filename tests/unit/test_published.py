@@ -41,6 +41,8 @@ NAMES = {
     "datasets": {"tsv2_{split}": "tabula_sapiens_v2/{split}", "a+b": "pair/both"},
 }
 
+CATALOGUE = made_up.configuration()
+
 
 @pytest.fixture
 def imported(tmp_path):
@@ -317,7 +319,7 @@ def test_any_table_comes_back_as_it_went(tmp_path_factory, rows):
         paths.append(folder / f"results/scores/{task}/{model}/{dataset}/{split}.tsv")
         own = [r for r in rows if (r.task, r.model, r.dataset, r.split) == (task, model, dataset, split)]
         write_scores(paths[-1], own)
-    collect(paths, folder / "tables")
+    collect(paths, folder / "tables", catalogue={"tasks": CATALOGUE["tasks"]})
     export(folder / "tables", folder)
     there = [row for path in paths for row in read_scores(path)]
     import_published(folder / "tables/scores.parquet", folder / "back.tsv", source="us")

@@ -13,6 +13,7 @@ from cellgauge import config as configuration
 from cellgauge.errors import CellgaugeError
 from cellgauge.grid import Cell, Grid
 from cellgauge.sets import LONGEST, name_of, ordered
+from cellgauge.task_traits import TaskTraits, task_traits
 
 SLUGS = st.from_regex(r"[a-z][a-z0-9_]{0,11}", fullmatch=True)
 SPECIES = ("human", "mouse", "chicken", "gorilla")
@@ -127,11 +128,18 @@ MODELS = {
     "harmony": {"adapter": "harmony"},
     "mine": {"adapter": "precomputed", "path": "mine/{dataset}/{split}.npy"},
 }
-TASKS = {
-    "clustering": {"modality": "expression", "scope": "split"},
-    "cross_species": {"modality": "expression", "scope": "dataset"},
-    "mine_too": {"modality": "expression", "scope": "dataset"},
-}
+TASKS = {"clustering": {}, "cross_species": {}, "mine_too": {}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_users_task():
+    """Let the grid know a task `mine_too` that spans splits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cellgauge.grid.task_traits", lambda name: OF_MINE if name == "mine_too" else task_traits(name))
+        yield
+
+
+OF_MINE = TaskTraits(scope="dataset")
 
 
 @st.composite

@@ -372,7 +372,7 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame) -> pd
     def described(task: str, metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for metric, facts in metrics.items():
             yield metric, facts
-            for end, beside in facts_beside(facts).items():
+            for end, beside in facts_beside(facts).items() if metric else ():
                 if (task, metric + end) in has_rows and metric + end not in metrics:
                     yield metric + end, beside
 
