@@ -135,11 +135,13 @@ TASKS = {"clustering": {}, "cross_species": {}, "mine_too": {}}
 def a_users_task():
     """Let the grid know a task `mine_too` that spans splits."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cellgauge.grid.task_traits", lambda name: OF_MINE if name == "mine_too" else task_traits(name))
+        for module in ("grid", "config"):
+            patch.setattr(f"cellgauge.{module}.task_traits", traits_with_mine)
         yield
 
 
-OF_MINE = TaskTraits(scope="dataset")
+def traits_with_mine(task):
+    return TaskTraits(scope="dataset") if task == "mine_too" else task_traits(task)
 
 
 @st.composite
@@ -230,9 +232,9 @@ def test_every_path_is_reachable_and_every_part_of_a_run_is_scored_or_has_a_reas
     parts = [(c.task, c.model, c.dataset, c.split) for c in (*grid.cells, *grid.skipped)]
     expected = [
         (task, model, "d", part)
-        for task, entry in TASKS.items()
+        for task in TASKS
         for model in MODELS
-        for part in (grid.sets["d"] if entry["scope"] == "dataset" else grid.datasets["d"])
+        for part in (grid.sets["d"] if traits_with_mine(task).scope == "dataset" else grid.datasets["d"])
     ]
     assert sorted(parts) == sorted(expected)
     for cell in grid.cells:
