@@ -29,7 +29,7 @@ scib-python:
 
 setup-scib: .venv-scib/.installed  ## make .venv-scib, which the task scib runs in (Python 3.12 or 3.13)
 
-# The stamp is the lock itself: workflow/scripts/cellgauge/interpreter.py compares it.
+# The stamp is the lock itself: workflow/scripts/cellgauge/plan/interpreter.py compares it.
 .venv-scib/.installed: requirements-scib.lock
 	@[ -n "$(SCIB_PYTHON)" ] || { echo "scib-metrics 0.6 needs Python 3.12 or 3.13, and none was found;" \
 	  "set SCIB_PYTHON=/path/to/python3.12, or run the workflow with --profile profiles/conda"; exit 1; }

@@ -84,7 +84,7 @@ def write_checkpoint(model: str, folder: Path, n_genes: int) -> Path:
 
 def growth(model: str, splits: list[Path], weights: Path) -> dict[str, object]:
     """Return what embedding each split takes."""
-    from cellgauge.contracts import Embedding
+    from cellgauge.files.embedding import Embedding
     from cellgauge.models.base import embed_files
 
     peaks, sizes = [], []

@@ -58,7 +58,7 @@ class Bench:
 SAME_SAMPLE = {"random_stream": "official"}
 BENCHES = {
     "scgpt": Bench("scGPT whole human", 28, 4, {"batch_size": 32}, SAME_SAMPLE, 2.5),
-    # one by one, because its padding changes what a cell's neighbours in a batch get
+    # one by one, because its padding changes what a cell's neighbors in a batch get
     "uce": Bench("UCE, 4 layers", 6, 2, {"batch_size": 1, "min_cells": 0, "min_genes": 0}, SAME_SAMPLE, 1.3),
     "aido_cell": Bench("AIDO.Cell-3M", 2, 1, {"batch_size": 1}, {}, 1.0, 1 / 3),
     "geneformer": Bench("Geneformer 12L-95M, 4,096 tokens", 4, 2, {"batch_size": 2}, {}, 1.4),
@@ -198,7 +198,7 @@ def compared(folder: Path, first: str, second: str) -> dict[str, float]:
 def _compare() -> None:
     import numpy as np
 
-    from cellgauge.contracts import Embedding
+    from cellgauge.files.embedding import Embedding
 
     first, second, target = sys.argv[1:]
     found = Embedding.read(second)

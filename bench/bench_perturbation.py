@@ -27,8 +27,8 @@ import json, sys
 import anndata, numpy as np, pandas as pd
 from scipy.sparse import csr_matrix, vstack
 sys.path.insert(0, sys.argv[4])
-from cellgauge.contracts import write_split
-from cellgauge.screens import simulation_split, targets
+from cellgauge.files.split import write_split
+from cellgauge.screens.screen import simulation_split, targets
 n_cells, n_genes, n_names = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[6])
 names = open(sys.argv[5]).read().split()
 names = names[:: -(-len(names) // n_names)]

@@ -4,12 +4,12 @@
     .venv/bin/python bench/bench_scorers.py --large 120000x2048      # our side alone: does each task stay under 8 GB?
 
 A is cz-benchmarks 0.15.1 in the anchor's environment (tests/anchor), at its best: on one thread, which costs it least. B is
-score_task.py on files of the contracts, profile reference, which computes the same numbers, with find_neighbours.py before it
+score_task.py on files of the contracts, profile reference, which computes the same numbers, with find_neighbors.py before it
 where the workflow runs that: CPU is the sum of both, memory the higher peak. CPU is user + system time of whole
 processes, so that other work on the machine hardly counts; ratios are medians over the pairs. Prints a table,
 writes results/bench/, and fails when a goal is missed. "ours, all" is the job as the workflow runs it: both profiles, all
 metrics. Two lines are about counts of 20,000 genes instead of an embedding: "expression" is label prediction on them by
-logistic regression and nearest neighbours, "pca_baseline" their principal components (the anchor's function against
+logistic regression and nearest neighbors, "pca_baseline" their principal components (the anchor's function against
 embed_cells.py).
 """
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path[:0] = [str(ROOT / "tests"), str(SCRIPTS)]
 
-from cellgauge.task_traits import task_traits  # noqa: E402
+from cellgauge.tasks.traits import task_traits  # noqa: E402
 
 SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 UNUSUAL = (  # what no user's run has, and some machines' shells
@@ -41,7 +41,7 @@ UNUSUAL = (  # what no user's run has, and some machines' shells
     "PYTHONDONTWRITEBYTECODE",  # would compile our modules anew in every process, but not those of packages
 )
 SPECIES = ("human", "mouse", "rhesus_macaque")
-APPROXIMATE_FROM = 8192  # cells from which the anchor's clustering searches neighbours approximately
+APPROXIMATE_FROM = 8192  # cells from which the anchor's clustering searches neighbors approximately
 MEMORY_LIMIT_MB = 8000
 N_GENES = 20_000
 
@@ -204,29 +204,29 @@ def _run(command: Sequence[str]) -> Cost:
 def our_commands(
     bench: Bench, folder: Path, output: Path, profiles: Sequence[str], **options: object
 ) -> list[list[str]]:
-    """Return the commands that the workflow runs: the search of neighbours where they are kept, and the score."""
+    """Return the commands that the workflow runs: the search of neighbors where they are kept, and the score."""
     if bench.task == "embed":
         embed = [sys.executable, str(SCRIPTS / "embed_cells.py"), "linear"]
         return [[*embed, "--split", str(folder / "split_counts.h5ad"), "--output", str(output.with_suffix(".h5ad"))]]
     given = {"profiles": list(profiles), **options}
-    if not keeps_neighbours(bench, options):
+    if not keeps_neighbors(bench, options):
         return [_command("score_task.py", bench, folder, given, output)]
-    kept = kept_neighbours(output)
+    kept = kept_neighbors(output)
     of_search = {name: value for name, value in given.items() if name in task_traits(bench.task).searched}
     return [
-        _command("find_neighbours.py", bench, folder, of_search, kept),
-        [*_command("score_task.py", bench, folder, given, output), "--neighbours", str(kept)],
+        _command("find_neighbors.py", bench, folder, of_search, kept),
+        [*_command("score_task.py", bench, folder, given, output), "--neighbors", str(kept)],
     ]
 
 
-def keeps_neighbours(bench: Bench, options: Mapping[str, object]) -> bool:
-    """Return whether the workflow keeps the neighbours of a task with these options."""
+def keeps_neighbors(bench: Bench, options: Mapping[str, object]) -> bool:
+    """Return whether the workflow keeps the neighbors of a task with these options."""
     about = task_traits(bench.task)
-    return not bench.counts and about.keeps_neighbours({**about.params, **options})
+    return not bench.counts and about.keeps_neighbors({**about.params, **options})
 
 
-def kept_neighbours(output: Path) -> Path:
-    """Return where the neighbours of a score file are kept."""
+def kept_neighbors(output: Path) -> Path:
+    """Return where the neighbors of a score file are kept."""
     return output.with_suffix(".npz")
 
 

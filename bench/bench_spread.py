@@ -7,8 +7,8 @@ Each line is the standard deviation over runs of a score of profile reference, b
 
 seeds   Leiden's seed; the seed of folds and forests
 moved   the embedding, every number by a normal draw of 1e-3 of its column's standard deviation: what another processor
-        or another search of neighbours does
-searched  the neighbours of the graph, approximate ones (PyNNDescent, as scanpy searches) with another seed each time
+        or another search of neighbors does
+searched  the neighbors of the graph, approximate ones (PyNNDescent, as scanpy searches) with another seed each time
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow/scripts"))
 
-from cellgauge.contracts import Embedding, Split
-from cellgauge.tasks.base import CellsToScore, gather, load_task
+from cellgauge.files.embedding import Embedding
+from cellgauge.files.split import Split
+from cellgauge.tasks.cells import CellsToScore, gather
+from cellgauge.tasks.run import load_task
 
 MOVED = 1e-3
 SEED = 42
@@ -58,11 +60,11 @@ def moved(cells: CellsToScore, seed: int) -> CellsToScore:
 
 
 def searched(cells: CellsToScore, seed: int) -> CellsToScore:
-    """Return the cells with approximate neighbours."""
+    """Return the cells with approximate neighbors."""
     from pynndescent import NNDescent
 
     indices, distances = NNDescent(cells.matrix, n_neighbors=15, random_state=seed).neighbor_graph
-    return replace(cells, neighbours={"indices": indices, "distances": distances, "widths": np.zeros(len(indices))})
+    return replace(cells, neighbors={"indices": indices, "distances": distances, "widths": np.zeros(len(indices))})
 
 
 def spreads(cells: CellsToScore, n_runs: int) -> Iterator[tuple[str, dict[tuple[str, str], float]]]:

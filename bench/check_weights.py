@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from cellgauge.contracts import Embedding
+from cellgauge.files.embedding import Embedding
 
 PAIRS = {
     "tf_sapiens": "human_heart",

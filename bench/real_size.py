@@ -26,12 +26,12 @@ import torch
 from scipy.sparse import csr_matrix, vstack
 from torch import nn
 
-from cellgauge.contracts import write_split
-from cellgauge.networks.aido_cell import AidoCell, Settings
-from cellgauge.networks.scgpt import ScGPT
-from cellgauge.networks.transcriptformer import Settings as TranscriptFormerSettings
-from cellgauge.networks.transcriptformer import TranscriptFormer
-from cellgauge.networks.uce import UCE
+from cellgauge.files.split import write_split
+from cellgauge.models.aido_cell.network import AidoCell, Settings
+from cellgauge.models.scgpt.network import ScGPT
+from cellgauge.models.transcriptformer.network import Settings as TranscriptFormerSettings
+from cellgauge.models.transcriptformer.network import TranscriptFormer
+from cellgauge.models.uce.network import UCE
 
 SEED = 11
 ASSAY = "inDrop"
@@ -96,7 +96,7 @@ def geneformer(folder: Path, symbols: Sequence[str]) -> None:
     from safetensors.torch import save_file
     from transformers import BertConfig
 
-    from cellgauge.networks.geneformer import Geneformer
+    from cellgauge.models.geneformer.network import Geneformer
 
     genes = _vocabulary(_ids(symbols), 20_271, 0.85)
     config = {

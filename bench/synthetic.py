@@ -16,7 +16,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from cellgauge.contracts import Split, write_embedding, write_split
+from cellgauge.files.embedding import write_embedding
+from cellgauge.files.split import Split, write_split
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

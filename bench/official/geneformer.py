@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from cellgauge.checkpoints import read_pickled_dict
+from cellgauge.inference.checkpoints import read_pickled_dict
 
 TARGET_SUM = 10_000
 

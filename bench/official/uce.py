@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cellgauge.checkpoints import read_pickled_dict
+from cellgauge.inference.checkpoints import read_pickled_dict
 
 HEADS_OF = 64
 CLS, END = 3, 2

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from cellgauge.assets import assets, read_catalogue
-from cellgauge.grid import Grid, is_remote
+from cellgauge.data.organisms import ORGANISMS, organism
 from cellgauge.models.base import adapter_names, load_adapter, traits
-from cellgauge.organisms import ORGANISMS, organism
+from cellgauge.plan.catalogue_page import assets, read_catalogue
+from cellgauge.plan.grid import Grid, is_remote
+from cellgauge.plan.sources import SCRIPTS
 from cellgauge.predictors.base import load_predictor, predictor_names
-from cellgauge.sources import SCRIPTS
 
 ROOT = SCRIPTS.parents[1]
 

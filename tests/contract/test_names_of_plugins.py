@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cellgauge import models, predictors, tasks
-from cellgauge.plugins import module_names
-from cellgauge.sources import SCRIPTS
+from cellgauge.core.plugins import module_names
+from cellgauge.plan.sources import SCRIPTS
 
 PACKAGES = {"models": models, "predictors": predictors, "tasks": tasks}
 ALSO = {"perturbation", "precomputed"}  # the name of a modality, and of a kind of models, too

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from seed_titles import TITLES
 
-from cellgauge.assets import assets, read_catalogue
-from cellgauge.grid import Grid
+from cellgauge.plan.catalogue_page import assets, read_catalogue
+from cellgauge.plan.grid import Grid
+from cellgauge.plan.sources import SCRIPTS
 from cellgauge.report import render
-from cellgauge.sources import SCRIPTS
-from cellgauge.tables import collect
+from cellgauge.results.tables import collect
 
 CONFIG = SCRIPTS.parents[1] / "config"
 CATALOGUE = read_catalogue(CONFIG)

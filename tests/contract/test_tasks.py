@@ -8,15 +8,16 @@ import tiny
 import yaml
 
 from cellgauge import tasks
-from cellgauge.contracts import Embedding, Split, write_embedding
-from cellgauge.neighbours import clustering as neighbours_of_clustering
-from cellgauge.plugins import module_names
+from cellgauge.core.plugins import module_names
+from cellgauge.data.make_split import make_split
+from cellgauge.files.embedding import Embedding, write_embedding
+from cellgauge.files.split import Split
 from cellgauge.predictors.base import predict_files
-from cellgauge.splits import make_split
-from cellgauge.task_traits import task_traits
+from cellgauge.results.uncertainty import facts_beside, is_beside
 from cellgauge.tasks import base
-from cellgauge.tasks.base import score_files
-from cellgauge.uncertainty import facts_beside, is_beside
+from cellgauge.tasks.clustering import neighbors as neighbors_of_clustering
+from cellgauge.tasks.run import score_files
+from cellgauge.tasks.traits import task_traits
 
 CATALOGUE = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "tasks.yaml").read_text(encoding="utf-8"))[
     "tasks"
@@ -70,9 +71,9 @@ def test_the_device_reaches_the_task(tmp_path, monkeypatch):
     uns = {"model": "none", "dataset": split.dataset, "split": split.name}
     write_embedding(tmp_path / "embedding.h5ad", matrix, split.cells, [split], uns)
     monkeypatch.setattr(base, "scoring_device", lambda *args: asked.append(args) or "cpu")
-    search = neighbours_of_clustering.nearest_neighbours
+    search = neighbors_of_clustering.nearest_neighbors
     monkeypatch.setattr(
-        neighbours_of_clustering, "nearest_neighbours", lambda *args, **how: asked.append(how) or search(*args, **how)
+        neighbors_of_clustering, "nearest_neighbors", lambda *args, **how: asked.append(how) or search(*args, **how)
     )
     assert list(score_files("clustering", [tmp_path / "embedding.h5ad"], [path], device="cuda"))
     assert [asked[0], asked[1]["device"]] == [("cuda", 120), "cpu"]

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from vectors import GOLDEN, embedding, same, split_of, tokens
 
-from cellgauge.contracts import Split
+from cellgauge.files.split import Split
 from cellgauge.models.aido_cell import Encoder
 
 CASE = GOLDEN / "aido_cell" / "case_a"

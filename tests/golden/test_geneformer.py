@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from vectors import GOLDEN, embedding, same, split_of, tokens
 
-from cellgauge.contracts import Split
-from cellgauge.tokenisers.geneformer import Ranker, read_dictionaries
+from cellgauge.files.split import Split
+from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
 
 CASE = GOLDEN / "geneformer" / "case_a"
 CONFIG = json.loads((CASE / "config.json").read_text())

@@ -11,7 +11,7 @@ from test_geneformer import split as geneformer_split  # noqa: F401
 from test_transcriptformer import split as transcriptformer_split  # noqa: F401
 from vectors import GOLDEN, same, split_of
 
-from cellgauge.sources import SCRIPTS
+from cellgauge.plan.sources import SCRIPTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Nn]ested.tensor")
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from vectors import GOLDEN, same
 
-from cellgauge.checkpoints import Checkpoint, find_file
-from cellgauge.networks.scgenept import load_scgenept
+from cellgauge.inference.checkpoints import Checkpoint, find_file
 from cellgauge.predictors.scgenept import bootstrap, predict
-from cellgauge.screens import Screen
+from cellgauge.predictors.scgenept.network import load_scgenept
+from cellgauge.screens.screen import Screen
 
 CASE = GOLDEN / "scgenept" / "case_a"
 CONFIG = json.loads((CASE / "config.json").read_text())

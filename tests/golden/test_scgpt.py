@@ -8,10 +8,10 @@ import pytest
 import torch
 from vectors import GOLDEN, embedding, same, split_of, tokens
 
-from cellgauge.checkpoints import Checkpoint
-from cellgauge.contracts import Split
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import Checkpoint
 from cellgauge.models.scgpt import BINS, Encoder
-from cellgauge.networks.scgpt import load_scgpt
+from cellgauge.models.scgpt.network import load_scgpt
 
 CASE = GOLDEN / "scgpt" / "case_a"
 CONFIG = json.loads((CASE / "config.json").read_text())

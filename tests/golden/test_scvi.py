@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from vectors import GOLDEN, embedding, same, split_of, tokens
 
-from cellgauge.contracts import Split
+from cellgauge.files.split import Split
 from cellgauge.models.scvi import Encoder, _read_model
-from cellgauge.networks.scvi import load_scvi
+from cellgauge.models.scvi.network import load_scvi
 
 CASE = GOLDEN / "scvi" / "case_a"
 CONFIG = json.loads((CASE / "config.json").read_text())

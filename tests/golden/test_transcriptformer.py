@@ -8,8 +8,8 @@ import pytest
 import torch
 from vectors import GOLDEN, embedding, same, tokens
 
-from cellgauge.contracts import Split
-from cellgauge.tokenisers.transcriptformer import Proteins, Sentences, Special
+from cellgauge.files.split import Split
+from cellgauge.models.transcriptformer.tokens import Proteins, Sentences, Special
 
 CASE = GOLDEN / "transcriptformer" / "case_a"
 RELEASED = ("unknown", "[PAD]", "[START]", "[END]", "[RD]", "[CELL]", "[MASK]")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from vectors import GOLDEN, embedding, same, split_of, tokens
 
-from cellgauge.contracts import Split
-from cellgauge.errors import CellgaugeError
-from cellgauge.organisms import organism
-from cellgauge.species import build_species
-from cellgauge.tokenisers.uce import Sentences, read_species
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.organisms import organism
+from cellgauge.files.split import Split
+from cellgauge.models.uce.new_species import build_species
+from cellgauge.models.uce.tokens import Sentences, read_species
 
 CASES = ("case_a", "case_c")
 TOLERANCE = 2e-6  # additive and hidden padding are 3e-4 apart in case_a

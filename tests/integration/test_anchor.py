@@ -1,7 +1,7 @@
 """Profile reference equals cz-benchmarks, run beside it in an environment of its own, on real cells.
 
 cz-benchmarks 0.15.1 computes what 0.10.2 does but for two things: its label prediction does not centre the features
-(the runner makes it), and its entropy takes fewer neighbours where there are fewer than 200 cells (there are more here).
+(the runner makes it), and its entropy takes fewer neighbors where there are fewer than 200 cells (there are more here).
 """
 
 import json
@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from anchor.environment import AnchorUnavailable, anchor_python
 
-from cellgauge.tasks.base import CellsToScore, load_task
+from cellgauge.tasks.cells import CellsToScore
+from cellgauge.tasks.run import load_task
 
 pytestmark = [
     pytest.mark.anchor,
@@ -119,7 +120,7 @@ def reference(task: str, cells: Cells, **params) -> dict[tuple[str, str], float]
 
 
 def test_clustering(anchor, human):
-    """Below 8,192 cells both search neighbours exactly, so the partitions are the same."""
+    """Below 8,192 cells both search neighbors exactly, so the partitions are the same."""
     theirs, ours = anchor("clustering", human), reference("clustering", human)
     assert theirs["adjusted_rand_index"] == pytest.approx(ours["ari", ""], abs=1e-12)
     assert theirs["normalized_mutual_info"] == pytest.approx(ours["nmi", ""], abs=1e-12)
@@ -137,7 +138,7 @@ def test_label_prediction(anchor, name, request):
     cells = request.getfixturevalue(name)
     theirs, ours = anchor("label_prediction", cells), reference("label_prediction", cells)
     for their_name, classifier in CLASSIFIERS.items():
-        # equal neighbours and trees to the last cell; logistic regression stops before it converges, so that its
+        # equal neighbors and trees to the last cell; logistic regression stops before it converges, so that its
         # 100th step hangs on the order in which the processor adds
         tolerance = 1e-12 if classifier in ("knn", "random_forest") else 1e-3
         for metric in METRICS:
@@ -146,7 +147,7 @@ def test_label_prediction(anchor, name, request):
 
 
 def test_cross_species(anchor, two_species):
-    """The reference's neighbours are approximate, hence the tolerance of the entropy."""
+    """The reference's neighbors are approximate, hence the tolerance of the entropy."""
     theirs, ours = anchor("cross_species", two_species), reference("cross_species", two_species)
     assert theirs["entropy_per_cell"] == pytest.approx(ours["entropy_per_cell", ""], abs=1e-3)
     assert theirs["batch_silhouette"] == pytest.approx(ours["batch_silhouette", ""], abs=1e-6)

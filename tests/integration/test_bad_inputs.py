@@ -10,8 +10,10 @@ import pytest
 import tiny
 import yaml
 
-from cellgauge.contracts import Split, read_scores, write_embedding
-from cellgauge.sources import SCRIPTS
+from cellgauge.files.embedding import write_embedding
+from cellgauge.files.score import read_scores
+from cellgauge.files.split import Split
+from cellgauge.plan.sources import SCRIPTS
 
 TASKS = ("clustering", "label_prediction", "cross_species")
 
@@ -162,14 +164,14 @@ def test_one_donor(tmp_path):
     assert [r for r in rows if r.subset == "random_folds" and r.metric == "f1" and r.status == "ok"]
 
 
-def test_fewer_cells_than_neighbours(tmp_path):
+def test_fewer_cells_than_neighbors(tmp_path):
     split = tiny.split_file(tmp_path, n_cells=9)
     for task in ("clustering", "label_prediction"):
         for row in score(tmp_path, [split], task):
             assert row.status == "ok" or row.reason
 
 
-def test_fewer_cells_than_the_references_neighbourhood(tmp_path):
+def test_fewer_cells_than_the_references_neighborhood(tmp_path):
     splits = [tiny.split_file(tmp_path, organism=name, n_cells=60) for name in ("human", "mouse")]
     rows = {(r.profile, r.metric, r.subset): r for r in score(tmp_path, splits, "cross_species")}
     assert rows[("reference", "entropy_per_cell", "")].status == "not_applicable"

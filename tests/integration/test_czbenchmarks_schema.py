@@ -8,7 +8,7 @@ import made_up
 import pytest
 from anchor.environment import AnchorUnavailable, anchor_python
 
-from cellgauge.exports import export
+from cellgauge.results.export import export
 
 pytestmark = [pytest.mark.anchor, pytest.mark.network, pytest.mark.xdist_group("anchor")]
 

@@ -26,9 +26,9 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from cellgauge import config as settings
-from cellgauge.grid import Grid, is_remote
-from cellgauge.sources import SCRIPTS
+from cellgauge.plan import config as settings
+from cellgauge.plan.grid import Grid, is_remote
+from cellgauge.plan.sources import SCRIPTS
 
 pytestmark = pytest.mark.xdist_group("documentation")  # so that what is planned twice is planned once
 
@@ -112,7 +112,9 @@ def planned_by(arguments: list[str]) -> tuple[int, set[str]]:
     folder, path, search = Path.cwd(), list(sys.path), os.environ["PATH"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DAGApi, "execute_workflow", execute_and_keep)
-        patch.setattr("cellgauge.grid.require", lambda *_: None)  # as after `make setup-scib`, which the page asks for
+        patch.setattr(
+            "cellgauge.plan.grid.require", lambda *_: None
+        )  # as after `make setup-scib`, which the page asks for
         parser, args = parse_args([*arguments, "--dry-run", "--quiet", "all", "--snakefile", str(ROOT / "Snakefile")])
         try:
             done = args_to_api(args, parser)

@@ -20,7 +20,7 @@ cli.add_argument("--weights", nargs="*")
 args = cli.parse_args()
 foreign = ("numpy", "pandas", "anndata", "snakemake", "yaml", "torch")
 found = [name for name in foreign if importlib.util.find_spec(name)]
-from cellgauge.errors import CellgaugeError  # our own code comes with the script
+from cellgauge.core.errors import CellgaugeError  # our own code comes with the script
 facts = {"six": six.__version__, "prefix": sys.prefix, "path": sys.path, "foreign": found}
 pathlib.Path(args.output).write_text(json.dumps(facts))
 """

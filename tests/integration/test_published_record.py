@@ -11,12 +11,12 @@ import made_up
 import pandas as pd
 import pytest
 
-from cellgauge.contracts import read_scores
-from cellgauge.grid import Grid
+from cellgauge.files.score import read_scores
+from cellgauge.plan.grid import Grid
+from cellgauge.plan.sources import SCRIPTS
 from cellgauge.report import render
 from cellgauge.results.published import import_published
-from cellgauge.sources import SCRIPTS
-from cellgauge.tables import collect
+from cellgauge.results.tables import collect
 
 SOURCE = "czbenchmarks_2025_05"
 FIVE = {"blood", "bone_marrow", "lung", "mammary", "thymus"}
@@ -163,7 +163,7 @@ def test_the_import_makes_one_row_per_value_and_loads_no_table_library(published
     options = grid.published_options(SimpleNamespace(source=SOURCE))
     program = """
 import json, sys
-from cellgauge.contracts import Score
+from cellgauge.files.score import Score
 from cellgauge.results.published import import_published
 checked, made = Score.__post_init__, []
 Score.__post_init__ = lambda row: made.append(1) or checked(row)

@@ -16,9 +16,9 @@ import pytest
 from browser import NAMES, Browser, chromium
 from seed_titles import TITLES
 
-from cellgauge.grid import Grid
+from cellgauge.plan.grid import Grid
 from cellgauge.report import render
-from cellgauge.tables import collect
+from cellgauge.results.tables import collect
 
 WIDTHS = {"phone": 390, "desktop": 1280}
 EVIL = "<script>window.hacked=1</script>\"'><img src=x onerror=window.hacked=1>"
@@ -270,13 +270,13 @@ def test_choices_on_a_task_page(page):
     choose(browser, "metric", "f1")
     choose(browser, "classifier", "knn")
     choose(browser, "subset", "random_folds")
-    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbours, random folds, profile corrected"
+    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbors, random folds, profile corrected"
     choose(browser, "profile", "reference")
-    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbours, profile reference"
+    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbors, profile reference"
     subset = '[...document.querySelectorAll("#task-label-prediction [name=subset]")][0].closest("label")'
     assert not browser.run(f"{subset}.checkVisibility()")
     choose(browser, "profile", "corrected")
-    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbours, random folds, profile corrected"
+    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbors, random folds, profile corrected"
     assert (
         browser.run(
             '[...document.querySelectorAll("#task-label-prediction dt")].filter((d) => d.checkVisibility()).length'
@@ -367,7 +367,7 @@ def drawn(browser: Browser) -> list[str]:
 
 
 def ink(browser: Browser) -> list[int]:
-    """How many pixels of the first picture have each of two colours: the first label's, and that of pale cells."""
+    """How many pixels of the first picture have each of two colors: the first label's, and that of pale cells."""
     return browser.run(
         """(() => {
           const canvas = [...document.querySelectorAll(".plots canvas")].find((c) => c.checkVisibility());
@@ -385,18 +385,18 @@ def ink(browser: Browser) -> list[int]:
 
 def test_pictures_of_a_split(page):
     browser = page("#splits")
-    assert len(drawn(browser)) == 9 and all("coloured by label" in text for text in drawn(browser))
+    assert len(drawn(browser)) == 9 and all("colored by label" in text for text in drawn(browser))
     blue, grey = ink(browser)
     assert blue > 100 and grey < 20
     choose(browser, "only", "cell type B")
     assert ink(browser)[0] < 10 and ink(browser)[1] > 100
-    choose(browser, "colour", "batch")
-    assert all("coloured by batch" in text for text in drawn(browser))
+    choose(browser, "color", "batch")
+    assert all("colored by batch" in text for text in drawn(browser))
     choose(browser, "split", "transcriptformer_tests/mouse_brain")
     assert "TranscriptFormer's test cells: mouse brain" in browser.run("document.querySelector('#splits').innerText")
     assert "split=transcriptformer_tests%2Fmouse_brain" in browser.run("location.hash")
     again = page(browser.run("location.hash"))
-    assert len(drawn(again)) == 8 and "coloured by batch" in drawn(again)[0]
+    assert len(drawn(again)) == 8 and "colored by batch" in drawn(again)[0]
     again = page("#splits?dataset=transcriptformer_tests&model=hvg")
     assert len(drawn(again)) == 1
     offered = again.run('[...document.querySelectorAll("[name=split] option:not([hidden])")].map((o) => o.value)')
@@ -443,8 +443,8 @@ def test_dark_mode_and_print(report):
 
 PALE = """(() => {
   const linear = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
-  const light = (colour) => {
-    const [r, g, b] = colour.match(/[0-9.]+/g).slice(0, 3).map((part) => linear(part / 255));
+  const light = (color) => {
+    const [r, g, b] = color.match(/[0-9.]+/g).slice(0, 3).map((part) => linear(part / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
   };
   const clear = /, 0\\)$/;

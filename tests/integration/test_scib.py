@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from project import ROOT
 
-from cellgauge.contracts import Split, read_scores, write_embedding
-from cellgauge.errors import CellgaugeError
-from cellgauge.interpreter import require
-from cellgauge.splits import make_split
-from cellgauge.tasks import scib
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.make_split import make_split
+from cellgauge.files.embedding import write_embedding
+from cellgauge.files.score import read_scores
+from cellgauge.files.split import Split
+from cellgauge.plan.interpreter import require
+from cellgauge.tasks.scib import scores as scib
 
 RUNNER = ROOT / "tests" / "scib" / "run_scib.py"
 LOCK = "requirements-scib.lock"
@@ -163,7 +165,7 @@ def test_without_its_environment_the_task_stops_the_run_with_one_sentence(fresh_
 
 
 def test_a_python_without_the_library_says_what_to_do():
-    code = "from cellgauge.tasks.scib import load_library; from cellgauge.errors import run_cli; run_cli(load_library)"
+    code = "from cellgauge.tasks.scib.scores import load_library; from cellgauge.core.errors import run_cli; run_cli(load_library)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow/scripts")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import tiny
 
-from cellgauge.contracts import Split, read_scores, write_embedding
+from cellgauge.files.embedding import write_embedding
+from cellgauge.files.score import read_scores
+from cellgauge.files.split import Split
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow" / "scripts" / "score_task.py"
-SEARCH = SCRIPT.with_name("find_neighbours.py")
+SEARCH = SCRIPT.with_name("find_neighbors.py")
 HEAVY = ("scanpy", "jax", "torch", "pandas", "anndata", "matplotlib", "numba", "umap")
 
 
@@ -44,8 +46,8 @@ def command(task, files, output, **options):
     return list(map(str, arguments))
 
 
-def run(task, files, output, neighbours=(), **options):
-    arguments = [*command(task, files, output, **options), "--neighbours", *map(str, neighbours)]
+def run(task, files, output, neighbors=(), **options):
+    arguments = [*command(task, files, output, **options), "--neighbors", *map(str, neighbors)]
     result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return read_scores(output)
@@ -126,13 +128,13 @@ def test_a_wrong_option_is_one_clear_sentence(files, tmp_path):
     assert not (tmp_path / "scores.tsv").exists()
 
 
-# --- neighbours that are kept ----------------------------------------------------------------------------------------
+# --- neighbors that are kept ----------------------------------------------------------------------------------------
 
 SEARCHED = {"clustering": {}, "cross_species": {"profiles": ["reference", "corrected"]}}
 
 
 @pytest.mark.parametrize("task", SEARCHED)
-def test_scores_from_kept_neighbours_are_the_same(task, files, tmp_path):
+def test_scores_from_kept_neighbors_are_the_same(task, files, tmp_path):
     def unembed(matrix):
         matrix[[3, 50]] = np.nan
 
@@ -160,9 +162,9 @@ def test_what_cannot_be_scored_leaves_a_file_and_its_reason_to_the_scores(files,
 def test_a_wrong_search_is_one_clear_sentence(files, tmp_path):
     given, kept = [files()], tmp_path / "kept.npz"
     for task, options, words in (
-        ("perturbation", {}, "unknown task that keeps neighbours 'perturbation'"),
-        ("clustering", {"n_neighbours": 9}, "unknown parameter 'n_neighbours', did you mean 'n_neighbors'?"),
-        ("label_prediction", {}, "unknown task that keeps neighbours 'label_prediction'"),
+        ("perturbation", {}, "unknown task that keeps neighbors 'perturbation'"),
+        ("clustering", {"n_neighbors": 9}, "unknown parameter 'n_neighbors', did you mean 'n_neighbors'?"),
+        ("label_prediction", {}, "unknown task that keeps neighbors 'label_prediction'"),
     ):
         done = search(task, given, kept, **options)
         assert done.returncode == 1 and words in done.stderr, done.stderr
@@ -171,8 +173,8 @@ def test_a_wrong_search_is_one_clear_sentence(files, tmp_path):
     arguments = [
         str(SCRIPT),
         *command("clustering", [files("mouse")], tmp_path / "scores.tsv"),
-        "--neighbours",
+        "--neighbors",
         str(kept),
     ]
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-    assert done.returncode == 1 and "these neighbours are of" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 1 and "these neighbors are of" in done.stderr and done.stderr.count("\n") == 1

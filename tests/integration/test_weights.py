@@ -16,7 +16,7 @@ import tiny
 import yaml
 from project import CONFIG, make_project
 
-from cellgauge.contracts import Embedding
+from cellgauge.files.embedding import Embedding
 
 pytestmark = [
     pytest.mark.xdist_group("workflow"),
@@ -263,7 +263,7 @@ def test_files_are_fetched_once_and_shared(finished):
 def test_nothing_is_left_to_do_and_an_edited_network_runs_its_model_alone(finished):
     project, _ = finished
     assert project.planned() == {}
-    path = project.folder / "workflow/scripts/cellgauge/networks/scgpt.py"
+    path = project.folder / "workflow/scripts/cellgauge/models/scgpt/network.py"
     text = path.read_text()
     try:
         path.write_text(text + "\n# edited\n")

@@ -29,8 +29,8 @@ def of_model(paths, model):
     return all(f"/{model}/" in path for path in paths)
 
 
-OF_A_SPLIT = 1 + 1 + 1 + 2  # embedding and picture, neighbours for clustering, scores of two tasks
-OF_BOTH = 1 + 1  # neighbours and scores of cross_species
+OF_A_SPLIT = 1 + 1 + 1 + 2  # embedding and picture, neighbors for clustering, scores of two tasks
+OF_BOTH = 1 + 1  # neighbors and scores of cross_species
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
@@ -122,14 +122,14 @@ def test_every_job_left_a_log_and_its_cost(finished_project):
     assert scores and scores == logs == costs
     kept, logs, costs = (
         {
-            path.relative_to(f"{folder}/neighbours").with_suffix("")
-            for path in _files(finished_project, f"{folder}/neighbours")
+            path.relative_to(f"{folder}/neighbors").with_suffix("")
+            for path in _files(finished_project, f"{folder}/neighbors")
         }
         for folder in ("results", "logs", "benchmarks")
     )
     assert kept and kept == logs == costs and kept < scores
     runtime = finished_project.table("runtime")
-    assert set(runtime["stage"]) == {"embed", "neighbours", "score"} and (runtime["seconds"] > 0).all()
+    assert set(runtime["stage"]) == {"embed", "neighbors", "score"} and (runtime["seconds"] > 0).all()
     assert set(runtime.loc[runtime["stage"] == "embed", "device"]) == {"cpu"} and set(runtime["max_gpu_mb"]) == {""}
 
 
@@ -184,7 +184,7 @@ def test_editing_an_adapter_re_runs_its_model_alone(project):
 
 
 def test_editing_a_task_re_runs_its_scores_and_no_search(project):
-    path = project.folder / "workflow/scripts/cellgauge/tasks/clustering.py"
+    path = project.folder / "workflow/scripts/cellgauge/tasks/clustering/scores.py"
     path.write_text(path.read_text() + "\nEDITED = True\n")
     again = stages(project.planned())
     assert again and all(path.startswith("results/scores/clustering/") for path in again)
@@ -195,15 +195,15 @@ def test_editing_a_tasks_entry_re_runs_its_scores(project):
     config["tasks"] = {"cross_species": {"params": {"n_neighbors": 50}}, "clustering": {"params": {"resolution": 2.0}}}
     project.configure(config)
     again = stages(project.planned())
-    places = ("neighbours/cross_species", "scores/cross_species", "scores/clustering")  # those of clustering are kept
+    places = ("neighbors/cross_species", "scores/cross_species", "scores/clustering")  # those of clustering are kept
     assert {"/".join(path.split("/")[1:3]) for path in again} == set(places)
 
 
-def test_kept_neighbours_are_read_again(project):
+def test_kept_neighbors_are_read_again(project):
     config = project.config
     config["tasks"] = {"clustering": {"params": {"resolution": 2.0}}}
     project.configure(config)
-    kept = project.folder / "results/neighbours/clustering/oracle/tiny/human.npz"
+    kept = project.folder / "results/neighbors/clustering/oracle/tiny/human.npz"
     before, table = kept.stat().st_mtime_ns, project.table()
     project.run("--", "results/scores/clustering/oracle/tiny/human.tsv")
     assert kept.stat().st_mtime_ns == before
@@ -268,8 +268,8 @@ def test_a_changed_embedding_file_re_runs_its_split(project):
     assert again == {
         "results/embeddings/mine/tiny/human.h5ad",
         "results/layouts/mine/tiny/human.tsv",
-        "results/neighbours/clustering/mine/tiny/human.npz",
-        "results/neighbours/cross_species/mine/tiny/all.npz",
+        "results/neighbors/clustering/mine/tiny/human.npz",
+        "results/neighbors/cross_species/mine/tiny/all.npz",
         "results/scores/clustering/mine/tiny/human.tsv",
         "results/scores/label_prediction/mine/tiny/human.tsv",
         "results/scores/cross_species/mine/tiny/all.tsv",
@@ -282,8 +282,8 @@ def test_forgetting_a_model_is_removing_its_folder(project):
     assert of_model(planned, "oracle") and len(planned) == 2 * OF_A_SPLIT + OF_BOTH
 
 
-def test_neighbours_may_be_removed_to_save_space(project):
-    shutil.rmtree(project.folder / "results/neighbours")
+def test_neighbors_may_be_removed_to_save_space(project):
+    shutil.rmtree(project.folder / "results/neighbors")
     assert project.planned() == {}
 
 
@@ -368,7 +368,7 @@ def test_a_mistake_stops_the_run_before_it_begins(project, change, words):
 
 def test_rules_pass_the_options_of_the_catalogue(finished_project):
     """What a job got is what the configuration says: read back from the embedding's provenance."""
-    from cellgauge.contracts import Embedding
+    from cellgauge.files.embedding import Embedding
 
     uns = Embedding.read(finished_project.folder / "results/embeddings/linear/tiny/human.h5ad").uns
     assert json.loads(uns["params"]) == {"n_components": 10, "n_top_genes": 40}

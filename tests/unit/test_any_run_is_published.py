@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from cellgauge.contracts import Score, write_scores
-from cellgauge.exports import export
-from cellgauge.figures import draw_figures
-from cellgauge.layouts import COLUMNS
+from cellgauge.files.score import Score, write_scores
 from cellgauge.report import render
-from cellgauge.tables import collect
+from cellgauge.results.export import export
+from cellgauge.results.figures import draw_figures
+from cellgauge.results.tables import collect
+from cellgauge.results.umap import COLUMNS
 
 SCORES, COUNTS = ("up", "down", "open"), ("n_cells", "n_conditions", "up_sd", "confusion")
 RANGES = {"up": [0, 1], "down": [0, None], "n_cells": [0, None], "up_sd": [0, None]}

@@ -10,7 +10,9 @@ import pytest
 import tiny
 import torch
 
-from cellgauge.batches import (
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.split import Split
+from cellgauge.inference.run import (
     Record,
     cell_generator,
     cell_generators,
@@ -19,8 +21,6 @@ from cellgauge.batches import (
     padded,
     require_matches,
 )
-from cellgauge.contracts import Split
-from cellgauge.errors import CellgaugeError
 
 
 class Sums:

@@ -39,7 +39,7 @@ def line(bench, name="silhouette", n_cells=2000, cpu=(40, 1), memory=(1000, 100)
         (
             {"name": "clustering", "n_cells": 8192, "ari": 1e-3},
             0,
-        ),  # from here on the anchor's neighbours are approximate
+        ),  # from here on the anchor's neighbors are approximate
         ({"name": "label_prediction", "cpu": (2, 1), "n_cells": 30_000}, 0),  # a goal at other shapes
         ({"name": "label_prediction", "cpu": (2, 1), "n_cells": 10_000}, 1),
     ],
@@ -49,7 +49,7 @@ def test_what_misses_a_goal(bench, changes, n_missed):
 
 
 def test_what_the_workflow_runs_is_timed(bench, tmp_path):
-    """With the search of neighbours where the workflow has one."""
+    """With the search of neighbors where the workflow has one."""
     for name, expected in (
         ("clustering", 2),
         ("silhouette", 1),
@@ -62,8 +62,8 @@ def test_what_the_workflow_runs_is_timed(bench, tmp_path):
         commands = bench.our_commands(chosen, tmp_path, tmp_path / "ours.tsv", ["reference"], **chosen.options)
         assert len(commands) == expected
     find, score = bench.our_commands(bench.BENCHES["cross_species"], tmp_path, tmp_path / "ours.tsv", ["reference"])
-    assert find[1].endswith("find_neighbours.py") and score[1].endswith("score_task.py")
-    assert find[find.index("--output") + 1] == score[score.index("--neighbours") + 1]
+    assert find[1].endswith("find_neighbors.py") and score[1].endswith("score_task.py")
+    assert find[find.index("--output") + 1] == score[score.index("--neighbors") + 1]
     both = bench.run([sys.executable, "-c", "pass"], [sys.executable, "-c", "x = bytearray(2 * 10**8)"])
     assert both.memory_mb > 180
     assert both.cpu > bench.run([sys.executable, "-c", "pass"]).cpu
@@ -103,7 +103,8 @@ def test_embeddings_of_real_checkpoints_are_compared_with_the_shipped_ones(
     import numpy as np
     import tiny
 
-    from cellgauge.contracts import Split, write_embedding
+    from cellgauge.files.embedding import write_embedding
+    from cellgauge.files.split import Split
 
     for model, name in check_weights.PAIRS.items():
         split = Split.open(tiny.split_file(tmp_path, dataset="transcriptformer_tests", split=name, n_cells=20))

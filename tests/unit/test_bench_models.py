@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import random
 
-from cellgauge.sources import SCRIPTS
+from cellgauge.plan.sources import SCRIPTS
 
 
 @pytest.fixture

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from cellgauge.checkpoints import Checkpoint, CheckpointError, find_file, open_tensor, read_json, read_pickled_dict
+from cellgauge.inference.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    find_file,
+    open_tensor,
+    read_json,
+    read_pickled_dict,
+)
 
 
 class Bomb:

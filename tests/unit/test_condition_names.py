@@ -9,12 +9,12 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellgauge.data.condition_names import ConditionNames, gene_of_guide
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.make_split import make_split, read_split
+from cellgauge.files.prediction import Prediction
 from cellgauge.predictors.base import predict_files
-from cellgauge.responses import Prediction
-from cellgauge.screens import Screen, targets
-from cellgauge.splits import make_split, read_split
+from cellgauge.screens.condition_names import ConditionNames, gene_of_guide
+from cellgauge.screens.screen import Screen, targets
 
 GENES = frozenset(["A", "B", "HLA-A", "C_1", "TP53", "KLF1"])
 

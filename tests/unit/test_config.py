@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_grid import CONFIG
 
-from cellgauge import config as settings
-from cellgauge.sources import SCRIPTS
+from cellgauge.plan import config as settings
+from cellgauge.plan.sources import SCRIPTS
 
 ROOT = SCRIPTS.parents[1]
 

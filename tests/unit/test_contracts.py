@@ -12,22 +12,13 @@ import pytest
 import tiny
 from scipy.sparse import csc_matrix, csr_matrix, vstack
 
-from cellgauge.contracts import (
-    SCORE_COLUMNS,
-    Embedding,
-    Neighbours,
-    Score,
-    Split,
-    as_counts,
-    atomic_path,
-    match_embeddings,
-    read_scores,
-    write_embedding,
-    write_neighbours,
-    write_scores,
-)
-from cellgauge.errors import ContractError
-from cellgauge.sources import SCRIPTS
+from cellgauge.core.atomic import atomic_path
+from cellgauge.core.errors import ContractError
+from cellgauge.files.embedding import Embedding, match_embeddings, write_embedding
+from cellgauge.files.neighbors import Neighbors, write_neighbors
+from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores, write_scores
+from cellgauge.files.split import Split, as_counts
+from cellgauge.plan.sources import SCRIPTS
 
 
 @pytest.fixture
@@ -328,7 +319,7 @@ def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-# --- neighbours ------------------------------------------------------------------------------------------------------
+# --- neighbors ------------------------------------------------------------------------------------------------------
 
 ABOUT = {"task": "clustering", "model": "m", "dataset": "d", "split": "s"}
 CELLS = np.asarray(["a", "b", "c"], dtype=object)
@@ -342,12 +333,12 @@ def kept(folder, **changes):
         "facts": ABOUT,
         "cells": CELLS,
     }
-    write_neighbours(path, **(given | changes))
+    write_neighbors(path, **(given | changes))
     return path
 
 
-def test_neighbours_are_read_as_they_were_written(tmp_path):
-    found = Neighbours.read(kept(tmp_path), ABOUT, CELLS)
+def test_neighbors_are_read_as_they_were_written(tmp_path):
+    found = Neighbors.read(kept(tmp_path), ABOUT, CELLS)
     assert list(found.arrays) == ["indices"] and (found.arrays["indices"] == np.eye(3)).all()
     assert found.arrays["indices"].dtype == np.int32
     assert found.embedded.tolist() == [True] * 3 and found.facts == ABOUT
@@ -357,28 +348,28 @@ def test_neighbours_are_read_as_they_were_written(tmp_path):
 @pytest.mark.parametrize(
     ("facts", "cells", "words"),
     [
-        ({**ABOUT, "model": "other"}, CELLS, "these neighbours are of model m instead of other"),
+        ({**ABOUT, "model": "other"}, CELLS, "these neighbors are of model m instead of other"),
         (ABOUT, CELLS[::-1], "of other cells, or another order of them"),
         (ABOUT, CELLS[:2], "of other cells"),
     ],
 )
-def test_neighbours_of_something_else_are_refused(tmp_path, facts, cells, words):
+def test_neighbors_of_something_else_are_refused(tmp_path, facts, cells, words):
     with pytest.raises(ContractError, match=f"{words}.*delete the file and run again"):
-        Neighbours.read(kept(tmp_path), facts, cells)
+        Neighbors.read(kept(tmp_path), facts, cells)
 
 
-def test_files_that_are_no_neighbours_are_refused(tmp_path):
+def test_files_that_are_no_neighbors_are_refused(tmp_path):
     path = kept(tmp_path)
     whole = path.read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(ContractError, match=r"not a file of neighbours.*delete it and run again"):
-            Neighbours.read(path, ABOUT, CELLS)
+        with pytest.raises(ContractError, match=r"not a file of neighbors.*delete it and run again"):
+            Neighbors.read(path, ABOUT, CELLS)
     np.savez(path, facts=np.array([object()], dtype=object))  # a pickle, which is not opened
-    with pytest.raises(ContractError, match="not a file of neighbours"):
-        Neighbours.read(path, ABOUT, CELLS)
+    with pytest.raises(ContractError, match="not a file of neighbors"):
+        Neighbors.read(path, ABOUT, CELLS)
     with pytest.raises(ContractError, match="no such file"):
-        Neighbours.read(tmp_path / "none.npz", ABOUT, CELLS)
+        Neighbors.read(tmp_path / "none.npz", ABOUT, CELLS)
 
 
 def tree(path):

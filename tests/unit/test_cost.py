@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from cellgauge import config as settings
-from cellgauge.grid import Grid
+from cellgauge.plan import config as settings
 from cellgauge.plan.cost import STAGES, TERMS, downloads, evaluate, jobs, read_costs, report
+from cellgauge.plan.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = settings.read()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cellgauge import devices
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
 
 
 @pytest.fixture

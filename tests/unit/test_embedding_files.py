@@ -11,8 +11,9 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellgauge.contracts import Embedding, Split
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.embedding import Embedding
+from cellgauge.files.split import Split
 from cellgauge.models.base import embed_files
 from cellgauge.models.precomputed import looks_shuffled
 
@@ -163,7 +164,7 @@ def test_integer_ids(tmp_path, good):
     data = tiny.published()
     data.obs_names = [str(1000 + i) for i in range(120)]
     data.write_h5ad(tmp_path / "p.h5ad")
-    from cellgauge.splits import make_split
+    from cellgauge.data.make_split import make_split
 
     make_split(tmp_path / "p.h5ad", tmp_path / "s.h5ad", tiny.options())
     frame = good.set_axis(range(1000, 1120)).sample(frac=1, random_state=0)

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cellgauge.contracts import Score, write_scores
-from cellgauge.exports import cz_results, export
-from cellgauge.report.data import Tables
+from cellgauge.files.score import Score, write_scores
 from cellgauge.results.czbenchmarks import METRICS
-from cellgauge.tables import collect
+from cellgauge.results.export import export
+from cellgauge.results.read import Tables
+from cellgauge.results.tables import collect
+from cellgauge.results.to_czbenchmarks import cz_results
 
 
 @pytest.fixture(scope="module")

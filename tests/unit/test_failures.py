@@ -5,9 +5,9 @@ import os
 import pytest
 from test_grid import grid
 
-from cellgauge import publish
-from cellgauge.failures import NOT_RUN, failures
-from cellgauge.publish import publish_what_there_is, summary, tell_what_failed
+from cellgauge.plan import on_error as publish
+from cellgauge.plan.failures import NOT_RUN, failures
+from cellgauge.plan.on_error import publish_what_there_is, summary, tell_what_failed
 
 SCORE = "results/scores/clustering/linear/pair/human.tsv"
 BEGAN = 1000.0
@@ -39,9 +39,9 @@ def test_jobs_of_a_score_upstream_first():
         ("split", "results/splits/pair/human.h5ad", "logs/split/pair/human.log"),
         ("embed", "results/embeddings/linear/pair/human.h5ad", "logs/embed/linear/pair/human.log"),
         (
-            "neighbours",
-            "results/neighbours/clustering/linear/pair/human.npz",
-            "logs/neighbours/clustering/linear/pair/human.log",
+            "neighbors",
+            "results/neighbors/clustering/linear/pair/human.npz",
+            "logs/neighbors/clustering/linear/pair/human.log",
         ),
         ("score", SCORE, "logs/score/clustering/linear/pair/human.log"),
     ]

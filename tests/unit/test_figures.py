@@ -6,9 +6,9 @@ import made_up
 import pandas as pd
 import pytest
 
-from cellgauge.contracts import Score, write_scores
-from cellgauge.figures import draw_figures
-from cellgauge.tables import collect
+from cellgauge.files.score import Score, write_scores
+from cellgauge.results.figures import draw_figures
+from cellgauge.results.tables import collect
 
 EVIL = "cost $5 <b>\\frac{1}{2}"
 

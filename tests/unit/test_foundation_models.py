@@ -19,10 +19,10 @@ import torch
 from scipy.sparse import csr_matrix, hstack
 from vectors import embedding
 
-from cellgauge.contracts import Split
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.split import Split
 from cellgauge.models.base import traits
-from cellgauge.sources import SCRIPTS
+from cellgauge.plan.sources import SCRIPTS
 
 HUMAN = [f"GENE{i}" for i in range(60)]
 ENSEMBL = [f"ENSG{i:011d}" for i in range(60)]
@@ -254,7 +254,7 @@ class Bomb:
 
 
 def _tensors(path: Path):
-    from cellgauge.checkpoints import Checkpoint
+    from cellgauge.inference.checkpoints import Checkpoint
 
     if path.name != "model.pt":
         return Checkpoint.open(path).tensors
@@ -617,7 +617,7 @@ def test_geneformer_cls_computed_alone_is_the_cls_among_all(checkpoints, split, 
     """Against transformers' own model, cell by cell."""
     from transformers import BertModel
 
-    from cellgauge.tokenisers.geneformer import Ranker, read_dictionaries
+    from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
 
     folder, opened = checkpoints["geneformer"], Split.open(split)
     model = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
@@ -754,7 +754,7 @@ def test_transcriptformer_official_surgery_depends_on_the_order_of_special_token
     checkpoints, split, tmp_path, surgery
 ):
     """It is right for a checkpoint whose order is the package's, and wrong for those that were released."""
-    from cellgauge.tokenisers.transcriptformer import PACKAGE_ORDER
+    from cellgauge.models.transcriptformer.tokens import PACKAGE_ORDER
 
     home = made_checkpoints.transcriptformer(tmp_path / "a" / "tf", {"homo_sapiens": ENSEMBL[5:]})
     right = embedding("transcriptformer", split, home).matrix
@@ -774,7 +774,7 @@ def test_transcriptformer_official_surgery_depends_on_the_order_of_special_token
 @pytest.mark.parametrize(("cap", "activation", "bias"), [(0, "relu", True), (5, "silu", True)])
 def test_transcriptformer_settings_of_other_checkpoints(cap, activation, bias):
     """The network equals the formulas written down plainly, with every option and all positions."""
-    from cellgauge.networks import transcriptformer as tf
+    from cellgauge.models.transcriptformer import network as tf
 
     torch.manual_seed(0)
     settings = tf.Settings(2, 300, cap, 1e-6, activation, bias, bias, ("unknown", "[PAD]", "[START]"), ("a", "b"))

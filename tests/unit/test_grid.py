@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cellgauge.grid import Cell, Grid, file_name
-from cellgauge.sources import SCRIPTS
+from cellgauge.plan.grid import Cell, Grid, file_name
+from cellgauge.plan.sources import SCRIPTS
 
 CONFIG = {
     "run": {
@@ -257,27 +257,27 @@ def keeping(device="cpu", **params):
     return Grid(config)
 
 
-def test_neighbours_are_kept_where_the_task_says_so():
+def test_neighbors_are_kept_where_the_task_says_so():
     job = w(model="random", task="clustering", dataset="pair", split="human")
-    path = "results/neighbours/clustering/random/pair/human.npz"
-    assert keeping().neighbours(job) == [path]
-    assert keeping(metrics=["silhouette"]).neighbours(job) == []
-    assert keeping().neighbours(w(**vars(job) | {"task": "label_prediction"})) == []
+    path = "results/neighbors/clustering/random/pair/human.npz"
+    assert keeping().neighbors(job) == [path]
+    assert keeping(metrics=["silhouette"]).neighbors(job) == []
+    assert keeping().neighbors(w(**vars(job) | {"task": "label_prediction"})) == []
     cell = next(cell for cell in keeping().cells if vars(cell) == vars(job))
-    assert [rule for rule, result, log in keeping().jobs(cell)][-3:] == ["embed", "neighbours", "score"]
-    assert ("neighbours", path, "logs/neighbours/clustering/random/pair/human.log") in keeping().jobs(cell)
+    assert [rule for rule, result, log in keeping().jobs(cell)][-3:] == ["embed", "neighbors", "score"]
+    assert ("neighbors", path, "logs/neighbors/clustering/random/pair/human.log") in keeping().jobs(cell)
 
 
-def test_only_what_changes_neighbours_is_an_option_of_their_search():
+def test_only_what_changes_neighbors_is_an_option_of_their_search():
     job = w(model="random@7", task="clustering")
-    options = json.loads(keeping(device="auto").neighbour_options(job))
+    options = json.loads(keeping(device="auto").neighbor_options(job))
     assert options == {"metrics": ["ari", "nmi", "silhouette"], "n_neighbors": 15, "seed": 7, "device": "auto"}
-    assert keeping(resolution=2.0).neighbour_options(job) == keeping().neighbour_options(job)
+    assert keeping(resolution=2.0).neighbor_options(job) == keeping().neighbor_options(job)
     assert keeping(resolution=2.0).task_options(job) != keeping().task_options(job)
-    assert keeping(n_neighbors=30).neighbour_options(job) != keeping().neighbour_options(job)
+    assert keeping(n_neighbors=30).neighbor_options(job) != keeping().neighbor_options(job)
 
 
-def test_a_score_asks_for_no_gpu_where_its_neighbours_are_all_it_needs():
+def test_a_score_asks_for_no_gpu_where_its_neighbors_are_all_it_needs():
     job = w(model="random", task="clustering", dataset="pair", split="human")
     assert (keeping("cuda").search_gpus(job), keeping("cuda").task_gpus(job)) == (1, 0)
     alone = keeping("cuda", metrics=["silhouette"])
@@ -354,7 +354,7 @@ def test_a_hostile_path_is_filled_in_as_text():
 
 
 def test_planning_imports_the_standard_library_alone():
-    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.grid import Grid; import json\n" + (
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.plan.grid import Grid; import json\n" + (
         f"Grid(json.loads({json.dumps(json.dumps(CONFIG))})).cells\n"
         "print(*sorted({n.partition('.')[0] for n in sys.modules} & {'numpy', 'pandas', 'anndata', 'yaml', 'torch', 'h5py'}))"
     )
@@ -383,7 +383,7 @@ def test_a_task_may_have_an_environment_of_its_own(monkeypatch):
     assert chosen.task_python(w(task="clustering")) == "python"
     assert chosen.task_python(w(task="scib")).endswith(".venv-scib/bin/python")
     asked = []
-    monkeypatch.setattr("cellgauge.grid.require", lambda environment, user: asked.append((environment, user)))
+    monkeypatch.setattr("cellgauge.plan.grid.require", lambda environment, user: asked.append((environment, user)))
     chosen.check_environments()
     assert asked == [("score", "task clustering"), ("scib", "task scib")]
     grid(tasks=["clustering"]).check_environments()

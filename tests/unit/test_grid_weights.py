@@ -7,8 +7,8 @@ import re
 import pytest
 from test_grid import CONFIG, w
 
-from cellgauge import config as settings
-from cellgauge.grid import Grid
+from cellgauge.plan import config as settings
+from cellgauge.plan.grid import Grid
 
 FILES = {"best_model.pt": "s3://b/scgpt/best_model.pt", "more/vocab.json": "hf://o/r@1/vocab.json"}
 UCE = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cellgauge import interpreter
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.plan import interpreter
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tiny
 
-from cellgauge.contracts import Split, write_embedding
-from cellgauge.errors import ContractError
-from cellgauge.layouts import COLUMNS, N_CELLS, lay_out, sample, umap
+from cellgauge.core.errors import ContractError
+from cellgauge.files.embedding import write_embedding
+from cellgauge.files.split import Split
+from cellgauge.results.umap import COLUMNS, N_CELLS, lay_out, sample, umap
 
 
 def test_groups_that_lie_apart_are_drawn_apart():

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellgauge.errors import CellgaugeError
-from cellgauge.metrics.apart import FORKS, run_apart
-from cellgauge.threads import n_threads
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.core.forked import FORKS, run_apart
+from cellgauge.core.threads import n_threads
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 
@@ -76,7 +76,7 @@ def test_parts_end_with_their_job(tmp_path):
     code = f"""
 import sys, time, os
 sys.path.insert(0, {str(SCRIPTS)!r})
-from cellgauge.metrics.apart import run_apart
+from cellgauge.core.forked import run_apart
 def wait():
     open({str(tmp_path / "pid")!r}, "w").write(str(os.getpid()))
     time.sleep(60)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cellgauge.metrics.candidates import NOTHING, Candidates, columns_of, keys_of, values_of
-from cellgauge.metrics.distances import block_pairs, slices
+from cellgauge.metrics.knn.distances import block_pairs, slices
+from cellgauge.metrics.knn.smallest import NOTHING, Candidates, columns_of, keys_of, values_of
 
 
 def smallest(matrix, wanted, edge):

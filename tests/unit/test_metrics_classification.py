@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from cellgauge.metrics import classifiers
 from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.classifiers import (
-    k_nearest_neighbours,
+    k_nearest_neighbors,
     logistic_regression,
     random_forest,
     standardize,
@@ -40,7 +40,7 @@ def test_scores_of_classes_are_those_of_scikit_learn(pair):
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.sampled_from([1, 2, 8]))
 def test_auroc_is_that_of_scikit_learn(seed, n_classes, decimals):
-    """With few decimals most probabilities are tied, as those of the nearest neighbours are."""
+    """With few decimals most probabilities are tied, as those of the nearest neighbors are."""
     generator = np.random.default_rng(seed)
     truth = np.concatenate([np.arange(n_classes), generator.integers(0, n_classes, 40)])
     probabilities = np.round(generator.dirichlet(np.ones(n_classes), len(truth)), decimals)
@@ -135,25 +135,25 @@ def test_logistic_regression_of_one_class_fails_with_a_reason():
 
 @pytest.mark.parametrize("dims", [1, 5, 20, 200])  # scikit-learn takes a k-d tree up to 15 dimensions
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_nearest_neighbours_are_scikit_learns(dims, n_classes):
+def test_nearest_neighbors_are_scikit_learns(dims, n_classes):
     train, codes, test, _ = fold(dims, n_classes)
     expected = KNeighborsClassifier().fit(train, codes)
-    found = k_nearest_neighbours(train, codes, test, n_classes)
+    found = k_nearest_neighbors(train, codes, test, n_classes)
     assert (found.classes == expected.predict(test)).all()
     np.testing.assert_allclose(found.probabilities, expected.predict_proba(test), atol=1e-15)
 
 
-def test_nearest_neighbours_vote_for_the_first_of_equals():
+def test_nearest_neighbors_vote_for_the_first_of_equals():
     train = np.asarray([[0.0], [1.0], [2.0], [3.0]], dtype=np.float32)
-    found = k_nearest_neighbours(train, np.asarray([2, 1, 1, 2]), np.asarray([[1.4]], dtype=np.float32), 3, 4)
+    found = k_nearest_neighbors(train, np.asarray([2, 1, 1, 2]), np.asarray([[1.4]], dtype=np.float32), 3, 4)
     assert found.classes.tolist() == [1]
     assert found.probabilities.tolist() == [[0, 0.5, 0.5]]
 
 
-def test_more_neighbours_than_training_cells_are_refused():
+def test_more_neighbors_than_training_cells_are_refused():
     train, codes, test, _ = fold()
-    with pytest.raises(ValueError, match="5 nearest neighbours asked for among 4 rows"):
-        k_nearest_neighbours(train[:4], codes[:4], test, 4)
+    with pytest.raises(ValueError, match="5 nearest neighbors asked for among 4 rows"):
+        k_nearest_neighbors(train[:4], codes[:4], test, 4)
 
 
 def forest(train, codes, test, n_classes, n_trees=100):
@@ -180,7 +180,7 @@ def test_random_forest_is_scikit_learns(sparse):
     assert (found.probabilities == expected.predict_proba(test)).all()
 
 
-@pytest.mark.parametrize("classify", [logistic_regression, k_nearest_neighbours, forest])
+@pytest.mark.parametrize("classify", [logistic_regression, k_nearest_neighbors, forest])
 def test_a_class_missing_in_training_has_probability_zero(classify):
     train, codes, test, _ = fold()
     kept = codes != 1

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cellgauge.metrics.bootstrap import draw_counts, percentile_interval
 from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.donors import DonorCounts, prediction_intervals
-from cellgauge.metrics.resampling import draw_counts, percentile_interval
 
 METRICS = ("accuracy", "f1", "precision", "recall", "auroc")
 N_CLASSES = 4

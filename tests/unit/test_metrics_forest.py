@@ -164,7 +164,7 @@ def test_another_release_of_scikit_learn_is_taken_as_it_is(monkeypatch):
 
 def test_scorers_do_not_import_numba_before_a_forest_is_grown():
     code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import cellgauge.tasks.label_prediction;"
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import cellgauge.tasks.label_prediction.scores;"
         "print('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,4 +1,4 @@
-"""The neighbour graph and Leiden's communities: scanpy's, without scanpy."""
+"""The neighbor graph and Leiden's communities: scanpy's, without scanpy."""
 
 import anndata
 import numpy as np
@@ -6,8 +6,8 @@ import pytest
 import scanpy
 from sklearn.metrics import adjusted_rand_score
 
-from cellgauge.metrics.graph import fuzzy_edges, leiden, neighbour_count
-from cellgauge.metrics.neighbours import nearest_neighbours
+from cellgauge.metrics.knn.exact import nearest_neighbors
+from cellgauge.metrics.knn.graph import fuzzy_edges, leiden, neighbor_count
 
 
 def cells(n=600, dims=20, seed=0):
@@ -17,7 +17,7 @@ def cells(n=600, dims=20, seed=0):
 
 
 def graph_of(matrix):
-    return fuzzy_edges(*nearest_neighbours(matrix, neighbour_count(len(matrix))))
+    return fuzzy_edges(*nearest_neighbors(matrix, neighbor_count(len(matrix))))
 
 
 def scanpy_of(matrix):
@@ -26,7 +26,7 @@ def scanpy_of(matrix):
     return data
 
 
-# fewer cells than neighbours, exactly as many, one more; one dimension; many
+# fewer cells than neighbors, exactly as many, one more; one dimension; many
 SIZES = [(2, 20), (3, 20), (9, 20), (15, 20), (16, 20), (200, 1), (600, 20), (900, 100)]
 
 

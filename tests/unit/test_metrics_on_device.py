@@ -8,12 +8,15 @@ import pytest
 import torch
 from scipy.sparse import random as random_sparse
 
-from cellgauge.metrics import distances, silhouette
-from cellgauge.metrics.classifiers import k_nearest_neighbours, logistic_regression
-from cellgauge.metrics.neighbours import nearest_neighbours, neighbourhoods
+from cellgauge.metrics import silhouette
+from cellgauge.metrics.classifiers import k_nearest_neighbors, logistic_regression
+from cellgauge.metrics.knn import distances
+from cellgauge.metrics.knn.exact import nearest_neighbors, neighborhoods
 from cellgauge.metrics.silhouette import silhouette_widths
-from cellgauge.tasks import clustering, cross_species, label_prediction
-from cellgauge.tasks.base import CellsToScore
+from cellgauge.tasks.cells import CellsToScore
+from cellgauge.tasks.clustering import scores as clustering
+from cellgauge.tasks.cross_species import scores as cross_species
+from cellgauge.tasks.label_prediction import scores as label_prediction
 
 BOTH = ("reference", "corrected")
 without_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here: CUDA was not run")
@@ -46,21 +49,21 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.parametrize("offset", [0, 1000])  # far from 0, float32 products are of little use: proofs fail
 @pytest.mark.parametrize("k", [1, 15, 200])
-def test_neighbours_are_the_same(device, small_blocks, k, offset):
+def test_neighbors_are_the_same(device, small_blocks, k, offset):
     matrix, _ = cells(offset=offset)
     for queries in (None, matrix[:100] + 1):
-        expected, found = nearest_neighbours(matrix, k, queries), nearest_neighbours(matrix, k, queries, device=device)
+        expected, found = nearest_neighbors(matrix, k, queries), nearest_neighbors(matrix, k, queries, device=device)
         assert (found[0] == expected[0]).all()
         assert (found[1] == expected[1]).all()
-        sets = neighbourhoods(matrix, k, queries), neighbourhoods(matrix, k, queries, device=device)
+        sets = neighborhoods(matrix, k, queries), neighborhoods(matrix, k, queries, device=device)
         assert (np.sort(sets[1], axis=1) == np.sort(sets[0], axis=1)).all()
 
 
-def test_neighbours_among_counts_and_duplicates(device, small_blocks):
+def test_neighbors_among_counts_and_duplicates(device, small_blocks):
     counts = random_sparse(400, 300, density=0.1, format="csr", dtype=np.float32, random_state=0)
-    assert (nearest_neighbours(counts, 5, device=device)[0] == nearest_neighbours(counts, 5)[0]).all()
+    assert (nearest_neighbors(counts, 5, device=device)[0] == nearest_neighbors(counts, 5)[0]).all()
     matrix = np.repeat(cells(n=15)[0], 40, axis=0)
-    indices, found = nearest_neighbours(matrix, 10, device=device)
+    indices, found = nearest_neighbors(matrix, 10, device=device)
     assert (indices[:, 0] == np.arange(len(matrix))).all()
     assert (found == 0).all()
 
@@ -87,7 +90,7 @@ def test_the_device_is_asked(device, monkeypatch):
     monkeypatch.setattr(
         torch, "topk", lambda found, *args, **how: asked.append(found.device.type) or topk(found, *args, **how)
     )
-    nearest_neighbours(cells()[0], 5, device=device)
+    nearest_neighbors(cells()[0], 5, device=device)
     assert set(asked) == {device}
 
 
@@ -120,10 +123,10 @@ def test_sparse_counts_stay_on_the_processor(device):
     assert (found.probabilities == expected.probabilities).all()
 
 
-def test_nearest_neighbour_classifiers_are_the_same(device):
+def test_nearest_neighbor_classifiers_are_the_same(device):
     matrix, codes = cells()
     expected, found = (
-        k_nearest_neighbours(matrix[:700], codes[:700], matrix[700:], 6, 5, place) for place in (None, device)
+        k_nearest_neighbors(matrix[:700], codes[:700], matrix[700:], 6, 5, place) for place in (None, device)
     )
     assert (found.probabilities == expected.probabilities).all()
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from cellgauge.metrics import distances, silhouette
-from cellgauge.metrics.neighbours import nearest_neighbours
-from cellgauge.metrics.one_pass import can_share, neighbours_and_widths
+from cellgauge.metrics import silhouette
+from cellgauge.metrics.knn import distances
+from cellgauge.metrics.knn.exact import nearest_neighbors
+from cellgauge.metrics.knn.with_silhouette import can_share, neighbors_and_widths
 from cellgauge.metrics.silhouette import silhouette_widths
 
 
@@ -22,18 +23,18 @@ def cells(n=700, dims=25, offset=0.0, scale=1.0):
 def test_both_are_those_of_their_own_passes(monkeypatch, edge, k, offset, scale):
     monkeypatch.setattr(distances, "TILE_EDGE", edge)
     matrix, labels = cells(offset=offset, scale=scale)
-    indices, found, widths = neighbours_and_widths(matrix, k, labels)
+    indices, found, widths = neighbors_and_widths(matrix, k, labels)
     by_label = np.argsort(labels, kind="stable")  # in this order the choice among ties is the same too
-    expected = nearest_neighbours(matrix, k, order=by_label)
+    expected = nearest_neighbors(matrix, k, order=by_label)
     assert (indices == expected[0]).all()
     assert (found == expected[1]).all()
     assert (widths == silhouette_widths(matrix, labels)).all()
 
 
-def test_cells_at_one_point_are_their_own_first_neighbours():
+def test_cells_at_one_point_are_their_own_first_neighbors():
     matrix, labels = cells(n=90)
     matrix[:40] = matrix[0]
-    indices, found, widths = neighbours_and_widths(matrix, 15, labels)
+    indices, found, widths = neighbors_and_widths(matrix, 15, labels)
     assert (indices[:, 0] == np.arange(90)).all()
     assert (found[:40] == 0).all()
     assert (widths == silhouette_widths(matrix, labels)).all()
@@ -44,7 +45,7 @@ def test_every_product_is_made_once(monkeypatch):
     products = distances.inner_products
     monkeypatch.setattr(distances, "inner_products", lambda *args: made.append(1) or products(*args))
     monkeypatch.setattr(distances, "TILE_EDGE", 100)
-    neighbours_and_widths(*cells()[:1], 15, cells()[1])
+    neighbors_and_widths(*cells()[:1], 15, cells()[1])
     assert len(made) == 7 * 8 // 2
 
 
@@ -58,7 +59,7 @@ def test_what_cannot_share_a_pass(monkeypatch):
 
 def test_faults_are_those_of_the_parts():
     matrix, labels = cells(n=10)
-    with pytest.raises(ValueError, match="11 nearest neighbours asked for among 10 rows"):
-        neighbours_and_widths(matrix, 11, labels)
+    with pytest.raises(ValueError, match="11 nearest neighbors asked for among 10 rows"):
+        neighbors_and_widths(matrix, 11, labels)
     with pytest.raises(ValueError, match="at least two groups"):
-        neighbours_and_widths(matrix, 5, np.zeros(10))
+        neighbors_and_widths(matrix, 5, np.zeros(10))

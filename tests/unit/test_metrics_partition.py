@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
+from cellgauge.metrics.agreement import adjusted_rand_index, contingency, normalized_mutual_info
 
 
 def check(first, second):

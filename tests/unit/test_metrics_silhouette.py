@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import silhouette_samples
 
-from cellgauge.metrics import distances, silhouette
+from cellgauge.metrics import silhouette
+from cellgauge.metrics.knn import distances
 from cellgauge.metrics.silhouette import batch_silhouettes, batch_widths, scaled, silhouette_widths
 
 # Each float32 distance may be off by 1e-4 of itself where it is short against the cell's distance to the centre, and far

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cellgauge.sources import SCRIPTS
+from cellgauge.plan.sources import SCRIPTS
 
 CELLS, GENES = (2500, 7500), 2000  # the fewer fill the window among which batches are formed
 SLACK_MB = 25  # the cells that the larger split has more would be 38 as a dense matrix

@@ -11,12 +11,13 @@ import pytest
 import tiny
 from scipy.spatial.distance import cdist
 
-from cellgauge.contracts import Embedding, Split
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.make_split import make_split
+from cellgauge.files.embedding import Embedding
+from cellgauge.files.split import Split
 from cellgauge.models.base import embed_files
-from cellgauge.sources import SCRIPTS
-from cellgauge.splits import make_split
-from cellgauge.tasks.base import score_files
+from cellgauge.plan.sources import SCRIPTS
+from cellgauge.tasks.run import score_files
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ def test_numeric_looking_cell_ids_stay_text(tmp_path, form, index_name):
     data = tiny.published()
     data.obs_names = [f"{i:04d}" for i in range(120)]
     data.write_h5ad(tmp_path / "p.h5ad")
-    from cellgauge.splits import make_split
+    from cellgauge.data.make_split import make_split
 
     make_split(tmp_path / "p.h5ad", tmp_path / "s.h5ad", tiny.options())
     matrix = np.arange(240, dtype=np.float32).reshape(120, 2) / 8

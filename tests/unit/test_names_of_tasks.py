@@ -11,12 +11,12 @@ import made_up
 import pandas as pd
 import pytest
 
-from cellgauge.contracts import read_scores, write_scores
-from cellgauge.exports import export
-from cellgauge.figures import draw_figures
-from cellgauge.grid import Grid
+from cellgauge.files.score import read_scores, write_scores
+from cellgauge.plan.grid import Grid
 from cellgauge.report import render
-from cellgauge.tables import collect
+from cellgauge.results.export import export
+from cellgauge.results.figures import draw_figures
+from cellgauge.results.tables import collect
 
 AGAIN = "_again"
 

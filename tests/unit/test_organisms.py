@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import tiny
 
-from cellgauge.errors import CellgaugeError
-from cellgauge.genes import shared_names
-from cellgauge.organisms import ORGANISMS, contradiction, organism
-from cellgauge.splits import read_split
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.genes import shared_names
+from cellgauge.data.make_split import read_split
+from cellgauge.data.organisms import ORGANISMS, contradiction, organism
 
 
 @pytest.mark.parametrize("name", ["human", "Homo sapiens", "homo_sapiens", " Human ", "NCBITaxon:9606", "9606"])

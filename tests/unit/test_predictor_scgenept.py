@@ -10,13 +10,13 @@ import pytest
 import tiny
 import torch
 
-from cellgauge.contracts import open_h5, read_scalars
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.make_split import make_split
+from cellgauge.files.h5ad import open_h5, read_scalars
+from cellgauge.files.prediction import Prediction
 from cellgauge.predictors.base import predict_files
 from cellgauge.predictors.scgenept import CONTROLS_ON_CPU, Cells, bootstrap, chosen_controls, predict
-from cellgauge.responses import Prediction
-from cellgauge.screens import Screen
-from cellgauge.splits import make_split
+from cellgauge.screens.screen import Screen
 
 SYMBOLS = [f"GENE{i}" for i in range(40)]
 
@@ -139,7 +139,7 @@ def test_bf16_is_near_and_says_how_near(split, weights):
 
 def test_the_comparison_with_fp32_does_not_count(split, weights, monkeypatch):
     """It alone does not fit the memory here, and leaves the batches that are measured as they were."""
-    from cellgauge.networks.scgenept import ScGenePT
+    from cellgauge.predictors.scgenept.network import ScGenePT
 
     sizes, compute = {True: [], False: []}, ScGenePT.forward
 

@@ -6,11 +6,11 @@ import pytest
 import tiny
 from scipy.sparse import csr_matrix
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.make_split import make_split
+from cellgauge.files.prediction import Prediction
 from cellgauge.predictors.base import load_predictor, predict_files
-from cellgauge.responses import Prediction
-from cellgauge.screens import Screen
-from cellgauge.splits import make_split
+from cellgauge.screens.screen import Screen
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellgauge.anchors import LEAST, SPREAD, TWO_RUNS, compare_with_published
-from cellgauge.contracts import SCORE_COLUMNS, Score, read_scores, write_scores
-from cellgauge.exports import export
+from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores, write_scores
 from cellgauge.results.blocks import blocks
 from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, TASKS
+from cellgauge.results.export import export
 from cellgauge.results.published import PublishedError, import_published, read
-from cellgauge.tables import collect, headline
+from cellgauge.results.reproduction import LEAST, SPREAD, TWO_RUNS, compare_with_published
+from cellgauge.results.tables import collect, headline
 
 RECORD = {
     "task_key": "label_prediction",
@@ -192,7 +192,7 @@ def test_files_of_before_the_column_source_still_read(tmp_path):
 def test_what_a_job_reads_and_is_told():
     from test_grid import CONFIG
 
-    from cellgauge.grid import Grid
+    from cellgauge.plan.grid import Grid
 
     value = {
         "task": "clustering",

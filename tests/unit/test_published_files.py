@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix, csr_matrix
 
-from cellgauge.contracts import Split
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.data import attempt
-from cellgauge.errors import CellgaugeError
-from cellgauge.splits import make_split, read_split
+from cellgauge.data.make_split import make_split, read_split
+from cellgauge.files.split import Split
 
 
 @pytest.fixture

@@ -17,21 +17,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cellgauge.contracts import Score, write_scores
-from cellgauge.errors import CellgaugeError
-from cellgauge.exports import export
-from cellgauge.report import HERE, colours, render
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.score import Score, write_scores
+from cellgauge.plan.sources import SCRIPTS, code
+from cellgauge.report import HERE, render
 from cellgauge.report.charts import rank_diagram, scatter, strip
-from cellgauge.report.contests import cliques, letters_of
-from cellgauge.report.data import Metric, Missing, Tables, Variant, slug
-from cellgauge.report.formats import DASH, MINUS, alternatives, as_printed, number, size
 from cellgauge.report.heat import Notes
 from cellgauge.report.pages import overview, splits
-from cellgauge.report.quality import frontier
-from cellgauge.report.scales import Scale, ranks
-from cellgauge.report.words import usual
-from cellgauge.sources import SCRIPTS, code
-from cellgauge.tables import RUNTIME_COLUMNS, collect
+from cellgauge.report.tradeoffs import frontier
+from cellgauge.results import colors as colors
+from cellgauge.results.entries import Metric, Missing, Variant, slug
+from cellgauge.results.export import export
+from cellgauge.results.numbers import DASH, MINUS, alternatives, as_printed, number, size
+from cellgauge.results.ranking import cliques, letters_of
+from cellgauge.results.read import Tables
+from cellgauge.results.scales import Scale, ranks
+from cellgauge.results.tables import RUNTIME_COLUMNS, collect
+from cellgauge.results.words import usual
 
 ARI = Metric("ari", "ARI", higher_is_better=True, low=-0.5, high=1.0)
 MSE = Metric("mse", "MSE", higher_is_better=False, low=0.0)
@@ -323,7 +325,7 @@ def test_cross_species_shows_the_expected_entropy_beside_the_observed(page):
     assert "in one species only: schwann cell" in page.text
 
 
-# --- ranks, colours --------------------------------------------------------------------------------------------------
+# --- ranks, colors --------------------------------------------------------------------------------------------------
 
 
 def cell_of(page, model, key="clustering.ari", place="overview"):
@@ -349,7 +351,7 @@ def test_ranks_share_a_place_leave_controls_out_and_need_every_split(tables):
     assert "n/a: no embedding of it" in page.text
 
 
-def test_lower_is_better_turns_ranks_and_colours(tables):
+def test_lower_is_better_turns_ranks_and_colors(tables):
     page = page_of(
         tables(
             {(m, "s"): [Score("mse", v, "corrected")] for m, v in (("good", 0.001), ("bad", 0.5))},
@@ -362,7 +364,7 @@ def test_lower_is_better_turns_ranks_and_colours(tables):
     assert ranks({"good": 0.001, "bad": 0.5}, MSE) == {"good": 1, "bad": 2}
 
 
-def test_colours_do_not_blow_up_small_differences():
+def test_colors_do_not_blow_up_small_differences():
     scale = Scale.of([0.50, 0.51], ARI)
     assert scale.high - scale.low == pytest.approx(0.15)
     assert scale.level(0.51) - scale.level(0.50) <= 1
@@ -374,13 +376,13 @@ def test_colours_do_not_blow_up_small_differences():
     assert Scale.of([0.3], MSE).level(0.3) == 6
 
 
-@pytest.mark.parametrize("anchors", [colours.LIGHT, colours.DARK])
-def test_colours_are_ordered_by_lightness_and_leave_text_legible(anchors):
-    steps = colours.ramp(anchors)
-    light = [colours.luminance(step) for step in steps]
-    assert light == sorted(light, reverse=anchors is colours.LIGHT)
+@pytest.mark.parametrize("anchors", [colors.LIGHT, colors.DARK])
+def test_colors_are_ordered_by_lightness_and_leave_text_legible(anchors):
+    steps = colors.ramp(anchors)
+    light = [colors.luminance(step) for step in steps]
+    assert light == sorted(light, reverse=anchors is colors.LIGHT)
     assert min(abs(b - a) for a, b in pairwise(light)) > 0.004
-    assert min(colours.contrast(step, colours.text_on(step)) for step in steps) >= 4.5
+    assert min(colors.contrast(step, colors.text_on(step)) for step in steps) >= 4.5
 
 
 def test_text_is_legible_on_the_page_in_both_modes():
@@ -388,8 +390,8 @@ def test_text_is_legible_on_the_page_in_both_modes():
     for block in re.findall(r":root \{(.*?)\}", style, re.S):
         named = dict(re.findall(r"--([\w-]+): (#\w{6})", block))
         for text in ("ink", "soft", "link", "failed"):
-            assert colours.contrast(named[text], named["page"]) >= 4.5, text
-        assert colours.contrast(named["warn"], named["warn-shade"]) >= 4.5
+            assert colors.contrast(named[text], named["page"]) >= 4.5, text
+        assert colors.contrast(named["warn"], named["warn-shade"]) >= 4.5
 
 
 @pytest.mark.parametrize(
@@ -654,7 +656,7 @@ def test_letters_join_those_that_no_test_tells_apart():
     assert letters("abcd", {}) == ["a"] * 4
     assert letters("abcd", told_apart("ac", "ad", "bd")) == ["a", "ab", "bc", "c"]
     assert letters("abcd", told_apart("ab", "ac", "ad")) == ["a", "b", "b", "b"]
-    assert letters("abc", told_apart("ab")) == ["a", "b", "ab"], "the outer two differ less than their neighbour says"
+    assert letters("abc", told_apart("ab")) == ["a", "b", "ab"], "the outer two differ less than their neighbor says"
 
 
 def test_cliques_are_those_of_networkx():

@@ -12,14 +12,14 @@ import tiny
 import yaml
 from scipy.sparse import csr_matrix
 
-from cellgauge.contracts import ContractError, log_normalised
-from cellgauge.errors import CellgaugeError
-from cellgauge.grid import Grid
+from cellgauge.core.errors import CellgaugeError, ContractError
+from cellgauge.data.make_split import make_split
+from cellgauge.files.prediction import Prediction
+from cellgauge.files.split import log_normalised
+from cellgauge.plan.grid import Grid
 from cellgauge.predictors.base import predict_files
-from cellgauge.responses import Prediction
-from cellgauge.screens import CONTROL, Screen, simulation_split, strata, targets
-from cellgauge.splits import make_split
-from cellgauge.tasks.base import score_files
+from cellgauge.screens.screen import CONTROL, Screen, simulation_split, strata, targets
+from cellgauge.tasks.run import score_files
 
 GEARS = Path(__file__).parents[1] / "golden/gears_splits"
 CONFIG = Path(__file__).parents[2] / "config"

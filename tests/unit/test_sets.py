@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellgauge import config as configuration
-from cellgauge.errors import CellgaugeError
-from cellgauge.grid import Cell, Grid
-from cellgauge.sets import LONGEST, name_of, ordered
-from cellgauge.task_traits import TaskTraits, task_traits
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.sets import LONGEST, name_of, ordered
+from cellgauge.plan import config as configuration
+from cellgauge.plan.grid import Cell, Grid
+from cellgauge.tasks.traits import TaskTraits, task_traits
 
 SLUGS = st.from_regex(r"[a-z][a-z0-9_]{0,11}", fullmatch=True)
 SPECIES = ("human", "mouse", "chicken", "gorilla")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cellgauge.sources import SCRIPTS
+from cellgauge.plan.sources import SCRIPTS
 
 TESTS = """
 import pytest

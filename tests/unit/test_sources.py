@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cellgauge.sources import SCRIPTS, closure, code, script, syntax_digest
+from cellgauge.plan.sources import SCRIPTS, closure, code, script, syntax_digest
 
 PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.1[123].*/bin/python"))
 
@@ -17,9 +17,14 @@ def names(*modules):
 
 def test_an_adapter_brings_what_it_imports_and_no_other_adapter():
     found = names("embed_cells", "cellgauge.models.linear")
-    assert {"embed_cells.py", "cellgauge/contracts.py", "cellgauge/models/base.py", "cellgauge/expression.py"} <= found
+    assert {
+        "embed_cells.py",
+        "cellgauge/contracts.py",
+        "cellgauge/models/base.py",
+        "cellgauge/data/expression.py",
+    } <= found
     assert "cellgauge/models/linear.py" in found
-    assert not {"cellgauge/models/hvg.py", "cellgauge/grid.py", "cellgauge/tasks/clustering.py"} & found
+    assert not {"cellgauge/models/hvg.py", "cellgauge/plan/grid.py", "cellgauge/tasks/clustering/scores.py"} & found
 
 
 def test_imports_inside_functions_count():
@@ -27,7 +32,9 @@ def test_imports_inside_functions_count():
 
 
 def test_a_task_brings_no_adapter():
-    assert not any(path.startswith("cellgauge/models") for path in names("score_task", "cellgauge.tasks.clustering"))
+    assert not any(
+        path.startswith("cellgauge/models") for path in names("score_task", "cellgauge.tasks.clustering.scores")
+    )
 
 
 def test_the_closure_holds_every_project_module_that_python_really_imports():
@@ -50,7 +57,7 @@ def test_the_closure_holds_every_project_module_that_python_really_imports():
 
 
 def test_what_is_imported_for_type_checking_alone_is_no_part_of_a_job(tmp_path, monkeypatch):
-    monkeypatch.setattr("cellgauge.sources.SCRIPTS", tmp_path)
+    monkeypatch.setattr("cellgauge.plan.sources.SCRIPTS", tmp_path)
     (tmp_path / "job.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import helper\n")
     (tmp_path / "helper.py").write_text("VALUE = 1\n")
     assert closure.__wrapped__("job") == (tmp_path / "job.py",)
@@ -102,7 +109,7 @@ def test_what_changes_the_meaning_changes_the_digest(edit):
 @pytest.mark.skipif(len(PYTHONS) < 2, reason="one release of Python is here: nothing to compare digests between")
 def test_digests_are_the_same_under_all_releases_of_python():
     program = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.sources import SCRIPTS, syntax_digest\n"
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.plan.sources import SCRIPTS, syntax_digest\n"
         "print([syntax_digest(path.read_text()) for path in sorted(SCRIPTS.rglob('*.py'))])"
     )
     answers = {

@@ -6,10 +6,10 @@ import pickle
 import pytest
 import torch
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.organisms import organism
 from cellgauge.models.base import build_species_files
-from cellgauge.organisms import organism
-from cellgauge.species import build_species, read_places
+from cellgauge.models.uce.new_species import build_species, read_places
 
 FASTA = """\
 >ENSGGOP1.1 pep chromosome:gorGor4:1:500:900:-1 gene:ENSGGOG1.1 transcript:ENSGGOT1.1 gene_symbol:Actb description:a

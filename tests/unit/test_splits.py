@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import tiny
 
-from cellgauge.contracts import Split
-from cellgauge.errors import CellgaugeError
-from cellgauge.expression import join_species
-from cellgauge.genes import hub_of, shared_names
-from cellgauge.sources import SCRIPTS
-from cellgauge.splits import make_split
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.expression import join_species
+from cellgauge.data.genes import hub_of, shared_names
+from cellgauge.data.make_split import make_split
+from cellgauge.files.split import Split
+from cellgauge.plan.sources import SCRIPTS
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import h5py
 import pandas as pd
 import pytest
 
-from cellgauge.contracts import Score, write_scores
-from cellgauge.tables import SCORES_COLUMNS, collect, headline
+from cellgauge.files.score import Score, write_scores
+from cellgauge.results.tables import SCORES_COLUMNS, collect, headline
 
 
 def score(metric="ari", value=0.5, **fields):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cellgauge.errors import CellgaugeError
-from cellgauge.neighbours import clustering as neighbours
-from cellgauge.tasks import clustering
-from cellgauge.tasks.base import CellsToScore, NotScorable
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.tasks.cells import CellsToScore, NotScorable
+from cellgauge.tasks.clustering import neighbors as neighbors
+from cellgauge.tasks.clustering import scores as clustering
 
 BOTH = ("reference", "corrected")
 
@@ -53,14 +53,14 @@ def test_corrected_has_a_row_per_seed_their_mean_and_their_deviation():
 
 def test_distances_are_gone_through_once(monkeypatch):
     calls = []
-    for name in ("neighbours_and_widths", "nearest_neighbours", "silhouette_widths"):
-        real = getattr(neighbours, name)
+    for name in ("neighbors_and_widths", "nearest_neighbors", "silhouette_widths"):
+        real = getattr(neighbors, name)
         monkeypatch.setattr(
-            neighbours, name, lambda *args, name=name, real=real, **how: calls.append(name) or real(*args, **how)
+            neighbors, name, lambda *args, name=name, real=real, **how: calls.append(name) or real(*args, **how)
         )
     for metrics, expected in (
-        (("ari", "nmi", "silhouette"), "neighbours_and_widths"),
-        (("ari",), "nearest_neighbours"),
+        (("ari", "nmi", "silhouette"), "neighbors_and_widths"),
+        (("ari",), "nearest_neighbors"),
         (("silhouette",), "silhouette_widths"),
     ):
         calls.clear()
@@ -103,7 +103,7 @@ def test_permuted_cells_and_a_rotated_embedding_keep_the_silhouette():
 
 
 @pytest.mark.parametrize("n", [2, 3, 9, 15, 16])
-def test_fewer_cells_than_neighbours_are_scored(n):
+def test_fewer_cells_than_neighbors_are_scored(n):
     data = cells(n)
     data.obs["label"][:] = ["a", "b"] * (n // 2) + ["a"] * (n % 2)
     for found in (values(score(data), profile) for profile in BOTH):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cellgauge.neighbours import cross_species as neighbours
-from cellgauge.tasks import cross_species
-from cellgauge.tasks.base import CellsToScore, NotScorable
+from cellgauge.tasks.cells import CellsToScore, NotScorable
+from cellgauge.tasks.cross_species import neighbors as neighbors
+from cellgauge.tasks.cross_species import scores as cross_species
 
 BOTH = ("reference", "corrected")
 
@@ -42,9 +42,9 @@ def test_reference_is_the_plain_definition():
 
 def test_corrected_of_all_cells_shares_search_and_value_with_reference(monkeypatch):
     searches = []
-    search = neighbours.neighbourhoods
+    search = neighbors.neighborhoods
     monkeypatch.setattr(
-        neighbours, "neighbourhoods", lambda *args, **how: searches.append(len(args[0])) or search(*args, **how)
+        neighbors, "neighborhoods", lambda *args, **how: searches.append(len(args[0])) or search(*args, **how)
     )
     scores = score(cells(), n_draws=2)
     assert searches == [400, 320, 320]
@@ -72,7 +72,7 @@ def test_balanced_draws_and_their_mean():
 
 
 def test_species_of_equal_size_are_not_drawn_again(monkeypatch):
-    monkeypatch.setattr(neighbours, "balanced_subsample", None)
+    monkeypatch.setattr(neighbors, "balanced_subsample", None)
     scores = score(cells((200, 200)))
     balanced, whole = (one(scores, "entropy_per_cell", "corrected", subset).value for subset in ("balanced", ""))
     assert balanced == whole
@@ -86,17 +86,17 @@ def test_entropy_per_label_averages_to_the_whole():
     assert np.average(per_label, weights=counts) == pytest.approx(one(scores, "entropy_per_cell", "corrected").value)
 
 
-def test_fewer_cells_than_neighbours():
+def test_fewer_cells_than_neighbors():
     """0.10.2 raises there; corrected takes all cells and says that the ratio means nothing."""
     scores = score(cells((70, 50)))
     reference = one(scores, "entropy_per_cell", "reference")
     assert (reference.status, reference.value) == ("not_applicable", None)
     assert "120 cells" in reference.reason
-    assert "200 neighbours" in reference.reason
+    assert "200 neighbors" in reference.reason
     corrected = one(scores, "entropy_per_cell", "corrected")
     shares = np.asarray([70, 50]) / 120
     assert corrected.value == pytest.approx(-(shares * np.log2(shares)).sum())
-    assert "neighbourhoods of 120 instead of 200" in corrected.reason
+    assert "neighborhoods of 120 instead of 200" in corrected.reason
     ratio = one(scores, "entropy_ratio", "corrected")
     assert ratio.status == "not_applicable"
     assert one(scores, "batch_silhouette", "reference").status == "ok"

@@ -13,11 +13,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cellgauge.contracts import Split
-from cellgauge.errors import CellgaugeError
-from cellgauge.tasks import label_prediction
-from cellgauge.tasks.base import CellsToScore, NotScorable
-from cellgauge.tasks.label_prediction import CLASSIFIERS, METRICS
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.split import Split
+from cellgauge.tasks.cells import CellsToScore, NotScorable
+from cellgauge.tasks.label_prediction import scores as label_prediction
+from cellgauge.tasks.label_prediction.scores import CLASSIFIERS, METRICS
 
 BOTH = ("reference", "corrected")
 FAST = {"n_trees": 10}
@@ -264,7 +264,7 @@ def test_a_fold_that_cannot_be_fitted_is_a_row_with_its_reason():
 
 
 def test_the_mean_is_over_the_folds_that_succeeded(monkeypatch):
-    fit, calls = label_prediction.k_nearest_neighbours, []
+    fit, calls = label_prediction.k_nearest_neighbors, []
 
     def failing(*args, **options):
         calls.append(args)
@@ -272,7 +272,7 @@ def test_the_mean_is_over_the_folds_that_succeeded(monkeypatch):
             raise ValueError("no luck")
         return fit(*args, **options)
 
-    monkeypatch.setattr(label_prediction, "k_nearest_neighbours", failing)
+    monkeypatch.setattr(label_prediction, "k_nearest_neighbors", failing)
     scores = score(cells(), ["reference"])
     rows = [pick(scores, "f1", classifier="knn", fold=fold) for fold in range(5)]
     assert [row.status for row in rows] == ["ok", "failed", "ok", "failed", "ok"]
@@ -291,9 +291,9 @@ def test_processes_of_their_own_change_nothing(monkeypatch, threads):
     """Large enough that the forest is ours: then every library has its process, and every thread its folds."""
     data = cells((400, 300, 200), dims=40)
     options = {"n_trees": 100}
-    monkeypatch.setattr("cellgauge.metrics.apart.FORKS", False)
+    monkeypatch.setattr("cellgauge.core.forked.FORKS", False)
     here = score(data, **options)
-    monkeypatch.setattr("cellgauge.metrics.apart.FORKS", True)
+    monkeypatch.setattr("cellgauge.core.forked.FORKS", True)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     calls, run = [], label_prediction.run_apart
     monkeypatch.setattr(label_prediction, "run_apart", lambda parts, *n: calls.append(len(parts)) or run(parts, *n))
@@ -372,7 +372,7 @@ def test_a_sparse_matrix_is_never_made_dense(expression, monkeypatch):
     parts = expression.expression()
     wide = csr_matrix((parts.data, parts.indices, parts.indptr), (108, 20_000))
     monkeypatch.setattr(CellsToScore, "expression", lambda self: wide.copy())
-    monkeypatch.setattr("cellgauge.metrics.distances.ROWS_BYTES", 1 << 18)
+    monkeypatch.setattr("cellgauge.metrics.knn.distances.ROWS_BYTES", 1 << 18)
     options = {"max_dense_gb": 0.001, "classifiers": ["knn", "random_forest"]}
     score(expression, ["reference"], **options)
     tracemalloc.start()

@@ -8,14 +8,16 @@ import pytest
 import tiny
 from scipy.stats import pearsonr
 
-from cellgauge.contracts import ContractError
-from cellgauge.metrics import responses as metrics
+from cellgauge.core.errors import ContractError
+from cellgauge.data.make_split import make_split
+from cellgauge.files.prediction import Prediction
+from cellgauge.files.truth import Truth
+from cellgauge.metrics import perturbation as metrics
 from cellgauge.predictors.base import predict_files
-from cellgauge.responses import Prediction, Reducer
-from cellgauge.screens import CONTROL, Screen, targets
-from cellgauge.splits import make_split
-from cellgauge.tasks.base import score_files
-from cellgauge.truths import Truth, measure_truth
+from cellgauge.screens.ground_truth import measure_truth
+from cellgauge.screens.reduce import Reducer
+from cellgauge.screens.screen import CONTROL, Screen, targets
+from cellgauge.tasks.run import score_files
 
 N_GENES = 150
 

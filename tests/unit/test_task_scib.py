@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tiny
 
-from cellgauge.contracts import Embedding, Split, write_embedding
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.embedding import Embedding, write_embedding
+from cellgauge.files.split import Split
 from cellgauge.models.base import embed_files
-from cellgauge.tasks import scib
-from cellgauge.tasks.base import CellsToScore, NotScorable, score_files
+from cellgauge.tasks.cells import CellsToScore, NotScorable
+from cellgauge.tasks.run import score_files
+from cellgauge.tasks.scib import scores as scib
 
 VALUES = {name: 0.1 * place for place, name in enumerate(scib.METRICS, 1)}
 
@@ -101,10 +103,10 @@ def test_means_need_all_their_parts_to_be_asked_for(library):
     assert set(rows) == {"ilisi", "clisi"}
 
 
-def test_fewer_cells_than_neighbours(library):
+def test_fewer_cells_than_neighbors(library):
     rows, _ = score(cells(n=89))
     assert {name for name in scib.METRICS if rows[name].status != "ok"} == set(scib.N_NEIGHBORS)
-    assert rows["ilisi"].reason == "there are 89 cells, the search is for 90 neighbours of each, itself included"
+    assert rows["ilisi"].reason == "there are 89 cells, the search is for 90 neighbors of each, itself included"
 
 
 def test_batches_that_share_no_label_have_no_silhouette(library):

@@ -7,11 +7,13 @@ from textwrap import dedent
 
 import pytest
 
-from cellgauge import neighbours, plugins, task_traits, tasks
-from cellgauge.errors import CellgaugeError
-from cellgauge.plugins import load_module, module_names
-from cellgauge.sources import SCRIPTS
-from cellgauge.task_traits import PROFILES, TaskTraits
+from cellgauge import neighbors, tasks
+from cellgauge.core import plugins
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.core.plugins import load_module, module_names
+from cellgauge.plan.sources import SCRIPTS
+from cellgauge.tasks import traits as task_traits
+from cellgauge.tasks.traits import PROFILES, TaskTraits
 
 TASK = """
     import a_library_that_is_not_there
@@ -37,7 +39,7 @@ def written(tmp_path, monkeypatch):
     """Write the files of a task of a user's own, and return what is read of it."""
 
     def write(task=TASK, search=None):
-        for package, text in ((tasks, task), (neighbours, search)):
+        for package, text in ((tasks, task), (neighbors, search)):
             folder = tmp_path / package.__name__
             folder.mkdir(exist_ok=True)
             if text is not None:
@@ -67,12 +69,12 @@ def test_a_task_is_read_without_being_run(written):
     )
 
 
-def test_neighbours_are_kept_for_what_the_search_says(written):
+def test_neighbors_are_kept_for_what_the_search_says(written):
     about = written(search=SEARCH)
     assert about.searched == ("profiles", "which")
-    assert about.keeps_neighbours(about.params) and about.keeps_neighbours({"which": ["one"]})
-    assert not about.keeps_neighbours({"which": ["two"]})
-    assert written(search="def find(cells, *, seed): ...").searched == () and not TaskTraits("split").keeps_neighbours(
+    assert about.keeps_neighbors(about.params) and about.keeps_neighbors({"which": ["one"]})
+    assert not about.keeps_neighbors({"which": ["two"]})
+    assert written(search="def find(cells, *, seed): ...").searched == () and not TaskTraits("split").keeps_neighbors(
         {}
     )
 
@@ -124,8 +126,8 @@ def test_reading_all_tasks_imports_the_standard_library_alone():
             sys.modules[name] = None
         sys.path.insert(0, {str(SCRIPTS)!r})
         from cellgauge import tasks
-        from cellgauge.plugins import module_names
-        from cellgauge.task_traits import task_traits
+        from cellgauge.core.plugins import module_names
+        from cellgauge.tasks.traits import task_traits
         print(*(task_traits(name).scope for name in module_names(tasks)))
         """
     )

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellgauge.data.text_columns import as_text, ids, text_column
-from cellgauge.errors import one_line
+from cellgauge.core.errors import one_line
+from cellgauge.files.text_columns import as_text, ids, text_column
 
 TEXT = st.text(max_size=12)
 

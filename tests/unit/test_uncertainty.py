@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap, false_discovery_control, wilcoxon
 
-from cellgauge.metrics.partition import adjusted_rand_index, contingency, normalized_mutual_info
-from cellgauge.metrics.resampling import agreement_intervals, draw_counts, mean_interval, percentile_interval
-from cellgauge.tables import headline, summarise, with_set
-from cellgauge.uncertainty import SCORE_KEY, compare, holm, intervals, mean_intervals, summary_intervals
+from cellgauge.metrics.agreement import adjusted_rand_index, contingency, normalized_mutual_info
+from cellgauge.metrics.bootstrap import agreement_intervals, draw_counts, mean_interval, percentile_interval
+from cellgauge.results.tables import headline, summarise, with_set
+from cellgauge.results.uncertainty import SCORE_KEY, compare, holm, intervals, mean_intervals, summary_intervals
 
 AGREEMENT = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
 

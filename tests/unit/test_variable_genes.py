@@ -11,11 +11,11 @@ import scanpy
 import tiny
 from scipy.sparse import csr_matrix, vstack
 
-from cellgauge.contracts import Split
-from cellgauge.errors import CellgaugeError
-from cellgauge.expression import counts_of, join_species, principal_components
-from cellgauge.splits import make_split
-from cellgauge.variable_genes import Counts, _moments, _normalised_dispersions, variable_expression, variable_genes
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.expression import counts_of, join_species, principal_components
+from cellgauge.data.make_split import make_split
+from cellgauge.data.variable_genes import Counts, _moments, _normalised_dispersions, variable_expression, variable_genes
+from cellgauge.files.split import Split
 
 
 @pytest.fixture(autouse=True)

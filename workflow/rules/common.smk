@@ -8,12 +8,12 @@ from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from cellgauge import config as settings
-from cellgauge.errors import CellgaugeError
-from cellgauge.grid import Grid
-from cellgauge.interpreter import prefer_own_python
-from cellgauge.publish import publish_what_there_is, tell_what_failed
-from cellgauge.sources import code, project_file, script
+from cellgauge.plan import config as settings
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.plan.grid import Grid
+from cellgauge.plan.interpreter import prefer_own_python
+from cellgauge.plan.on_error import publish_what_there_is, tell_what_failed
+from cellgauge.plan.sources import code, project_file, script
 
 try:
     settings.check(config)

@@ -6,7 +6,7 @@ rule score:
         script=ancient(script("score_task")),
         results=grid.score_results,
         splits=grid.score_splits,
-        neighbours=grid.neighbours,
+        neighbors=grid.neighbors,
     output:
         "results/scores/{task}/{model}/{dataset}/{split}.tsv",
     log:
@@ -25,4 +25,4 @@ rule score:
         options=grid.task_options,
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.results:q} --splits {input.splits:q}"
-        " --set {wildcards.split:q} --neighbours {input.neighbours:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"
+        " --set {wildcards.split:q} --neighbors {input.neighbors:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from cellgauge.errors import run_cli
-from cellgauge.tables import collect
+from cellgauge.core.errors import run_cli
+from cellgauge.results.tables import collect
 
 
 def main() -> None:

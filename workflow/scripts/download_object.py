@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cellgauge.errors import run_cli
+from cellgauge.core.errors import run_cli
 from cellgauge.fetch import fetch
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from cellgauge.errors import run_cli
-from cellgauge.figures import draw_figures
+from cellgauge.core.errors import run_cli
+from cellgauge.results.figures import draw_figures
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cellgauge import config as settings
-from cellgauge.errors import run_cli
+from cellgauge.core.errors import run_cli
 from cellgauge.fetch.ledger import SHIPPED, read
-from cellgauge.grid import Grid
+from cellgauge.plan import config as settings
 from cellgauge.plan.cost import read_costs, report
+from cellgauge.plan.grid import Grid
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 

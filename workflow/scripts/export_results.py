@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from cellgauge.errors import run_cli
-from cellgauge.exports import export
+from cellgauge.core.errors import run_cli
+from cellgauge.results.export import export
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from cellgauge.errors import run_cli
+from cellgauge.core.errors import run_cli
 from cellgauge.results.published import import_published
 
 

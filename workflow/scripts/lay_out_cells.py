@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from cellgauge.threads import default_to_one_thread
+from cellgauge.core.threads import default_to_one_thread
 
 default_to_one_thread()  # before numpy
 
-from cellgauge.errors import run_cli
-from cellgauge.layouts import lay_out
+from cellgauge.core.errors import run_cli
+from cellgauge.results.umap import lay_out
 
 
 def main() -> None:

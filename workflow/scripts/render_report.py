@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cellgauge.errors import run_cli
+from cellgauge.core.errors import run_cli
 from cellgauge.report import render
 
 

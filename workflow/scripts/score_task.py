@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from cellgauge.threads import default_to_one_thread
+from cellgauge.core.threads import default_to_one_thread
 
 default_to_one_thread()  # before numpy
 
-from cellgauge.contracts import write_scores
-from cellgauge.errors import run_cli
-from cellgauge.tasks.base import score_files
+from cellgauge.core.errors import run_cli
+from cellgauge.files.score import write_scores
+from cellgauge.tasks.run import score_files
 
 
 def main() -> None:
@@ -23,12 +23,12 @@ def main() -> None:
     cli.add_argument(
         "--splits", "--truth", nargs="+", required=True, metavar="H5AD", help="or what measure_truth.py made"
     )
-    cli.add_argument("--neighbours", nargs="?", metavar="NPZ", help="what find_neighbours.py kept of them, or none")
+    cli.add_argument("--neighbors", nargs="?", metavar="NPZ", help="what find_neighbors.py kept of them, or none")
     cli.add_argument("--set", default="", metavar="NAME", help="what several splits are called together")
     cli.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="profiles, seed, task parameters")
     cli.add_argument("--output", required=True, metavar="TSV")
     args = cli.parse_args()
-    about = {"neighbours": args.neighbours, "split_set": args.set}
+    about = {"neighbors": args.neighbors, "split_set": args.set}
     scores = score_files(args.task, args.embeddings, args.splits, **about, **args.options)
     write_scores(args.output, list(scores))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from cellgauge.errors import run_cli
-from cellgauge.splits import make_split
+from cellgauge.core.errors import run_cli
+from cellgauge.data.make_split import make_split
 
 
 def main() -> None:

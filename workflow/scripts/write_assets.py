@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cellgauge.assets import assets, read_catalogue
-from cellgauge.contracts import atomic_path
-from cellgauge.errors import run_cli
+from cellgauge.core.atomic import atomic_path
+from cellgauge.core.errors import run_cli
+from cellgauge.plan.catalogue_page import assets, read_catalogue
 
 
 def main() -> None:

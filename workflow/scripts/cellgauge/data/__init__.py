@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
 
 
 @dataclass(frozen=True)

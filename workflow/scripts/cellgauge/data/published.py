@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellgauge.errors import CellgaugeError, one_line
+from cellgauge.core.errors import CellgaugeError, one_line
 
 if TYPE_CHECKING:
     import anndata

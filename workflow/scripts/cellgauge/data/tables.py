@@ -12,9 +12,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.data.published import reading
-from cellgauge.data.text_columns import ids, shorten
-from cellgauge.errors import CellgaugeError, one_line
+from cellgauge.files.text_columns import ids, shorten
 
 if TYPE_CHECKING:
     import numpy as np

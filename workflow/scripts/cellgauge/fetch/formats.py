@@ -7,7 +7,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from cellgauge.errors import one_line
+from cellgauge.core.errors import one_line
 from cellgauge.fetch.transfer import FetchError
 
 TORCH = (".pt", ".torch", ".ckpt", ".pth")

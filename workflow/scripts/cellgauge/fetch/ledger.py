@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cellgauge.errors import one_line
+from cellgauge.core.errors import one_line
 from cellgauge.fetch.transfer import FetchError, publish, workplace
 
 SHIPPED = Path(__file__).parents[4] / "config" / "checksums.yaml"

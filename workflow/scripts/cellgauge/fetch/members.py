@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from cellgauge.errors import did_you_mean
+from cellgauge.core.errors import did_you_mean
 from cellgauge.fetch.transfer import FetchError
 
 # RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know.

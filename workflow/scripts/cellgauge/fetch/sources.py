@@ -9,7 +9,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from cellgauge.errors import one_line
+from cellgauge.core.errors import one_line
 from cellgauge.fetch.ledger import Entry
 from cellgauge.fetch.transfer import FetchError, Transfer, TransientError, hash_file
 

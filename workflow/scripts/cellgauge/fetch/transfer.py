@@ -16,7 +16,7 @@ from glob import escape
 from pathlib import Path
 from threading import Thread
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
 
 INTERVAL = 10.0  # seconds between two lines on how far a transfer is
 WINDOW, FLOOR = 300.0, 300_000  # seconds in which at least so many bytes come; six times the seconds for the first byte

@@ -1,6 +1,6 @@
 """Classifiers of cells, trained on one part and asked about another: scikit-learn's, with its own defaults.
 
-The nearest-neighbour classifier searches once for classes and probabilities together; it equals scikit-learn's, whose
+The nearest-neighbor classifier searches once for classes and probabilities together; it equals scikit-learn's, whose
 `predict` and `predict_proba` search once each. The random forest is grown by `forest`, bit by bit as scikit-learn's.
 """
 
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from cellgauge.metrics.distances import slices
+from cellgauge.core.optional_imports import without_optional
 from cellgauge.metrics.forest import forest_probabilities
-from cellgauge.metrics.lean import without_optional
-from cellgauge.metrics.neighbours import neighbourhoods
+from cellgauge.metrics.knn.distances import slices
+from cellgauge.metrics.knn.exact import neighborhoods
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from cellgauge.metrics.distances import Matrix
     from cellgauge.metrics.forest import RankedFeatures
+    from cellgauge.metrics.knn.distances import Matrix
 
 COLUMN_BYTES = 8 << 20
 """Largest block of columns, or of counts, that is scaled at a time."""
@@ -124,7 +124,7 @@ def logistic_regression(
             fitted = LogisticRegression().fit(train, codes)
             found = fitted.predict(test), fitted.predict_proba(test), fitted.classes_, fitted.n_iter_
         else:
-            from cellgauge.metrics.on_device import scikit_learn_on
+            from cellgauge.metrics.knn.on_device import scikit_learn_on
 
             with scikit_learn_on(device) as put:
                 fitted = LogisticRegression().fit(put(train), put(codes))
@@ -134,7 +134,7 @@ def logistic_regression(
     return Prediction(predicted, _spread(probabilities, fitted_classes, n_classes), int(np.max(iterations)))
 
 
-def k_nearest_neighbours(
+def k_nearest_neighbors(
     train: Matrix,
     codes: np.ndarray,
     test: Matrix,
@@ -146,12 +146,12 @@ def k_nearest_neighbours(
 
     Args:
         train, test: scaled features, as for `logistic_regression`.
-        device: where neighbours are looked for, see `neighbours.nearest_neighbours`; they are the same ones.
+        device: where neighbors are looked for, see `neighbors.nearest_neighbors`; they are the same ones.
 
     Raises:
-        ValueError: there are fewer training cells than neighbours.
+        ValueError: there are fewer training cells than neighbors.
     """
-    indices = neighbourhoods(train, n_neighbors, test, centred=isinstance(train, np.ndarray), device=device)
+    indices = neighborhoods(train, n_neighbors, test, centred=isinstance(train, np.ndarray), device=device)
     votes = codes[indices] + n_classes * np.arange(len(indices))[:, None]
     probabilities = np.bincount(votes.ravel(), minlength=len(indices) * n_classes) / n_neighbors
     probabilities = probabilities.reshape(len(indices), n_classes)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellgauge.metrics.resampling import N_DRAWS, draw_counts, percentile_interval
+from cellgauge.metrics.bootstrap import N_DRAWS, draw_counts, percentile_interval
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from cellgauge.metrics.lean import without_optional
+from cellgauge.core.optional_imports import without_optional
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 """Rows of the training and of the test cells, ascending, one pair per fold."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellgauge.metrics.distances import (
+from cellgauge.metrics.knn.distances import (
     CentredRows,
     DistanceTiles,
     block_pairs,
@@ -22,7 +22,7 @@ from cellgauge.metrics.distances import (
 )
 
 if TYPE_CHECKING:
-    from cellgauge.metrics.on_device import DistancesOnDevice
+    from cellgauge.metrics.knn.on_device import DistancesOnDevice
 
 NEAR = 1e-2
 """A squared distance below this share of the cell's own squared length has lost too many of float32's digits."""
@@ -56,7 +56,7 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None
     if device is None:
         distances = Distances(DistanceTiles(rows, order))
     else:
-        from cellgauge.metrics.on_device import DistancesOnDevice
+        from cellgauge.metrics.knn.on_device import DistancesOnDevice
 
         edge = tile_edge(matrix.shape[1], DEVICE_EDGE)
         distances = DistancesOnDevice(rows, order, edge, device, NEAR, FEW)
@@ -201,7 +201,7 @@ def group_slices(codes: np.ndarray) -> Iterator[tuple[int, slice]]:
 def _mend_near_pairs(squared: np.ndarray, tiles: DistanceTiles, part: slice, other: slice) -> None:
     """Replace, in place, the squared distances of which float32 kept too few digits; of a cell to itself it is 0.
 
-    Those that stay have a relative error of at most about 1e-4 each (see `neighbours.ErrorBound`), of either sign, which
+    Those that stay have a relative error of at most about 1e-4 each (see `neighbors.ErrorBound`), of either sign, which
     the mean over a group's cells and then over all cells brings far below 1e-6. Distances that even float64 products
     cannot tell from 0 are less than the resolution of float32 coordinates, and are set to 0.
     """

@@ -32,27 +32,24 @@ library at its top: the grid reads the constants of every adapter before any env
 
 from __future__ import annotations
 
-import random
-import resource
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import metadata
 from inspect import Parameter, signature
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import models
-from cellgauge.errors import CellgaugeError, did_you_mean
-from cellgauge.plugins import load_module, module_names
-from cellgauge.sets import name_of
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.core.plugins import load_module, module_names
+from cellgauge.data.sets import name_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cellgauge.contracts import Split
+    from cellgauge.files.split import Split
+from cellgauge.inference.adapter_job import Stopwatch, Traits, check_options, seed_everything, versions
 
 
 class NotApplicable(CellgaugeError):
@@ -72,28 +69,6 @@ class Embedded:
     matrix: np.ndarray
     cells: Sequence[str] | np.ndarray
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Traits:
-    """The constants of an adapter, with their defaults.
-
-    `modality` is the data that it takes; `species_sources` and `species_options` the keywords of its `build_species` without
-    and with defaults, none where it has no such function.
-    """
-
-    scope: str
-    shared_space: bool
-    stochastic: bool
-    needs_ensembl: bool
-    expression_tasks: tuple[str, ...]
-    packages: tuple[str, ...]
-    modality: str = "expression"
-    path: str = ""
-    uninformed: bool = False
-    czbenchmarks: str = ""
-    species_sources: tuple[str, ...] = ()
-    species_options: tuple[str, ...] = ()
 
 
 def adapter_names() -> tuple[str, ...]:
@@ -148,8 +123,9 @@ def embed_files(
     Raises:
         CellgaugeError: unknown adapter or option, or what the adapter or the contract finds wrong.
     """
-    from cellgauge.contracts import Split, write_embedding
-    from cellgauge.devices import pick_device
+    from cellgauge.core.gpu import pick_device
+    from cellgauge.files.embedding import write_embedding
+    from cellgauge.files.split import Split
 
     module, own = load_adapter(adapter), traits(adapter)
     settings = dict(options or {})
@@ -214,7 +190,7 @@ def build_species_files(
     Raises:
         CellgaugeError: an adapter that makes none, an unknown option or organism, or what the adapter finds wrong.
     """
-    from cellgauge.organisms import organism
+    from cellgauge.data.organisms import organism
 
     sources = traits(adapter).species_sources
     if not sources:
@@ -223,44 +199,3 @@ def build_species_files(
     check_options(adapter, module.build_species, options)
     arguments = {name: Path(value) if name in sources else value for name, value in options.items()}
     return module.build_species(Path(weights), organism(species), Path(output), **arguments)
-
-
-class Stopwatch:
-    """Wall and CPU seconds since it was made, and the peak memory of this process."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def read(self) -> dict[str, float]:
-        """Return wall_seconds, cpu_seconds and peak_memory_mb (MiB, of the whole process so far)."""
-        return {
-            "wall_seconds": time.perf_counter() - self._wall,
-            "cpu_seconds": time.process_time() - self._cpu,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        }
-
-
-def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Return the installed versions of `packages` and of numpy and anndata."""
-    return {name: metadata.version(name) for name in sorted({*packages, "numpy", "anndata"})}
-
-
-def check_options(adapter: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Raise CellgaugeError for an option that the adapter's `function` does not take, or lacks."""
-    parameters = signature(function).parameters
-    given = ("device", "seed")
-    known = [name for name, p in parameters.items() if p.kind is Parameter.KEYWORD_ONLY and name not in given]
-    for name in options:
-        if name not in known:
-            raise CellgaugeError(f"adapter '{adapter}': unknown option '{name}'{did_you_mean(name, known)}")
-    missing = [name for name in known if parameters[name].default is Parameter.empty and name not in options]
-    if missing:
-        raise CellgaugeError(f"adapter '{adapter}': option '{missing[0]}' must be given in the model's `params`")
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators too: a library may draw from them whatever it is told."""
-    import numpy as np
-
-    random.seed(seed)
-    np.random.seed(seed)

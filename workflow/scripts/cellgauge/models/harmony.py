@@ -9,7 +9,7 @@ from cellgauge.models.base import Embedded, NotApplicable
 if TYPE_CHECKING:
     import numpy as np
 
-    from cellgauge.contracts import Split
+    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = False
@@ -73,8 +73,8 @@ def embed(
     """
     import numpy as np
 
-    from cellgauge.expression import counts_of, principal_components
-    from cellgauge.variable_genes import variable_expression
+    from cellgauge.data.expression import counts_of, principal_components
+    from cellgauge.data.variable_genes import variable_expression
 
     if batch_key not in cells.columns:
         raise NotApplicable(f"Harmony corrects for the column '{batch_key}', which the split does not have")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    from cellgauge.contracts import Split
+    from cellgauge.files.split import Split
 
 SCOPE = "dataset"
 SHARED_SPACE = True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    from cellgauge.contracts import Split
+    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = False
@@ -17,8 +17,8 @@ PACKAGES = ("scipy",)
 
 def embed(cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 2000) -> Embedded:
     """Return log(1 + normalised counts) of the `n_top_genes` most variable genes, one column per gene."""
-    from cellgauge.expression import counts_of
-    from cellgauge.variable_genes import variable_expression
+    from cellgauge.data.expression import counts_of
+    from cellgauge.data.variable_genes import variable_expression
 
     genes, expression = variable_expression([counts_of(cells)], n_top_genes)
     return Embedded(expression.toarray(), cells.cells, {"matched_genes": len(genes)})

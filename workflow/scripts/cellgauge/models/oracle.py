@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    from cellgauge.contracts import Split
+    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = True
@@ -17,7 +17,7 @@ STOCHASTIC = True
 def embed(cells: Split, weights: None, *, device: str, seed: int, n_dims: int = 50, noise: float = 0.05) -> Embedded:
     """Return a fixed random point per label, plus normal noise, shape (n_cells, n_dims).
 
-    The point depends on the label's text alone, so equal labels of two species meet; the noise keeps neighbours of one
+    The point depends on the label's text alone, so equal labels of two species meet; the noise keeps neighbors of one
     label from being tied.
     """
     import zlib

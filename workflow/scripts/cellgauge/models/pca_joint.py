@@ -10,7 +10,7 @@ from cellgauge.models.base import Embedded
 if TYPE_CHECKING:
     import numpy as np
 
-    from cellgauge.contracts import Split
+    from cellgauge.files.split import Split
 
 SCOPE = "dataset"
 SHARED_SPACE = True
@@ -24,8 +24,8 @@ def joint_components(cells: Sequence[Split], n_top_genes: int, n_components: int
     Genes are ranked by their dispersion within each split and chosen by how many splits they vary in: genes that only
     tell the species apart are not preferred.
     """
-    from cellgauge.expression import join_species, principal_components
-    from cellgauge.variable_genes import variable_expression
+    from cellgauge.data.expression import join_species, principal_components
+    from cellgauge.data.variable_genes import variable_expression
 
     counts, names = join_species(cells)
     genes, expression = variable_expression(counts, n_top_genes, names)

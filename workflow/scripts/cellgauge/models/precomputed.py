@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cellgauge.contracts import Split
     from cellgauge.data.published import Published
+    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = False  # nobody can see in a file whether another split's file is of the same model
@@ -29,7 +29,7 @@ LAYOUTS = ("umap", "tsne", "draw_graph", "spatial", "phate", "force", "layout")
 """Words in the names of pictures of cells: never taken for the embedding unasked."""
 _COMPARED = 1000
 _CHANCE = 3.0
-"""Standard errors by which neighbours in an embedding must be more alike in expression than any two cells."""
+"""Standard errors by which neighbors in an embedding must be more alike in expression than any two cells."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def rows_in_order(table: Rows, cells: Split, path: Path) -> np.ndarray:
 
 
 def _verify(table: Rows, rows: np.ndarray, cells: Split, theirs: str, ours: str, path: Path) -> None:
-    from cellgauge.data.text_columns import text_column
+    from cellgauge.files.text_columns import text_column
 
     if theirs not in table.columns:
         raise CellgaugeError(f"{path}: no column '{theirs}' to verify (found: {', '.join(table.columns) or 'none'})")
@@ -165,13 +165,13 @@ def _verify(table: Rows, rows: np.ndarray, cells: Split, theirs: str, ours: str,
 
 
 def looks_shuffled(matrix: np.ndarray, cells: Split) -> bool:
-    """Return whether nearest neighbours in an embedding are no more alike in expression than any two cells.
+    """Return whether nearest neighbors in an embedding are no more alike in expression than any two cells.
 
     Of up to 1,000 cells, alike by the correlation of log-normalised expression; False where there are too few to tell.
     """
     import numpy as np
 
-    from cellgauge.contracts import log_normalised
+    from cellgauge.files.split import log_normalised
 
     rows = np.flatnonzero(np.isfinite(matrix).all(axis=1))
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _COMPARED)).astype(int)] if len(rows) else rows
@@ -193,9 +193,9 @@ def looks_shuffled(matrix: np.ndarray, cells: Split) -> bool:
     lengths = (points**2).sum(axis=1)
     apart = lengths[:, None] + lengths - 2 * points @ points.T
     np.fill_diagonal(apart, np.inf)
-    of_neighbours = alike[np.arange(len(rows)), apart.argmin(axis=1)]
+    of_neighbors = alike[np.arange(len(rows)), apart.argmin(axis=1)]
     of_any = alike[~np.eye(len(rows), dtype=bool)]
-    return bool(of_neighbours.mean() - of_any.mean() <= _CHANCE * of_any.std() / np.sqrt(len(rows)))
+    return bool(of_neighbors.mean() - of_any.mean() <= _CHANCE * of_any.std() / np.sqrt(len(rows)))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def _read_npy(path: Path) -> Rows:
 def _read_npz(path: Path, key: str) -> Rows:
     import numpy as np
 
-    from cellgauge.data.text_columns import ids
+    from cellgauge.files.text_columns import ids
 
     with np.load(path, allow_pickle=False) as arrays:
         cells = next((ids(arrays[name].ravel()) for name in CELL_ARRAYS if name in arrays), None)
@@ -277,7 +277,7 @@ def _read_npz(path: Path, key: str) -> Rows:
 
 def _read_table(path: Path, split: Split, id_name: str, columns: Sequence[str], spare: Collection[str]) -> Rows:
     from cellgauge.data import tables
-    from cellgauge.data.text_columns import ids
+    from cellgauge.files.text_columns import ids
 
     table = tables.read_table(path, text_columns=[name for name in (id_name, *spare) if name])
     named = tables.id_column(table.frame, split.cells, path, id_name)
@@ -293,7 +293,7 @@ def _read_table(path: Path, split: Split, id_name: str, columns: Sequence[str], 
 
 def _read_h5ad(path: Path, split: Split, key: str) -> Rows:
     from cellgauge.data.published import open_published
-    from cellgauge.data.text_columns import ids
+    from cellgauge.files.text_columns import ids
 
     with open_published(path) as file:
         there = [*file.embeddings, *(["X"] if "X" in file.matrices else [])]
@@ -324,7 +324,7 @@ def _is_expression(file: Published, split: Split) -> bool:
     """Return whether X is of genes or of counts, judged by its columns' names and its first cells."""
     import numpy as np
 
-    from cellgauge.data.text_columns import ids
+    from cellgauge.files.text_columns import ids
 
     if _shared_genes(ids(file.genes("X").index), split):
         return True
@@ -333,7 +333,7 @@ def _is_expression(file: Published, split: Split) -> bool:
 
 
 def _shared_genes(names: Collection[str], split: Split) -> list[str]:
-    from cellgauge.genes import without_version
+    from cellgauge.data.genes import without_version
 
     known = {*split.genes, *split.symbols}
     return [str(name) for name in names if name in known or without_version(str(name)) in known]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    from cellgauge.contracts import Split
+    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = False
@@ -38,8 +38,8 @@ def embed(
     """
     import scvi
 
-    from cellgauge.expression import counts_of
-    from cellgauge.variable_genes import variable_genes
+    from cellgauge.data.expression import counts_of
+    from cellgauge.data.variable_genes import variable_genes
 
     scvi.settings.seed = seed
     scvi.settings.verbosity = logging.WARNING

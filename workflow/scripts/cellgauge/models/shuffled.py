@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    from cellgauge.contracts import Split
+    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = False
@@ -22,8 +22,8 @@ def embed(
     """Return the principal components of `linear` in random order: their geometry is real, their cells are not."""
     import numpy as np
 
-    from cellgauge.expression import counts_of, principal_components
-    from cellgauge.variable_genes import variable_expression
+    from cellgauge.data.expression import counts_of, principal_components
+    from cellgauge.data.variable_genes import variable_expression
 
     _, expression = variable_expression([counts_of(cells)], n_top_genes)
     components = principal_components(expression, n_components, seed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from cellgauge.grid import Cell, Grid
+    from cellgauge.plan.grid import Cell, Grid
 
 STAGES = ("split", "embed", "predict", "truth", "score")
 """The stages that cost something, in the order in which they run; a score counts with the search of its neighbors."""

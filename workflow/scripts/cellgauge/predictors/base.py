@@ -10,7 +10,7 @@ An adapter is a module with
     def predict(screen, weights, *, device, seed, **options):
         '''Return Predicted: for each of screen.test_conditions a Response.'''
 
-`screen` is a `cellgauge.screens.Screen`, `weights` the file or folder of the checkpoint (None where there is none), `options`
+`screen` is a `screens.screen.Screen`, `weights` the file or folder of the checkpoint (None where there is none), `options`
 the `params` of the entry in config/models.yaml. A predictor looks at the controls and at the training conditions; nothing
 hides the cells of the test conditions from it, and only the `ceiling` may use them.
 
@@ -29,9 +29,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import predictors
+from cellgauge.core.plugins import load_module, module_names
+from cellgauge.inference.adapter_job import Stopwatch, Traits, check_options, seed_everything, versions
 from cellgauge.models import base as embedders
-from cellgauge.models.base import Stopwatch, Traits, check_options, seed_everything, versions
-from cellgauge.plugins import load_module, module_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,9 +123,9 @@ def predict_files(
     Raises:
         CellgaugeError: unknown adapter or option, or what the adapter or the contract finds wrong.
     """
-    from cellgauge.devices import pick_device
-    from cellgauge.responses import Reducer
-    from cellgauge.screens import Screen
+    from cellgauge.core.gpu import pick_device
+    from cellgauge.screens.reduce import Reducer
+    from cellgauge.screens.screen import Screen
 
     module = load_predictor(adapter)
     settings = dict(options or {})

@@ -9,7 +9,7 @@ from cellgauge.predictors.base import Predicted, Response
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cellgauge.screens import Screen
+    from cellgauge.screens.screen import Screen
 
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cellgauge.screens import Screen
+    from cellgauge.screens.screen import Screen
 
 
 def predict(
@@ -32,7 +32,7 @@ def predict(
     """
     import numpy as np
 
-    from cellgauge.screens import CONTROL
+    from cellgauge.screens.screen import CONTROL
 
     every = screen.training_conditions
     names = [condition for condition in every if not screen.columns_of_targets(condition)[1]]

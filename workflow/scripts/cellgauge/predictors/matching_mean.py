@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cellgauge.screens import Screen
+    from cellgauge.screens.screen import Screen
 
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
@@ -26,7 +26,7 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predict
     Raises:
         CellgaugeError: the screen has no training condition.
     """
-    from cellgauge.screens import targets
+    from cellgauge.screens.screen import targets
 
     if not screen.training_conditions:
         raise CellgaugeError(f"{screen.where}: no condition is there to be trained on")
@@ -49,7 +49,7 @@ def single_means(screen: Screen, trained: Iterable[np.ndarray]) -> dict[str, np.
     """
     import numpy as np
 
-    from cellgauge.screens import targets
+    from cellgauge.screens.screen import targets
 
     of_gene: dict[str, list[tuple[int, np.ndarray]]] = {}
     for condition, mean in zip(screen.training_conditions, trained, strict=True):

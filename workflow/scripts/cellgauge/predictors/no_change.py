@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
 
 if TYPE_CHECKING:
-    from cellgauge.screens import Screen
+    from cellgauge.screens.screen import Screen
 
 UNINFORMED = True
 
@@ -24,7 +24,7 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int, statistic:
     """
     import numpy as np
 
-    from cellgauge.screens import mean_of
+    from cellgauge.screens.screen import mean_of
 
     controls = screen.controls()
     if statistic == "mean":

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from cellgauge.data.condition_names import ConditionNames
-    from cellgauge.screens import Screen
+    from cellgauge.screens.condition_names import ConditionNames
+    from cellgauge.screens.screen import Screen
 
 PATH = "my_model/{dataset}.csv"
 CONDITION_COLUMNS = ("condition", "perturbation")
@@ -72,7 +72,7 @@ def predict(
         CellgaugeError: a file of another format, a gene with text in it, no gene or no condition of the screen, or names of
             conditions that were not understood.
     """
-    from cellgauge.screens import targets
+    from cellgauge.screens.screen import targets
 
     if weights is None:
         raise CellgaugeError(
@@ -123,11 +123,11 @@ def read_predictions(
     Raises:
         CellgaugeError: whatever keeps the file from being a prediction of the screen's test conditions.
     """
-    from cellgauge.data.condition_names import UnknownTargets
     from cellgauge.data.published import reading
     from cellgauge.data.tables import FORMATS, table_format
-    from cellgauge.data.text_columns import text_column
-    from cellgauge.screens import targets
+    from cellgauge.files.text_columns import text_column
+    from cellgauge.screens.condition_names import UnknownTargets
+    from cellgauge.screens.screen import targets
 
     ending, known = table_format(path), (".h5ad", *FORMATS)
     if ending not in known:
@@ -164,8 +164,8 @@ def read_predictions(
 
 def _condition_names(screen: Screen, control: str | Sequence[str], separator: str, pool_guides: bool) -> ConditionNames:
     """Return how a file names conditions: as it is told, else as the screen's own data do, and as cellgauge does."""
-    from cellgauge.data.condition_names import ConditionNames, as_names
-    from cellgauge.screens import CONTROL, targets
+    from cellgauge.screens.condition_names import ConditionNames, as_names
+    from cellgauge.screens.screen import CONTROL, targets
 
     theirs = json.loads(str(screen.split.facts().get("condition_names", "{}")))
     controls = as_names(control) if control else (CONTROL, *theirs.get("control", ()))
@@ -180,7 +180,7 @@ def _condition_names(screen: Screen, control: str | Sequence[str], separator: st
 
 def _columns(screen: Screen, genes: Sequence[str], path: Path, rows: Sequence[str]) -> dict[str, int]:
     """Return the column of the file of each gene id of the screen that it has."""
-    from cellgauge.genes import without_version
+    from cellgauge.data.genes import without_version
 
     place = screen.column_of
     found: dict[str, int] = {}
@@ -205,7 +205,7 @@ def _read_table(
     path: Path, screen: Screen, condition_column: str, columns: Sequence[str]
 ) -> tuple[pd.Series, list[str], np.ndarray, list[str]]:
     from cellgauge.data import tables
-    from cellgauge.genes import without_version
+    from cellgauge.data.genes import without_version
 
     table = tables.read_table(path, text_columns=[condition_column, *CONDITION_COLUMNS])
     wanted = _condition_column(table.frame, condition_column, path) or table.frame.columns[0]
@@ -223,7 +223,7 @@ def _read_h5ad(
     import numpy as np
 
     from cellgauge.data.published import open_published
-    from cellgauge.data.text_columns import ids
+    from cellgauge.files.text_columns import ids
 
     with open_published(path) as file:
         if "X" not in file.matrices:

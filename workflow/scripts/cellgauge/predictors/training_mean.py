@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cellgauge.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
 
 if TYPE_CHECKING:
-    from cellgauge.screens import Screen
+    from cellgauge.screens.screen import Screen
 
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellgauge.contracts import atomic_path
-from cellgauge.report import colours
-from cellgauge.report.data import Tables
-from cellgauge.report.formats import DASH, alternatives, mebibytes, readable, seconds, size
+from cellgauge.core.atomic import atomic_path
 from cellgauge.report.pages import catalogue, cost, failures, guide, overview, published, splits, tasks
+from cellgauge.results import colors as colors
+from cellgauge.results.numbers import DASH, alternatives, mebibytes, readable, seconds, size
+from cellgauge.results.read import Tables
 
 if TYPE_CHECKING:
     import jinja2
@@ -37,7 +37,7 @@ def render(tables_dir: str | Path, output: str | Path) -> None:
         CellgaugeError: a table is missing, unreadable or lacks a column.
     """
     tables = Tables.read(tables_dir)
-    style = colours.stylesheet() + _asset("report.css")
+    style = colors.stylesheet() + _asset("report.css")
     script = _asset("report.js")
     pages = [page for module in MODULES for page in module.pages(tables)]
     text = _environment().get_template("report.html").render(

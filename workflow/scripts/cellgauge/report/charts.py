@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
-from cellgauge.report.formats import short
+from cellgauge.results.numbers import short
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -8,10 +8,11 @@ from itertools import groupby
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
-from cellgauge.report.data import NO_ROW, Entry, Metric, Missing
+from cellgauge.results.entries import NO_ROW, Entry, Missing
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+from cellgauge.results.columns import Column
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Cell:
 
     Attributes:
         text: the number, or why there is none ("failed", "n/a").
-        level: the step of the colour scale, None for no colour.
+        level: the step of the color scale, None for no color.
         rank: the place among the ranked models of the column.
         said: what the note below the table says of it; the page's script makes that the cell's title too.
         extra: what stands small beside the number, such as the splits that it covers.
@@ -38,22 +39,6 @@ class Cell:
     def gap(cls, missing: Missing) -> Cell:
         """Return the cell of a score that is not there."""
         return cls(missing.label, said=missing)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: `key` names it in permalinks, `group` is the heading that it shares with its neighbours.
-
-    `task` is what the filter hides it by, `about` stands small below the title, `said` is what its note says.
-    """
-
-    key: str
-    title: str
-    metric: Metric
-    group: str = ""
-    task: str = ""
-    about: str = ""
-    said: Missing | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,7 @@ class HeatTable:
         caption: what the table shows, as text.
         about: the variant that the page's controls choose by, such as {"profile": "corrected", "metric": "ari"}.
         rows: all models; those to which nothing applies are named below the table instead (`left_out`).
-        ends: the worst and the best value of the colours, where all columns share one scale.
+        ends: the worst and the best value of the colors, where all columns share one scale.
         spreads: what the "±" in the cells are.
         drawn: what was drawn for the intervals.
         marked: whether the pictures mark the controls.

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cellgauge.report.charts import bar
-from cellgauge.report.data import Entry, Metric
-from cellgauge.report.formats import DASH, number
 from cellgauge.report.heat import Cell
-from cellgauge.report.scales import Scale
+from cellgauge.results.entries import Entry, Metric
+from cellgauge.results.numbers import DASH, number
+from cellgauge.results.scales import Scale
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -28,7 +28,7 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Labels x columns (models, or species); `ends` are the worst and the best value of the colours."""
+    """Labels x columns (models, or species); `ends` are the worst and the best value of the colors."""
 
     caption: str
     columns: Sequence[Entry]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge.report.data import KINDS, Entry, Metric, Tables, Task, slug
-from cellgauge.report.formats import readable
-from cellgauge.uncertainty import VARIANT
+from cellgauge.results.entries import KINDS, Entry, Metric, Task, slug
+from cellgauge.results.numbers import readable
+from cellgauge.results.read import Tables
+from cellgauge.results.uncertainty import VARIANT
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellgauge.uncertainty import VARIANT
+from cellgauge.results.uncertainty import VARIANT
 
 if TYPE_CHECKING:
     import pandas as pd

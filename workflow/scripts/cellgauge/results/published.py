@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellgauge.contracts import LATER_COLUMNS, TABLE_COLUMNS, SCORE_COLUMNS, ContractError, Score, read_scores, write_scores
-from cellgauge.sets import name_of
-from cellgauge.errors import CellgaugeError, one_line
+from cellgauge.core.errors import CellgaugeError, ContractError, one_line
+from cellgauge.data.sets import name_of
+from cellgauge.files.score import LATER_COLUMNS, SCORE_COLUMNS, TABLE_COLUMNS, Score, read_scores, write_scores
 from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, PROFILE, TASKS
 
 FORMATS = ("vcp", "czbenchmarks", "scores")
@@ -282,10 +282,14 @@ class _Names:
         else:
             place = next((own for own in (_filled(*item, name) for item in self.datasets.items()) if own), None)
             if place is None:
-                raise PublishedError(f"the data '{name}' are not among the entry's `datasets`; add them as dataset/split")
+                raise PublishedError(
+                    f"the data '{name}' are not among the entry's `datasets`; add them as dataset/split"
+                )
         dataset, _, split = place.partition("/")
         if not dataset or not split:
-            raise PublishedError(f"the data '{name}' are not of the form dataset/split; say in `datasets` what they are")
+            raise PublishedError(
+                f"the data '{name}' are not of the form dataset/split; say in `datasets` what they are"
+            )
         return dataset, split
 
 
@@ -305,7 +309,9 @@ def _without(rows: Iterable[Score], rules: Sequence[Mapping[str, str]]) -> list[
     fitting = [0] * len(rules)
     result = []
     for row in rows:
-        fits = [n for n, rule in enumerate(rules) if all(getattr(row, k) == v for k, v in rule.items() if k != "reason")]
+        fits = [
+            n for n, rule in enumerate(rules) if all(getattr(row, k) == v for k, v in rule.items() if k != "reason")
+        ]
         for n in fits:
             fitting[n] += 1
         result.append(_unusable(row, rules[fits[0]]["reason"]) if fits and row.status == "ok" else row)
@@ -324,7 +330,9 @@ def _without_repeats(rows: Iterable[Score]) -> Iterator[Score]:
         if row.status != "ok":
             yield row
         elif key in first:
-            yield _unusable(row, f"a second record of a value that stands here already ({row.value:.6g}, {first[key]:.6g})")
+            yield _unusable(
+                row, f"a second record of a value that stands here already ({row.value:.6g}, {first[key]:.6g})"
+            )
         else:
             first[key] = row.value
             yield row

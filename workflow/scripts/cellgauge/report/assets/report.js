@@ -209,11 +209,11 @@
 
   // --- pictures of embeddings, and labels taken for labels ---
 
-  /* Seven colours that colour-blind readers tell apart (Okabe & Ito 2008), in three shapes; the rest share one more. */
-  const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800"];
+  /* Seven colors that color-blind readers tell apart (Okabe & Ito 2008), in three shapes; the rest share one more. */
+  const COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800"];
   const SHAPES = ["disc", "square", "cross"];
   const OTHERS = "#8a8f98";
-  const MANY = COLOURS.length * SHAPES.length;
+  const MANY = COLORS.length * SHAPES.length;
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
   function draw(panel, wanted) {
@@ -255,7 +255,7 @@
     const about = (holder.about ??= JSON.parse(holder.dataset.cells));
     const form = formOf(holder, "What the pictures show");
     const kinds = [["label", "label"], ...(about.batch.length ? [["batch", "batch"]] : [])];
-    const kind = chooser(form, "colour", "Colour by", kinds, "label");
+    const kind = chooser(form, "color", "Color by", kinds, "label");
     const names = about[kind];
     if (form.kind !== kind) {
       form.querySelector('select[name="only"]')?.closest("label").remove();
@@ -270,7 +270,7 @@
       if (!wanted(name, title)) continue;
       const canvas = make("canvas");
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `UMAP of ${title}, coloured by ${kind}${only ? `, ${only} pointed out` : ""}`);
+      canvas.setAttribute("aria-label", `UMAP of ${title}, colored by ${kind}${only ? `, ${only} pointed out` : ""}`);
       box.append(make("figure", {}, canvas, make("figcaption", {}, title)));
       plot(canvas, bytes(packed), codes, only ? names.indexOf(only) : -1);
     }
@@ -312,8 +312,8 @@
   }
 
   function mark(context, x, y, code, radius) {
-    const shape = code < MANY ? SHAPES[Math.floor(code / COLOURS.length)] : "disc";
-    context.fillStyle = context.strokeStyle = code < MANY ? COLOURS[code % COLOURS.length] : OTHERS;
+    const shape = code < MANY ? SHAPES[Math.floor(code / COLORS.length)] : "disc";
+    context.fillStyle = context.strokeStyle = code < MANY ? COLORS[code % COLORS.length] : OTHERS;
     context.beginPath();
     if (shape === "disc") context.arc(x, y, radius, 0, 7);
     else if (shape === "square") context.rect(x - radius, y - radius, 2 * radius, 2 * radius);

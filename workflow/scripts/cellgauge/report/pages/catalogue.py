@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cellgauge.report.data import Metric, Tables
 from cellgauge.report.pages import Page
-from cellgauge.uncertainty import is_end
+from cellgauge.results.entries import Metric
+from cellgauge.results.read import Tables
+from cellgauge.results.uncertainty import is_end
 
 
 def pages(tables: Tables) -> Iterator[Page]:

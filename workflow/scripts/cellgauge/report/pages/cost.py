@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellgauge.report.charts import bar
-from cellgauge.report.data import Entry, Tables
-from cellgauge.report.formats import seconds
 from cellgauge.report.pages import Page
-from cellgauge.report.quality import bargains, devices, peak
+from cellgauge.report.tradeoffs import bargains, devices, peak
+from cellgauge.results.entries import Entry
+from cellgauge.results.numbers import seconds
+from cellgauge.results.read import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
     from markupsafe import Markup
 
-STAGES = {"embed": "embedding", "neighbours": "neighbours", "score": "scoring", "predict": "prediction"}
+STAGES = {"embed": "embedding", "neighbors": "neighbors", "score": "scoring", "predict": "prediction"}
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cellgauge.report import words
-from cellgauge.report.data import Tables
-from cellgauge.report.formats import readable
 from cellgauge.report.pages import Page
+from cellgauge.results import words
+from cellgauge.results.numbers import readable
+from cellgauge.results.read import Tables
 
 MOST_NAMES = 4
 """So many of the parts that a reason concerns are named; the score files name all of them."""

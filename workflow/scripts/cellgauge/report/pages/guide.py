@@ -1,12 +1,12 @@
-"""How to read the report: profiles, controls, gaps, colours."""
+"""How to read the report: profiles, controls, gaps, colors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cellgauge.report.data import Tables
 from cellgauge.report.pages import Page
 from cellgauge.report.pages.overview import MANY, n_splits
+from cellgauge.results.read import Tables
 
 
 def pages(tables: Tables) -> Iterator[Page]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cellgauge.report.compare import Result, by_metric
-from cellgauge.report.data import Metric, Tables, Task, Variant
-from cellgauge.report.heat import Column, HeatTable
+from cellgauge.report.comparisons import by_metric
+from cellgauge.report.heat import HeatTable
 from cellgauge.report.pages import Page
-from cellgauge.report.verdicts import Verdict, verdict
-from cellgauge.report.words import subset, usual
+from cellgauge.results.columns import columns
+from cellgauge.results.compare import Result
+from cellgauge.results.entries import Metric
+from cellgauge.results.read import Tables
+from cellgauge.results.verdicts import Verdict, verdict
 
 MANY = 8
 """With fewer splits than this in all, the page says that the run is too small to rank models."""
@@ -46,36 +48,6 @@ def _verdicts(tables: Tables) -> Iterator[Verdict]:
                     found = verdict(Result(tables, task.name, dataset, variant), task)
                     if found:
                         yield found
-
-
-def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[str, Variant, Column]]:
-    """Yield a column for each score of a task, of the classifier that stands for the task."""
-    found = [v for v in tables.variants(task.name, dataset) if v.profile == profile]
-    scores = [v for v in found if tables.metric(task.name, v.metric).is_score]
-    if not found and _has_failed(tables, task.name, dataset):
-        known = [metric.name for metric in task.metrics.values() if metric.is_score]
-        scores = [Variant(profile, name, "", "", own) for own in tables.sets(task.name, dataset) for name in known]
-    chosen = usual(scores).classifier if scores else ""
-    for split_set, name in dict.fromkeys((v.set, v.metric) for v in scores if v.classifier == chosen):
-        fitting = [v for v in scores if (v.set, v.metric) == (split_set, name)]
-        variant = usual(_widespread(tables, task, dataset, fitting))
-        metric = tables.metric(task.name, name)
-        about = subset(variant.subset) if variant.subset else ""
-        key, group = f"{task.slug}.{name}", task.title
-        if len(tables.sets(task.name, dataset)) > 1:
-            key, group = f"{key}.{split_set}", f"{group} ({tables.datasets[dataset].described(split_set, most=4)})"
-        yield task.name, variant, Column(key, metric.title, metric, group, task.name, about)
-
-
-def _widespread(tables: Tables, task: Task, dataset: str, variants: Sequence[Variant]) -> list[Variant]:
-    """Return the variants that apply to at least half as many splits as the one that applies to most of them."""
-    counts = [len(Result(tables, task.name, dataset, variant).splits) for variant in variants]
-    return [variant for variant, n in zip(variants, counts, strict=True) if 2 * n >= max(counts)]
-
-
-def _has_failed(tables: Tables, task: str, dataset: str) -> bool:
-    rows = tables.missing
-    return ((rows["task"] == task) & (rows["dataset"] == dataset) & (rows["status"] == "failed")).any()
 
 
 def _metrics(tables: Tables, shown: Sequence[HeatTable]) -> dict[str, list[Metric]]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cellgauge.anchors import VERDICTS
-from cellgauge.report.compare import Result, by_metric, by_split
-from cellgauge.report.contests import Contest, contest
-from cellgauge.report.data import Entry, Tables, Variant
-from cellgauge.report.formats import DASH, MINUS, readable
-from cellgauge.report.heat import Column, HeatTable
+from cellgauge.report.comparisons import by_metric, by_split
+from cellgauge.report.heat import HeatTable
 from cellgauge.report.pages import Page
-from cellgauge.report.pages.overview import columns
 from cellgauge.report.pages.tasks import Choice
 from cellgauge.report.published import Record, records
-from cellgauge.report.verdicts import Verdict, verdict
-from cellgauge.report.words import classifier, place_of_classifier
+from cellgauge.report.ranking import Contest, contest
+from cellgauge.results.columns import Column, columns
+from cellgauge.results.compare import Result
+from cellgauge.results.entries import Entry, Variant
+from cellgauge.results.numbers import DASH, MINUS, readable
+from cellgauge.results.read import Tables
+from cellgauge.results.reproduction import VERDICTS
+from cellgauge.results.verdicts import Verdict, verdict
+from cellgauge.results.words import classifier, place_of_classifier
 
 ORDER = ("outside", "not judged", "within")
 MANY = 9
@@ -25,7 +27,7 @@ MANY = 9
 
 @dataclass(frozen=True)
 class Anchor:
-    """One published value and ours, as text; `verdict` is one of `cellgauge.anchors.VERDICTS`."""
+    """One published value and ours, as text; `verdict` is one of `cellgauge.results.reproduction.VERDICTS`."""
 
     dataset: str
     split: str

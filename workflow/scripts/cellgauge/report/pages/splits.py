@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge.report.data import Entry, Metric, Tables, Variant
-from cellgauge.report.formats import readable
 from cellgauge.report.matrices import LabelTable, label_table
 from cellgauge.report.pages import Page
-from cellgauge.report.words import subset, usual
+from cellgauge.results.entries import Entry, Metric, Variant
+from cellgauge.results.numbers import readable
+from cellgauge.results.read import Tables
+from cellgauge.results.words import subset, usual
 
 if TYPE_CHECKING:
     import pandas as pd

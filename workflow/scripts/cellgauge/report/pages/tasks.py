@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from cellgauge.report import words
-from cellgauge.report.compare import by_metric, by_split
-from cellgauge.report.contests import Contest, contest
-from cellgauge.report.data import Entry, Tables, Task, Variant
-from cellgauge.report.formats import DASH, number, readable
-from cellgauge.report.heat import Cell, Column, HeatTable
+from cellgauge.report.comparisons import by_metric, by_split
+from cellgauge.report.heat import Cell, HeatTable
 from cellgauge.report.matrices import LabelRow, LabelTable, label_table
 from cellgauge.report.pages import Page
-from cellgauge.report.responses import condition_tables, strata_tables
+from cellgauge.report.ranking import Contest, contest
+from cellgauge.report.screens import condition_tables, strata_tables
+from cellgauge.results import words
+from cellgauge.results.columns import Column
+from cellgauge.results.entries import Entry, Task, Variant
+from cellgauge.results.numbers import DASH, number, readable
+from cellgauge.results.read import Tables
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The files between the stages, one contract a module: how each is written, read and checked."""

@@ -1,0 +1,86 @@
+"""The neighbors that a task asks for, searched once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellgauge.core.errors import ContractError, one_line
+
+if TYPE_CHECKING:
+    pass
+from cellgauge.core.atomic import atomic_path
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """What a task asks of the distances between the cells of a model and split, found once and kept.
+
+    Attributes:
+        path: the npz file.
+        arrays: by name, as the task's search in `cellgauge.neighbors` returned them, of the embedded cells in their order;
+            none where the cells cannot be scored, or where nothing was worth keeping.
+        embedded: which cells of the splits are embedded, bool, shape (n_cells,); none where the cells cannot be scored.
+        facts: task, model, dataset and split.
+    """
+
+    path: Path
+    arrays: Mapping[str, np.ndarray]
+    embedded: np.ndarray
+    facts: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: str | Path, facts: Mapping[str, str], cells: np.ndarray) -> Neighbors:
+        """Read a file of neighbors.
+
+        Args:
+            facts: what it must be of: task, model, dataset and split.
+            cells: the ids of the cells that it must be of, str, shape (n_cells,).
+
+        Raises:
+            ContractError: the file is missing or is not one, or is of something else.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            found = json.loads(str(arrays.pop("facts")))
+            digest, embedded = str(arrays.pop("cells")), arrays.pop("embedded")
+        except FileNotFoundError:
+            raise ContractError(f"{path}: no such file") from None
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ContractError(
+                f"{path}: not a file of neighbors, truncated or corrupt ({one_line(error)}); delete it and run again"
+            ) from None
+        wrong = [
+            f"{name} {found.get(name)} instead of {value}" for name, value in facts.items() if found.get(name) != value
+        ]
+        if not wrong and digest != _digest(cells):
+            wrong = ["other cells, or another order of them"]
+        if wrong:
+            raise ContractError(f"{path}: these neighbors are of {', '.join(wrong)}; delete the file and run again")
+        return cls(path, arrays, embedded, found)
+
+
+def write_neighbors(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    embedded: np.ndarray,
+    facts: Mapping[str, str],
+    cells: np.ndarray,
+) -> None:
+    """Write what `Neighbors` describes."""
+    about = {"facts": np.array(json.dumps(facts)), "cells": np.array(_digest(cells)), "embedded": embedded}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **about, **arrays)
+
+
+def _digest(cells: np.ndarray) -> str:
+    return hashlib.sha256("\n".join(cells).encode()).hexdigest()

@@ -1,0 +1,343 @@
+"""The split: the cells of one tissue or species, as `split_dataset` wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellgauge.core.errors import ContractError, one_line
+
+if TYPE_CHECKING:
+    import anndata
+    import h5py
+    from scipy.sparse import csr_matrix
+from cellgauge.core.atomic import atomic_path
+from cellgauge.files.h5ad import (
+    ROWS_AT_ONCE,
+    check_unique,
+    index_key,
+    open_h5,
+    read_column,
+    read_csr,
+    read_index,
+    read_row_blocks,
+    read_scalars,
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The cells of one tissue or species, as `split_dataset` wrote them. Matrices are read when asked for.
+
+    Attributes:
+        path: the h5ad file.
+        dataset, name: the catalogue's dataset and the split's slug.
+        organism: the canonical name of the species (`cellgauge.data.organisms`).
+        cells: cell ids, str, shape (n_cells,), unique.
+    """
+
+    path: Path
+    dataset: str
+    name: str
+    organism: str
+    cells: np.ndarray
+
+    @classmethod
+    def open(cls, path: str | Path) -> Split:
+        """Read the ids and the provenance of a split; raise ContractError when the file is not one."""
+        path = Path(path)
+        with open_h5(path) as file:
+            uns = read_scalars(file)
+            missing = {"dataset", "split", "organism"} - set(uns)
+            if missing:
+                raise ContractError(
+                    f"{path}: not a split of cellgauge, uns lacks {', '.join(sorted(missing))};"
+                    " write it with split_dataset.py"
+                )
+            cells = read_index(file, "obs")
+        check_unique(cells, path)
+        return cls(path, str(uns["dataset"]), str(uns["split"]), str(uns["organism"]), cells)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of obs."""
+        with open_h5(self.path) as file:
+            return tuple(name for name in file["obs"] if name != index_key(file["obs"]))
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one column of obs as str, shape (n_cells,); raise ContractError when it is missing."""
+        with open_h5(self.path) as file:
+            return read_column(file, "obs", name, self.path)
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Return one column of obs as numbers, shape (n_cells,), in the type that they are stored in (text: float64).
+
+        Raises:
+            ContractError: the column is missing, or holds something else.
+        """
+        with open_h5(self.path) as file:
+            item = file["obs"].get(name)
+            if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f"):
+                return item[:]
+        try:
+            return self.column(name).astype(np.float64)
+        except ValueError as error:
+            raise ContractError(f"{self.path}: obs column '{name}' must hold numbers ({one_line(error)})") from None
+
+    @cached_property
+    def genes(self) -> np.ndarray:
+        """Gene ids (var_names: Ensembl without version where the data has them), str, shape (n_genes,)."""
+        with open_h5(self.path) as file:
+            return read_index(file, "var")
+
+    @cached_property
+    def symbols(self) -> np.ndarray:
+        """Gene symbols (var["feature_name"]), str, shape (n_genes,)."""
+        with open_h5(self.path) as file:
+            return read_column(file, "var", "feature_name", self.path)
+
+    @cached_property
+    def orthologues(self) -> np.ndarray:
+        """The name that each gene shares with its one-to-one orthologues (var["orthologue"]), "" without; str, (n_genes,).
+
+        Raises:
+            ContractError: the split was made without a table of orthologues.
+        """
+        with open_h5(self.path) as file:
+            if "orthologue" not in file["var"]:
+                raise ContractError(f"split {self.name} of {self.dataset} has no column 'orthologue' in var")
+            return read_column(file, "var", "orthologue", self.path)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_cells, n_genes), read from the header alone."""
+        return len(self.cells), len(self.genes)
+
+    def counts(self) -> csr_matrix:
+        """Return the raw counts, CSR float32, shape (n_cells, n_genes). Read anew at each call: the caller owns it."""
+        with open_h5(self.path) as file:
+            return read_csr(file["X"], self.path)
+
+    def count_blocks(self, rows_per_block: int = ROWS_AT_ONCE) -> Iterator[tuple[int, csr_matrix]]:
+        """Yield (position of the first cell, counts) of the cells in their order, CSR float32, so many rows at a time.
+
+        Only the rows of one block are in memory; column indices ascend and no zero is stored. Splits of cellgauge are CSR
+        (a CSC matrix cannot be read by rows and is read whole).
+
+        Raises:
+            ContractError: a count that is negative or not finite, or a block that cannot be read.
+        """
+        with open_h5(self.path) as file:
+            try:
+                for start, block in read_row_blocks(file["X"], rows_per_block, self.path):
+                    if not (np.isfinite(block.data) & (block.data >= 0)).all():
+                        raise ContractError(f"{self.path}: X holds counts that are negative or not finite")
+                    block.sum_duplicates()
+                    block.eliminate_zeros()
+                    yield start, block
+            except (OSError, KeyError, ValueError) as error:
+                raise ContractError(
+                    f"{self.path}: X cannot be read, truncated or corrupt ({one_line(error)})"
+                ) from None
+
+    def library_sizes(self) -> np.ndarray:
+        """Return the sum of each cell's counts, float64, shape (n_cells,); which genes they are of is not even read.
+
+        Raises:
+            ContractError: the counts cannot be read.
+        """
+        with open_h5(self.path) as file:
+            item = file["X"]
+            if item.attrs.get("encoding-type", "array") != "csr_matrix":
+                return np.asarray(read_csr(item, self.path).astype(np.float64).sum(axis=1)).ravel()
+            try:
+                sizes, ends = np.empty(len(self.cells)), item["indptr"][:]
+                for start in range(0, len(sizes), ROWS_AT_ONCE):
+                    bounds = ends[start : start + ROWS_AT_ONCE + 1]
+                    sums = np.cumsum(item["data"][bounds[0] : bounds[-1]], dtype=np.float64)
+                    sizes[start : start + ROWS_AT_ONCE] = np.diff(np.append(0.0, sums)[bounds - bounds[0]])
+            except (OSError, KeyError, ValueError) as error:
+                raise ContractError(
+                    f"{self.path}: X cannot be read, truncated or corrupt ({one_line(error)})"
+                ) from None
+        return sizes
+
+    def facts(self) -> dict[str, Any]:
+        """Return the scalars of uns."""
+        with open_h5(self.path) as file:
+            return read_scalars(file)
+
+    def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
+        """Return the log-normalised expression of a screen, CSR float32, of all cells or of `rows` (ascending positions).
+
+        Raises:
+            ContractError: the split has none (only those of perturbation screens do).
+        """
+        if rows is None:
+            with self._open_expression() as item:
+                return read_csr(item, self.path)
+        from scipy.sparse import vstack
+
+        parts = []
+        for start, block in self.expression_blocks():
+            first, last = np.searchsorted(rows, (start, start + block.shape[0]))
+            parts.append(block[rows[first:last] - start])
+        return vstack(parts, format="csr")
+
+    def expression_blocks(self, rows_per_block: int = 8192) -> Iterator[tuple[int, csr_matrix]]:
+        """Yield (position of the first cell, log-normalised expression) of so many cells at a time, CSR float32."""
+        with self._open_expression() as item:
+            yield from read_row_blocks(item, rows_per_block, self.path)
+
+    @contextmanager
+    def _open_expression(self) -> Iterator[h5py.Group | h5py.Dataset]:
+        with open_h5(self.path) as file:
+            if "layers/expression" not in file:
+                raise ContractError(
+                    f"{self.path}: no layer 'expression', which the splits of perturbation screens have"
+                )
+            yield file["layers/expression"]
+
+    def to_anndata(self) -> anndata.AnnData:
+        """Return the split as an AnnData, for adapters that use the scverse libraries."""
+        import anndata
+
+        return anndata.read_h5ad(self.path)
+
+
+def write_split(path: str | Path, data: anndata.AnnData) -> None:
+    """Write `data` as a split: CSR float32 counts, plain strings, no None in uns, old readers welcome.
+
+    Raises:
+        ContractError: no label column, no `feature_name`, duplicate ids, an empty split or X not raw counts.
+    """
+    where = f"split {data.uns.get('split', path)}"
+    if data.n_obs == 0:
+        raise ContractError(f"{where}: no cells")
+    if "label" not in data.obs:
+        raise ContractError(f"{where}: obs has no column 'label'")
+    if "feature_name" not in data.var:
+        raise ContractError(f"{where}: var has no column 'feature_name'")
+    check_unique(data.obs_names.to_numpy(), where)
+    data.X = as_counts(data.X, where)
+    with atomic_path(path) as temporary:
+        data.write_h5ad(temporary, compression="gzip", compression_opts=1)
+
+
+ROUNDING = 1e-2
+"""How far a count may be from a whole number when the user asks for rounding: log1p and expm1 in float32 reach 1e-3."""
+
+
+def as_counts(matrix: Any, where: str, *, to_round: bool = False) -> csr_matrix:
+    """Return `matrix` (n_cells, n_genes) as CSR float32 raw counts: finite, not negative, whole numbers.
+
+    Args:
+        to_round: whether values within `ROUNDING` of a whole number are rounded.
+
+    Raises:
+        ContractError: naming `where`, the first value that is no count, and what may be done.
+    """
+    from scipy.sparse import csr_matrix, issparse
+
+    matrix = matrix.tocsr() if issparse(matrix) else csr_matrix(matrix)
+    values = matrix.data.astype(np.uint8) if matrix.data.dtype.kind == "b" else matrix.data
+    for fault, wrong in (("not finite", ~np.isfinite(values)), ("negative", values < 0)):
+        if wrong.any():
+            raise ContractError(
+                f"{where}: the matrix is not raw counts, {int(wrong.sum())} of {values.size} stored values are {fault}"
+                f" (such as {values[np.argmax(wrong)]}); name the layer that holds counts with `counts:` in the dataset's entry"
+            )
+    whole = np.round(values)
+    wrong = values != whole
+    if wrong.any():
+        furthest = float(np.abs(values - whole).max())
+        if furthest > ROUNDING or not to_round:
+            raise ContractError(
+                f"{where}: the matrix is not raw counts, {int(wrong.sum())} of {values.size} stored values are not whole"
+                f" numbers (such as {values[np.argmax(wrong)]}); {_remedy(furthest, float(wrong.mean()), to_round)}"
+            )
+        values = whole
+    matrix = csr_matrix((values.astype(np.float32, copy=False), matrix.indices, matrix.indptr), matrix.shape)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _remedy(furthest: float, share: float, to_round: bool) -> str:
+    layer = "name the layer that holds counts with `counts:` in the dataset's entry"
+    if furthest <= ROUNDING:
+        return f"they are off by rounding, by {furthest:.1g} at most: set `round: true` in the dataset's entry"
+    if share < 0.5:
+        limit = f", and `round: true` rounds what is off by {ROUNDING:g} at most" if to_round else ""
+        return (
+            "most are whole, so that they look like corrected counts (SoupX, CellBender, alevin), which are taken for no"
+            f" raw counts{limit}; {layer}"
+        )
+    return layer
+
+
+LARGEST_LOGARITHM = 20.0
+"""log2(1 + counts per million) of a cell with one gene is 19.93."""
+
+
+def as_expression(matrix: Any, where: str, counts: csr_matrix | None = None) -> csr_matrix:
+    """Return `matrix` (n_cells, n_genes) as CSR float32 log-normalised expression: finite, and on a logarithmic scale.
+
+    Args:
+        counts: the raw counts of the same cells, to tell normalised counts without a logarithm.
+
+    Raises:
+        ContractError: naming `where` and what was found.
+    """
+    from scipy.sparse import csr_matrix, issparse
+
+    matrix = matrix.tocsr() if issparse(matrix) else csr_matrix(matrix)
+    matrix = csr_matrix((matrix.data.astype(np.float32, copy=False), matrix.indices, matrix.indptr), matrix.shape)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    remedy = (
+        "so it is not log-normalised; name another matrix with `expression` in the dataset's entry, or none to have it"
+        " computed from the counts"
+    )
+    if not np.isfinite(matrix.data).all():
+        raise ContractError(f"{where}: the log-normalised expression holds values that are not finite")
+    if matrix.nnz and (matrix.data == np.round(matrix.data)).all():
+        raise ContractError(f"{where}: the expression holds whole numbers only, {remedy}")
+    if matrix.nnz and matrix.data.min() < 0:
+        least = float(matrix.data.min())
+        raise ContractError(f"{where}: the expression holds negative values (down to {least:.3g}, z-scores?), {remedy}")
+    if matrix.nnz and matrix.data.max() > LARGEST_LOGARITHM:
+        raise ContractError(f"{where}: the expression holds values up to {float(matrix.data.max()):.3g}, {remedy}")
+    if counts is not None and _is_proportional(matrix, counts):
+        raise ContractError(f"{where}: the expression of a cell is its counts times a number, {remedy}")
+    return matrix
+
+
+def _is_proportional(expression: csr_matrix, counts: csr_matrix, n_cells: int = 200) -> bool:
+    """Return whether in most of the first cells expression is counts times one number, although the counts differ."""
+    alike = compared = 0
+    for row in range(min(n_cells, expression.shape[0])):
+        places = slice(counts.indptr[row], counts.indptr[row + 1])
+        values = counts.data[places]
+        if len(values) < 2 or np.ptp(values) == 0:
+            continue
+        scaled = np.asarray(expression[row, counts.indices[places]].todense()).ravel() / values
+        compared += 1
+        alike += bool(scaled.min() > 0 and np.ptp(scaled) <= 1e-3 * scaled.max())
+    return compared > 0 and alike > compared / 2
+
+
+def log_normalised(counts: csr_matrix) -> csr_matrix:
+    """Return log(1 + counts scaled to the median library size), CSR float32, as scanpy's normalize_total and log1p."""
+    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    target = np.median(totals[totals > 0]) if (totals > 0).any() else 1.0
+    scaled = counts.astype(np.float32)
+    scaled.data *= np.repeat((target / np.where(totals > 0, totals, 1)).astype(np.float32), np.diff(counts.indptr))
+    np.log1p(scaled.data, out=scaled.data)
+    return scaled

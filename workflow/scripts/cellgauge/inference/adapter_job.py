@@ -1,0 +1,80 @@
+"""What the jobs of all adapters share: what an adapter says of itself, its options, the clock, versions and seeds."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any
+
+from cellgauge.core.errors import CellgaugeError, did_you_mean
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The constants of an adapter, with their defaults.
+
+    `modality` is the data that it takes; `species_sources` and `species_options` the keywords of its `build_species` without
+    and with defaults, none where it has no such function.
+    """
+
+    scope: str
+    shared_space: bool
+    stochastic: bool
+    needs_ensembl: bool
+    expression_tasks: tuple[str, ...]
+    packages: tuple[str, ...]
+    modality: str = "expression"
+    path: str = ""
+    uninformed: bool = False
+    czbenchmarks: str = ""
+    species_sources: tuple[str, ...] = ()
+    species_options: tuple[str, ...] = ()
+
+
+class Stopwatch:
+    """Wall and CPU seconds since it was made, and the peak memory of this process."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        """Return wall_seconds, cpu_seconds and peak_memory_mb (MiB, of the whole process so far)."""
+        return {
+            "wall_seconds": time.perf_counter() - self._wall,
+            "cpu_seconds": time.process_time() - self._cpu,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the installed versions of `packages` and of numpy and anndata."""
+    return {name: metadata.version(name) for name in sorted({*packages, "numpy", "anndata"})}
+
+
+def check_options(adapter: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise CellgaugeError for an option that the adapter's `function` does not take, or lacks."""
+    parameters = signature(function).parameters
+    given = ("device", "seed")
+    known = [name for name, p in parameters.items() if p.kind is Parameter.KEYWORD_ONLY and name not in given]
+    for name in options:
+        if name not in known:
+            raise CellgaugeError(f"adapter '{adapter}': unknown option '{name}'{did_you_mean(name, known)}")
+    missing = [name for name in known if parameters[name].default is Parameter.empty and name not in options]
+    if missing:
+        raise CellgaugeError(f"adapter '{adapter}': option '{missing[0]}' must be given in the model's `params`")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators too: a library may draw from them whatever it is told."""
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)

@@ -1,0 +1,387 @@
+"""Read checkpoints: tensors, dictionaries and settings that others published. Nothing in them is executed.
+
+A `Checkpoint` is the tensors of one file by name, still on the disk where the format allows: what is not used is not read.
+Networks are built without memory (torch's "meta" device), take exactly the tensors that they have names for, and say which
+one is missing, left over or of another shape.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellgauge.core.errors import CellgaugeError, one_line
+
+if TYPE_CHECKING:
+    import torch
+
+REMEDY = "remove it to have it fetched again"
+INERT_LIBRARIES = ("numpy", "pandas", "scvi", "anndata", "lightning", "torch", "collections", "copyreg", "datetime")
+INERT_BUILTINS = (
+    "bool",
+    "bytes",
+    "dict",
+    "float",
+    "frozenset",
+    "int",
+    "list",
+    "object",
+    "range",
+    "slice",
+    "str",
+    "tuple",
+)
+
+
+class CheckpointError(CellgaugeError):
+    """A file of a checkpoint is missing, damaged, unsafe, or of another model."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a checkpoint.
+
+    Attributes:
+        path: the file.
+        tensors: by name, on the CPU; read from the disk when they are used.
+    """
+
+    path: Path
+    tensors: Mapping[str, torch.Tensor]
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Open a .safetensors file, or a plain state dict that torch saved; raise CheckpointError when it is neither."""
+        _require_file(path)
+        tensors = _open_safetensors(path) if path.suffix == ".safetensors" else _open_torch(path)
+        import torch
+
+        wrong = next((name for name, value in tensors.items() if not isinstance(value, torch.Tensor)), None)
+        if wrong is not None or not tensors:
+            found = "nothing" if wrong is None else f"'{wrong}' is a {type(tensors[wrong]).__name__}"
+            raise CheckpointError(f"{path}: not a dict of tensors by name ({found}); is it the right file?")
+        return cls(path, tensors)
+
+    def renamed(self, rename: Callable[[str], str]) -> Checkpoint:
+        """Return the same tensors under the names that `rename` gives them."""
+        return Checkpoint(self.path, {rename(name): tensor for name, tensor in self.tensors.items()})
+
+    def shape(self, name: str, ndim: int) -> tuple[int, ...]:
+        """Return the shape of a tensor that must have `ndim` axes; sizes of networks are read from these."""
+        if name not in self.tensors:
+            raise CheckpointError(
+                f"{self.path}: lacks '{name}' (it holds {self._some_names()}); is it the right model?"
+            )
+        shape = tuple(self.tensors[name].shape)
+        if len(shape) != ndim or 0 in shape:
+            raise CheckpointError(f"{self.path}: '{name}' has shape {shape}, not one of {ndim} axes")
+        return shape
+
+    def count(self, prefix: str) -> int:
+        """Return how many layers are numbered below `prefix`, such as "encoder.layers": the highest number and one."""
+        pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
+        numbers = {int(match[1]) for name in self.tensors if (match := pattern.match(name))}
+        if not numbers:
+            raise CheckpointError(
+                f"{self.path}: no layer '{prefix}.0' (it holds {self._some_names()}); is it the right model?"
+            )
+        if max(numbers) >= len(numbers):
+            missing = min(set(range(max(numbers))) - numbers)
+            raise CheckpointError(
+                f"{self.path}: lacks layer '{prefix}.{missing}' though it has '{prefix}.{max(numbers)}'"
+            )
+        return len(numbers)
+
+    def check_heads(self, width: int, heads: int) -> None:
+        """Raise CheckpointError unless `width` dimensions can be divided among so many attention heads."""
+        if heads < 1 or width % heads:
+            raise CheckpointError(f"{self.path}: its width {width} cannot be divided into {heads} heads")
+
+    def load(self, build: Callable[[], torch.nn.Module], ignore: Sequence[str] = ()) -> torch.nn.Module:
+        """Return the module that `build` makes with these tensors, float32, ready to evaluate.
+
+        Args:
+            build: makes the module; it is called where tensors have no memory.
+            ignore: patterns of the names of unused parts; a match at the beginning of a name leaves the tensor out.
+
+        Raises:
+            CheckpointError: naming the first tensor that is missing, left over or of another shape.
+        """
+        import torch
+
+        with torch.device("meta"):
+            module = build()
+        expected = module.state_dict()
+        unused = re.compile("|".join(f"(?:{pattern})" for pattern in ignore) or r"(?!)")
+        for name, tensor in expected.items():
+            if self.shape(name, tensor.ndim) != tuple(tensor.shape):
+                raise CheckpointError(
+                    f"{self.path}: '{name}' has shape {tuple(self.tensors[name].shape)}, the other tensors ask for"
+                    f" {tuple(tensor.shape)}"
+                )
+        extra = [name for name in self.tensors if name not in expected and not unused.match(name)]
+        if extra:
+            raise CheckpointError(f"{self.path}: the model has no place for '{extra[0]}' ({len(extra)} such tensors)")
+        chosen = {name: self.tensors[name] for name in expected}
+        chosen = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in chosen.items()}
+        module.load_state_dict(chosen, assign=True)
+        _fill_unsaved_buffers(module, build)
+        return module.requires_grad_(False).eval()
+
+    def revision(self) -> str:
+        """Return the sha256 of the file: it tells which checkpoint made an embedding."""
+        with self.path.open("rb") as file:
+            return f"sha256:{file_digest(file, 'sha256').hexdigest()}"
+
+    def _some_names(self) -> str:
+        names = sorted(self.tensors)
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _fill_unsaved_buffers(module: torch.nn.Module, build: Callable[[], torch.nn.Module]) -> None:
+    """Give memory to buffers that no checkpoint holds, such as the numbers of positions, as a module made with memory has."""
+    empty = [name for name, buffer in module.named_buffers() if buffer.is_meta]
+    made = dict(build().named_buffers()) if empty else {}
+    for name in empty:
+        owner, _, own_name = name.rpartition(".")
+        setattr(module.get_submodule(owner), own_name, made[name])
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def weights_folder(weights: Path | None, model: str) -> Path:
+    """Return the folder of a checkpoint; raise CheckpointError where none was given or it is not there."""
+    if weights is None:
+        raise CheckpointError(
+            f"{model} needs a checkpoint: set `weights` in the model's entry (by hand: --weights FOLDER)"
+        )
+    if not weights.is_dir():
+        raise CheckpointError(f"{weights}: no such folder; {model} needs the folder that its files lie in")
+    return weights
+
+
+def find_file(folder: Path, *names: str) -> Path:
+    """Return the first of `names` that lies in `folder` (names may hold wildcards, which must fit one file alone)."""
+    for name in names:
+        found = sorted(path for path in folder.glob(name) if path.is_file())
+        if len(found) > 1:
+            raise CheckpointError(
+                f"{folder}: which is it, {' or '.join(path.name for path in found)}? Keep one, or name it"
+            )
+        if found:
+            return found[0]
+    there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) if folder.is_dir() else "nothing"
+    raise CheckpointError(f"{folder}: no file {' or '.join(names)} (found: {there or 'nothing'})")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the mapping that a JSON file holds."""
+    _require_file(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({one_line(error)}); {REMEDY}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: holds a {type(value).__name__}, not a mapping")
+    return value
+
+
+def read_vocabulary(path: Path, special: str) -> dict[str, int]:
+    """Return the ids by symbol of a vocabulary of scGPT, which must hold the token `special`."""
+    vocabulary = read_json(path)
+    wrong = next((key for key, value in vocabulary.items() if type(value) is not int or value < 0), None)
+    if wrong is not None or special not in vocabulary:
+        fault = f"lacks '{special}'" if wrong is None else f"gives '{wrong}' the id {vocabulary[wrong]!r}"
+        raise CheckpointError(f"{path}: {fault}, so it is no vocabulary of scGPT")
+    return vocabulary
+
+
+def read_pickled_dict(path: Path, values: type | tuple[type, ...]) -> dict[str, Any]:
+    """Return a pickled {str: value}, without running anything of the pickle: whatever names a class or function is refused.
+
+    numpy's scalars, which some dictionaries hold, become Python's numbers and text.
+
+    Args:
+        values: the type that every value must have: int, float or str.
+    """
+    _require_file(path)
+    try:
+        with path.open("rb") as file:
+            content = _plain_unpickler()(file).load()
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged pickle fails in as many ways as there are opcodes
+        raise CheckpointError(f"{path}: not readable as a pickled dictionary ({one_line(error)}); {REMEDY}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, values) or isinstance(value, bool):
+            raise CheckpointError(
+                f"{path}: holds {one_line(repr(key))[:40]} -> {type(value).__name__}, not what was expected"
+            )
+    return content
+
+
+def open_tensor(path: Path, ndim: int) -> torch.Tensor:
+    """Return the one tensor that torch saved in a file, which must have `ndim` axes; read from the disk when it is used."""
+    import torch
+
+    _require_file(path)
+    content = _load_torch(path)
+    if not isinstance(content, torch.Tensor) or content.ndim != ndim:
+        found = (
+            f"a tensor of shape {tuple(content.shape)}" if isinstance(content, torch.Tensor) else type(content).__name__
+        )
+        raise CheckpointError(f"{path}: holds {found}, not a tensor of {ndim} axes")
+    return content
+
+
+def read_torch_dict(path: Path) -> dict[str, Any]:
+    """Return the dict that torch saved in a file: tensors, plain values, arrays of text, and a stand-in for anything else.
+
+    Some files hold data frames and settings beside their tensors. What they name of the usual libraries becomes an `Inert`,
+    which does nothing whatever the file asks of it; what else could run code is refused.
+    """
+    import torch
+
+    _require_file(path)
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception as error:  # torch and zip have many ways to say that a file is damaged
+        raise CheckpointError(
+            f"{path}: not a checkpoint of torch, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
+        ) from None
+    for name in named:
+        library, _, rest = name.partition(".")
+        if library not in INERT_LIBRARIES and not (library == "builtins" and rest in INERT_BUILTINS):
+            raise CheckpointError(f"{path}: refused, it names {name}, which could run code")
+    with torch.serialization.safe_globals([(_stand_in(name), name) for name in named]):
+        content = _load_torch(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dict")
+    return content
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+
+
+def _open_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not readable as safetensors, truncated or corrupt ({one_line(error)}); {REMEDY}"
+        ) from None
+
+
+def _open_torch(path: Path) -> Mapping[str, torch.Tensor]:
+    content = _load_torch(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dict of tensors by name")
+    return content
+
+
+def _load_torch(path: Path) -> Any:
+    from pickle import UnpicklingError
+    from zipfile import is_zipfile
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except UnpicklingError as error:
+        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise CheckpointError(f"{path}: refused, it names {named[1]}, which could run code") from None
+        raise CheckpointError(f"{path}: not a checkpoint of torch, truncated or corrupt; {REMEDY}") from None
+    except Exception as error:  # torch and zip have many ways to say that a file is damaged
+        raise CheckpointError(
+            f"{path}: not a checkpoint of torch, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
+        ) from None
+
+
+# --- pickles without globals -----------------------------------------------------------------------------------------
+
+
+class _PlainType:
+    """Stands for numpy.dtype in a pickle: the name of a type of plain numbers or text, checked."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not isinstance(code, str) or not re.fullmatch(r"f[48]|i[248]|u[1248]|U\d{1,4}", code):
+            raise CheckpointError(f"refused, it holds numpy values of type {one_line(repr(code))[:20]}")
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or state[1:2] not in (("<",), ("|",)):
+            raise CheckpointError("refused, it holds numpy values that are not plain little-endian numbers or text")
+
+
+def _scalar(kind: _PlainType, raw: bytes) -> int | float | str:
+    import numpy as np
+
+    return np.frombuffer(raw, f"<{kind.code}", count=1)[0].item()
+
+
+def _plain_unpickler() -> type:
+    from pickle import Unpickler
+
+    safe = {f"numpy.{module}.multiarray scalar": _scalar for module in ("core", "_core")} | {"numpy dtype": _PlainType}
+
+    class PlainUnpickler(Unpickler):
+        """Knows no class and no function but the stand-ins for numpy's numbers and text."""
+
+        def find_class(self, module: str, name: str) -> Any:
+            if f"{module} {name}" not in safe:
+                raise CheckpointError(f"refused, it names {module}.{name}, which could run code")
+            return safe[f"{module} {name}"]
+
+    return PlainUnpickler
+
+
+# --- files of torch that hold more than tensors ----------------------------------------------------------------------
+
+
+class Inert:
+    """Stands for an object of a library: it keeps nothing and does nothing, whatever it is made of."""
+
+    def __new__(cls, *_: object, **__: object) -> Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class TextArray(Inert):
+    """Stands for a numpy array.
+
+    Attributes:
+        items: the elements of an array of objects, shape lost; None of other arrays.
+    """
+
+    items: list[Any] | None = None
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, tuple) and len(state) == 5 and isinstance(state[4], list):
+            self.items = state[4]
+
+
+def _stand_in(name: str) -> Callable[..., Any]:
+    """Return what is called in place of a class or function that a file names."""
+    if name.startswith("numpy.") and name.rpartition(".")[2] == "_reconstruct":
+        return TextArray
+    if name == "collections.defaultdict":
+        return lambda *_: {}
+    return Inert

@@ -1,0 +1,1 @@
+"""Nearest neighbors by Euclidean distance, exact, in bounded memory."""

@@ -1,0 +1,120 @@
+"""Geneformer (Theodoris et al. 2023), zero-shot: the hidden states before the last layer, averaged over the genes of a cell.
+
+Weights: a folder with config.json, model.safetensors and the dictionaries (see `cellgauge.models.geneformer.tokens`), all in
+it or in folders of it. Genes are matched by Ensembl id, or by symbol where the data have no ids. Nothing is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.models.base import Embedded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+    from cellgauge.files.split import Split
+    from cellgauge.inference.run import Record
+    from cellgauge.models.geneformer.network import Geneformer
+    from cellgauge.models.geneformer.tokens import Ranker
+
+SCOPE = "split"
+SHARED_SPACE = True
+STOCHASTIC = False
+NEEDS_DEVICE = True
+PACKAGES = ("torch", "transformers", "safetensors")
+CZBENCHMARKS = "GENEFORMER"
+
+POOLINGS = ("cell", "cls")
+
+
+def embed(
+    cells: Split,
+    weights: Path,
+    *,
+    device: str,
+    seed: int,
+    pooling: str = "cell",
+    layer: int = -1,
+    max_length: int | None = None,
+    min_matched_genes: float = 0.5,
+    precision: str = "fp32",
+    tokens_per_batch: int | None = None,
+) -> Embedded:
+    """Return hidden states, float32, shape (n_cells, hidden_size).
+
+    Args:
+        pooling: "cell" averages those of the genes, "cls" takes that of <cls>.
+        layer: which hidden states: 0 are those of the last layer, -1 of the one before (the official setting), and so on.
+        max_length: tokens of a cell, <cls> and <eos> among them (default: as many as the model has positions); the
+            genes of the lowest ranks are left out.
+        min_matched_genes: the least share of genes that the dictionaries must know.
+        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
+
+    Raises:
+        CellgaugeError: a file that is missing, damaged or of another model, an option out of range, too few known genes.
+    """
+    from cellgauge.inference.checkpoints import Checkpoint, find_file, read_json, weights_folder
+    from cellgauge.inference.run import embed_split, require_matches
+    from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
+
+    if pooling not in POOLINGS:
+        raise CellgaugeError(f"Geneformer: pooling must be {' or '.join(map(repr, POOLINGS))}, not '{pooling}'")
+    folder = weights_folder(weights, "Geneformer")
+    checkpoint = Checkpoint.open(find_file(folder, "model.safetensors", "*/model.safetensors"))
+    settings = read_json(find_file(checkpoint.path.parent, "config.json"))
+    from cellgauge.models.geneformer.network import (
+        load_geneformer,  # after the files were read: transformers takes seconds
+    )
+
+    network = load_geneformer(checkpoint, settings, layer, first_only=pooling == "cls")
+    dictionaries, config = read_dictionaries(folder), network.bert.config
+    if max(dictionaries.tokens.values()) >= config.vocab_size:
+        raise CellgaugeError(
+            f"{folder}: the dictionary numbers tokens up to {max(dictionaries.tokens.values())}, the network has"
+            f" {config.vocab_size}; they do not belong together"
+        )
+    longest = config.max_position_embeddings
+    max_length = longest if max_length is None else max_length
+    if not 3 <= max_length <= longest:
+        raise CellgaugeError(f"Geneformer: max_length must be 3 to {longest}, not {max_length}")
+    ranker = Ranker(cells, dictionaries, max_length)
+    possible = min(len(cells.genes), dictionaries.n_genes)
+    require_matches(ranker.matched, possible, min_matched_genes, "the dictionaries of Geneformer", cells)
+
+    encoder = Encoder(network.to(device), ranker, dictionaries.tokens["<pad>"], pooling)
+    matrix, facts = embed_split(cells, encoder, device=device, precision=precision, tokens_per_batch=tokens_per_batch)
+    return Embedded(matrix, cells.cells, {"matched_genes": ranker.matched, "revision": checkpoint.revision(), **facts})
+
+
+class Encoder:
+    """Cells to embeddings; see `cellgauge.inference.run.Encoder`. A record is what `Ranker` yields."""
+
+    def __init__(self, network: Geneformer, ranker: Ranker, pad: int, pooling: str) -> None:
+        self.tokenise, self._network, self._pad, self._pooling = ranker.tokenise, network, pad, pooling
+        self.n_dims = network.bert.config.hidden_size
+
+    def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
+        """Return tokens, int64 (batch, longest), lengths (batch,), and the mask of padding where there is any."""
+        import numpy as np
+
+        from cellgauge.inference.run import key_mask, padded
+
+        lengths = np.asarray([record.length for record in records])
+        return padded([record.arrays[0] for record in records], self._pad), lengths, *key_mask(lengths)
+
+    def forward(self, tokens: torch.Tensor, lengths: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Return (batch, hidden_size)."""
+        import torch
+
+        hidden = self._network(tokens, mask)
+        if self._pooling == "cls":
+            return hidden[:, 0]
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        genes = (places > 0) & (places < lengths[:, None] - 1)
+        return (hidden * genes[..., None]).sum(dim=1) / (lengths[:, None] - 2)

@@ -1,0 +1,188 @@
+"""scGPT (Cui et al. 2024), zero-shot: the embedding of `scgpt.tasks.embed_data`.
+
+Weights: a folder with args.json, vocab.json and best_model.pt. Genes are matched by symbol, as they are written in the
+vocabulary. A cell is its expressed genes in any order (there are no positions); a value is the bin of the gene among the
+quantiles of the cell, so that any monotone scaling of a cell changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.models.base import Embedded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from scipy.sparse import csr_matrix
+
+    from cellgauge.files.split import Split
+    from cellgauge.inference.run import Record
+    from cellgauge.models.scgpt.network import ScGPT
+
+SCOPE = "split"
+SHARED_SPACE = True
+STOCHASTIC = True
+NEEDS_DEVICE = True
+PACKAGES = ("torch",)
+CZBENCHMARKS = "SCGPT"
+
+BINS = 50  # upstream counts a bin of zeros too and calls it 51, whatever args.json says
+
+
+def embed(
+    cells: Split,
+    weights: Path,
+    *,
+    device: str,
+    seed: int,
+    max_length: int = 1200,
+    random_stream: str = "cell",
+    min_matched_genes: float = 0.5,
+    precision: str = "fp32",
+    tokens_per_batch: int | None = None,
+) -> Embedded:
+    """Return the normalised output at <cls>, float32, shape (n_cells, embsize).
+
+    Args:
+        max_length: tokens of a cell, <cls> among them; longer cells are sampled.
+        random_stream: values at a quantile that is tied get a random bin, and long cells are sampled: "cell" draws from a
+            generator of each cell, "official" from one after the other, as the official code does with a single worker.
+        min_matched_genes: the least share of genes that the vocabulary must know.
+        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
+
+    Raises:
+        CellgaugeError: a file that is missing, damaged or of another model, an option out of range, too few known genes.
+    """
+    import numpy as np
+    import torch
+
+    from cellgauge.inference.checkpoints import Checkpoint, find_file, weights_folder
+    from cellgauge.inference.run import embed_split, require_matches
+    from cellgauge.models.scgpt.network import load_scgpt
+
+    if max_length < 2:
+        raise CellgaugeError(f"scGPT: max_length must be at least 2, not {max_length}")
+    folder = weights_folder(weights, "scGPT")
+    settings = _settings(folder)
+    checkpoint = Checkpoint.open(find_file(folder, "best_model.pt"))
+    network = load_scgpt(checkpoint, settings.heads)
+    n_known, width = network.encoder.embedding.weight.shape
+    if n_known <= max(settings.vocabulary.values()):
+        raise CellgaugeError(f"{folder}: vocab.json names more genes than the {n_known} of best_model.pt")
+    ids = np.asarray([settings.vocabulary.get(symbol, -1) for symbol in cells.symbols])
+    matched = int((ids >= 0).sum())
+    require_matches(matched, min(len(ids), n_known), min_matched_genes, "the vocabulary of scGPT", cells)
+
+    network.fill_tables(torch.tensor([settings.pad_value, *range(1, BINS + 1)], dtype=torch.float32))
+    encoder = Encoder(width, network.to(device), ids, settings.vocabulary["<cls>"], max_length, seed, random_stream)
+    matrix, facts = embed_split(cells, encoder, device=device, precision=precision, tokens_per_batch=tokens_per_batch)
+    return Embedded(matrix, cells.cells, {"matched_genes": matched, "revision": checkpoint.revision(), **facts})
+
+
+class Encoder:
+    """Cells to embeddings; see `cellgauge.inference.run.Encoder`.
+
+    A record is (ids of genes, positions of values), int64, shape (n_tokens,), <cls> first. Position 0 is the value of
+    <cls>, position b is bin b.
+    """
+
+    def __init__(
+        self, n_dims: int, network: ScGPT, ids: np.ndarray, cls: int, max_length: int, seed: int, random_stream: str
+    ) -> None:
+        import numpy as np
+
+        from cellgauge.inference.run import cell_generators
+
+        self.n_dims, self._network = n_dims, network
+        self._columns = np.flatnonzero(ids >= 0)
+        self._ids, self._cls, self._most = ids[self._columns], cls, max_length - 1
+        self._generator_of = cell_generators(random_stream, seed, _OfficialStream)
+
+    def tokenise(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
+        """Yield the record of each row of `counts` (n, n_genes of the split)."""
+        import numpy as np
+
+        from cellgauge.inference.run import Record
+
+        known = counts[:, self._columns]
+        for cell, start, stop in zip(cells, known.indptr, known.indptr[1:], strict=False):
+            ids, values = self._ids[known.indices[start:stop]], known.data[start:stop]
+            if not len(ids):
+                yield None
+                continue
+            generator = self._generator_of(cell)
+            bins = _bins(values, generator.random(len(ids)))
+            if len(ids) > self._most:
+                chosen = generator.permutation(len(ids))[: self._most]
+                ids, bins = ids[chosen], bins[chosen]
+            yield Record((np.append(self._cls, ids), np.append(0, bins)), len(ids) + 1)
+
+    def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
+        """Return (genes, values), int64 (batch, longest), and the mask of padding where there is any."""
+        from cellgauge.inference.run import key_mask, padded
+
+        genes, values = (padded([record.arrays[i] for record in records], 0) for i in (0, 1))
+        return genes, values, *key_mask([record.length for record in records])
+
+    def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
+        """Return (batch, embsize)."""
+        return self._network(*arrays)
+
+
+def _bins(values: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Return the bin of each value among the quantiles of the cell's values, 1 to BINS.
+
+    A value that ties several edges falls into one of their bins, which `uniform` in [0, 1) decides.
+    """
+    import numpy as np
+
+    edges = np.quantile(values, np.linspace(0, 1, BINS))
+    above, below = np.searchsorted(edges, values, "right"), np.searchsorted(edges, values, "left")
+    return np.ceil(uniform * (below - above) + above).astype(np.int64)
+
+
+class _OfficialStream:
+    """What `embed_data` draws with one worker, numpy and torch seeded alike: bins from numpy, samples from torch."""
+
+    def __init__(self, seed: int) -> None:
+        import numpy as np
+        import torch
+
+        self.random = np.random.RandomState(seed).random_sample
+        self._torch = torch.Generator().manual_seed(seed)
+        torch.empty((), dtype=torch.int64).random_(generator=self._torch)  # the seed that a DataLoader draws for itself
+
+    def permutation(self, n: int) -> np.ndarray:
+        import torch
+
+        return torch.randperm(n, generator=self._torch).numpy()
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What args.json and vocab.json say: number of heads, value of <cls>, ids by symbol."""
+
+    heads: int
+    pad_value: float
+    vocabulary: Mapping[str, int]
+
+
+def _settings(folder: Path) -> _Settings:
+    from cellgauge.inference.checkpoints import find_file, read_json, read_vocabulary
+
+    args = read_json(find_file(folder, "args.json"))
+    vocabulary = read_vocabulary(find_file(folder, "vocab.json"), "<cls>")
+    heads, pad_value = args.get("nheads"), args.get("pad_value")
+    style = args.get("input_emb_style", "continuous")
+    if not isinstance(heads, int) or not isinstance(pad_value, int | float) or style != "continuous":
+        raise CellgaugeError(
+            f"{folder}/args.json: not the settings of an scGPT with continuous values (nheads {heads!r}, pad_value"
+            f" {pad_value!r}, input_emb_style {style!r})"
+        )
+    return _Settings(heads, float(pad_value), vocabulary)

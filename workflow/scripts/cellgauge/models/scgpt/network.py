@@ -1,0 +1,71 @@
+"""scGPT's encoder (Cui et al. 2024, Nature Methods 21, 1470-1480; bowang-lab/scGPT, `TransformerModel`)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cellgauge.inference.checkpoints import Checkpoint
+from cellgauge.inference.post_norm import PostNormEncoder, torch_name
+
+LARGEST_VALUE = 512.0
+UNUSED = (r"decoder\.", r"cls_decoder\.", r"mvc_decoder\.", r"flag_encoder\.")
+
+
+class GeneEncoder(nn.Module):
+    """LN(embedding of the gene)."""
+
+    def __init__(self, n_genes: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_genes, width)
+        self.enc_norm = nn.LayerNorm(width)
+
+
+class ValueEncoder(nn.Module):
+    """LN(W2 relu(W1 min(value, 512)))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(1, width)
+        self.linear2 = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (..., width) for values (...)."""
+        hidden = F.relu(self.linear1(values.clamp(max=LARGEST_VALUE)[..., None]))
+        return self.norm(self.linear2(hidden))
+
+
+class ScGPT(nn.Module):
+    """Genes and their binned values to the normalised output at <cls>.
+
+    A token is the sum of a function of its gene and one of its bin: both are tables, filled once by `fill_tables`.
+    """
+
+    def __init__(self, n_genes: int, width: int, hidden: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.encoder = GeneEncoder(n_genes, width)
+        self.value_encoder = ValueEncoder(width)
+        self.transformer_encoder = PostNormEncoder(layers, width, hidden, heads)
+
+    def fill_tables(self, values: Tensor) -> None:
+        """Compute the rows of all genes and of `values` (n_values,), which tokens name by their position."""
+        gene_rows = self.encoder.enc_norm(self.encoder.embedding.weight)
+        self.register_buffer("gene_rows", gene_rows, persistent=False)
+        self.register_buffer("value_rows", self.value_encoder(values), persistent=False)
+        del self.encoder, self.value_encoder
+
+    def forward(self, genes: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (batch, width) for genes and positions of values (batch, n); `mask` is False on padding."""
+        tokens = self.gene_rows[genes] + self.value_rows[values]
+        return F.normalize(self.transformer_encoder(tokens, mask), dim=-1)
+
+
+def load_scgpt(checkpoint: Checkpoint, heads: int) -> ScGPT:
+    """Return the network of a checkpoint; sizes are those of its tensors, only the heads are not told by them."""
+    checkpoint = checkpoint.renamed(torch_name)
+    n_genes, width = checkpoint.shape("encoder.embedding.weight", 2)
+    checkpoint.check_heads(width, heads)
+    layers = checkpoint.count("transformer_encoder.layers")
+    hidden, _ = checkpoint.shape("transformer_encoder.layers.0.linear1.weight", 2)
+    return checkpoint.load(lambda: ScGPT(n_genes, width, hidden, layers, heads), UNUSED)

@@ -1,0 +1,148 @@
+"""scVI as others trained it (Lopez et al. 2018), such as the CELLxGENE Census': the mean of q(z | x), nothing trained here.
+
+Weights: a folder with model.pt, as `SCVI.save` writes it. Genes are matched by Ensembl id; genes of the model that the data
+lack count 0. A model whose encoder does not see the batch needs none. Nothing is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.genes import without_version
+from cellgauge.models.base import Embedded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from scipy.sparse import csr_matrix
+
+    from cellgauge.files.split import Split
+    from cellgauge.inference.checkpoints import Checkpoint
+    from cellgauge.inference.run import Record
+    from cellgauge.models.scvi.network import ScVI
+
+SCOPE = "split"
+SHARED_SPACE = True
+STOCHASTIC = False
+NEEDS_DEVICE = True
+PACKAGES = ("torch",)
+CZBENCHMARKS = "SCVI"
+
+SETTINGS = {"log_variational": True, "encode_covariates": False, "extra_encoder_kwargs": None}
+LENGTH = 16  # a cell costs memory like so many tokens of a transformer
+
+
+def embed(
+    cells: Split,
+    weights: Path,
+    *,
+    device: str,
+    seed: int,
+    min_matched_genes: float = 0.5,
+    precision: str = "fp32",
+    tokens_per_batch: int | None = None,
+) -> Embedded:
+    """Return the mean of q(z | x), float32, shape (n_cells, n_latent).
+
+    Args:
+        min_matched_genes: the least share of the model's genes that the split must have.
+        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`; a cell counts as 16 tokens.
+
+    Raises:
+        CellgaugeError: a file that is missing, damaged or of another model, or too few known genes.
+    """
+    import numpy as np
+
+    from cellgauge.inference.checkpoints import find_file, weights_folder
+    from cellgauge.inference.run import embed_split, require_matches
+    from cellgauge.models.scvi.network import load_scvi
+
+    folder = weights_folder(weights, "scVI")
+    checkpoint, genes = _read_model(find_file(folder, "model.pt", "*/model.pt"))
+    network = load_scvi(checkpoint)
+    inputs = network.z_encoder["encoder"].fc_layers[0][0].in_features
+    if inputs != len(genes):
+        raise CellgaugeError(
+            f"{checkpoint.path}: its encoder takes {inputs} inputs for {len(genes)} genes; models that also encode"
+            " covariates, such as the batch, are not supported"
+        )
+    place = {gene: position for position, gene in enumerate(genes)}
+    places = np.asarray([place.get(without_version(gene), -1) for gene in cells.genes])
+    matched = int((places >= 0).sum())
+    require_matches(matched, len(genes), min_matched_genes, "the genes of the scVI model", cells)
+
+    encoder = Encoder(network.to(device), places, len(genes))
+    matrix, facts = embed_split(cells, encoder, device=device, precision=precision, tokens_per_batch=tokens_per_batch)
+    known = {"matched_genes": matched, "missing_genes": len(genes) - matched, "revision": checkpoint.revision()}
+    return Embedded(matrix, cells.cells, {**known, **facts})
+
+
+class Encoder:
+    """Cells to embeddings (`inference.run.Encoder`). A record is (positions int64, counts float32) of what is not 0."""
+
+    def __init__(self, network: ScVI, places: np.ndarray, n_genes: int) -> None:
+        import numpy as np
+
+        self._network, self._n_genes = network, n_genes
+        self._columns = np.flatnonzero(places >= 0)
+        self._places = places[self._columns]
+        self.n_dims = network.z_encoder["mean_encoder"].out_features
+
+    def tokenise(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
+        """Yield the record of each row of `counts` (n, n_genes of the split); None for a cell without a known gene."""
+        from cellgauge.inference.run import Record
+
+        known = counts[:, self._columns]
+        for start, stop in zip(known.indptr, known.indptr[1:], strict=False):
+            record = Record((self._places[known.indices[start:stop]], known.data[start:stop]), LENGTH)
+            yield record if stop > start else None
+
+    def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
+        """Return counts, float32 (batch, n_genes of the model)."""
+        import numpy as np
+
+        counts = np.zeros((len(records), self._n_genes), dtype=np.float32)
+        for row, record in zip(counts, records, strict=True):
+            np.add.at(row, *record.arrays)
+        return (counts,)
+
+    def forward(self, counts: torch.Tensor) -> torch.Tensor:
+        """Return (batch, n_latent)."""
+        return self._network(counts)
+
+
+def _read_model(path: Path) -> tuple[Checkpoint, list[str]]:
+    """Return the tensors of a model that scvi-tools saved, and the genes that its inputs stand for."""
+    import torch
+
+    from cellgauge.inference.checkpoints import Checkpoint, CheckpointError, read_torch_dict
+
+    content = read_torch_dict(path)
+    state, genes = content.get("model_state_dict", content), content.get("var_names", [])
+    genes = getattr(genes, "items", genes)
+    if not isinstance(state, dict) or not isinstance(genes, list) or not all(isinstance(gene, str) for gene in genes):
+        raise CheckpointError(f"{path}: not a model of scvi-tools with the names of its genes; is it the right file?")
+    # pyro_param_store, which scvi-tools saves beside the tensors, is a dict
+    checkpoint = Checkpoint(path, {name: value for name, value in state.items() if isinstance(value, torch.Tensor)})
+    if len(set(genes)) != len(genes):
+        raise CheckpointError(f"{path}: a gene stands twice in its var_names")
+    _check_settings(path, content.get("attr_dict"))
+    return checkpoint, genes
+
+
+def _check_settings(path: Path, attributes: Any) -> None:
+    """Raise CellgaugeError where the model was made with settings that change the encoder and are not told by its tensors."""
+    for name, value in _nested(attributes.get("init_params_") if isinstance(attributes, dict) else None):
+        if name in SETTINGS and value != SETTINGS[name]:
+            raise CellgaugeError(f"{path}: made with {name}={value!r}; only models with {SETTINGS[name]} are supported")
+
+
+def _nested(settings: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield names and values of settings, at whatever depth the releases of scvi-tools put them."""
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        yield name, value
+        yield from _nested(value)

@@ -1,0 +1,190 @@
+"""TranscriptFormer (Pearce et al. 2025), zero-shot: Sapiens, Exemplar, Metazoa; the mean output over START and genes.
+
+Weights: a folder with config.json, model_weights.pt and vocabs/ (assay_vocab.json and an h5 of protein vectors for each
+species that it was trained on), or one that holds several such folders. Other species need their h5 of all_embeddings,
+a folder in it or beside it. Genes are matched by Ensembl id, without version; a cell is its expressed genes in the split's
+order, as many as there are positions; nothing is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.models.base import Embedded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+    from cellgauge.data.organisms import Organism
+    from cellgauge.files.split import Split
+    from cellgauge.inference.run import Record
+    from cellgauge.models.transcriptformer.network import TranscriptFormer
+    from cellgauge.models.transcriptformer.tokens import Sentences
+
+SCOPE = "split"
+SHARED_SPACE = True
+STOCHASTIC = False
+NEEDS_DEVICE = True
+NEEDS_ENSEMBL = True
+PACKAGES = ("torch", "h5py")
+CZBENCHMARKS = "TRANSCRIPTFORMER"
+
+UNKNOWN = "unknown"
+
+
+def embed(
+    cells: Split,
+    weights: Path,
+    *,
+    device: str,
+    seed: int,
+    checkpoint: str = "",
+    species_files: Mapping[str, str] | None = None,
+    surgery: str = "fixed",
+    clip_counts: float = 30.0,
+    min_matched_genes: float = 0.5,
+    precision: str = "fp32",
+    tokens_per_batch: int | None = None,
+) -> Embedded:
+    """Return the sum of the outputs over a cell by the number of positions, float32, shape (n_cells, embed_dim).
+
+    Args:
+        checkpoint: the folder of the checkpoint, where `weights` holds several.
+        species_files: {organism: h5} with protein vectors of species that you add.
+        surgery: "fixed" numbers special tokens as the checkpoint does. "official" replaces the vocabulary of every species
+            by its file of all_embeddings as the official code does, which mistakes the special tokens: cells then begin
+            with another token than START, and padding is attended to and averaged.
+        clip_counts: counts above are cut to this.
+        min_matched_genes: the least share of genes that must be known.
+        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
+
+    Raises:
+        CellgaugeError: a file that is missing, damaged or of another model, a species or an option that is not known, or
+            too few known genes.
+    """
+    import numpy as np
+    import torch
+
+    from cellgauge.data.organisms import organism
+    from cellgauge.inference.checkpoints import Checkpoint, find_file, read_json, weights_folder
+    from cellgauge.inference.run import embed_split, require_matches
+    from cellgauge.models.transcriptformer.network import Settings, load_transcriptformer
+    from cellgauge.models.transcriptformer.tokens import Proteins, Sentences, Special
+
+    if surgery not in ("fixed", "official"):
+        raise CellgaugeError(f"TranscriptFormer: surgery must be 'fixed' or 'official', not '{surgery}'")
+    home = weights_folder(weights, "TranscriptFormer")
+    home = weights_folder(home / checkpoint, "TranscriptFormer") if checkpoint else home
+    config = find_file(home, "config.json")
+    settings = Settings.parse(read_json(config), config)
+    wanted = organism(cells.organism)
+    added = {organism(name).name: path for name, path in (species_files or {}).items()}
+    proteins = Proteins.open(_proteins(home, wanted, added, trained=surgery == "fixed"))
+    places = proteins.places_of(cells.genes)
+    matched = int((places >= 0).sum())
+    require_matches(
+        matched,
+        min(len(places), len(proteins.places)),
+        min_matched_genes,
+        f"TranscriptFormer's genes of {wanted.name}",
+        cells,
+    )
+
+    tensors = Checkpoint.open(find_file(home, "model_weights.pt"))
+    network = load_transcriptformer(tensors, settings)
+    tables = [network.aux_embeddings[column].num_embeddings for column in settings.columns]
+    told, unknown = _told(cells, home, settings.columns, tables)
+    special = Special.of(settings.special, surgery)
+    rows = [settings.special.index(name) for name in special.order]
+    own = tensors.tensors["gene_embeddings.embedding.weight"][rows].float()
+    kinds = {row.tobytes(): row for row in told}  # few, so that cells share them
+    shared = {cell: kinds[row.tobytes()] for cell, row in zip(cells.cells, told, strict=True)}
+    sentences = Sentences(places, special, settings.positions, clip_counts, shared)
+    vectors = torch.from_numpy(proteins.vectors(places[sentences.columns], own.shape[1]))
+    encoder = Encoder(sentences, network.to(device), torch.cat([own, vectors]), unknown)
+    matrix, facts = embed_split(cells, encoder, device=device, precision=precision, tokens_per_batch=tokens_per_batch)
+    known = {
+        "matched_genes": matched,
+        "species": wanted.name,
+        "proteins": f"{proteins.path.parent.name}/{proteins.path.name}",
+        "cells_of_unknown_assay": int((told == np.asarray(unknown)).any(axis=1).sum()),
+        "revision": tensors.revision(),
+    }
+    return Embedded(matrix, cells.cells, {**known, **facts})
+
+
+class Encoder:
+    """Cells to embeddings; see `cellgauge.inference.run.Encoder`. A record is what `Sentences` yields."""
+
+    def __init__(
+        self, sentences: Sentences, network: TranscriptFormer, proteins: torch.Tensor, unknown: Sequence[int]
+    ) -> None:
+        import numpy as np
+
+        self.tokenise, self._network, self.n_dims = sentences.tokenise, network, network.width
+        self._start, self._unknown = sentences.special.start, np.asarray(unknown, dtype=np.int64)
+        network.fill_table(proteins)
+        n_special = len(sentences.special.order)
+        self._row_of = np.arange(max(sentences.tokens.max() + 1, n_special))
+        self._row_of[sentences.tokens] = n_special + np.arange(len(sentences.tokens))
+
+    def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
+        """Return rows of the table and counts (batch, longest), lengths (batch,), values of columns and which are hidden."""
+        import numpy as np
+
+        from cellgauge.inference.run import padded
+
+        tokens, counts, told = zip(*(record.arrays for record in records), strict=True)
+        lengths = np.asarray([len(sentence) for sentence in tokens])
+        told = np.stack(told)
+        return self._row_of[padded(tokens, self._start)], padded(counts, 0), lengths, told, told == self._unknown
+
+    def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
+        """Return (batch, n_dims)."""
+        return self._network(*arrays)
+
+
+def _proteins(home: Path, species: Organism, added: Mapping[str, str], *, trained: bool) -> Path:
+    """Return the h5 of a species: the user's, that of the checkpoint where it was trained on it, or that of all_embeddings."""
+    from pathlib import Path
+
+    from cellgauge.inference.checkpoints import CheckpointError
+
+    if species.name in added:
+        return Path(added[species.name])
+    name = f"{species.scientific.lower().replace(' ', '_')}_gene.h5"
+    folders = [home / "all_embeddings", home.parent / "all_embeddings"]
+    folders = [home / "vocabs", *folders] if trained else folders
+    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    if found is None:
+        there = sorted(path.name for folder in folders if folder.is_dir() for path in folder.glob("*_gene.h5"))
+        raise CheckpointError(
+            f"{home}: no file {name} in {' or '.join(folder.name for folder in folders[:2])} (found:"
+            f" {', '.join(there) or 'nothing'}); give one of {species.name} with `species_files` in the model's params"
+        )
+    return found
+
+
+def _told(cells: Split, home: Path, columns: Sequence[str], tables: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    """Return the value of every column for every cell, int64 (n_cells, columns), and the one of each that is "unknown"."""
+    import numpy as np
+
+    from cellgauge.inference.checkpoints import CheckpointError, find_file, read_json
+
+    told, unknown = np.empty((len(cells.cells), len(columns)), dtype=np.int64), []
+    for i, (column, size) in enumerate(zip(columns, tables, strict=True)):
+        path = find_file(home, f"vocabs/{column}_vocab.json")
+        values = read_json(path)
+        wrong = next((name for name, value in values.items() if value not in range(size)), None)
+        if UNKNOWN not in values or wrong is not None:
+            what = f"gives '{wrong}' the value {values[wrong]!r}" if UNKNOWN in values else f"lacks '{UNKNOWN}'"
+            raise CheckpointError(f"{path}: {what}, so it is no vocabulary of a checkpoint with {size} values")
+        unknown.append(values[UNKNOWN])
+        found = cells.column(column) if column in cells.columns else [UNKNOWN] * len(cells.cells)
+        told[:, i] = [values.get(value, values[UNKNOWN]) for value in found]
+    return told, unknown

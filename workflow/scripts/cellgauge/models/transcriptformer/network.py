@@ -1,0 +1,189 @@
+"""TranscriptFormer's encoder (Pearce et al. 2025, bioRxiv 10.1101/2025.04.25.650731; PyPI transcriptformer 0.6.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cellgauge.inference.checkpoints import Checkpoint, CheckpointError
+
+UNUSED = (r"mu\.", r"gene_id_head\.", r"gene_embeddings\.embedding\.")
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+QUERIES_AT_ONCE = 128
+ROWS_AT_ONCE = 4096
+HIDDEN = -1e4
+"""Logit of a hidden key: exp underflows to 0 beside any other, and yet a query that sees nothing else stays finite."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What config.json says of the network beyond the shapes of its tensors; checked when it is made.
+
+    Attributes:
+        heads: attention heads.
+        positions: places of START and genes; the divisor of the mean over a cell.
+        cap: logits are kept within (-cap, cap); 0 leaves them as they are.
+        epsilon: added to counts before log(1 + count).
+        activation: of the layers' hidden units: "gelu", "relu" or "silu".
+        attention_bias, feed_forward_bias: whether these projections have one.
+        special: the tokens before those of genes, in the order of their rows.
+        columns: what else a cell is told by: columns of obs, such as ("assay",).
+    """
+
+    heads: int
+    positions: int
+    cap: float
+    epsilon: float
+    activation: str
+    attention_bias: bool
+    feed_forward_bias: bool
+    special: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, config: dict[str, object], where: object) -> Settings:
+        """Read config.json; raise CheckpointError where it is not that of a TranscriptFormer."""
+        try:
+            model, data = config["model"]["model_config"], config["model"]["data_config"]
+            settings = cls(
+                int(model["num_heads"]),
+                int(model["seq_len"]),
+                float(model["softcap"]),
+                float(model["log_counts_eps"]),
+                str(model["activation"]),
+                bool(model["attn_bias"]),
+                bool(model["fw_bias"]),
+                tuple(map(str, data["special_tokens"])),
+                tuple(str(data["aux_cols"]).split(",")) if data.get("aux_cols") else (),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{where}: not the settings of a TranscriptFormer ({error!r})") from None
+        missing = {"[PAD]", "[START]"} - set(settings.special)
+        if settings.positions < 2 or settings.activation not in ACTIVATIONS or missing:
+            raise CheckpointError(
+                f"{where}: not the settings of a TranscriptFormer (seq_len {settings.positions}, activation"
+                f" {settings.activation!r}, special tokens {', '.join(settings.special)})"
+            )
+        return settings
+
+
+class SelfAttention(nn.Module):
+    """Attention to earlier tokens and itself: softmax(cap tanh((q.k / sqrt(d) + bias of the key) / cap)).
+
+    Fused attention kernels know no cap, so the logits are made here: of some queries at a time, for the keys before them.
+    """
+
+    def __init__(self, width: int, settings: Settings) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList(nn.Linear(width, width, bias=settings.attention_bias) for _ in range(4))
+        self._heads, self._cap = settings.heads, settings.cap
+
+    def forward(self, x: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
+        """Return (batch, n, width) for x of that shape; `bias` and `hidden` as in the Encoder."""
+        q, k, v = (linear(x).unflatten(-1, (self._heads, -1)).transpose(1, 2) for linear in self.linears[:3])
+        unit = self._cap if self._cap > 0 else 1.0
+        q, bias = q / (math.sqrt(q.shape[-1]) * unit), bias[:, None, None] / unit
+        parts = []
+        for start in range(0, x.shape[1], QUERIES_AT_ONCE):
+            stop = min(start + QUERIES_AT_ONCE, x.shape[1])
+            logits = (q[:, :, start:stop] @ k[:, :, :stop].mT).float().add_(bias[..., :stop])
+            if self._cap > 0:
+                logits.tanh_().mul_(self._cap)
+            later = torch.ones(stop - start, stop - start, dtype=torch.bool, device=x.device).triu_(1)
+            logits[..., start:].masked_fill_(later, -torch.inf)
+            logits[..., : hidden.shape[1]].masked_fill_(hidden[:, None, None], HIDDEN)
+            parts.append(logits.softmax(dim=-1).to(v.dtype) @ v[:, :, :stop])
+        return self.linears[3](torch.cat(parts, dim=2).transpose(1, 2).flatten(2))
+
+
+class Layer(nn.Module):
+    """y = n + attention(n) with n = norm1(x), then m + W2 act(W1 m) with m = norm2(y): sums begin after the norms."""
+
+    def __init__(self, width: int, hidden: int, settings: Settings) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(width, settings)
+        self.linear1 = nn.Linear(width, hidden, bias=settings.feed_forward_bias)
+        self.linear2 = nn.Linear(hidden, width, bias=settings.feed_forward_bias)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self._activation = ACTIVATIONS[settings.activation]
+
+    def forward(self, x: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
+        """Return (batch, n, width)."""
+        x = self._attended(x, bias, hidden)
+        return x + self.linear2(self._activation(self.linear1(x)))
+
+    def total(self, x: Tensor, bias: Tensor, hidden: Tensor, counted: Tensor) -> Tensor:
+        """Return the sum of the output over the last positions, (batch, width); `counted` (batch, m) are 1 or 0.
+
+        The sum is taken before the last product of matrices, which is linear.
+        """
+        x = self._attended(x, bias, hidden)[:, -counted.shape[1] :]
+        units = self._activation(self.linear1(x)) * counted[..., None]
+        total = F.linear(units.sum(dim=1), self.linear2.weight) + (x * counted[..., None]).sum(dim=1)
+        return total if self.linear2.bias is None else total + counted.sum(dim=1, keepdim=True) * self.linear2.bias
+
+    def _attended(self, x: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
+        x = self.norm1(x)
+        return self.norm2(x + self.self_attn(x, bias, hidden))
+
+
+class TranscriptFormer(nn.Module):
+    """Genes with counts to the mean output of a cell. A gene is an MLP of its protein's vector: a table, made once."""
+
+    def __init__(
+        self, protein: int, mlp: int, width: int, hidden: int, layers: int, values: list[int], settings: Settings
+    ) -> None:
+        super().__init__()
+        # the last but one is the place of dropout
+        parts = (nn.Linear(protein, mlp), nn.ReLU(), nn.LayerNorm(mlp), nn.Identity(), nn.Linear(mlp, width))
+        self.gene_embeddings = nn.ModuleDict({"mlp": nn.ModuleDict({"layers": nn.Sequential(*parts)})})
+        tables = zip(settings.columns, values, strict=True)
+        self.aux_embeddings = nn.ModuleDict({column: nn.Embedding(n, width) for column, n in tables})
+        encoder = nn.ModuleList(Layer(width, hidden, settings) for _ in range(layers))
+        self.transformer_encoder = nn.ModuleDict({"encoder_layers": encoder})
+        self.width, self._settings = width, settings
+
+    def fill_table(self, proteins: Tensor) -> None:
+        """Compute the tokens of `proteins` (n, protein); they are named by their rows from now on."""
+        mlp = self.gene_embeddings["mlp"]["layers"]
+        device = mlp[0].weight.device
+        rows = torch.cat([mlp(part.float().to(device)) for part in torch.split(proteins, ROWS_AT_ONCE)])
+        self.register_buffer("rows", rows, persistent=False)
+
+    def forward(self, rows: Tensor, counts: Tensor, lengths: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
+        """Return (batch, width).
+
+        Args:
+            rows: START and genes as rows of the table, (batch, n).
+            counts: 1 for START, then of the genes, (batch, n).
+            lengths: how many of them count; what comes after is padding, which they do not see, (batch,).
+            values: the cell's value of each column, (batch, columns).
+            hidden: which of these are not known, and not attended to, (batch, columns), bool.
+        """
+        told = [table(values[:, i]) for i, table in enumerate(self.aux_embeddings.values())]
+        x = torch.cat([torch.stack(told, dim=1), self.rows[rows]], dim=1) if told else self.rows[rows]
+        bias = torch.log1p(F.pad(counts, (len(told), 0), value=1.0) + self._settings.epsilon)
+        counted = (torch.arange(rows.shape[1], device=rows.device) < lengths[:, None]).to(x.dtype)
+        *before, last = self.transformer_encoder["encoder_layers"]
+        for layer in before:
+            x = layer(x, bias, hidden)
+        return last.total(x, bias, hidden, counted) / self._settings.positions
+
+
+def load_transcriptformer(checkpoint: Checkpoint, settings: Settings) -> TranscriptFormer:
+    """Return the network of a checkpoint; sizes are those of its tensors."""
+    tokens, protein = checkpoint.shape("gene_embeddings.embedding.weight", 2)
+    if tokens < len(settings.special):
+        raise CheckpointError(f"{checkpoint.path}: has {tokens} tokens, config.json names {len(settings.special)}")
+    mlp, _ = checkpoint.shape("gene_embeddings.mlp.layers.0.weight", 2)
+    width, _ = checkpoint.shape("gene_embeddings.mlp.layers.4.weight", 2)
+    layers = checkpoint.count("transformer_encoder.encoder_layers")
+    hidden, _ = checkpoint.shape("transformer_encoder.encoder_layers.0.linear1.weight", 2)
+    values = [checkpoint.shape(f"aux_embeddings.{column}.weight", 2)[0] for column in settings.columns]
+    checkpoint.check_heads(width, settings.heads)
+    return checkpoint.load(lambda: TranscriptFormer(protein, mlp, width, hidden, layers, values, settings), UNUSED)

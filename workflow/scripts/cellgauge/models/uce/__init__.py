@@ -1,0 +1,190 @@
+"""Universal Cell Embeddings (Rosen et al. 2023), zero-shot: 4 or 33 layers.
+
+Weights: a folder with one .torch and model_files/ (see `tokens`). Genes are matched by symbol, in any case.
+A cell is a sample of its genes, drawn with probabilities log(1 + count), grouped by chromosome in random order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.models.base import Embedded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+    from cellgauge.data.organisms import Organism
+    from cellgauge.files.split import Split
+    from cellgauge.inference.checkpoints import Checkpoint
+    from cellgauge.inference.run import Record
+    from cellgauge.models.uce.network import UCE
+    from cellgauge.models.uce.tokens import Sentences
+
+SCOPE = "split"
+SHARED_SPACE = True
+STOCHASTIC = True
+NEEDS_DEVICE = True
+PACKAGES = ("torch",)
+CZBENCHMARKS = "UCE"
+
+
+def embed(
+    cells: Split,
+    weights: Path,
+    *,
+    device: str,
+    seed: int,
+    checkpoint: str = "",
+    species: str = "",
+    species_files: Mapping[str, str] | None = None,
+    heads: int | None = None,
+    sample_size: int = 1024,
+    min_cells: int = 0,
+    min_genes: int = 0,
+    padding: str = "hidden",
+    batch_size: int = 25,
+    random_stream: str = "cell",
+    min_matched_genes: float = 0.5,
+    precision: str = "fp32",
+    tokens_per_batch: int | None = None,
+) -> Embedded:
+    """Return the normalised output of the decoder at CLS, float32, shape (n_cells, n_dims).
+
+    Args:
+        checkpoint: the name of the .torch, where there are several.
+        species: take the cells as those of this organism; by default they are what the split says.
+        species_files: {organism: folder} with the official files of species that were added.
+        heads: attention heads; by default one for 64 dimensions, as in the released models.
+        sample_size: genes that are drawn for a cell.
+        min_cells, min_genes: leave out genes of fewer cells, then cells of fewer genes (the official code: 10 and 25).
+        padding: "hidden" masks padding; "additive" does what the official code does, which adds 1 to the logits of padding,
+            so that a cell depends on those that share its batch: `batch_size` cells in the split's order.
+        random_stream: "cell" draws from a generator of each cell; "official" from a single one, cell by cell.
+        min_matched_genes: the least share of genes that must be known.
+        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
+
+    Raises:
+        CellgaugeError: a file that is missing, damaged or of another model, a species or an option that is not known, or
+            too few known genes.
+    """
+    import math
+    from pathlib import Path
+
+    import numpy as np
+
+    from cellgauge.data.organisms import organism
+    from cellgauge.inference.checkpoints import Checkpoint, find_file, weights_folder
+    from cellgauge.inference.run import embed_split, require_matches
+    from cellgauge.models.uce.network import load_uce
+    from cellgauge.models.uce.tokens import Sentences, read_species
+
+    if padding not in ("hidden", "additive"):
+        raise CellgaugeError(f"UCE: padding must be 'hidden' or 'additive', not '{padding}'")
+    folder = weights_folder(weights, "UCE")
+    wanted = organism(species or cells.organism)
+    added = {organism(name).name: Path(path) for name, path in (species_files or {}).items()}
+    files = added.get(wanted.name, folder / "model_files")
+    genes = read_species(files, wanted)
+    places = genes.places_of(cells.symbols)
+    matched = int((places[:, 0] >= 0).sum())
+    require_matches(
+        matched, min(len(places), len(genes.places)), min_matched_genes, f"UCE's genes of {genes.name}", cells
+    )
+
+    tensors = Checkpoint.open(find_file(folder, checkpoint or "*.torch"))
+    network = load_uce(tensors, heads).to(device)
+    proteins = _proteins(tensors, files, genes.n_chromosomes, required=wanted.name in added)
+    first_chromosome = len(proteins) - genes.n_chromosomes
+    if genes.tokens.stop > first_chromosome:
+        raise CellgaugeError(
+            f"{files}: tokens of {genes.name} end at {genes.tokens.stop}, but those of chromosomes begin at"
+            f" {first_chromosome} of {len(proteins)}; its files and the checkpoint do not belong together"
+        )
+    kept = np.flatnonzero(_cells_per_gene(cells) >= min_cells) if min_cells else np.arange(len(places))
+    sentences = Sentences(places, first_chromosome, kept, sample_size, min_genes, seed, random_stream)
+    encoder = Encoder(sentences, network, proteins, additive=padding == "additive")
+    budget, window = (math.inf, batch_size) if padding == "additive" else (tokens_per_batch, 2048)
+    matrix, facts = embed_split(
+        cells, encoder, device=device, precision=precision, tokens_per_batch=budget, cells_per_window=window
+    )
+    known = {"matched_genes": matched, "species": genes.name, "revision": tensors.revision()}
+    return Embedded(matrix, cells.cells, {**known, **facts})
+
+
+def build_species(
+    weights: Path, species: Organism, folder: Path, *, proteins: Path, genes: Path, checkpoint: str = ""
+) -> str:
+    """Write the files by which UCE takes a species that it was not trained on; see `cellgauge.models.uce.new_species.build_species`.
+
+    Args:
+        checkpoint: the name of the .torch, where there are several.
+    """
+    from cellgauge.inference.checkpoints import find_file, weights_folder
+    from cellgauge.models.uce.new_species import build_species as build
+
+    return build(find_file(weights_folder(weights, "UCE"), checkpoint or "*.torch"), proteins, genes, species, folder)
+
+
+class Encoder:
+    """Cells to embeddings; see `inference.run.Encoder`. A record is what `Sentences` yields."""
+
+    def __init__(self, sentences: Sentences, network: UCE, proteins: torch.Tensor, *, additive: bool) -> None:
+        import numpy as np
+        import torch
+
+        from cellgauge.models.uce.tokens import CLS, END, PADDING
+
+        self.tokenise, self._network, self._additive = sentences.tokenise, network, additive
+        self.n_dims = network.decoder[-1].out_features
+        used = np.unique([PADDING, END, CLS, *sentences.tokens, *range(sentences.first_chromosome, len(proteins))])
+        network.fill_table(proteins, torch.from_numpy(used))
+        self._row_of = np.zeros(len(proteins), dtype=np.int64)
+        self._row_of[used] = np.arange(len(used))
+        self._positions = len(network.pos_encoder.pe)
+
+    def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
+        """Return rows of the network's table, int64 (batch, longest), and the mask where there is padding."""
+        import numpy as np
+
+        from cellgauge.inference.run import key_mask, padded
+        from cellgauge.models.uce.tokens import PADDING
+
+        tokens = padded([record.arrays[0] for record in records], PADDING)
+        if tokens.shape[1] > self._positions:
+            raise CellgaugeError(
+                f"UCE: a cell of {tokens.shape[1]} tokens is longer than the {self._positions} positions"
+            )
+        masks = key_mask([record.length for record in records])
+        if self._additive:
+            masks = tuple((~mask).astype(np.float32) for mask in masks)
+        return self._row_of[tokens], *masks
+
+    def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
+        """Return (batch, n_dims)."""
+        return self._network(*arrays)
+
+
+def _cells_per_gene(cells: Split) -> np.ndarray:
+    """Return in how many cells each gene is expressed, shape (n_genes,)."""
+    return sum(counts.getnnz(axis=0) for _, counts in cells.count_blocks())
+
+
+def _proteins(checkpoint: Checkpoint, files: Path, n_chromosomes: int, *, required: bool) -> torch.Tensor:
+    """Return the vectors of all tokens: those of the checkpoint, or of the files of a species that it was not trained on."""
+    from cellgauge.inference.checkpoints import open_tensor
+
+    checkpoint.shape("pe_embedding.weight", 2)
+    own = checkpoint.tensors["pe_embedding.weight"]
+    path = files / "all_tokens.torch"
+    if not path.is_file() and not required:
+        return own
+    added = open_tensor(path, ndim=2)
+    if added.shape[1] != own.shape[1]:
+        raise CellgaugeError(f"{path}: vectors of {added.shape[1]} dimensions, the checkpoint takes {own.shape[1]}")
+    # the official file may lack the rows of chromosomes, which the checkpoint has
+    return own if len(added) in (len(own), len(own) - n_chromosomes) else added

@@ -1,0 +1,368 @@
+"""Check the merged configuration before the grid is built: every fault is one sentence that names the key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from cellgauge.core.errors import CellgaugeError, did_you_mean
+from cellgauge.data.genes import hub_of
+from cellgauge.data.organisms import organism
+from cellgauge.data.sets import ALL, ordered
+from cellgauge.inference.adapter_job import Traits
+from cellgauge.models.base import adapter_names
+from cellgauge.plan.grid import REMOTE, file_name, is_remote, tables_of
+from cellgauge.predictors.base import predictor_names, traits_of
+from cellgauge.tasks.traits import task_traits
+
+WORKFLOW = Path(__file__).resolve().parents[3]
+KINDS = ("models", "datasets", "tasks", "published")
+CATALOGUE = (*KINDS, "config")
+"""The files of config/ that are always read, in this order."""
+
+
+class ConfigError(CellgaugeError):
+    """The configuration holds a mistake."""
+
+
+def check(config: MutableMapping[str, Any]) -> None:
+    """Check `config` against the schema and itself; fill in defaults of `run` and kinds of models, and add what `also` names.
+
+    Raises:
+        ConfigError: one sentence per fault, unknown keys and names with the nearest known one.
+    """
+    import yaml
+
+    schema = yaml.safe_load((WORKFLOW / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+    faults = list(_schema_faults(config, schema))
+    if not faults:
+        for key, rule in schema["properties"]["run"]["properties"].items():
+            if "default" in rule:
+                config["run"].setdefault(key, deepcopy(rule["default"]))
+        for model in config["models"].values():
+            model.setdefault("kind", _kind(model))
+        config.setdefault("published", {})
+        faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_published_faults(config)]
+        faults += [*_run_faults(config), *_add_also(config)]
+    if faults:
+        raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
+
+
+def _kind(model: Mapping[str, Any]) -> str:
+    """Return what a model is that does not say so: what the report compares it with depends on it."""
+    if model["adapter"].startswith("precomputed"):
+        return "precomputed"
+    return "foundation" if "weights" in model else "baseline"
+
+
+def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
+    """Return the checked configuration as Snakemake puts it together: the catalogue, config.yaml, then `further` files.
+
+    Raises:
+        ConfigError: see `check`; or a file cannot be read.
+    """
+    import yaml
+    from snakemake.utils import update_config
+
+    merged: dict[str, Any] = {}
+    own = (WORKFLOW.parent / "config" / f"{name}.yaml" for name in CATALOGUE)
+    for path in (*own, *further):
+        try:
+            update_config(merged, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path} cannot be read as a configuration: {' '.join(str(error).split())}") from None
+    check(merged)
+    return merged
+
+
+def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    from jsonschema import Draft202012Validator
+
+    for error in sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))):
+        where = ".".join(map(str, error.absolute_path)) or "the top level"
+        if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
+            known = list(error.schema.get("properties", {}))
+            for key in sorted(set(error.instance) - set(known)):
+                yield f"{where}: unknown key '{key}'{did_you_mean(key, known)}"
+        elif error.validator == "required":
+            missing = next(name for name in error.validator_value if name not in error.instance)
+            yield f"{where}: key '{missing}' is missing"
+        elif error.validator in ("pattern", "not") and "propertyNames" in error.absolute_schema_path:
+            yield f"{where}: '{error.instance}' cannot be a name: use a-z, 0-9 and _, beginning with a letter, and not 'all'"
+        else:
+            yield f"{where}: {error.message}"
+
+
+def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    adapters = [*adapter_names(), *predictor_names()]
+    environments = _environments()
+    for name, model in config["models"].items():
+        where = f"models.{name}"
+        if model["adapter"] in adapters:
+            yield from _adapter_faults(where, model, traits_of(model["adapter"]))
+        else:
+            yield f"{where}.adapter: no adapter '{model['adapter']}'{did_you_mean(model['adapter'], adapters)}"
+        if model.get("env", "baselines") not in environments:
+            yield f"{where}.env: no environment '{model['env']}'{did_you_mean(model['env'], environments)}"
+        yield from _weights_faults(where, model)
+        if model.get("organisms", "any") != "any":
+            yield from _organism_faults(f"{where}.organisms", model["organisms"])
+        for dataset in model.get("leakage", ()):
+            if dataset not in config["datasets"]:
+                yield f"{where}.leakage: no dataset '{dataset}'{did_you_mean(dataset, list(config['datasets']))}"
+        known = [*config["datasets"], *(f"{d}/{s}" for d, entry in config["datasets"].items() for s in entry["splits"])]
+        for item in model.get("splits", ()):
+            if item not in known:
+                yield f"{where}.splits: no dataset or split '{item}'{did_you_mean(item, known)}"
+    yield from _shared_weights_faults(config["models"])
+
+
+def _task_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    environments = _environments()
+    for name, task in config["tasks"].items():
+        try:
+            known = task_traits(name).params
+        except CellgaugeError as error:
+            yield f"tasks.{name}: {error}"
+            continue
+        for param in task.get("params", {}):
+            if param not in known:
+                yield f"tasks.{name}.params: unknown parameter '{param}'{did_you_mean(param, known)}"
+        if "env" in task and task["env"] not in environments:
+            yield f"tasks.{name}.env: no environment '{task['env']}'{did_you_mean(task['env'], environments)}"
+
+
+def _published_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    models, datasets = list(config["models"]), list(config["datasets"])
+    for name, entry in config["published"].items():
+        where = f"published.{name}"
+        if ("url" in entry) == ("values" in entry):
+            yield f"{where}: give `url`, a result file, or `values`, one of them"
+        if "url" in entry:
+            yield from _url_faults(f"{where}.url", entry["url"])
+            if "format" not in entry:
+                yield f"{where}: key 'format' is missing, which says how the file is to be read"
+        ours = [*entry.get("models", {}).values(), *entry.get("spread", {})]
+        ours += (value["model"] for value in entry.get("values", ()))
+        for model in dict.fromkeys(ours):
+            if model not in models:
+                yield f"{where}: no model '{model}'{did_you_mean(model, models)}"
+        places = [*entry.get("datasets", {}).values(), *(value["dataset"] for value in entry.get("values", ()))]
+        for dataset in dict.fromkeys(place.partition("/")[0] for place in places):
+            if dataset not in datasets:
+                yield f"{where}: no dataset '{dataset}'{did_you_mean(dataset, datasets)}"
+
+
+def _environments() -> list[str]:
+    return sorted(path.stem for path in (WORKFLOW / "envs").glob("*.yaml"))
+
+
+def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
+    if "path" in model and "weights" in model:
+        yield f"{where}: `path` is for embeddings, `weights` for checkpoints; give one of them"
+    for key in ("path", "weights"):
+        if isinstance(model.get(key), str):
+            yield from _url_faults(f"{where}.{key}", model[key])
+    if isinstance(model.get("weights"), str) and is_remote(model["weights"]):
+        yield f"{where}.weights: a folder on this machine, or {{file name: URL}}, not a single URL"
+    yield from _organism_faults(f"{where}.species_weights", list(model.get("species_weights", {})))
+    for key, name, url in _weights_files(model):
+        yield from _url_faults(f"{where}.{key}", url)
+        if not is_remote(url):
+            yield f"{where}.{key}: '{name}' must be a URL; give files on this machine as a folder, `weights: my/folder`"
+
+
+def _adapter_faults(where: str, model: Mapping[str, Any], traits: Traits) -> Iterator[str]:
+    """Check what an adapter says of its models' entries."""
+    if traits.path and "path" not in model:
+        yield f"{where}: models of the adapter '{model['adapter']}' need a `path`, such as {traits.path}"
+    added, sources = model.get("new_species", {}), traits.species_sources
+    if added and not sources:
+        yield (
+            f"{where}.new_species: the adapter '{model['adapter']}' takes no species beside those that it was trained on;"
+            " remove the key"
+        )
+        return
+    if added and "weights" not in model:
+        yield f"{where}.new_species: the model needs `weights`, for which the files of a species are made"
+    yield from _organism_faults(f"{where}.new_species", list(added))
+    for name, files in added.items():
+        for key in sources:
+            if key not in files:
+                yield f"{where}.new_species.{name}: key '{key}' is missing"
+        for key, url in files.items():
+            if key not in sources:
+                yield f"{where}.new_species.{name}: unknown key '{key}'{did_you_mean(key, sources)}"
+            yield from _url_faults(f"{where}.new_species.{name}.{key}", url)
+
+
+def _shared_weights_faults(models: Mapping[str, Any]) -> Iterator[str]:
+    """Check that what has one name in one folder is one object."""
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    for model, entry in models.items():
+        folder = entry.get("weights_folder", model)
+        for key, name, url in _weights_files(entry):
+            other, expected = first.setdefault((folder, name), (model, url))
+            if url != expected:
+                yield (
+                    f"models.{model}.{key}: '{name}' is another object than models.{other} has under this name in the"
+                    f" folder '{folder}' that they share"
+                )
+
+
+def _weights_files(model: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield (key, file name, URL) of the files of a checkpoint."""
+    parts = {"weights": model.get("weights", {})}
+    parts |= {f"species_weights.{name}": files for name, files in model.get("species_weights", {}).items()}
+    for key, files in parts.items():
+        if isinstance(files, Mapping):
+            yield from ((key, name, url) for name, url in files.items())
+
+
+def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    for name, dataset in config["datasets"].items():
+        where = f"datasets.{name}"
+        names: dict[str, str] = {}
+        for split, own in dataset["splits"].items():
+            own = {"url": own} if isinstance(own, str) else own or {}
+            url = own.get("url") or dataset.get("url")
+            species = own.get("organism") or dataset.get("organism")
+            if not url:
+                yield f"{where}.splits.{split}: no `url`, neither here nor on the dataset"
+                continue
+            yield from _url_faults(f"{where}.splits.{split}", url)
+            file = file_name(url)
+            if is_remote(url) and names.setdefault(file, url) != url:
+                yield f"{where}.splits.{split}: two objects of the dataset are called '{file}'"
+            if species:
+                yield from _organism_faults(f"{where}.splits.{split}", [species])
+            else:
+                yield f"{where}.splits.{split}: no `organism`, neither here nor on the dataset"
+        for task in dataset.get("tasks", ()):
+            if task not in config["tasks"]:
+                yield f"{where}.tasks: no task '{task}'{did_you_mean(task, list(config['tasks']))}"
+        yield from _screen_faults(where, dataset)
+        for table in tables_of(dataset):
+            yield from _url_faults(f"{where}.orthologues.url", table["url"])
+            if is_remote(table["url"]) and names.setdefault(file_name(table["url"]), table["url"]) != table["url"]:
+                yield f"{where}.orthologues.url: two objects of the dataset are called '{file_name(table['url'])}'"
+        yield from _set_faults(where, dataset)
+        yield from _orthologue_faults(f"{where}.orthologues", tables_of(dataset))
+
+
+def _set_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
+    """Check that every set has splits, and a name, of its own."""
+    known, names = list(dataset["splits"]), dict[tuple[str, ...], str]()
+    for name, splits in dataset.get("sets", {}).items():
+        for split in splits:
+            if split not in known:
+                yield f"{where}.sets.{name}: no split '{split}'{did_you_mean(split, known)}"
+        if name in known:
+            yield f"{where}.sets: '{name}' is the name of a split; call the set something else"
+        lacking = ", ".join(split for split in known if split not in splits)
+        if name == ALL and lacking:
+            yield f"{where}.sets.{ALL}: the set lacks {lacking}; add what it lacks or call it something else"
+        other = names.setdefault(ordered(splits), name)
+        if other != name:
+            yield f"{where}.sets: '{other}' and '{name}' are the same splits; keep one"
+
+
+def _orthologue_faults(where: str, tables: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Check that the tables of one-to-one orthologues can be joined on the genes of one species."""
+    faults = [fault for table in tables for fault in _organism_faults(f"{where}.columns", list(table["columns"]))]
+    yield from faults
+    if faults or not tables:
+        return
+    if len({table.get("key", "symbol") for table in tables}) > 1:
+        yield f"{where}: one table names genes by symbol and another by Ensembl id; tables are joined by one `key`"
+    try:
+        hub = hub_of([table["columns"] for table in tables])
+    except CellgaugeError as error:
+        yield f"{where}: {error}"
+        return
+    others = [name for table in tables for name in {organism(name).name for name in table["columns"]} - {hub}]
+    for name in sorted({name for name in others if others.count(name) > 1}):
+        yield f"{where}: two tables have a column of {name}; keep one"
+    for table in tables:
+        if len({type(column) for column in table["columns"].values()}) > 1:
+            yield f"{where}.columns: give names of columns, or positions in a csv without a header, not both"
+
+
+def _screen_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
+    """Check that what only screens have stands with screens, and that conditions are held out in one way."""
+    own = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
+    ways = [f"`{key}`" for key in ("partition_seed", "test_conditions") if key in dataset]
+    ways += ["`columns.partition`"] if "partition" in dataset["columns"] else []
+    if dataset["modality"] != "perturbation":
+        for key in own:
+            if key in dataset:
+                yield f"{where}.{key}: only data of modality perturbation have it"
+    elif len(ways) > 1:
+        yield f"{where}: test conditions are given in two ways, {' and '.join(ways)}; keep one"
+
+
+def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    run = config["run"]
+    for kind in ("models", "tasks"):
+        for name in run[kind]:
+            if name not in config[kind]:
+                yield f"run.{kind}: no {kind[:-1]} '{name}'{did_you_mean(name, list(config[kind]))}"
+    for name in run["published"]:
+        known = list(config["published"])
+        if name not in known:
+            yield f"run.published: there is no '{name}'{did_you_mean(name, known)}"
+    known = sorted({model["needs_acceptance"] for model in config["models"].values() if "needs_acceptance" in model})
+    for name in run["accept_licences"]:
+        if name not in known:
+            yield f"run.accept_licences: no model asks for '{name}'{did_you_mean(name, known)}"
+    for item in run["datasets"]:
+        dataset, _, split = item.partition("/")
+        if dataset not in config["datasets"]:
+            yield f"run.datasets: no dataset '{dataset}'{did_you_mean(dataset, list(config['datasets']))}"
+        elif split and split not in (known := _parts(config["datasets"][dataset])):
+            yield f"run.datasets: dataset '{dataset}' has no split or set '{split}'{did_you_mean(split, known)}"
+
+
+def _parts(dataset: Mapping[str, Any]) -> list[str]:
+    """Return what of a dataset a run may name: its splits and its sets of them."""
+    return [*dataset["splits"], *dataset.get("sets", [ALL])]
+
+
+def _add_also(config: MutableMapping[str, Any]) -> list[str]:
+    """Add what `run.also` names to the lists of the run; return the faults. A second time adds nothing."""
+    run, faults = config["run"], []
+    for item in run["also"]:
+        name, slash, split = item.partition("/")
+        kinds = [kind for kind in KINDS if name in config[kind] and (kind == "datasets" or not slash)]
+        if not kinds:
+            known = [each for kind in KINDS for each in config[kind]]
+            faults.append(f"run.also: no model, dataset, task or published source '{name}'{did_you_mean(name, known)}")
+        elif len(kinds) > 1:
+            lists = " and ".join(f"run.{kind}" for kind in kinds)
+            faults.append(f"run.also: '{name}' could go to {lists}; put it into the list that you mean")
+        elif split and split not in (splits := config["datasets"][name]["splits"]):
+            faults.append(f"run.also: dataset '{name}' has no split '{split}'{did_you_mean(split, list(splits))}")
+        elif item not in run[kinds[0]]:
+            run[kinds[0]] = [*run[kinds[0]], item]
+    return faults
+
+
+def _organism_faults(where: str, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        try:
+            organism(name)
+        except CellgaugeError as error:
+            yield f"{where}: {error}"
+
+
+def _url_faults(where: str, url: str) -> Iterator[str]:
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme not in (*REMOTE, "file"):
+        yield f"{where}: unknown kind of URL '{scheme}://'; there are {', '.join(REMOTE)}, file and plain paths"
+    elif odd := re.search(r"['\"`$;|<>\\]|[^\S ]" + ("| " if is_remote(url) else ""), url):
+        yield f"{where}: {'a URL' if separator else 'a path'} cannot hold {odd[0]!r}: '{url}'"
+    elif is_remote(url) and (not file_name(url) or file_name(url).startswith(".")):
+        yield f"{where}: '{url}' does not end in the name of a file; names that begin with a dot are not taken"

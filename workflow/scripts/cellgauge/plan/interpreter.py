@@ -1,0 +1,51 @@
+"""Which Python the jobs run where there is no conda: Snakemake's own, or that of an environment made beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.plan.sources import SCRIPTS, project_file
+
+ROOT = SCRIPTS.parents[1]
+
+
+def prefer_own_python() -> None:
+    """Put the folder of this interpreter first on PATH, for this process and its children.
+
+    Without `--sdm conda` every job then runs in the environment of Snakemake itself, activated or not. With it, a job's own
+    environment still comes before.
+    """
+    folder = str(Path(sys.executable).parent)
+    paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if paths[0] != folder:
+        os.environ["PATH"] = os.pathsep.join([folder, *paths])
+
+
+def python_of(environment: str) -> str:
+    """Return the Python that runs the jobs of workflow/envs/<environment>.yaml without conda.
+
+    It is Snakemake's own, unless the environment has a lock file of its own, requirements-<environment>.lock: then that of
+    .venv-<environment>, which `make setup-<environment>` makes.
+    """
+    return project_file(f".venv-{environment}/bin/python") if _lock(environment).is_file() else "python"
+
+
+def require(environment: str, user: str) -> None:
+    """Raise CellgaugeError, naming `user`, unless the jobs of an environment can run without conda.
+
+    .venv-<environment>/.installed holds the lock file that the environment was made from.
+    """
+    lock, stamp = _lock(environment), ROOT / f".venv-{environment}" / ".installed"
+    if lock.is_file() and not (stamp.is_file() and stamp.read_bytes() == lock.read_bytes()):
+        state = "is of an older lock file" if stamp.is_file() else "has not been made yet"
+        raise CellgaugeError(
+            f"{user} runs in an environment of its own, .venv-{environment}, which {state}:"
+            f" type `make setup-{environment}` in {ROOT}, or let conda make it (--profile profiles/conda)"
+        )
+
+
+def _lock(environment: str) -> Path:
+    return ROOT / f"requirements-{environment}.lock"

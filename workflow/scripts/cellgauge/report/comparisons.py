@@ -1,0 +1,114 @@
+"""The two comparisons of models: one metric over splits, and several metrics, each a mean over splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from cellgauge.report.charts import strip
+from cellgauge.report.heat import Cell, HeatTable, Row
+from cellgauge.results.columns import Column
+from cellgauge.results.compare import Result
+from cellgauge.results.entries import Entry, Interval, Metric, Variant
+from cellgauge.results.numbers import number, readable
+from cellgauge.results.read import Tables
+from cellgauge.results.scales import Scale, ranks
+
+FEWEST_IN_A_PICTURE = 4
+"""With fewer splits than this the numbers show their spread as well as a picture does."""
+
+
+def by_split(tables: Tables, task: str, dataset: str, variant: Variant, caption: str) -> HeatTable | None:
+    """Return models x splits for one variant of a metric; None when no model has a value."""
+    result = Result(tables, task, dataset, variant)
+    if not result.values:
+        return None
+    scale = Scale.of(result.values.values(), result.metric)
+    species = _species(tables.datasets[dataset].organisms)
+    splits = result.all_splits
+    columns = [Column(split, readable(split), result.metric, about=species.get(split, "")) for split in splits]
+    rows = [_row_of_splits(result, model, scale) for model in tables.models.values()]
+    spreads = [result.spread_title] if result.spread_title else []
+    about = {**vars(variant), "dataset": dataset}
+    return HeatTable(caption, columns, rows, about, scale.ends(result.metric), spreads, result.drawn)
+
+
+def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
+    metric, splits = result.metric, result.all_splits
+    cells = []
+    for split in splits:
+        value = result.values.get((model.name, split))
+        if value is None:
+            cells.append(Cell.gap(result.why(model.name, split)))
+            continue
+        remark, spread = result.remark(model.name, [split]), result.spread(model.name, split)
+        cells.append(Cell(number(value, metric), scale.level(value), said=remark, extra=spread))
+    own = [result.values[model.name, split] for split in splits if (model.name, split) in result.values]
+    if len(own) < 2:
+        return Row(model, cells)
+    mean, n = result.means[model.name]
+    covered = "" if n == len(splits) else f"{n} of {len(splits)}"
+    interval = result.interval(model.name)
+    cell = Cell(number(mean, metric), extra=covered, interval=ends(interval, metric))
+    if len(splits) < FEWEST_IN_A_PICTURE:
+        return Row(model, cells, cell)
+    said = f"splits {number(min(own), metric)} to {number(max(own), metric)}"
+    reach = (interval.low, interval.high) if interval else None
+    return Row(model, cells, cell, strip(own, mean, scale.low, scale.high, reach, said=said))
+
+
+def ends(interval: Interval | None, metric: Metric) -> str:
+    """Return the ends of an interval as text, "" for none."""
+    return f"{number(interval.low, metric)} to {number(interval.high, metric)}" if interval else ""
+
+
+def by_metric(
+    tables: Tables, dataset: str, columns: Sequence[tuple[str, Variant, Column]], caption: str, about: Mapping[str, str]
+) -> HeatTable | None:
+    """Return models x metrics, each the mean over the splits of a dataset; None when no model has a value or failed.
+
+    A model that lacks splits is neither ranked nor colored: its mean is over other cells than those of the others.
+    Controls are not ranked; they bracket the others.
+
+    Args:
+        columns: (task, variant, column) of each.
+    """
+    results = [Result(tables, task, dataset, variant) for task, variant, _ in columns]
+    made = [_column_of_means(result) for result in results]
+    rows = [Row(model, [cells[name] for cells in made]) for name, model in tables.models.items()]
+    if not any(row.applies for row in rows):
+        return None
+    headed = [replace(column, said=result.without()) for (_, _, column), result in zip(columns, results, strict=True)]
+    spreads = dict.fromkeys(r.spread_title for r in results if r.spread_title and len(r.all_splits) == 1)
+    drawn = dict.fromkeys(unit for r in results if r.metric.is_score for unit in r.drawn)
+    return HeatTable(caption, headed, rows, {**about, "dataset": dataset}, spreads=list(spreads), drawn=list(drawn))
+
+
+def _column_of_means(result: Result) -> dict[str, Cell]:
+    """Return the cell of every model."""
+    metric, expected = result.metric, len(result.splits)
+    whole = {model: mean for model, (mean, _) in result.means.items() if result.covers(model)}
+    contest = {m: mean for m, mean in whole.items() if result.tables.models[m].kind != "control"}
+    scale = Scale.of(whole.values(), metric) if whole and metric.is_score else None
+    places = ranks(contest, metric) if len(contest) > 1 and metric.is_score else {}
+    cells = {}
+    for model in result.tables.models:
+        mean, n = result.means.get(model, (0.0, 0))
+        if not n:
+            cells[model] = Cell.gap(result.gap(model))
+        elif n < expected:
+            cells[model] = Cell(number(mean, metric), said=result.gap(model), extra=f"{n} of {expected} splits")
+        else:
+            spread = result.spread(model, result.splits[0]) if len(result.all_splits) == 1 else ""
+            level = scale.level(mean) if scale and model in whole else None
+            remark = result.remark(model, result.splits)
+            interval = ends(result.interval(model), metric) if metric.is_score else ""
+            cells[model] = Cell(number(mean, metric), level, places.get(model), remark, spread, interval)
+    return cells
+
+
+def _species(organisms: Mapping[str, str]) -> dict[str, str]:
+    """Return the species of each split, where the splits' own names do not tell it."""
+    if len(set(organisms.values())) < 2:
+        return {}
+    return {split: readable(organism) for split, organism in organisms.items() if organism != split}

@@ -1,0 +1,108 @@
+"""Predicted responses: one metric over the strata of a screen, every model on one axis with baselines and ceiling.
+
+The tables are those of any task that scores screens (`Task.of_screens`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cellgauge.report.charts import strip
+from cellgauge.report.comparisons import ends
+from cellgauge.report.heat import Cell, HeatTable, Row
+from cellgauge.report.matrices import LabelTable, label_table
+from cellgauge.results import words
+from cellgauge.results.columns import Column
+from cellgauge.results.compare import Result
+from cellgauge.results.entries import Metric, Task, Variant
+from cellgauge.results.numbers import number
+from cellgauge.results.read import Tables
+from cellgauge.results.scales import Scale
+
+
+def strata_tables(tables: Tables, task: Task) -> Iterator[HeatTable]:
+    """Yield models x strata for each score over one set of genes, with the conditions' values as a picture.
+
+    A screen of one stratum has a single column: all conditions.
+    """
+    for dataset, entry in tables.datasets.items():
+        variants = tables.variants(task.name, dataset)
+        for variant in variants:
+            metric = tables.metric(task.name, variant.metric)
+            if "/" in variant.subset or not metric.is_score:
+                continue
+            strata = [v for v in variants if v.subset.startswith(f"{variant.subset}/") and _alike(v, variant)]
+            what = f"{entry.title}: {metric.title}, {words.subset(variant.subset)}, profile {variant.profile}"
+            yield _table(Result(tables, task.name, dataset, variant), strata, what)
+
+
+def _alike(one: Variant, other: Variant) -> bool:
+    return (one.profile, one.metric) == (other.profile, other.metric)
+
+
+def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:
+    tables, metric, about = whole.tables, whole.metric, {**vars(whole.variant), "dataset": whole.dataset}
+    parts = [replace(whole, variant=stratum) for stratum in strata] or [whole]
+    means = {model: mean for model, (mean, _) in whole.means.items()}
+    scale = _scale([*means.values(), *(m for part in parts for m, _ in part.means.values())], metric)
+    marks = [means[name] for name in tables.models if name in means and tables.models[name].kind == "control"]
+    values = tables.single_conditions.get((whole.task, whole.dataset, whole.variant), {})
+    n_conditions = len({condition for _, condition in values})
+    columns = [_column(part.variant, metric) for part in parts]
+    rows = []
+    for model, entry in tables.models.items():
+        cells = [_cell(part, model, metric, scale) for part in parts]
+        if model not in means:
+            rows.append(Row(entry, cells))
+            continue
+        own = [value for (name, _), value in values.items() if name == model]
+        interval = whole.interval(model)
+        said = f"mean {number(means[model], metric)} of {len(own)} conditions"
+        reach = (interval.low, interval.high) if interval else None
+        picture = strip(own, means[model], scale.low, scale.high, reach, marks, said=said)
+        covered = "" if len(own) == n_conditions else f"{len(own)} conditions"
+        if strata:
+            mean_cell = Cell(number(means[model], metric), extra=covered, interval=ends(interval, metric))
+            rows.append(Row(entry, cells, mean_cell, picture))
+        else:  # the only column is the mean
+            rows.append(Row(entry, [replace(cells[0], extra=covered)], None, picture))
+    return HeatTable(caption, columns, rows, about, scale.ends(metric), drawn=whole.drawn, marked=bool(marks))
+
+
+def _cell(part: Result, model: str, metric: Metric, scale: Scale) -> Cell:
+    mean, n = part.means.get(model, (0.0, 0))
+    if not n:
+        return Cell.gap(part.gap(model))
+    return Cell(number(mean, metric), scale.level(mean), interval=ends(part.interval(model), metric))
+
+
+def _column(variant: Variant, metric: Metric) -> Column:
+    stratum = variant.subset.partition("/")[2]
+    return Column(stratum or "all", words.STRATA.get(stratum, stratum), metric)
+
+
+def _scale(values: list[float], metric: Metric) -> Scale:
+    """Return the axis of the pictures: of all means, without those that are ten times as far out as most."""
+    finite = np.array(values)
+    if not metric.is_closed and len(finite) > 3:
+        middle = np.median(finite)
+        reach = 10 * max(np.median(np.abs(finite - middle)), 1e-9)
+        finite = finite[np.abs(finite - middle) <= reach]
+    return Scale.of(finite.tolist(), metric)
+
+
+def condition_tables(tables: Tables, task: Task) -> Iterator[LabelTable]:
+    """Yield conditions x models for the metrics and genes of which the catalogue wants every condition shown."""
+    for (name, dataset, variant), values in tables.single_conditions.items():
+        metric = tables.metric(task.name, variant.metric)
+        if name == task.name and variant.subset in metric.in_full:
+            entry = tables.datasets[dataset]
+            what = f"{metric.title} of each condition, {words.subset(variant.subset)}"
+            caption = f"{entry.title}: {what}, profile {variant.profile}"
+            about: Mapping[str, str] = {"profile": variant.profile, "dataset": dataset}
+            table = label_table(caption, tables.models, values, metric, {}, about, heading="Condition")
+            if table:
+                yield table

@@ -1,0 +1,240 @@
+"""What tables hold, as objects: metrics, tasks, models and data sets, intervals, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cellgauge.results.numbers import readable, short
+from cellgauge.results.uncertainty import is_beside
+
+if TYPE_CHECKING:
+    pass
+
+
+KINDS = ("foundation", "precomputed", "baseline", "control")
+"""The kinds of models, in the order of the rows of every table."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What tells two scores of one model on one split apart; and of a task that spans splits, the set of them."""
+
+    profile: str
+    metric: str
+    classifier: str
+    subset: str
+    set: str = ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as config/tasks.yaml describes it; one without a direction is a count that stands beside the scores.
+
+    `in_full` holds the subsets of which every single condition is shown; where `of_pairs`, a condition is a pair of labels in
+    JSON, the true and the predicted one. `czbenchmarks` holds the `task` and the `metric` under which cz-benchmarks has it.
+    """
+
+    name: str
+    title: str
+    description: str = ""
+    source: str = ""
+    higher_is_better: bool | None = None
+    low: float | None = None
+    high: float | None = None
+    in_full: Sequence[str] = ()
+    of_pairs: bool = False
+    czbenchmarks: Mapping[str, str] = field(default_factory=dict)
+    also_known_as: tuple[str, ...] = ()
+
+    @property
+    def search_text(self) -> str:
+        """What the page's search looks at."""
+        return " / ".join([self.title, self.name, *self.also_known_as, self.description])
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether it is the standard deviation or an end of the interval of another metric, shown beside that one."""
+        return is_beside(self.name)
+
+    @property
+    def is_score(self) -> bool:
+        """Whether models may be compared by it."""
+        return self.higher_is_better is not None and not self.is_spread
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether both ends of the range are known."""
+        return self.low is not None and self.high is not None
+
+    @property
+    def direction(self) -> str:
+        """What a larger value means, in words."""
+        return {True: "higher is better", False: "lower is better", None: "no score, a count"}[self.higher_is_better]
+
+    @property
+    def arrow(self) -> str:
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
+    @property
+    def range(self) -> str:
+        """The range in words, "" when it is not known."""
+        low, high = (None if end is None else short(end) for end in (self.low, self.high))
+        if self.is_closed:
+            return f"{low} to {high}"
+        return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The 95 % interval of a value; `resampled` says what was drawn for it."""
+
+    low: float
+    high: float
+    resampled: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task; one that spans splits is scored on sets of them. `modality` is the data that it scores, "" where unknown."""
+
+    name: str
+    title: str
+    metrics: Mapping[str, Metric]
+    slug: str = ""
+    description: str = ""
+    spans: bool = False
+    also_known_as: tuple[str, ...] = ()
+    modality: str = ""
+
+    @property
+    def search_text(self) -> str:
+        """What the page's search looks at, of each of the task's metrics."""
+        return " / ".join([self.title, self.name, *self.also_known_as])
+
+    @property
+    def of_screens(self) -> bool:
+        """Whether it scores predicted responses to perturbations, each condition for itself."""
+        return self.modality == "perturbation"
+
+    @property
+    def witness(self) -> str:
+        """What speaks for one model or another: a split, or in a screen a condition."""
+        return "condition" if self.of_screens else "split"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model or a dataset: its key, the title that the page shows, and what else the catalogue says of it."""
+
+    name: str
+    title: str
+    kind: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_uninformed(self) -> bool:
+        """Whether it knows nothing of the cells: a metric that it wins tells nothing by itself."""
+        return self.facts.get("uninformed") == "True"
+
+    @property
+    def url(self) -> str:
+        """The link, "" when it is not one that a page may offer to click."""
+        return safe_link(self.facts.get("url", ""))
+
+    @property
+    def card(self) -> str:
+        """The address of the model or data card, "" when it is not one that a page may offer to click."""
+        return safe_link(self.facts.get("card", ""))
+
+    @property
+    def size(self) -> str:
+        """The cells and donors of a dataset in words, "" where the catalogue does not say."""
+        counts = {what: self.facts.get(f"n_{what}", "") for what in ("cells", "donors")}
+        return ", ".join(f"{int(count):,} {what}" for what, count in counts.items() if count.isdecimal())
+
+    @property
+    def also_known_as(self) -> tuple[str, ...]:
+        """Its names elsewhere, by which it is found too."""
+        return parsed_names(self.facts.get("also_known_as", ""))
+
+    @property
+    def search_text(self) -> str:
+        """What the page's search looks at."""
+        return " / ".join([self.title, self.name, self.kind, *self.also_known_as, self.facts.get("description", "")])
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """The files that a model needs beside the cells: url, and where they were ever fetched size and sha256."""
+        found = parsed(self.facts.get("files", ""))
+        return [file for file in found if isinstance(file, dict)] if isinstance(found, list) else []
+
+    @property
+    def leakage(self) -> dict[str, dict[str, str]]:
+        """Per dataset whether a model has seen it in training: state (clean, likely, known, unknown) and where that is said."""
+        found = parsed(self.facts.get("leakage", ""))
+        return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+
+    @property
+    def organisms(self) -> dict[str, str]:
+        """The species of each split, of a dataset whose catalogue entry names them."""
+        splits = parsed(self.facts.get("splits", ""))
+        return {str(k): str(v) for k, v in splits.items()} if isinstance(splits, dict) else {}
+
+    @property
+    def sets(self) -> dict[str, list[str]]:
+        """The splits of each set that tasks which span splits are scored on."""
+        sets = parsed(self.facts.get("sets", ""))
+        return {name: [str(s) for s in own] for name, own in sets.items()} if isinstance(sets, dict) else {}
+
+    def described(self, split_set: str, most: int | None = None) -> str:
+        """Return a set in words, with its species: "common: human, mouse"; of more than `most` species their number."""
+        splits = self.sets.get(split_set, ())
+        species = list(dict.fromkeys(name for split, name in self.organisms.items() if split in splits))
+        named = ", ".join(map(readable, species)) if most is None or len(species) <= most else f"{len(species)} species"
+        return ": ".join(filter(None, [readable(split_set), named]))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A score that is not there, and why (or, with status ok, what is to be said of one that is)."""
+
+    status: str
+    reason: str
+
+    @property
+    def label(self) -> str:
+        return {"failed": "failed", "ok": "note"}.get(self.status, "n/a")
+
+
+NO_ROW = Missing("not_applicable", "the score file holds no such value")
+
+
+def safe_link(address: str) -> str:
+    return address if urlsplit(address).scheme in ("http", "https") else ""
+
+
+def parsed_names(text: str) -> tuple[str, ...]:
+    found = parsed(text)
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
+def parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def slug(name: str, taken: Iterable[str] = ()) -> str:
+    """Return `name` as a part of an HTML id and of a permalink, unlike all those `taken`."""
+    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "x"
+    used, number = set(taken), 2
+    found = base
+    while found in used:
+        found, number = f"{base}-{number}", number + 1
+    return found

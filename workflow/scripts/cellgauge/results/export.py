@@ -1,0 +1,43 @@
+"""What others read: leaderboards, results in the format of cz-benchmarks, tables as Parquet."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cellgauge.core.atomic import atomic_path
+from cellgauge.results.leaderboards import LONG, latex, leaderboards, long_form, markdown
+from cellgauge.results.read import Tables
+from cellgauge.results.to_czbenchmarks import cz_results
+
+
+def export(tables_dir: str | Path, output: str | Path) -> None:
+    """Write leaderboards and tables as Parquet into `tables_dir`, and czbenchmarks.json into `output`.
+
+    Raises:
+        CellgaugeError: a table is missing or lacks a column.
+    """
+    import pandas as pd
+
+    tables_dir, tables = Path(tables_dir), Tables.read(tables_dir)
+    boards = list(leaderboards(tables))
+    _write(tables_dir / "leaderboard.md", markdown(boards))
+    _write(tables_dir / "leaderboard.tex", latex(boards))
+    with atomic_path(tables_dir / "leaderboard.csv") as temporary:
+        pd.DataFrame(long_form(boards), columns=LONG).to_csv(temporary, index=False)
+    made = datetime.fromtimestamp((tables_dir / "scores.csv").stat().st_mtime, UTC)
+    _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables, made.isoformat())))
+    for name in ("summary", "runtime", "models", "datasets"):
+        with atomic_path(tables_dir / f"{name}.parquet") as temporary:
+            pd.read_csv(tables_dir / f"{name}.csv", float_precision="round_trip").to_parquet(temporary, index=False)
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,168 @@
+"""Figures for papers, as SVG and PNG: a table of means as scIB draws it, heatmaps over splits.
+
+Drawn from the tables alone, with plottable and matplotlib. Names enter as plain text: matplotlib's own
+mark-up is escaped.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellgauge.results.colors import LIGHT, text_on
+from cellgauge.results.columns import columns
+from cellgauge.results.compare import Result
+from cellgauge.results.numbers import number, readable
+from cellgauge.results.read import Tables
+from cellgauge.results.scales import Scale
+from cellgauge.results.words import subset
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+WIDEST = 34
+"""Letters of a name before it is broken into lines."""
+
+
+def draw_figures(tables_dir: str | Path, output: str | Path) -> list[Path]:
+    """Write every figure that the tables allow into the folder `output`, as NAME.svg and NAME.png; return what was written.
+
+    Raises:
+        CellgaugeError: a table is missing or lacks a column.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    # the same tables give the same SVG: no random ids, no date
+    plt.rcParams |= {"svg.hashsalt": "cellgauge", "svg.fonttype": "none", "figure.dpi": 150, "savefig.bbox": "tight"}
+    tables, output, written = Tables.read(tables_dir), Path(output), []
+    output.mkdir(parents=True, exist_ok=True)
+    for name, figure in _figures(tables):
+        for kind in ("svg", "png"):
+            path = output / f"{name}.{kind}"
+            figure.savefig(path, metadata={"Date": None} if kind == "svg" else None)
+            written.append(path)
+        plt.close(figure)
+    return written
+
+
+def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
+    for dataset in tables.datasets:
+        for profile in tables.profiles:
+            name = f"{dataset}.{profile}"
+            summary = summary_table(tables, dataset, profile)
+            if summary:
+                yield f"summary.{name}", summary
+            for task in tables.tasks.values():
+                for _, variant, _ in list(columns(tables, task, dataset, profile))[:1]:
+                    result = Result(tables, task.name, dataset, variant)
+                    if len(result.splits) > 1 and result.values:
+                        yield f"heatmap.{task.slug}.{name}", heatmap(result)
+
+
+def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
+    """Return models x (task, metric) as a table of colored circles, the means over splits; None where there are none."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    from plottable import ColumnDefinition, Table
+
+    results = {}
+    for task in tables.tasks.values():
+        for _, variant, column in columns(tables, task, dataset, profile):
+            group = task.title if column.group == task.title else f"{task.title} ({variant.set})"
+            results[column.key] = (group, column.title, Result(tables, task.name, dataset, variant))
+    means = {key: {m: mean for m, (mean, _) in r.means.items() if r.covers(m)} for key, (_, _, r) in results.items()}
+    means = {key: found for key, found in means.items() if found}
+    models = [m for m in tables.models if any(m in found for found in means.values())]
+    if not models:
+        return None
+    data = pd.DataFrame({key: {m: found.get(m) for m in models} for key, found in means.items()}, index=models)
+    data.insert(0, "model", [_plain(tables.models[m].title) for m in models])
+    definitions = [ColumnDefinition("model", title="", width=2.6, textprops={"ha": "left"})]
+    for key, found in means.items():
+        task, title, result = results[key]
+        scale, metric = Scale.of(found.values(), result.metric), result.metric
+        definitions.append(
+            ColumnDefinition(
+                key,
+                title=textwrap.fill(title, 12),
+                group=task,
+                formatter=lambda value, metric=metric: "" if value != value else number(value, metric),
+                cmap=_painter(scale),
+                text_cmap=_writer(scale),
+                textprops={"ha": "center", "fontsize": 9, "bbox": {"boxstyle": "circle", "pad": 0.28}},
+            )
+        )
+    figure, axes = plt.subplots(figsize=(3.2 + 1.1 * len(means), 2 + 0.52 * len(models)))
+    Table(
+        data,
+        index_col="model",
+        column_definitions=definitions,
+        ax=axes,
+        row_dividers=True,
+        footer_divider=True,
+        textprops={"fontsize": 10},
+        col_label_cell_kw={"height": 1.7},
+        row_divider_kw={"linewidth": 0.6, "color": "#d9dfe6"},
+        col_label_divider_kw={"linewidth": 1},
+        column_border_kw={"linewidth": 1},
+    )
+    axes.set_title(_plain(f"{tables.datasets[dataset].title}, profile {profile}"), loc="left", fontsize=11)
+    return figure
+
+
+def heatmap(result: Result) -> Figure:
+    """Return models x splits of one metric, every value written into its cell."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+    from matplotlib.colors import to_hex
+
+    tables, metric = result.tables, result.metric
+    models = [m for m in tables.models if any((m, split) in result.values for split in result.splits)]
+    scale, colors = Scale.of(result.values.values(), metric), _colors()
+    cells = [[result.values.get((m, split)) for split in result.splits] for m in models]
+    goodness = np.array([[np.nan if value is None else scale.part(value) for value in row] for row in cells])
+    figure, axes = plt.subplots(figsize=(3 + 0.5 * len(result.splits), 1.4 + 0.36 * len(models)))
+    axes.imshow(goodness, cmap=colors, vmin=0, vmax=1, aspect="auto")
+    for row, values in enumerate(cells):
+        for column, value in enumerate(values):
+            ink = text_on(to_hex(colors(goodness[row, column]))) if value is not None else "#566374"
+            text = "n/a" if value is None else number(value, metric)
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xticks(range(len(result.splits)), [_plain(readable(s)) for s in result.splits], rotation=90)
+    axes.set_yticks(range(len(models)), [textwrap.fill(_plain(tables.models[m].title), WIDEST) for m in models])
+    axes.tick_params(length=0, labelsize=8)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    scheme = f", {subset(result.variant.subset)}" if result.variant.subset else ""
+    data = tables.datasets[result.dataset].title
+    axes.set_title(_plain(f"{data}: {metric.title}{scheme}, profile {result.variant.profile}"), loc="left", fontsize=10)
+    return figure
+
+
+def _colors() -> Colormap:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("cellgauge", LIGHT)
+
+
+def _painter(scale: Scale) -> Any:
+    colors = _colors()
+    return lambda value: "#ffffff" if value != value else colors(scale.part(value))
+
+
+def _writer(scale: Scale) -> Any:
+    from matplotlib.colors import to_hex
+
+    paint = _painter(scale)
+    return lambda value: text_on(to_hex(paint(value)))
+
+
+def _plain(text: str) -> str:
+    """Return text that matplotlib draws as it is: a dollar sign would begin a formula."""
+    return text.replace("$", r"\$")

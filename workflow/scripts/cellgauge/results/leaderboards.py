@@ -1,0 +1,156 @@
+"""Leaderboards in Markdown, LaTeX and CSV: the overview's tables, for papers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cellgauge.results.columns import columns
+from cellgauge.results.compare import Result
+from cellgauge.results.entries import Interval, Metric, Variant
+from cellgauge.results.numbers import MINUS, number
+from cellgauge.results.read import Tables
+from cellgauge.results.words import subset
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model's mean in one column; `best` marks the best one, and those within its interval."""
+
+    text: str
+    interval: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Models x metrics of one task, dataset and profile; `rows` are (model, one place per column), None for no value."""
+
+    title: str
+    columns: Sequence[tuple[str, Metric]]
+    rows: Sequence[tuple[str, str, Sequence[Place | None]]]
+
+
+def leaderboards(tables: Tables) -> Iterator[Leaderboard]:
+    """Yield the tables of the report's overview, one per dataset, profile and task.
+
+    Controls are shown, and never the best. A model that lacks splits or conditions is shown, and never the best.
+    """
+    for dataset, entry in tables.datasets.items():
+        for profile in tables.profiles:
+            for task in tables.tasks.values():
+                chosen = list(columns(tables, task, dataset, profile))
+                results = [Result(tables, task.name, dataset, variant) for _, variant, _ in chosen]
+                places = [_places(result) for result in results]
+                shown = [model for model in tables.models if any(model in column for column in places)]
+                if not shown:
+                    continue
+                headings = [(_heading(column.title, variant), column.metric) for _, variant, column in chosen]
+                rows = [
+                    (tables.models[model].title, tables.models[model].kind, [column.get(model) for column in places])
+                    for model in shown
+                ]
+                yield Leaderboard(f"{task.title}, {entry.title}, profile {profile}", headings, rows)
+
+
+def _heading(title: str, variant: Variant) -> str:
+    about = [subset(variant.subset) if variant.subset else "", variant.set]
+    return f"{title} ({', '.join(filter(None, about))})" if any(about) else title
+
+
+def _places(result: Result) -> dict[str, Place]:
+    metric = result.metric
+    means = {model: mean for model, (mean, _) in result.means.items()}
+    contest = [m for m in means if result.covers(m) and result.tables.models[m].kind != "control"]
+    rising = metric.higher_is_better is not False
+    first = max(contest, key=lambda m: means[m] if rising else -means[m], default=None)
+    interval = result.interval(first) if first else None
+    found = {}
+    for model, mean in means.items():
+        best = model in contest and (mean == means[first] or _within(mean, interval))
+        own = result.interval(model)
+        ends = f"{number(own.low, metric)} to {number(own.high, metric)}" if own else ""
+        found[model] = Place(number(mean, metric), ends, best)
+    return found
+
+
+def _within(value: float, interval: Interval | None) -> bool:
+    return interval is not None and interval.low <= value <= interval.high
+
+
+def markdown(boards: Sequence[Leaderboard]) -> str:
+    """Return the leaderboards as Markdown tables; names are escaped."""
+    parts = ["# Leaderboards\n", "In bold: the best mean and those within its 95 % interval, controls left out.\n"]
+    for board in boards:
+        parts.append(f"## {_md(board.title)}\n")
+        heads = [f"{_md(title)} {metric.arrow}" for title, metric in board.columns]
+        parts.append(_row(["model", *heads]) + "\n" + _row(["---", *["---:"] * len(heads)]))
+        for title, kind, places in board.rows:
+            cells = [f"{_md(title)} ({kind})" if kind in ("control", "baseline") else _md(title)]
+            for place in places:
+                text = "" if place is None else f"**{place.text}**" if place.best else place.text
+                cells.append(f"{text} ({place.interval})" if place and place.interval else text)
+            parts.append(_row(cells))
+        parts.append("")
+    return "\n".join(parts)
+
+
+LONG = ["leaderboard", "model", "kind", "metric", "mean", "interval", "best"]
+
+
+def long_form(boards: Sequence[Leaderboard]) -> Iterator[tuple[str, str, str, str, str, str, str]]:
+    """Yield the leaderboards as one table, one row per mean, the columns LONG."""
+    for board in boards:
+        for title, kind, places in board.rows:
+            for (metric, _), place in zip(board.columns, places, strict=True):
+                if place:
+                    yield board.title, title, kind, metric, place.text, place.interval, "yes" if place.best else ""
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _md(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for sign in "\\|`*_[]#":  # the backslash first
+        escaped = escaped.replace(sign, f"\\{sign}")
+    return " ".join(escaped.split())
+
+
+def latex(boards: Sequence[Leaderboard]) -> str:
+    """Return the leaderboards as LaTeX tables for the package booktabs; names are escaped."""
+    parts = [
+        "% Needs \\usepackage{booktabs}. In bold: the best mean and those within its 95 % interval, controls left out."
+    ]
+    for board in boards:
+        heads = [f"{_tex(title)} {_arrow(metric)}".strip() for title, metric in board.columns]
+        parts += [
+            "\\begin{table}",
+            f"\\caption{{{_tex(board.title)}. Means with 95\\,\\% intervals.}}",
+            f"\\begin{{tabular}}{{l{'r' * len(heads)}}}",
+            "\\toprule",
+            " & ".join(["Model", *heads]) + r" \\",
+            "\\midrule",
+        ]
+        for title, kind, places in board.rows:
+            cells = [f"\\emph{{{_tex(title)}}}" if kind == "control" else _tex(title)]
+            for place in places:
+                text = "" if place is None else f"\\textbf{{{place.text}}}" if place.best else place.text
+                ends = f" {{\\scriptsize [{place.interval.replace(' to ', ', ')}]}}" if place and place.interval else ""
+                cells.append((text + ends).replace(MINUS, "$-$"))
+            parts.append(" & ".join(cells) + r" \\")
+        parts += ["\\bottomrule", "\\end{tabular}", "\\end{table}", ""]
+    return "\n".join(parts)
+
+
+def _arrow(metric: Metric) -> str:
+    return {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}[metric.higher_is_better]
+
+
+def _tex(text: str) -> str:
+    """Return text that LaTeX prints as it is."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"<": r"\textless{}", ">": r"\textgreater{}"}
+    return "".join(special.get(sign, sign) for sign in " ".join(text.split()))

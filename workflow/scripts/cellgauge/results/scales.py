@@ -1,0 +1,55 @@
+"""From values to colors and ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cellgauge.results.colors import STEPS
+from cellgauge.results.entries import Metric
+from cellgauge.results.numbers import as_printed, number
+
+LEAST_SPAN = 0.1
+"""The colors of a column span at least this part of the metric's range, so that tiny differences stay pale."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear scale from `low` to `high`; `rising` when the higher value is the better one."""
+
+    low: float
+    high: float
+    rising: bool = True
+
+    @classmethod
+    def of(cls, values: Iterable[float], metric: Metric) -> Scale:
+        """Return the scale from the lowest to the highest value, but over no less than LEAST_SPAN of the range."""
+        values = list(values)
+        low, high = min(values), max(values)
+        if metric.is_closed:
+            span = LEAST_SPAN * (metric.high - metric.low)
+            if high - low < span:
+                low = min(max((low + high - span) / 2, metric.low), metric.high - span)
+                high = low + span
+        return cls(low, high, metric.higher_is_better is not False)
+
+    def part(self, value: float) -> float:
+        """Return the place of a value between the worst end (0) and the best (1); the middle when all values are equal."""
+        part = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return min(max(part if self.rising else 1 - part, 0.0), 1.0)
+
+    def level(self, value: float) -> int:
+        """Return the step of the colors, 0 for the worst end."""
+        return round(self.part(value) * (STEPS - 1))
+
+    def ends(self, metric: Metric) -> tuple[str, str]:
+        """Return the worst and the best end as text."""
+        low, high = number(self.low, metric), number(self.high, metric)
+        return (low, high) if self.rising else (high, low)
+
+
+def ranks(values: Mapping[str, float], metric: Metric) -> dict[str, int]:
+    """Return the place of each model by the value as it is printed; equal numbers share a place."""
+    printed = {model: as_printed(value, metric) for model, value in values.items()}
+    ordered = sorted(printed.values(), reverse=metric.higher_is_better is not False)
+    return {model: ordered.index(value) + 1 for model, value in printed.items()}

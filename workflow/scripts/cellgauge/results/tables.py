@@ -1,0 +1,418 @@
+"""The tables: all score rows in one file, their summary over splits, intervals, comparisons, cost, and the catalogue.
+
+Tables are made from score files alone. A score file that is missing becomes a row of status `failed`, so that one broken
+model never hides the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from cellgauge.core.atomic import atomic_path
+from cellgauge.core.errors import CellgaugeError, ContractError
+from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
+from cellgauge.files.h5ad import open_h5, read_scalars
+from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
+from cellgauge.results.blocks import blocks
+from cellgauge.results.reproduction import compare_with_published
+from cellgauge.results.uncertainty import (
+    SCORE_KEY,
+    SUMMARY_KEY,
+    compare,
+    facts_beside,
+    intervals,
+    is_beside,
+    summary_intervals,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEY = SCORE_KEY
+TEXTS = ("split", "cell", "label", "batch")
+LAYOUT_COLUMNS = ["model", "dataset", "set", *TEXTS, "x", "y"]
+RUNTIME_COLUMNS = ["stage", "task", "model", "dataset", "split", "seconds", "cpu_seconds", "max_rss_mb"]
+RUNTIME_COLUMNS += ["device", "gpu_seconds", "max_gpu_mb"]
+SCORES_COLUMNS = [*SCORE_COLUMNS[:4], "species", *SCORE_COLUMNS[4:]]
+"""The columns of scores.csv: those of a score file, and the species of the split or set, joined by "+"."""
+MADE_BY = {"embed": "embeddings", "predict": "predictions"}
+"""The folder, beside that of the scores, of what the jobs of a stage write."""
+
+
+def collect(
+    scores: Sequence[str | Path],
+    output: str | Path,
+    *,
+    benchmarks: str | Path = "benchmarks",
+    catalogue: Mapping[str, Any] | None = None,
+    failed: Mapping[str, str] | None = None,
+    layouts: Sequence[str | Path] = (),
+    published: Sequence[str | Path] = (),
+    ledger: str | Path | None = None,
+) -> None:
+    """Write the tables that docs/results.md describes into `output`.
+
+    The rows of single conditions of perturbation screens stand in conditions.csv, their means in scores.csv. Which tasks score
+    screens is what the catalogue says of their modality; a task that it does not know counts as one that scores cells.
+
+    Args:
+        scores: score files, results/scores/{task}/{model}/{dataset}/{split}.tsv; those that are missing count as failed.
+        benchmarks: the folder of Snakemake's benchmark files; what is not there (any more) is left out.
+        catalogue: what `Grid.catalogue` says of models, datasets, tasks and of what does not apply.
+        failed: the reason of score files that were not made; a file that is there from an earlier run is not read then.
+        layouts: pictures of embeddings, results/layouts/{model}/{dataset}/{split}.tsv; those that are missing are left out.
+        published: score rows of others, results/published/{source}.tsv; those that are missing count as failed. They stand in
+            tables of their own, but for anchors.csv, which sets them beside ours.
+        ledger: the run's, resources/checksums.yaml, where the sha256 of models' files stand that the shipped one lacks.
+    """
+    catalogue = catalogue or {}
+    output = Path(output)
+    failed = failed or {}
+    rows = [score for path in scores for score in _rows_of(Path(path), failed.get(str(path), ""))]
+    rows += [
+        Score(task=task, model=model, dataset=dataset, split=split, status="not_applicable", reason=reason)
+        for task, model, dataset, split, reason in catalogue.get("skipped", [])
+    ]
+    table = _as_table(rows)
+    species = Species(catalogue.get("datasets", {}))
+    table["species"] = list(map(species.of, table["dataset"], table["split"]))
+    table = table[SCORES_COLUMNS]
+    spanning = [name for name, task in catalogue.get("tasks", {}).items() if task.get("scope") == "dataset"]
+    screens = screen_tasks(catalogue.get("tasks", {}))
+    of_condition = table["task"].isin(screens) & (table["condition"] != "")
+    single_conditions, everything = table[of_condition], table
+    _write(conditions(single_conditions), output / "conditions.csv")
+    table = table[~of_condition]
+    best = headline(table)
+    single = intervals(everything, best, screens)
+    _write(table, output / "scores.csv")
+    _write(table, output / "scores.parquet")
+    _write(_summary(table, best, single, spanning), output / "summary.csv")
+    _write(single, output / "intervals.csv")
+    of_splits = best[~best["task"].isin([*spanning, *screens])]  # sets share cells, so they are no units of a test
+    compared_over_splits = _compared(of_splits, single_conditions, catalogue)
+    for name, compared in zip(("comparisons", "ranks"), compared_over_splits, strict=True):
+        _write(compared, output / f"{name}.csv")
+    of_others = _as_table([score for path in published for score in _published_rows(Path(path))])
+    sources = catalogue.get("published", {})
+    _write(compare_with_published(best, of_others, sources), output / "anchors.csv")
+    for name, found in _published(of_others, sources).items():
+        _write(found, output / f"{name}.csv")
+    _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
+    _write(_runtime([Path(path) for path in scores], Path(benchmarks), species), output / "runtime.csv")
+    _write(_entries(_with_checksums(catalogue.get("models", {}), ledger), "model"), output / "models.csv")
+    _write(_entries(catalogue.get("datasets", {}), "dataset"), output / "datasets.csv")
+    _write(_metrics(catalogue.get("tasks", {}), table), output / "tasks.csv")
+
+
+def _as_table(rows: Sequence[Score]) -> pd.DataFrame:
+    """Return score rows as a table of typed columns."""
+    import pandas as pd
+
+    table = pd.DataFrame([vars(row) for row in rows], columns=list(SCORE_COLUMNS))
+    return table.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
+
+
+class Species:
+    """The splits and species of each split and set of the catalogue's datasets."""
+
+    def __init__(self, datasets: Mapping[str, Any]) -> None:
+        self._datasets = datasets
+
+    def splits(self, dataset: str, split: str) -> list[str]:
+        """Return the splits of a set; a split is its own."""
+        return self._datasets.get(dataset, {}).get("sets", {}).get(split, [split])
+
+    def of(self, dataset: str, split: str) -> str:
+        """Return the species of a split, or those of a set joined by "+"; "" where they are not known."""
+        known = self._datasets.get(dataset, {}).get("splits", {})
+        return "+".join(dict.fromkeys(known[name] for name in self.splits(dataset, split) if name in known))
+
+
+def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
+    """Return the table with a column `set`: the split where a task of `spanning` spans the splits of this set, else ""."""
+    return table.assign(set=table["split"].where(table["task"].isin(spanning), ""))
+
+
+def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the names of the catalogue's tasks that score predicted responses to perturbations."""
+    return {name for name, entry in tasks.items() if entry.get("modality") == "perturbation"}
+
+
+def headline(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the row that stands for each score: the mean over folds and seeds where there is one, else the only row.
+
+    Rows of single folds, and of single seeds beside their mean, are left out.
+    """
+    rows = table[(table["status"] == "ok") & table["fold"].isna()]
+    means_first = rows.assign(_single=rows["seed"].notna()).sort_values("_single", kind="stable")
+    return means_first.drop_duplicates(KEY).drop(columns="_single").sort_index()
+
+
+def _summary(
+    table: pd.DataFrame, best: pd.DataFrame, single: pd.DataFrame, spanning: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return the means over splits with their intervals."""
+    return summary_intervals(summarise(table, spanning), with_set(best, spanning), with_set(single, spanning))
+
+
+def summarise(table: pd.DataFrame, spanning: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the mean and standard deviation over splits of every headline score, with the number of splits.
+
+    `n_splits` counts the splits that have a value; `n_failed` and `n_not_applicable` those that have none, for the job as a
+    whole or for this metric, subset and profile.
+
+    Args:
+        spanning: the tasks that span the splits of a set: each set has a row of its own, since sets share cells.
+    """
+    table = with_set(table, spanning)
+    best = headline(table)
+    best = best[best["condition"] == ""]
+    summary = best.groupby(SUMMARY_KEY, sort=False)["value"].agg(mean="mean", sd="std", n_splits="size").reset_index()
+    for status in ("failed", "not_applicable"):
+        lacking = table[(table["status"] == status) & table["fold"].isna()]
+        groups = dict(list(lacking.groupby(SUMMARY_KEY[:4])))
+        summary[f"n_{status}"] = [
+            _splits_without(groups.get(row[:4]), row) for row in summary[SUMMARY_KEY].itertuples(index=False)
+        ]
+    return summary
+
+
+def conditions(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of single conditions with what `subset` says in two columns: the genes scored and the stratum."""
+    parts = table["subset"].str.partition("/")
+    first = ["task", "model", "dataset", "split", "metric"]
+    last = ["condition", "profile", "value", "status", "reason"]
+    table = table[[*first, *last]].assign(genes=parts[0] if len(table) else "", stratum=parts[2] if len(table) else "")
+    return table[[*first, "genes", "stratum", *last]]
+
+
+def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
+    """Return how many splits have no value for one row of the summary; an empty field of `lacking` means all."""
+    if lacking is None:
+        return 0
+    for column in ("classifier", "metric", "subset", "profile"):
+        lacking = lacking[lacking[column].isin(["", getattr(row, column)])]
+    return lacking["split"].nunique()
+
+
+def _compared(
+    of_cells: pd.DataFrame, single_conditions: pd.DataFrame, catalogue: Mapping[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare models over splits, and those of perturbation screens over conditions.
+
+    Args:
+        of_cells: the row that stands for each score of the tasks that score cells.
+    """
+    import pandas as pd
+
+    genes = single_conditions["subset"].str.partition("/")[0] if len(single_conditions) else ""
+    screens = single_conditions[single_conditions["status"] == "ok"].assign(subset=genes)
+    screens = screens.assign(split=screens["split"] + "/" + screens["condition"], condition="")
+    compared = pd.concat([part for part in (of_cells, screens[of_cells.columns]) if len(part)] or [of_cells])
+    rising = {
+        (task, metric): facts["higher_is_better"]
+        for task, entry in catalogue.get("tasks", {}).items()
+        for metric, facts in entry.get("metrics", {}).items()
+        if facts.get("higher_is_better") is not None and not is_beside(metric)
+    }
+    controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
+    return compare(compared, rising, left_out=controls)
+
+
+# --- what others published -------------------------------------------------------------------------------------------
+
+PUBLISHED_TABLES = tuple(f"published{name}" for name in ("", "_summary", "_comparisons", "_ranks", "_sources"))
+BLOCK = ["source", "splits"]
+"""The columns by which the tables of others tell apart what a row is over: whose values, of which splits."""
+SOURCE_COLUMNS = ["source", "title", "description", "url", "version", "date", "licence", "citation"]
+SOURCE_COLUMNS += ["n_values", "n_left_out", "models", "datasets", "tasks"]
+
+
+def _published_rows(path: Path) -> Iterator[Score]:
+    if path.is_file():
+        yield from read_scores(path)
+    else:
+        reason = f"the import left no file; see logs/import_published/{path.stem}.log"
+        yield Score(source=path.stem, status="failed", reason=reason)
+
+
+def _published(table: pd.DataFrame, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Return PUBLISHED_TABLES: the rows of others, and what is made of ours, over the blocks of splits that models share."""
+    import pandas as pd
+
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in PUBLISHED_TABLES[1:4]}
+    for source, own in table.groupby("source", sort=False):
+        for block in blocks(own):
+            best = headline(block.rows)
+            summary = _summary(block.rows, best, intervals(block.rows, best))
+            compared = _compared(best, table[:0], sources.get(source, {}))
+            for found, rows in zip(parts.values(), (summary, *compared), strict=True):
+                if len(rows):
+                    found.append(rows.assign(source=source, splits=block.name))
+    empty = _as_table([])
+    columns = [_summary(empty, empty, intervals(empty, empty)), *_compared(empty, empty, {})]
+    made = {"published": table}
+    for (name, found), rows in zip(parts.items(), columns, strict=True):
+        whole = pd.concat(found, ignore_index=True) if found else rows.assign(source="", splits="")
+        made[name] = whole[[*BLOCK, *rows.columns]]
+    rows = [_source(source, own, sources.get(source, {})) for source, own in table.groupby("source", sort=False)]
+    made["published_sources"] = pd.DataFrame(rows, columns=SOURCE_COLUMNS)
+    return made
+
+
+def _source(name: str, rows: pd.DataFrame, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a source, with what the catalogue says of the models, data and tasks that its rows name."""
+    about = {kind: entry.get(f"{kind}s", {}) for kind in ("model", "dataset", "task")}
+    known = {
+        f"{kind}s": _cell({key: found[key] for key in dict.fromkeys(rows[kind]) if key in found})
+        for kind, found in about.items()
+    }
+    counts = {"n_values": len(rows), "n_left_out": int((rows["status"] != "ok").sum())}
+    texts = {key: entry.get(key, "") for key in SOURCE_COLUMNS[1:8]}
+    return {"source": name, **texts, **counts, **known}
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _rows_of(path: Path, reason: str) -> Iterator[Score]:
+    if path.is_file() and not reason:
+        yield from read_scores(path)
+        return
+    task, model, dataset, split = _tail(path)
+    reason = reason or "there is no score file"
+    yield Score(task=task, model=model, dataset=dataset, split=split, status="failed", reason=reason)
+
+
+def _tail(path: PurePath) -> tuple[str, str, str, str]:
+    if len(path.parts) < 4:
+        raise CellgaugeError(f"{path}: not a score file of the form TASK/MODEL/DATASET/SPLIT.tsv")
+    task, model, dataset = path.parts[-4:-1]
+    return task, model, dataset, path.stem
+
+
+def _runtime(scores: Sequence[Path], folder: Path, species: Species) -> pd.DataFrame:
+    """Return what each job cost.
+
+    Snakemake's benchmark files tell seconds, CPU seconds and peak resident MiB. The embeddings and predictions beside the
+    scores tell on what device they were computed, and seconds and peak MiB of its GPU.
+    """
+    import pandas as pd
+
+    results = next((path.parents[4] for path in scores if len(path.parts) > 5), Path())
+
+    jobs: dict[tuple[str, ...], None] = {}
+    for task, model, dataset, split in map(_tail, scores):
+        parts = [split, *species.splits(dataset, split)]  # a model embeds a set as a whole, or split by split
+        jobs |= dict.fromkeys(("embed", "", model, dataset, part) for part in parts)
+        jobs[("predict", "", model, dataset, split)] = None
+        jobs |= dict.fromkeys((rule, task, model, dataset, split) for rule in ("neighbors", "score"))
+    rows = []
+    for job in sorted(jobs):
+        path = folder.joinpath(*filter(None, job)).with_suffix(".tsv")
+        if path.is_file():
+            measured = pd.read_csv(path, sep="\t", na_values="-").iloc[0]
+            made = results.joinpath(MADE_BY.get(job[0], ""), *job[2:]).with_suffix(".h5ad")
+            rows.append([*job, measured["s"], measured["cpu_time"], measured["max_rss"], *_on_device(made)])
+    return pd.DataFrame(rows, columns=RUNTIME_COLUMNS)
+
+
+def _on_device(path: Path) -> tuple[str, float | None, float | None]:
+    """Return the device of an embedding or prediction, and the seconds and peak MiB of its GPU; nothing where it is not known.
+
+    A file that is not there (any more) or cannot be read only leaves these fields empty: the scores were made from it.
+    """
+    try:
+        with open_h5(path) as file:
+            facts = read_scalars(file)
+    except ContractError:
+        return "", None, None
+    used = {key: float(facts.get(key, 0)) or None for key in ("gpu_seconds", "peak_gpu_memory_mb")}
+    return str(facts.get("device", "")).partition(":")[0], *used.values()
+
+
+def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
+    """Return the places of cells on a plane, with model and dataset; text columns are categories."""
+    import pandas as pd
+
+    parts = []
+    for path in paths:
+        if path.is_file():
+            part = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_filter=False)
+            model, dataset, embedded = *path.parts[-3:-1], path.stem
+            of_set = ["" if split == embedded else embedded for split in part["split"]]
+            parts.append(part.assign(model=model, dataset=dataset, set=of_set))
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=LAYOUT_COLUMNS)
+    types = dict.fromkeys(("model", "dataset", "set", *TEXTS), "category") | {"x": "float32", "y": "float32"}
+    return table[LAYOUT_COLUMNS].astype(types)
+
+
+def _with_checksums(models: Mapping[str, Any], ledger: str | Path | None) -> dict[str, dict[str, Any]]:
+    """Return the models with the size and sha256 of each of their files, where they were ever fetched."""
+    own, shipped = read(Path(ledger)) if ledger else {}, read(SHIPPED)
+
+    def described(url: str) -> dict[str, Any]:
+        entry = shipped.get(url) or own.get(identity(url)) or Entry()
+        return {"url": url, "size": entry.size, "sha256": entry.sha256}
+
+    return {
+        name: {**entry, "files": [described(url) for url in entry["files"]]} if entry.get("files") else dict(entry)
+        for name, entry in models.items()
+    }
+
+
+def _entries(entries: Mapping[str, Mapping[str, Any]], kind: str) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [{kind: name, **{key: _cell(value) for key, value in entry.items()}} for name, entry in entries.items()]
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=[kind])
+    return table.astype({column: "Int64" for column in ("n_cells", "n_donors") if column in table})
+
+
+def _metrics(tasks: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame) -> pd.DataFrame:
+    """Return what the catalogue says of each metric, followed by those that stand beside it in `scores`."""
+    import pandas as pd
+
+    has_rows = set(zip(scores["task"], scores["metric"], strict=True))
+
+    def described(task: str, metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for metric, facts in metrics.items():
+            yield metric, facts
+            for end, beside in facts_beside(facts).items() if metric else ():
+                if (task, metric + end) in has_rows and metric + end not in metrics:
+                    yield metric + end, beside
+
+    rows = [
+        {
+            "task": task,
+            "task_title": entry.get("title", task),
+            "task_description": entry.get("description", ""),
+            "task_also_known_as": _cell(entry.get("also_known_as", [])),
+            "scope": entry.get("scope", "split"),
+            "modality": entry.get("modality", ""),
+            "metric": metric,
+            **{k: _cell(v) for k, v in facts.items()},
+        }
+        for task, entry in tasks.items()
+        for metric, facts in described(
+            task, entry.get("metrics") or {"": {}}
+        )  # a task without metrics has its row, too
+    ]
+    columns = ["task", "task_title", "task_description", "scope", "modality", "metric"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping | list) else value
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        if path.suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            table.to_csv(temporary, index=False)

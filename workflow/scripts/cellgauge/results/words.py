@@ -1,0 +1,48 @@
+"""The words for the keys of the score rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cellgauge.results.entries import Variant
+from cellgauge.results.numbers import readable
+
+CLASSIFIERS = {"": "", "mean": "mean of the classifiers", "knn": "k nearest neighbors"}
+SUBSETS = {"": "all cells", "donor_folds": "donors held out", "balanced": "equal cells per species"}
+SUBSETS |= {"all": "all genes", "top20_de": "top 20 genes", "top100_de": "top 100 genes"}
+STRATA = {
+    "": "all conditions",
+    "unseen_single": "single genes, unseen",
+    "combo_seen0": "pairs, no gene seen",
+    "combo_seen1": "pairs, one gene seen",
+    "combo_seen2": "pairs, both genes seen",
+}
+USUAL_CLASSIFIERS = ("mean", "")
+USUAL_SUBSETS = ("", "donor_folds")
+"""What stands for a metric where it exists, in this order; held-out donors say what to expect of cells to come."""
+
+
+def classifier(name: str) -> str:
+    """Return a classifier in words, "" for none."""
+    return CLASSIFIERS.get(name, readable(name))
+
+
+def subset(name: str) -> str:
+    """Return the cells or folds that a score is over, in words."""
+    genes, _, stratum = name.partition("/")
+    return SUBSETS.get(genes, readable(genes)) + (f", {STRATA.get(stratum, readable(stratum))}" if stratum else "")
+
+
+def place_of_classifier(name: str) -> int:
+    """Return where a classifier stands in a choice: the usual ones first."""
+    return [*USUAL_CLASSIFIERS, name].index(name)
+
+
+def place_of_subset(name: str) -> int:
+    """Return where a subset stands in a choice: the usual ones first."""
+    return [*USUAL_SUBSETS, name].index(name)
+
+
+def usual(variants: Sequence[Variant]) -> Variant:
+    """Return the variant that stands for a metric: mean of the classifiers where there is one, all cells or donors out."""
+    return min(variants, key=lambda v: (place_of_classifier(v.classifier), place_of_subset(v.subset)))

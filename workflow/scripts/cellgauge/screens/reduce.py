@@ -1,0 +1,135 @@
+"""Predicted cells of one condition after the other, reduced as they are made to what scores need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellgauge.core.atomic import atomic_path
+from cellgauge.core.errors import ContractError
+from cellgauge.files.h5ad import as_plain
+from cellgauge.metrics.wilcoxon import ControlRanks
+from cellgauge.screens.screen import mean_of
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from cellgauge.screens.screen import Screen
+from cellgauge.files.prediction import NOT_PREDICTED
+
+SAMPLED = 64
+"""How many predicted cells of a condition are kept, for scores that compare distributions."""
+
+
+class Reducer:
+    """Takes a model's responses one by one and keeps of each what the scores need.
+
+    Args:
+        screen: the screen that was predicted.
+        genes: the gene ids of the columns of every response.
+
+    Raises:
+        ContractError: a gene that the screen has not, or one that stands there twice.
+    """
+
+    def __init__(self, screen: Screen, genes: Sequence[str]) -> None:
+        self._genes = np.asarray(genes, dtype=object)
+        self._conditions = screen.test_conditions
+        self._rows = {condition: row for row, condition in enumerate(self._conditions)}
+        place = {gene: column for column, gene in enumerate(screen.genes)}
+        unknown = [gene for gene in self._genes if gene not in place]
+        if unknown or not len(self._genes):
+            raise ContractError(
+                f"predictions of {screen.where}: {len(unknown)} of {len(self._genes)} genes"
+                f"{f' (such as {unknown[0]})' if unknown else ''} are none of the screen's; columns are its gene ids"
+            )
+        if len(set(self._genes)) < len(self._genes):
+            raise ContractError(f"predictions of {screen.where}: a gene has more than one column")
+        self._ranks = ControlRanks(screen.controls()[:, [place[gene] for gene in self._genes]])
+        shape = (len(self._conditions), len(self._genes))
+        self._means = np.full(shape, np.nan)
+        self._scores = np.full(shape, np.nan)
+        self._n_cells = np.zeros(len(self._conditions), dtype=np.int64)
+        self._reasons = np.full(len(self._conditions), NOT_PREDICTED, dtype=object)
+        self._samples: dict[int, np.ndarray] = {}
+
+    def add(
+        self,
+        condition: str,
+        *,
+        cells: np.ndarray | csr_matrix | None = None,
+        mean: np.ndarray | None = None,
+        reason: str = "",
+    ) -> None:
+        """Take what was predicted for one condition: cells (n_cells, n_genes), their mean (n_genes,), or why neither.
+
+        Raises:
+            ContractError: a condition that is not to be predicted or comes twice, a wrong shape, a value not finite.
+        """
+        row = self._rows.get(condition)
+        if row is None or self._reasons[row] != NOT_PREDICTED:
+            raise ContractError(f"condition {condition} is {'no test condition' if row is None else 'there twice'}")
+        given = mean if cells is None else cells
+        if given is None:
+            self._reasons[row] = reason or NOT_PREDICTED
+            return
+        _check(given, condition, 1 if cells is None else 2, len(self._genes))
+        self._reasons[row] = ""
+        if cells is None:
+            self._means[row] = mean
+            self._scores[row] = self._ranks.scores_of_constant(mean, self._ranks.n_controls)
+            return
+        self._means[row] = mean_of(cells)
+        self._scores[row] = self._ranks.scores(cells)
+        self._n_cells[row] = cells.shape[0]
+        sample = cells[_sampled_rows(cells, row)]
+        self._samples[row] = sample if isinstance(sample, np.ndarray) else sample.toarray()
+
+    def write(self, path: str | Path, uns: Mapping[str, Any]) -> None:
+        """Write the prediction file; where nothing was predicted it holds the reasons."""
+        missing = self._reasons != ""
+
+        import anndata
+        import pandas as pd
+
+        obs = pd.DataFrame({"n_cells": self._n_cells, "reason": self._reasons.astype(str)}, index=self._conditions)
+        var = pd.DataFrame(index=self._genes.astype(str))
+        facts = {**uns, "unpredicted": int(missing.sum()), "controls_compared": self._ranks.n_controls}
+        data = anndata.AnnData(
+            X=self._means,
+            obs=obs,
+            var=var,
+            layers={"wilcoxon": self._scores},
+            uns={key: as_plain(value) for key, value in facts.items() if value is not None},
+        )
+        if self._samples:
+            data.obsm["cells"] = self._sampled()
+        with atomic_path(path) as temporary:
+            data.write_h5ad(temporary)
+
+    def _sampled(self) -> np.ndarray:
+        most = max(len(sample) for sample in self._samples.values())
+        sampled = np.full((len(self._conditions), most, len(self._genes)), np.nan, dtype=np.float32)
+        for row, sample in self._samples.items():
+            sampled[row, : len(sample)] = sample
+        return sampled
+
+
+def _sampled_rows(cells: np.ndarray | csr_matrix, seed: int) -> np.ndarray:
+    """Return the positions of up to `SAMPLED` cells, ascending: the same cells in whatever order they come."""
+    totals = np.asarray(cells.sum(axis=1, dtype=np.float64)).ravel()
+    drawn = np.random.default_rng(seed).permutation(len(totals))[:SAMPLED]
+    return np.sort(np.argsort(totals, kind="stable")[drawn])
+
+
+def _check(given: np.ndarray | csr_matrix, condition: str, n_dims: int, n_genes: int) -> None:
+    shape = given.shape
+    if len(shape) != n_dims or shape[-1] != n_genes or 0 in shape:
+        wanted = f"({n_genes},)" if n_dims == 1 else f"(cells, {n_genes})"
+        raise ContractError(f"condition {condition}: the prediction has shape {shape}, not {wanted}")
+    values = given if isinstance(given, np.ndarray) else given.data
+    if not np.isfinite(values).all():
+        raise ContractError(f"condition {condition}: the prediction holds a value that is not finite")

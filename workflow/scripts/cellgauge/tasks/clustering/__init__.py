@@ -1,0 +1,1 @@
+"""Do clusters of the embedding agree with the labels, and does each label lie together?"""

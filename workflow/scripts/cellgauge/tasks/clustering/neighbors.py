@@ -1,0 +1,59 @@
+"""What clustering asks of the distances between cells: the neighbors for its graph, and the labels' silhouette widths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellgauge.metrics.knn.exact import nearest_neighbors
+from cellgauge.metrics.knn.graph import neighbor_count
+from cellgauge.metrics.knn.with_silhouette import can_share, neighbors_and_widths
+from cellgauge.metrics.silhouette import silhouette_widths
+from cellgauge.tasks.cells import NotScorable
+
+if TYPE_CHECKING:
+    from cellgauge.tasks.cells import CellsToScore
+
+AGREEMENT = ("ari", "nmi")
+"""The metrics that need the graph of neighbors."""
+KEPT_FOR = {"metrics": AGREEMENT}
+
+
+def find(
+    cells: CellsToScore,
+    *,
+    seed: int,
+    metrics: Sequence[str],
+    n_neighbors: int,
+) -> dict[str, np.ndarray]:
+    """Find the nearest neighbors of every cell, and its silhouette width among the labels, in one pass where that is cheaper.
+
+    Args:
+        metrics, n_neighbors: as for `tasks.clustering.score`.
+
+    Returns:
+        `indices`, int32, and `distances`, float32, shape (n_cells, k), nearest first, itself among them, where `AGREEMENT` is
+        asked for; `widths`, float64, shape (n_cells,), where the silhouette is.
+
+    Raises:
+        NotScorable: all cells carry the same label.
+    """
+    labels = cells.obs["label"]
+    names, codes = np.unique(labels, return_inverse=True)  # sorted once: comparing strings is slow
+    if len(names) < 2:
+        raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
+    with_graph, with_widths = bool(set(AGREEMENT) & set(metrics)), "silhouette" in metrics
+    in_one_pass = with_graph and with_widths and can_share(len(labels), len(names), cells.device)
+    k, found = neighbor_count(len(labels), n_neighbors), {}
+    if in_one_pass:
+        indices, distances, found["widths"] = neighbors_and_widths(cells.matrix, k, codes)
+    elif with_graph:
+        by_label = np.argsort(codes, kind="stable")
+        indices, distances = nearest_neighbors(cells.matrix, k, device=cells.device, order=by_label)
+    if with_graph:
+        found |= {"indices": indices.astype(np.int32), "distances": distances.astype(np.float32)}
+    if with_widths and not in_one_pass:
+        found["widths"] = silhouette_widths(cells.matrix, codes, cells.device)
+    return found

@@ -1,0 +1,1 @@
+"""Do cells of one label lie together, whatever their species?"""

@@ -1,0 +1,1 @@
+"""Can a simple classifier name the labels of cells that it has not seen?"""

@@ -1,0 +1,1 @@
+"""Are predicted responses to perturbations those that were measured?"""

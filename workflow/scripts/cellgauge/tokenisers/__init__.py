@@ -1,1 +1,0 @@
-"""From counts to tokens, for the families whose way there is longer than an adapter should be."""
