@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "workflow" / "scripts")]
+sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "workflow" / "scripts")]
 
 MODELS = {
     "scgpt": {},

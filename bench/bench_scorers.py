@@ -30,7 +30,7 @@ from pathlib import Path
 # Only the standard library here: the system counts a parent's memory as its child's peak.
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
-sys.path[:0] = [str(ROOT / "tests"), str(SCRIPTS)]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "helpers"), str(SCRIPTS)]
 
 from cellgauge.tasks.traits import task_traits  # noqa: E402
 

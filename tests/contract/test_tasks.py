@@ -14,7 +14,7 @@ from cellgauge.files.embedding import Embedding, write_embedding
 from cellgauge.files.split import Split
 from cellgauge.predictors.base import predict_files
 from cellgauge.results.uncertainty import facts_beside, is_beside
-from cellgauge.tasks import base
+from cellgauge.tasks.cells import gather
 from cellgauge.tasks.clustering import neighbors as neighbors_of_clustering
 from cellgauge.tasks.run import score_files
 from cellgauge.tasks.traits import task_traits
@@ -70,7 +70,7 @@ def test_the_device_reaches_the_task(tmp_path, monkeypatch):
     matrix = np.random.default_rng(0).normal(size=(len(split.cells), 3))
     uns = {"model": "none", "dataset": split.dataset, "split": split.name}
     write_embedding(tmp_path / "embedding.h5ad", matrix, split.cells, [split], uns)
-    monkeypatch.setattr(base, "scoring_device", lambda *args: asked.append(args) or "cpu")
+    monkeypatch.setattr("cellgauge.tasks.run.scoring_device", lambda *args: asked.append(args) or "cpu")
     search = neighbors_of_clustering.nearest_neighbors
     monkeypatch.setattr(
         neighbors_of_clustering, "nearest_neighbors", lambda *args, **how: asked.append(how) or search(*args, **how)
@@ -89,7 +89,7 @@ def test_rows_of_several_files_are_in_memory_once(tmp_path):
     others = np.concatenate([split.cells for split in splits[1:]])
     write_embedding(joined, matrix[50:], others, splits[1:], about | {"split": "all"})
     embeddings = [Embedding.read(own), Embedding.read(joined)]
-    cells = base.gather(embeddings, splits, ("label",), "cross_species")
+    cells = gather(embeddings, splits, ("label",), "cross_species")
     np.testing.assert_array_equal(cells.matrix, matrix)
     assert not any("matrix" in vars(embedding) for embedding in embeddings)
 

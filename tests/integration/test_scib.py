@@ -165,7 +165,8 @@ def test_without_its_environment_the_task_stops_the_run_with_one_sentence(fresh_
 
 
 def test_a_python_without_the_library_says_what_to_do():
-    code = "from cellgauge.tasks.scib.scores import load_library; from cellgauge.core.errors import run_cli; run_cli(load_library)"
+    code = "from cellgauge.tasks.scib.scores import load_library; from cellgauge.core.errors import run_cli; "
+    code += "run_cli(load_library)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow/scripts")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr

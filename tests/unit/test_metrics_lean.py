@@ -8,7 +8,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 
 
 def python(code: str) -> str:
-    command = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.core.optional_imports import without_optional\n{code}"
+    command = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+    command += f"from cellgauge.core.optional_imports import without_optional\n{code}"
     return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.strip()
 
 

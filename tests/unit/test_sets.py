@@ -136,7 +136,7 @@ def a_users_task():
     """Let the grid know a task `mine_too` that spans splits."""
     with pytest.MonkeyPatch.context() as patch:
         for module in ("grid", "config"):
-            patch.setattr(f"cellgauge.{module}.task_traits", traits_with_mine)
+            patch.setattr(f"cellgauge.plan.{module}.task_traits", traits_with_mine)
         yield
 
 

@@ -19,7 +19,7 @@ def test_an_adapter_brings_what_it_imports_and_no_other_adapter():
     found = names("embed_cells", "cellgauge.models.linear")
     assert {
         "embed_cells.py",
-        "cellgauge/contracts.py",
+        "cellgauge/files/split.py",
         "cellgauge/models/base.py",
         "cellgauge/data/expression.py",
     } <= found

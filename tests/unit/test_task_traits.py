@@ -2,17 +2,19 @@
 
 import subprocess
 import sys
+from importlib import invalidate_caches
 from inspect import signature
 from textwrap import dedent
 
 import pytest
 
-from cellgauge import neighbors, tasks
+from cellgauge import tasks
 from cellgauge.core import plugins
 from cellgauge.core.errors import CellgaugeError
-from cellgauge.core.plugins import load_module, module_names
+from cellgauge.core.plugins import module_names
 from cellgauge.plan.sources import SCRIPTS
 from cellgauge.tasks import traits as task_traits
+from cellgauge.tasks.run import load_task
 from cellgauge.tasks.traits import PROFILES, TaskTraits
 
 TASK = """
@@ -39,17 +41,20 @@ def written(tmp_path, monkeypatch):
     """Write the files of a task of a user's own, and return what is read of it."""
 
     def write(task=TASK, search=None):
-        for package, text in ((tasks, task), (neighbors, search)):
-            folder = tmp_path / package.__name__
-            folder.mkdir(exist_ok=True)
+        folder = tmp_path / "mine"
+        folder.mkdir(exist_ok=True)
+        (folder / "__init__.py").touch()
+        for name, text in (("scores", task), ("neighbors", search)):
             if text is not None:
-                (folder / "mine.py").write_text(dedent(text))
-            monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+                (folder / f"{name}.py").write_text(dedent(text))
+        monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
+        invalidate_caches()
         plugins.module_names.cache_clear()
         return task_traits.task_traits.__wrapped__("mine")
 
     yield write
     monkeypatch.undo()
+    sys.modules.pop("cellgauge.tasks.mine", None)
     plugins.module_names.cache_clear()
 
 
@@ -82,11 +87,11 @@ def test_neighbors_are_kept_for_what_the_search_says(written):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"SCOPE: str": "SPAN"}, "mine.py: the constant SCOPE is missing"),
-        ({"share=-0.5": "share"}, "mine.py: parameter 'share' of `score` has no default"),
-        ({"share=-0.5": "share=max(1, 2)"}, "mine.py, line 9: the default of 'share' is not a plain value"),
+        ({"SCOPE: str": "SPAN"}, "scores.py: the constant SCOPE is missing"),
+        ({"share=-0.5": "share"}, "scores.py: parameter 'share' of `score` has no default"),
+        ({"share=-0.5": "share=max(1, 2)"}, "scores.py, line 9: the default of 'share' is not a plain value"),
         ({"share=-0.5": "share=UNKNOWN"}, "the default of 'share' is not a plain value"),
-        ({"score(": "scores("}, "mine.py: the function `score` is missing"),
+        ({"score(": "scores("}, "scores.py: the function `score` is missing"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(written, changes, words):
@@ -106,7 +111,7 @@ def test_a_search_takes_parameters_of_its_task(written):
 
 @pytest.mark.parametrize("task", module_names(tasks))
 def test_what_is_read_is_what_runs(task):
-    module, about = load_module(tasks, task, "task"), task_traits.task_traits(task)
+    module, about = load_task(task), task_traits.task_traits(task)
     assert (about.scope, about.needs) == (module.SCOPE, tuple(module.NEEDS))
     assert (about.modality, about.profiles) == (
         getattr(module, "MODALITY", "expression"),

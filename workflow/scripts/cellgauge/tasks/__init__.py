@@ -15,7 +15,8 @@ The plan reads constants and defaults from the file without running it, so they 
 modality "perturbation" is given what its own `open_responses` makes of the files.
 
 `neighbors.py`, where a task has one, finds what it asks of the distances between cells. A job of its own runs it for each
-model and split, and keeps what it returns: searches take most of the time of clustering and integration in large splits, and are not repeated when what is computed from them changes:
+model and split, and keeps what it returns: searches take most of the time of clustering and integration in large splits,
+and are not repeated when what is computed from them changes:
 
     KEPT_FOR = {"metrics": ("ari", "nmi")}  # what must be asked for, else nothing is kept (default: anything)
 

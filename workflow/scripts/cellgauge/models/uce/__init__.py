@@ -119,7 +119,7 @@ def embed(
 def build_species(
     weights: Path, species: Organism, folder: Path, *, proteins: Path, genes: Path, checkpoint: str = ""
 ) -> str:
-    """Write the files by which UCE takes a species that it was not trained on; see `cellgauge.models.uce.new_species.build_species`.
+    """Write the files by which UCE takes a species that it was not trained on; see `new_species.build_species`.
 
     Args:
         checkpoint: the name of the .torch, where there are several.
