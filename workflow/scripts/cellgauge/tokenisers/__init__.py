@@ -1,1 +1,1 @@
-"""From counts to tokens, for the families whose way there is longer than an adapter should be."""
+"""From counts to tokens, for model families whose tokenization is too long for the adapter's file."""
