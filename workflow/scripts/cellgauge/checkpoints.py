@@ -182,7 +182,7 @@ def find_file(folder: Path, *names: str) -> Path:
         if len(matches) > 1:
             raise CheckpointError(
                 f"{folder}: several files match {name}: {', '.join(path.name for path in matches)}; remove all"
-                " but one, or name one in the model's params"
+                " but one, or set the model's option that names the file, if it has one"
             )
         if matches:
             return matches[0]
