@@ -30,7 +30,7 @@ def split(tmp_path_factory):
 
 def sentences(path, special):
     split = Split.open(path)
-    places = Proteins.open(CASE / "checkpoint/vocabs/mus_musculus_gene.h5").places_of(split.genes)
+    places = Proteins.open(CASE / "checkpoint/vocabs/mus_musculus_gene.h5").indices_of(split.genes)
     return Sentences(places, special, 255, 30, {cell: np.zeros(1, dtype=int) for cell in split.cells})
 
 
@@ -82,7 +82,7 @@ def test_the_checkpoint_holds_the_vectors_of_the_files():
     """So a species' own file serves in the place of its rows, and the other species need not be read."""
     table = torch.load(CASE / "checkpoint/model_weights.pt")["gene_embeddings.embedding.weight"].numpy()
     mouse = Proteins.open(CASE / "checkpoint/vocabs/mus_musculus_gene.h5")
-    vectors = mouse.vectors(np.arange(len(mouse.places)), table.shape[1])
+    vectors = mouse.vectors(np.arange(len(mouse.index)), table.shape[1])
     np.testing.assert_array_equal(table[len(RELEASED) + HUMAN_GENES :], vectors)
 
 

@@ -45,7 +45,7 @@ def test_sentences_are_those_of_the_official_code(case):
     folder, config, path, expected = case
     split = Split.open(path)
     genes = read_species(folder / "model_files", organism(config["species"]))
-    places = genes.places_of(split.symbols)
+    places = genes.loci_of(split.symbols)
     kept = np.flatnonzero(split.counts().getnnz(axis=0) >= 10)
     assert genes.n_chromosomes == config["n_chrom_rows"]
     sentences = Sentences(
@@ -83,7 +83,7 @@ def test_hidden_padding_in_one_batch_equals_cells_alone(case):
 
 def test_heads_are_asked_for_where_they_cannot_be_those_of_the_released_models(case):
     folder, config, path, _ = case
-    with pytest.raises(CellgaugeError, match=r"how many attention heads\? With a width of 40 .* set `heads`"):
+    with pytest.raises(CellgaugeError, match=r"number of attention heads is unknown: its width 40 .* set `heads`"):
         embedding("uce", path, folder, **options(config, heads=None))
 
 

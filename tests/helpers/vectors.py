@@ -35,7 +35,7 @@ def tokens(encoder: object, split: Path) -> list:
     """Return the records of all cells, in their order."""
     opened = Split.open(split)
     blocks = opened.count_blocks(7)  # other than the default, so that a block's end is met
-    return [r for start, counts in blocks for r in encoder.tokenise(counts, opened.cells[start : start + 7])]
+    return [r for start, counts in blocks for r in encoder.tokenize(counts, opened.cells[start : start + 7])]
 
 
 def same(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:

@@ -24,14 +24,14 @@ from cellgauge.inference.run import (
 
 
 class Sums:
-    """Embeds a cell as (sum of counts, number of genes); its batches can be watched, and made too large."""
+    """Embeds a cell as (sum of counts, number of genes), records the mini-batches, and may run out of memory."""
 
     n_dims = 2
 
     def __init__(self, skip=(), capacity=math.inf):
         self.skip, self.capacity, self.sizes, self.widths = set(skip), capacity, [], []
 
-    def tokenise(self, counts, cells):
+    def tokenize(self, counts, cells):
         for row, cell in zip(counts, cells, strict=True):
             yield None if cell in self.skip else Record((row.data,), row.nnz)
 
@@ -104,13 +104,13 @@ def test_batches_that_do_not_fit_are_halved_once_and_for_all(split, expected, ca
     encoder = Sums(capacity=capacity)
     matrix, facts = run(split, encoder, tokens_per_batch=5000)
     np.testing.assert_array_equal(matrix, expected)
-    assert 0 < facts["halved_batches"] < 10  # not anew for every batch
+    assert 0 < facts["halved_batches"] < 10  # not again for every mini-batch
     assert sum(encoder.sizes) == 150
 
 
 def test_one_cell_that_does_not_fit_is_one_sentence(split):
     with pytest.raises(
-        CellgaugeError, match=r"one cell of \d+ tokens does not fit the memory of cpu; use another device"
+        CellgaugeError, match=r"one cell of \d+ tokens does not fit in the memory of cpu; use another device"
     ):
         run(split, Sums(capacity=3))
 
@@ -119,12 +119,12 @@ def test_a_network_that_yields_nan_is_one_sentence(split):
     encoder = Sums()
     encoder.forward = lambda counts, mask=None: torch.full((len(counts), 2), torch.nan)
     with pytest.raises(
-        CellgaugeError, match="split human of tiny: the network yields values that are not finite for cell 'human-"
+        CellgaugeError, match="split human of tiny: the network returns values that are not finite for cell 'human-"
     ):
         run(split, encoder)
 
 
-@pytest.mark.parametrize("where", ["tokenise", "collate", "forward"])
+@pytest.mark.parametrize("where", ["tokenize", "collate", "forward"])
 def test_errors_of_every_stage_reach_the_caller_and_no_thread_stays(split, where):
     encoder = Sums()
 
@@ -134,19 +134,19 @@ def test_errors_of_every_stage_reach_the_caller_and_no_thread_stays(split, where
     setattr(encoder, where, fail)
     with pytest.raises(CellgaugeError, match=f"{where} failed"):
         run(split, encoder)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tokenise")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tokenize")]
 
 
 def test_tokenising_overlaps_the_device(split):
-    """The network waits for the next batch to be made: one after the other that would never come."""
-    encoder, made = Sums(), threading.Semaphore(0)
+    """The network waits until the next mini-batch is collated, which without the thread would never happen."""
+    encoder, collated = Sums(), threading.Semaphore(0)
     collate, forward = encoder.collate, encoder.forward
-    encoder.collate = lambda records: (collate(records), made.release())[0]
+    encoder.collate = lambda records: (collate(records), collated.release())[0]
 
     def wait_for_next(*arrays):
         is_last = len(encoder.sizes) == 29
-        assert made.acquire(timeout=20) and (is_last or made.acquire(timeout=20))
-        made.release()
+        assert collated.acquire(timeout=20) and (is_last or collated.acquire(timeout=20))
+        collated.release()
         return forward(*arrays)
 
     encoder.forward = wait_for_next
@@ -155,13 +155,13 @@ def test_tokenising_overlaps_the_device(split):
 
 
 def test_no_more_than_a_few_batches_are_made_ahead(split):
-    encoder, made = Sums(), []
+    encoder, collated = Sums(), []
     collate, forward = encoder.collate, encoder.forward
-    encoder.collate = lambda records: (made.append(1), collate(records))[1]
+    encoder.collate = lambda records: (collated.append(1), collate(records))[1]
     ahead = []
     encoder.forward = lambda *arrays: (
         time.sleep(0.01),
-        ahead.append(len(made) - len(encoder.sizes)),
+        ahead.append(len(collated) - len(encoder.sizes)),
         forward(*arrays),
     )[2]
     run(split, encoder, tokens_per_batch=math.inf, cells_per_window=5)
@@ -198,15 +198,15 @@ def test_precisions_that_cannot_be_had(split, precision, words):
         run(split, Sums(), precision=precision)
 
 
-# --- a GPU, made up ---------------------------------------------------------------------------------------------------
+# --- a simulated GPU --------------------------------------------------------------------------------------------------
 
 
 class Gpu:
-    """A device "cuda:0" that is the CPU in truth.
+    """A device "cuda:0" that is the CPU.
 
     Attributes:
         sent: the devices that tensors were sent to.
-        peak: MiB since the last reset; the network alone takes 3.
+        peak: MiB since the last reset; the network uses 3.
     """
 
     def __init__(self, monkeypatch):
@@ -226,7 +226,7 @@ def gpu(monkeypatch):
     return Gpu(monkeypatch)
 
 
-def test_a_gpu_is_timed_and_its_peak_memory_told(split, expected, gpu):
+def test_a_gpu_is_timed_and_its_peak_memory_reported(split, expected, gpu):
     encoder = Sums(capacity=200)
     forward = encoder.forward
     encoder.forward = lambda *arrays: (time.sleep(0.001), forward(*arrays))[1]
@@ -291,9 +291,9 @@ def test_a_cells_random_numbers_depend_on_the_seed_and_its_id_alone():
     np.testing.assert_array_equal(first, again)
     others = [cell_generator(2, "a"), cell_generator(1, "b"), cell_generator(1, "a "), cell_generator(1, "")]
     assert len({first[0], *(generator.random() for generator in others)}) == 5
-    # other machines and releases must draw the same
-    drawn = cell_generator(42, "AAACCTG-1").random(3)
-    np.testing.assert_allclose(drawn, [0.8313397780068407, 0.3752301244196026, 0.48047788262296387], rtol=1e-15)
+    # must be the same on other machines and releases
+    numbers = cell_generator(42, "AAACCTG-1").random(3)
+    np.testing.assert_allclose(numbers, [0.8313397780068407, 0.3752301244196026, 0.48047788262296387], rtol=1e-15)
 
 
 def test_streams():
@@ -310,8 +310,8 @@ def test_streams():
 def test_too_few_known_genes(split):
     require_matches(30, 60, 0.5, "the list", split)
     words = (
-        r"split human of tiny: 29 of 60 genes that could match are in the list, fewer than the share 0.5 that"
-        r" `min_matched_genes` asks for \(its symbols are such as 'GENE0', 'GENE1', 'GENE2', its ids such as 'ENSG0+'\)"
+        r"split human of tiny: 29 of 60 genes that could match are in the list, but `min_matched_genes`"
+        r" requires a fraction of 0.5 \(symbols of the split: 'GENE0', 'GENE1', 'GENE2', ...; ids: 'ENSG0+', ...\)"
     )
     with pytest.raises(CellgaugeError, match=words):
         require_matches(29, 60, 0.5, "the list", split)

@@ -26,7 +26,7 @@ from cellgauge.inference.checkpoints import (
 
 
 class Bomb:
-    """Would leave a trace if it were unpickled."""
+    """Creates a folder if it is unpickled."""
 
     def __init__(self, trace):
         self.trace = str(trace)
@@ -86,16 +86,16 @@ def test_the_old_format_of_torch_is_read(tmp_path, state):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s.pop("0.bias"), r"m\.pt: lacks '0\.bias' \(it holds 0\.weight, 1\.bias, 1\.weight\)"),
-        (lambda s: s.update({"0.bias2": torch.ones(1)}), r"no place for '0\.bias2' \(1 such tensors\)"),
+        (lambda s: s.pop("0.bias"), r"m\.pt: has no tensor '0\.bias' \(it has 0\.weight, 1\.bias, 1\.weight\)"),
+        (lambda s: s.update({"0.bias2": torch.ones(1)}), r"no tensor '0\.bias2' \(1 such tensors in the file\)"),
         (
             lambda s: s.update({"0.bias": torch.ones(5)}),
-            r"'0\.bias' has shape \(5,\), the other tensors ask for \(4,\)",
+            r"'0\.bias' has shape \(5,\), but the other tensors require \(4,\)",
         ),
-        (lambda s: s.update({"0.bias": torch.ones(4, 1)}), r"'0\.bias' has shape \(4, 1\), not one of 1 axes"),
-        (lambda s: s.update({"0.bias": 3}), r"not a dict of tensors by name \('0\.bias' is a int\)"),
-        (lambda s: s.clear(), r"not a dict of tensors by name \(nothing\)"),
-        (lambda s: s.update({"headless": torch.ones(1)}), "no place for 'headless'"),
+        (lambda s: s.update({"0.bias": torch.ones(4, 1)}), r"'0\.bias' has shape \(4, 1\), but must have 1 axes"),
+        (lambda s: s.update({"0.bias": 3}), r"not a dict of tensors by name \('0\.bias' is of type int\)"),
+        (lambda s: s.clear(), r"not a dict of tensors by name \(it is empty\)"),
+        (lambda s: s.update({"headless": torch.ones(1)}), "has no tensor 'headless'"),
     ],
 )
 def test_a_wrong_state_is_one_sentence_that_names_the_tensor(tmp_path, state, change, words):
@@ -108,7 +108,7 @@ def test_a_wrong_state_is_one_sentence_that_names_the_tensor(tmp_path, state, ch
 def test_layers_are_counted_and_a_gap_is_named():
     names = ["encoder.layers.0.w", "encoder.layers.1.w", "encoder.layers.10.w", "other.layers.5.w"]
     for missing, known in (("2", names), ("0", names[1:])):
-        with pytest.raises(CheckpointError, match=rf"lacks layer 'encoder\.layers\.{missing}' though"):
+        with pytest.raises(CheckpointError, match=rf"has no layer 'encoder\.layers\.{missing}' but has"):
             Checkpoint("m.pt", dict.fromkeys(known)).count("encoder.layers")
     assert Checkpoint("m.pt", dict.fromkeys(names[:2])).count("encoder.layers") == 2
     with pytest.raises(CheckpointError, match=r"no layer 'decoder\.0'"):
@@ -196,17 +196,17 @@ def test_plain_dictionaries_are_read_whatever_the_protocol(tmp_path_factory, con
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.uint8])
 def test_scalars_of_numpy_become_numbers(tmp_path, kind):
     (tmp_path / "d.pkl").write_bytes(pickle.dumps({"a": kind(3), "b": kind(7)}))
-    found = read_pickled_dict(tmp_path / "d.pkl", (int, float))
-    assert found == {"a": 3, "b": 7} and type(found["a"]) in (int, float)
+    content = read_pickled_dict(tmp_path / "d.pkl", (int, float))
+    assert content == {"a": 3, "b": 7} and type(content["a"]) in (int, float)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ([1], "holds a list, not a dictionary"),
-        ({"a": "x"}, "holds 'a' -> str, not what was expected"),
-        ({"a": True}, "holds 'a' -> bool, not what was expected"),
-        ({1: 1}, "holds 1 -> int, not what was expected"),
+        ({"a": "x"}, "holds 'a' -> str, but keys must be str and values int"),
+        ({"a": True}, "holds 'a' -> bool, but keys must be str"),
+        ({1: 1}, "holds 1 -> int, but keys must be str"),
         ({"a": np.datetime64("2020-01-01")}, r"refused, it holds numpy values of type 'M8'"),
         ({"a": np.ones(2)}, r"refused, it names numpy\._core\.(multiarray|numeric)\.\w+, which could run code"),
         ({"a": np.array(["x"], object)[0:1]}, "refused"),
@@ -245,7 +245,7 @@ def test_json(tmp_path):
     assert read_json(tmp_path / "a.json") == {"a": 1}
     for text, words in (
         ("{", "not readable as JSON"),
-        ("[1]", "holds a list, not a mapping"),
+        ("[1]", "holds a value of type list, not a mapping"),
         ("[" * 10**5, "not readable"),
     ):
         (tmp_path / "a.json").write_text(text)
@@ -260,5 +260,5 @@ def test_files_are_found_by_name_in_order_of_preference(tmp_path):
         (tmp_path / name).touch()
     assert find_file(tmp_path, "b.pt", "*.bin").name == "b.pt" and find_file(tmp_path, "*.bin").name == "a.bin"
     (tmp_path / "c.bin").touch()
-    with pytest.raises(CheckpointError, match=r"which is it, a\.bin or c\.bin\?"):
+    with pytest.raises(CheckpointError, match=r"several files match \*\.bin: a\.bin, c\.bin; remove all but one"):
         find_file(tmp_path, "*.bin")

@@ -1,4 +1,4 @@
-"""What must hold for every model with a checkpoint, on tiny ones: rows, reproducibility, refusals. Numbers: tests/golden."""
+"""Every model with a checkpoint, on tiny ones: rows, reproducibility, invalid input. Numbers: tests/golden."""
 
 import json
 import pickle
@@ -67,7 +67,7 @@ def split(tmp_path_factory):
 
 
 def changed(split, target, change):
-    """Write the split with its AnnData changed."""
+    """Write a copy of a split whose AnnData `change` edits; return its path."""
     data = change(anndata.read_h5ad(split)).copy()
     data.write_h5ad(target)
     return target
@@ -75,9 +75,9 @@ def changed(split, target, change):
 
 @every_family
 def test_one_row_per_cell_with_provenance(checkpoints, split, family):
-    found = embedding(family, split, checkpoints[family])
-    assert np.isfinite(found.matrix).all() and len(found.matrix) == 90 and found.matrix.std(axis=0).min() > 0
-    uns = found.uns
+    result = embedding(family, split, checkpoints[family])
+    assert np.isfinite(result.matrix).all() and len(result.matrix) == 90 and result.matrix.std(axis=0).min() > 0
+    uns = result.uns
     assert (
         uns["matched_genes"] == 55 and uns["unembedded"] == 0 and uns["precision"] == "fp32" and uns["device"] == "cpu"
     )
@@ -112,18 +112,18 @@ def test_a_cell_without_a_known_gene_is_a_nan_row_and_moves_no_other(checkpoints
         return data
 
     whole = embedding(family, split, checkpoints[family]).matrix
-    found = embedding(family, changed(split, tmp_path / "s.h5ad", empty), checkpoints[family])
-    assert np.isnan(found.matrix[[3, 7]]).all() and found.uns["unembedded"] == 2
+    result = embedding(family, changed(split, tmp_path / "s.h5ad", empty), checkpoints[family])
+    assert np.isnan(result.matrix[[3, 7]]).all() and result.uns["unembedded"] == 2
     others = np.delete(np.arange(90), [3, 7])
-    np.testing.assert_allclose(found.matrix[others], whole[others], atol=1e-5)
+    np.testing.assert_allclose(result.matrix[others], whole[others], atol=1e-5)
 
 
 @every_family
 def test_bf16_is_near_and_says_how_near(checkpoints, split, family):
     exact = embedding(family, split, checkpoints[family]).matrix
-    found = embedding(family, split, checkpoints[family], precision="bf16")
-    assert 0 < np.abs(found.matrix - exact).max() < 0.3 and found.uns["precision"] == "bf16"
-    assert 0 < found.uns["fp32_max_deviation"] < 0.3 and found.uns["fp32_min_cosine"] > 0.99
+    result = embedding(family, split, checkpoints[family], precision="bf16")
+    assert 0 < np.abs(result.matrix - exact).max() < 0.3 and result.uns["precision"] == "bf16"
+    assert 0 < result.uns["fp32_max_deviation"] < 0.3 and result.uns["fp32_min_cosine"] > 0.99
 
 
 @every_family
@@ -145,11 +145,11 @@ def test_versions_of_ensembl_ids_change_nothing(checkpoints, split, tmp_path, fa
         data.var_names = [f"{name}.{i}" for i, name in enumerate(data.var_names)]
         return data
 
-    found = embedding(family, changed(split, tmp_path / "s.h5ad", versions), checkpoints[family])
-    np.testing.assert_array_equal(found.matrix, embedding(family, split, checkpoints[family]).matrix)
+    result = embedding(family, changed(split, tmp_path / "s.h5ad", versions), checkpoints[family])
+    np.testing.assert_array_equal(result.matrix, embedding(family, split, checkpoints[family]).matrix)
 
 
-# --- checkpoints that are not what they should be --------------------------------------------------------------------
+# --- invalid checkpoints ---------------------------------------------------------------------------------------------
 
 
 @every_family
@@ -173,8 +173,8 @@ def test_every_file_is_asked_for_by_name(checkpoints, split, tmp_path, family):
         (copy / file).unlink()
         with pytest.raises(CellgaugeError, match=r"no file .*\(found: ") as caught:
             embedding(family, split, copy)
-        asked = re.search(r"no file (.+?) \(found", str(caught.value))[1]
-        assert any(file.match(name) for name in re.split(r" or | in ", asked)), (file, asked)
+        named = re.search(r"no file (.+?) \(found", str(caught.value))[1]
+        assert any(file.match(name) for name in re.split(r" or | in ", named)), (file, named)
 
 
 @pytest.mark.parametrize(("family", "other"), list(permutations(MAKE, 2)))
@@ -183,7 +183,7 @@ def test_the_checkpoint_of_another_model_is_refused(checkpoints, split, tmp_path
     tensors = _tensors(checkpoints[other] / MAIN_FILE[other])
     _write(copy / MAIN_FILE[family], tensors)
     with pytest.raises(
-        CellgaugeError, match=rf"{MAIN_FILE[family]}: (lacks '[\w.]+'|no layer) .*is it the right model\?"
+        CellgaugeError, match=rf"{MAIN_FILE[family]}: (has no tensor '[\w.]+'|no layer) .*is it the right model\?"
     ):
         embedding(family, split, copy)
 
@@ -242,7 +242,7 @@ def test_a_damaged_checkpoint_is_one_sentence_and_leaves_nothing_behind(checkpoi
 
 
 class Bomb:
-    """Would leave a trace if it were unpickled."""
+    """Creates a folder if it is unpickled."""
 
     def __init__(self, trace):
         self.trace = str(trace)
@@ -308,10 +308,10 @@ def edit_json(path, **changes):
         ),
         ("args.json", {"input_emb_style": "category"}, "input_emb_style 'category'"),
         ("args.json", {"pad_value": "x"}, "pad_value 'x'"),
-        ("args.json", {"nheads": 5}, "its width 16 cannot be divided into 5 heads"),
-        ("vocab.json", {"<cls>": None}, "lacks '<cls>', so it is no vocabulary of scGPT"),
+        ("args.json", {"nheads": 5}, "its width 16 is not a multiple of the 5 attention heads"),
+        ("vocab.json", {"<cls>": None}, r"not a vocabulary of scGPT \(it lacks '<cls>'\)"),
         ("vocab.json", {"GENE7": "7"}, "gives 'GENE7' the id '7'"),
-        ("vocab.json", {"GENE7": 500}, "vocab.json names more genes than the 58 of best_model.pt"),
+        ("vocab.json", {"GENE7": 500}, "vocab.json has ids beyond the 58 tokens of best_model.pt"),
     ],
 )
 def test_scgpt_settings_that_do_not_fit(checkpoints, split, tmp_path, file, changes, words):
@@ -331,11 +331,11 @@ def test_scgpt_keeps_columns_with_one_symbol_as_tokens_of_their_own(checkpoints,
 
     whole = embedding("scgpt", split, checkpoints["scgpt"], max_length=10**6).matrix
     path = changed(split, tmp_path / "s.h5ad", twice)
-    found = embedding("scgpt", path, checkpoints["scgpt"], max_length=10**6)
+    result = embedding("scgpt", path, checkpoints["scgpt"], max_length=10**6)
     expressed = Split.open(split).counts()[:, 10].toarray().ravel() > 0
-    assert found.uns["matched_genes"] == 56
-    assert np.allclose(found.matrix[~expressed], whole[~expressed], atol=1e-5)
-    assert (np.abs(found.matrix - whole)[expressed].max(axis=1) > 1e-4).all()
+    assert result.uns["matched_genes"] == 56
+    assert np.allclose(result.matrix[~expressed], whole[~expressed], atol=1e-5)
+    assert (np.abs(result.matrix - whole)[expressed].max(axis=1) > 1e-4).all()
 
 
 def test_scgpt_ranks_so_a_scaling_of_cells_changes_nothing(checkpoints, split, tmp_path):
@@ -344,8 +344,8 @@ def test_scgpt_ranks_so_a_scaling_of_cells_changes_nothing(checkpoints, split, t
         return data
 
     path = changed(split, tmp_path / "s.h5ad", scaled)
-    found, whole = (embedding("scgpt", s, checkpoints["scgpt"]).matrix for s in (path, split))
-    np.testing.assert_allclose(found, whole, atol=1e-5)
+    result, whole = (embedding("scgpt", s, checkpoints["scgpt"]).matrix for s in (path, split))
+    np.testing.assert_allclose(result, whole, atol=1e-5)
 
 
 def test_scgpt_needs_room_for_a_gene(checkpoints, split):
@@ -361,17 +361,17 @@ def mouse(tmp_path_factory):
     return tiny.split_file(tmp_path_factory.mktemp("mouse"), organism="mouse", n_cells=30)
 
 
-def test_uce_takes_the_species_of_the_split_or_the_one_it_is_told(checkpoints, mouse):
-    own = embedding("uce", mouse, checkpoints["uce"])
-    assert own.uns["species"] == "mouse" and own.uns["matched_genes"] == 40
+def test_uce_takes_the_species_of_the_split_or_of_the_option(checkpoints, mouse):
+    default = embedding("uce", mouse, checkpoints["uce"])
+    assert default.uns["species"] == "mouse" and default.uns["matched_genes"] == 40
     as_human = embedding("uce", mouse, checkpoints["uce"], species="human")
     assert as_human.uns["species"] == "human" and as_human.uns["matched_genes"] == 55  # matched in capitals
-    assert not np.allclose(own.matrix, as_human.matrix, atol=1e-3)
+    assert not np.allclose(default.matrix, as_human.matrix, atol=1e-3)
 
 
 def test_uce_says_which_species_its_files_know(checkpoints, mouse):
     with pytest.raises(
-        CellgaugeError, match=r"its files know human, mouse, not gorilla; give files .* `species_files`"
+        CellgaugeError, match=r"its files have human, mouse, not gorilla; name files .* `species_files`"
     ):
         embedding("uce", mouse, checkpoints["uce"], species="Gorilla gorilla")
 
@@ -383,11 +383,11 @@ def test_uce_finds_a_species_under_its_scientific_name(tmp_path, mouse):
 
 def test_uce_leaves_out_genes_of_few_cells_then_cells_of_few_genes(checkpoints, split):
     counts = Split.open(split).counts()
-    kept = counts[:, counts.getnnz(axis=0) >= 70]
-    few = kept.getnnz(axis=1) < 12
+    filtered = counts[:, counts.getnnz(axis=0) >= 70]
+    few = filtered.getnnz(axis=1) < 12
     assert 0 < few.sum() < 90
-    found = embedding("uce", split, checkpoints["uce"], min_cells=70, min_genes=12).matrix
-    np.testing.assert_array_equal(np.isnan(found[:, 0]), few)
+    result = embedding("uce", split, checkpoints["uce"], min_cells=70, min_genes=12).matrix
+    np.testing.assert_array_equal(np.isnan(result[:, 0]), few)
 
 
 def test_uce_additive_padding_depends_on_the_batch_and_hidden_does_not(checkpoints, split):
@@ -413,8 +413,8 @@ def test_uce_genes_without_a_place_are_unknown_and_the_first_of_two_places_count
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"heads": 5}, "its width 64 cannot be divided into 5 heads"),
-        ({"sample_size": 1531}, r"a cell of 15\d\d tokens is longer than the 1536 positions"),
+        ({"heads": 5}, "its width 64 is not a multiple of the 5 attention heads"),
+        ({"sample_size": 1531}, r"a cell of 15\d\d tokens is longer than the network's 1536 positions"),
         ({"checkpoint": "33l.torch"}, r"no file 33l\.torch \(found: 4layer_model\.torch, model_files\)"),
         ({"species_files": {"human": "/nowhere"}}, r"no file species_offsets\.pkl"),
     ],
@@ -429,12 +429,12 @@ def test_uce_asks_which_checkpoint_and_files_that_do_not_belong_together_are_ref
     tensors = dict(_tensors(copy / "4layer_model.torch"))
     tensors["pe_embedding.weight"] = torch.ones(90, 10)
     torch.save(tensors, copy / "33l.torch")
-    with pytest.raises(CellgaugeError, match=r"which is it, 33l\.torch or 4layer_model\.torch\?"):
+    with pytest.raises(CellgaugeError, match=r"several files match \*\.torch: 33l\.torch, 4layer_model\.torch;"):
         embedding("uce", split, copy)
     assert embedding("uce", split, copy, checkpoint="4layer_model.torch").uns["unembedded"] == 0
     tensors["pe_embedding.weight"] = torch.ones(50, 10)
     torch.save(tensors, copy / "33l.torch")
-    with pytest.raises(CellgaugeError, match="its files and the checkpoint do not belong together"):
+    with pytest.raises(CellgaugeError, match="the files and the checkpoint do not belong together"):
         embedding("uce", split, copy, checkpoint="33l.torch")
 
 
@@ -450,12 +450,12 @@ def test_aido_cell_settings_of_other_sizes(split, tmp_path, changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_attention_heads": None}, "no settings of AIDO.Cell"),
-        ({"num_attention_heads": 3}, "its width 16 cannot be divided into 3 heads"),
+        ({"num_attention_heads": None}, "not the settings of an AIDO.Cell"),
+        ({"num_attention_heads": 3}, "its width 16 is not a multiple of the 3 attention heads"),
         ({"normalization_type": "BatchNorm"}, "normalization_type 'BatchNorm'"),
         ({"position_embedding_type": "rope"}, "position_embedding_type is 'rope', AIDO.Cell's is 'absolute'"),
-        ({"normalization_type": "RMSNorm"}, r"no place for 'encoder\.layer\.0\.attention\.ln\.bias'"),
-        ({"add_linear_bias": False}, r"no place for 'encoder\.layer\.0\.\S+\.bias'"),
+        ({"normalization_type": "RMSNorm"}, r"no tensor 'encoder\.layer\.0\.attention\.ln\.bias'"),
+        ({"add_linear_bias": False}, r"no tensor 'encoder\.layer\.0\.\S+\.bias'"),
     ],
 )
 def test_aido_cell_settings_that_do_not_fit(checkpoints, split, tmp_path, changes, words):
@@ -468,9 +468,9 @@ def test_aido_cell_settings_that_do_not_fit(checkpoints, split, tmp_path, change
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("gene_name\tindex\nA\t0\nB\t1\n", "the network has 59 positions, the list of genes 2 and 2 of depth"),
+        ("gene_name\tindex\nA\t0\nB\t1\n", "the network has 59 positions, but the list has 2 genes"),
         ("gene_name\tindex\nA\t0\nB\t2\n", "the genes are not numbered 0, 1, 2"),
-        ("<html>\n<body>\n", "not the list of AIDO.Cell's genes"),
+        ("<html>\n<body>\n", "not AIDO.Cell's list of genes"),
     ],
 )
 def test_aido_cell_lists_that_do_not_fit(checkpoints, split, tmp_path, text, words):
@@ -487,12 +487,12 @@ def test_aido_cell_takes_the_last_column_of_a_symbol_and_counts_depth_over_it_al
         var.index = [f"g{i}" for i in range(61)]
         return anndata.AnnData(counts, data.obs, var, uns=data.uns)
 
-    found = embedding("aido_cell", changed(split, tmp_path / "s.h5ad", twice), checkpoints["aido_cell"])
-    np.testing.assert_allclose(found.matrix, embedding("aido_cell", split, checkpoints["aido_cell"]).matrix, atol=1e-5)
+    result = embedding("aido_cell", changed(split, tmp_path / "s.h5ad", twice), checkpoints["aido_cell"])
+    np.testing.assert_allclose(result.matrix, embedding("aido_cell", split, checkpoints["aido_cell"]).matrix, atol=1e-5)
 
 
 def test_aido_cell_lets_absent_genes_take_part_as_zeros_and_averages_the_others(checkpoints, split, tmp_path):
-    """Genes without counts that are left out change what is averaged and nothing else: sums of outputs can be told apart."""
+    """Genes without counts that are left out change what is averaged and nothing else: their contributions add up."""
 
     def silent(data):
         counts = data.X.toarray()
@@ -503,8 +503,8 @@ def test_aido_cell_lets_absent_genes_take_part_as_zeros_and_averages_the_others(
     path = changed(split, tmp_path / "silent.h5ad", silent)
 
     def sums(*left_out):
-        kept = np.setdiff1d(np.arange(60), left_out)
-        part = changed(path, tmp_path / "part.h5ad", lambda data: data[:, kept])
+        rest = np.setdiff1d(np.arange(60), left_out)
+        part = changed(path, tmp_path / "part.h5ad", lambda data: data[:, rest])
         return embedding("aido_cell", part, checkpoints["aido_cell"]).matrix * (55 - len(left_out))
 
     np.testing.assert_allclose(sums(30, 31), sums(30) + sums(31) - sums(), atol=1e-4)
@@ -519,12 +519,12 @@ def test_aido_cell_lets_absent_genes_take_part_as_zeros_and_averages_the_others(
     [
         (
             {"model_type": "gpt2"},
-            r"config\.json: not the settings of a BERT as Geneformer is one \(model_type 'gpt2'\)",
+            r"config\.json: not the settings of a BERT such as Geneformer's \(model_type 'gpt2'\)",
         ),
         ({"hidden_size": "16"}, "hidden_size '16'"),
-        ({"num_attention_heads": 3}, "its width 16 cannot be divided into 3 heads"),
-        ({"num_hidden_layers": 2}, r"no place for 'bert\.encoder\.layer\.2\.\S+'"),
-        ({"num_hidden_layers": 4}, r"lacks 'bert\.encoder\.layer\.3\.\S+'"),
+        ({"num_attention_heads": 3}, "its width 16 is not a multiple of the 3 attention heads"),
+        ({"num_hidden_layers": 2}, r"no tensor 'bert\.encoder\.layer\.2\.\S+'"),
+        ({"num_hidden_layers": 4}, r"has no tensor 'bert\.encoder\.layer\.3\.\S+'"),
         ({"vocab_size": 50}, r"'bert\.embeddings\.word_embeddings\.weight' has shape \(59, 16\)"),
     ],
 )
@@ -538,11 +538,15 @@ def test_geneformer_settings_that_do_not_fit(checkpoints, split, tmp_path, chang
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("token_dictionary", {"<cls>": None}, "lacks <cls>, so it is not the dictionary of a Geneformer with special"),
-        ("token_dictionary", {ENSEMBL[9]: 500}, "numbers tokens up to 500, the network has 59"),
-        ("token_dictionary", {ENSEMBL[9]: "9"}, "-> str, not what was expected"),
-        ("gene_median_dictionary", {ENSEMBL[9]: None}, f"gives gene '{ENSEMBL[9]}' the median None"),
-        ("gene_median_dictionary", {ENSEMBL[9]: 0.0}, f"gives gene '{ENSEMBL[9]}' the median 0.0"),
+        (
+            "token_dictionary",
+            {"<cls>": None},
+            r"not the dictionary of a Geneformer with special tokens \(it lacks <cls>\)",
+        ),
+        ("token_dictionary", {ENSEMBL[9]: 500}, "has token ids up to 500, the network has 59"),
+        ("token_dictionary", {ENSEMBL[9]: "9"}, "-> str, but keys must be str and values int"),
+        ("gene_median_dictionary", {ENSEMBL[9]: None}, f"the median of gene '{ENSEMBL[9]}' is None"),
+        ("gene_median_dictionary", {ENSEMBL[9]: 0.0}, f"the median of gene '{ENSEMBL[9]}' is 0.0"),
     ],
 )
 def test_geneformer_dictionaries_that_do_not_fit(checkpoints, split, tmp_path, name, change, words):
@@ -563,7 +567,7 @@ def test_geneformer_does_not_run_what_a_dictionary_holds(checkpoints, split, tmp
 
 
 def test_geneformer_sums_columns_that_stand_for_one_gene(checkpoints, split, tmp_path):
-    """A gene's counts dealt to two names of it, in any case, are the gene's counts."""
+    """Counts that are split between two names of a gene, in any case, are the gene's counts."""
 
     def dealt(data):
         part = data.X[:, 10:11].minimum(1)
@@ -574,13 +578,13 @@ def test_geneformer_sums_columns_that_stand_for_one_gene(checkpoints, split, tmp
 
     genes = {**{gene: gene for gene in ENSEMBL[5:]}, "ALIAS": ENSEMBL[10]}
     folder = made_checkpoints.geneformer(tmp_path / "geneformer", genes)
-    found = embedding("geneformer", changed(split, tmp_path / "s.h5ad", dealt), folder)
-    np.testing.assert_allclose(found.matrix, embedding("geneformer", split, folder).matrix, atol=1e-5)
-    assert found.uns["matched_genes"] == 56
+    result = embedding("geneformer", changed(split, tmp_path / "s.h5ad", dealt), folder)
+    np.testing.assert_allclose(result.matrix, embedding("geneformer", split, folder).matrix, atol=1e-5)
+    assert result.uns["matched_genes"] == 56
 
 
 def test_geneformer_takes_total_counts_where_the_data_give_them(checkpoints, split, tmp_path):
-    """Within a cell the total changes no rank; a total that is none is an error."""
+    """The total changes no rank within a cell; an invalid total is an error."""
 
     def with_totals(totals):
         def change(data):
@@ -590,9 +594,9 @@ def test_geneformer_takes_total_counts_where_the_data_give_them(checkpoints, spl
         return changed(split, tmp_path / "s.h5ad", change)
 
     whole = embedding("geneformer", split, checkpoints["geneformer"]).matrix
-    found = embedding("geneformer", with_totals(np.arange(1000, 1090)), checkpoints["geneformer"]).matrix
-    np.testing.assert_allclose(found, whole, atol=1e-5)
-    with pytest.raises(CellgaugeError, match="obs column 'n_counts' must be the total counts of cells, it holds 0"):
+    result = embedding("geneformer", with_totals(np.arange(1000, 1090)), checkpoints["geneformer"]).matrix
+    np.testing.assert_allclose(result, whole, atol=1e-5)
+    with pytest.raises(CellgaugeError, match="obs column 'n_counts' must hold positive total counts, but it has 0"):
         embedding("geneformer", with_totals(np.arange(90)), checkpoints["geneformer"])
     with pytest.raises(CellgaugeError, match=r"obs column 'n_counts' must hold numbers \(could not convert"):
         embedding("geneformer", with_totals(["many"] * 90), checkpoints["geneformer"])
@@ -601,10 +605,10 @@ def test_geneformer_takes_total_counts_where_the_data_give_them(checkpoints, spl
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"layer": 1}, "`layer` must be -2 to 0, the last, not 1"),
-        ({"layer": -3}, "`layer` must be -2 to 0, the last, not -3"),
-        ({"max_length": 2}, "max_length must be 3 to 64, not 2"),
-        ({"max_length": 65}, "max_length must be 3 to 64, not 65"),
+        ({"layer": 1}, "`layer` must be from -2 to 0 .the last layer., not 1"),
+        ({"layer": -3}, "`layer` must be from -2 to 0 .the last layer., not -3"),
+        ({"max_length": 2}, "max_length must be from 3 to 64, not 2"),
+        ({"max_length": 65}, "max_length must be from 3 to 64, not 65"),
     ],
 )
 def test_geneformer_options_out_of_range(checkpoints, split, options, words):
@@ -614,7 +618,7 @@ def test_geneformer_options_out_of_range(checkpoints, split, options, words):
 
 @pytest.mark.parametrize("options", [{}, {"layer": -2}, {"max_length": 12}])
 def test_geneformer_cls_computed_alone_is_the_cls_among_all(checkpoints, split, options):
-    """Against transformers' own model, cell by cell."""
+    """Compare with transformers' model, cell by cell."""
     from transformers import BertModel
 
     from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
@@ -622,12 +626,12 @@ def test_geneformer_cls_computed_alone_is_the_cls_among_all(checkpoints, split, 
     folder, opened = checkpoints["geneformer"], Split.open(split)
     model = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
     ranker = Ranker(opened, read_dictionaries(folder), options.get("max_length", 64))
-    records = list(ranker.tokenise(opened.counts()[:20], opened.cells[:20]))
+    records = list(ranker.tokenize(opened.counts()[:20], opened.cells[:20]))
     with torch.inference_mode():
         states = [model(torch.from_numpy(r.arrays[0])[None], output_hidden_states=True).hidden_states for r in records]
     chosen = np.stack([state[options.get("layer", -1) - 1][0, 0].numpy() for state in states])
-    found = embedding("geneformer", split, folder, pooling="cls", **options).matrix[:20]
-    np.testing.assert_allclose(found, chosen, atol=1e-5)
+    result = embedding("geneformer", split, folder, pooling="cls", **options).matrix[:20]
+    np.testing.assert_allclose(result, chosen, atol=1e-5)
 
 
 # --- scVI ------------------------------------------------------------------------------------------------------------
@@ -645,17 +649,17 @@ def test_scvi_counts_missing_genes_as_zeros_and_ignores_the_order_of_columns(che
         return data
 
     path = changed(split, tmp_path / "silent.h5ad", silent)
-    kept = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(60), [30, 31]))
-    part = changed(path, tmp_path / "part.h5ad", lambda data: data[:, kept])
-    found = embedding("scvi", part, checkpoints["scvi"])
-    np.testing.assert_allclose(found.matrix, embedding("scvi", path, checkpoints["scvi"]).matrix, atol=1e-5)
-    assert found.uns["matched_genes"] == 53 and found.uns["missing_genes"] == 2
+    columns = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(60), [30, 31]))
+    part = changed(path, tmp_path / "part.h5ad", lambda data: data[:, columns])
+    result = embedding("scvi", part, checkpoints["scvi"])
+    np.testing.assert_allclose(result.matrix, embedding("scvi", path, checkpoints["scvi"]).matrix, atol=1e-5)
+    assert result.uns["matched_genes"] == 53 and result.uns["missing_genes"] == 2
 
 
 @pytest.mark.parametrize("name", ["log_variational", "encode_covariates"])
 def test_scvi_settings_that_change_the_encoder_are_refused(split, tmp_path, name):
     folder = made_checkpoints.scvi(tmp_path / "scvi", ENSEMBL, **{name: name == "encode_covariates"})
-    with pytest.raises(CellgaugeError, match=rf"made with {name}=\w+; only models with \w+ are supported"):
+    with pytest.raises(CellgaugeError, match=rf"trained with {name}=\w+; only \w+ is supported"):
         embedding("scvi", split, folder)
 
 
@@ -663,13 +667,13 @@ def test_scvi_settings_that_change_the_encoder_are_refused(split, tmp_path, name
     ("changes", "words"),
     [
         ({"var_names": np.asarray(ENSEMBL[:50], dtype=object)}, "its encoder takes 55 inputs for 50 genes"),
-        ({"var_names": np.asarray(ENSEMBL[:1] * 55, dtype=object)}, "a gene stands twice"),
+        ({"var_names": np.asarray(ENSEMBL[:1] * 55, dtype=object)}, "a gene appears more than once"),
         ({"var_names": np.arange(55)}, "not a model of scvi-tools with the names of its genes"),
         ({"model_state_dict": [1]}, "not a model of scvi-tools with the names of its genes"),
         ({"attr_dict": {"init_params_": {"a": {"extra_encoder_kwargs": {"x": 1}}}}}, "extra_encoder_kwargs="),
         (
             {"attr_dict": {"init_params_": {"a": {"b": {"encode_covariates": True}}}}},
-            "made with encode_covariates=True",
+            "trained with encode_covariates=True",
         ),
     ],
 )
@@ -693,8 +697,8 @@ def test_scvi_runs_nothing_that_its_file_holds(checkpoints, split, tmp_path, pla
 
 
 def test_transcriptformer_takes_other_species_from_beside_the_checkpoint_or_the_user(checkpoints, mouse, tmp_path):
-    own = embedding("transcriptformer", mouse, checkpoints["transcriptformer"])
-    assert own.uns["proteins"] == "all_embeddings/mus_musculus_gene.h5" and own.uns["matched_genes"] == 40
+    released = embedding("transcriptformer", mouse, checkpoints["transcriptformer"])
+    assert released.uns["proteins"] == "all_embeddings/mus_musculus_gene.h5" and released.uns["matched_genes"] == 40
     copy = shutil.copytree(checkpoints["transcriptformer"], tmp_path / "models" / "copy")
     with pytest.raises(
         CellgaugeError, match=r"no file mus_musculus_gene\.h5 in vocabs or all_embeddings \(found: homo_s"
@@ -704,8 +708,8 @@ def test_transcriptformer_takes_other_species_from_beside_the_checkpoint_or_the_
     files = {"Mus musculus": str(copy / "all_embeddings/mus_musculus_gene.h5")}
     for options in ({}, {"species_files": files}, {"checkpoint": "copy"}):
         weights = copy.parent if "checkpoint" in options else copy
-        found = embedding("transcriptformer", mouse, weights, **options).matrix
-        np.testing.assert_array_equal(found, own.matrix)
+        result = embedding("transcriptformer", mouse, weights, **options).matrix
+        np.testing.assert_array_equal(result, released.matrix)
 
 
 def test_transcriptformer_takes_the_first_genes_of_the_split_and_one_column_of_each(checkpoints, split, tmp_path):
@@ -725,11 +729,11 @@ def test_transcriptformer_takes_the_first_genes_of_the_split_and_one_column_of_e
     assert counts.getnnz(axis=1).max() > 39
     whole = embedding("transcriptformer", split, checkpoints["transcriptformer"])
     path = changed(split, tmp_path / "s.h5ad", last_and_again)
-    found = embedding("transcriptformer", path, checkpoints["transcriptformer"])
-    np.testing.assert_allclose(found.matrix, whole.matrix, atol=1e-6)
+    result = embedding("transcriptformer", path, checkpoints["transcriptformer"])
+    np.testing.assert_allclose(result.matrix, whole.matrix, atol=1e-6)
 
 
-def test_transcriptformer_is_told_the_assay_and_clips_counts(checkpoints, split, tmp_path):
+def test_transcriptformer_uses_the_assay_and_clips_counts(checkpoints, split, tmp_path):
     def assay(value):
         def change(data):
             data.obs["assay"] = value
@@ -740,13 +744,13 @@ def test_transcriptformer_is_told_the_assay_and_clips_counts(checkpoints, split,
     weights = checkpoints["transcriptformer"]
     paths = {value: changed(split, tmp_path / f"{value}.h5ad", assay(value)) for value in ("10x", "other", "unknown")}
     paths["none"] = split
-    found = {value: embedding("transcriptformer", path, weights) for value, path in paths.items()}
-    assert found["10x"].uns["cells_of_unknown_assay"] == 0 and found["none"].uns["cells_of_unknown_assay"] == 90
-    assert np.abs(found["10x"].matrix - found["other"].matrix).max() > 1e-3
+    result = {value: embedding("transcriptformer", path, weights) for value, path in paths.items()}
+    assert result["10x"].uns["cells_of_unknown_assay"] == 0 and result["none"].uns["cells_of_unknown_assay"] == 90
+    assert np.abs(result["10x"].matrix - result["other"].matrix).max() > 1e-3
     for value in ("unknown", "none"):
-        np.testing.assert_array_equal(found[value].matrix, found["other"].matrix)
+        np.testing.assert_array_equal(result[value].matrix, result["other"].matrix)
     clipped = embedding("transcriptformer", paths["10x"], weights, clip_counts=2)
-    assert np.abs(clipped.matrix - found["10x"].matrix).max() > 1e-3
+    assert np.abs(clipped.matrix - result["10x"].matrix).max() > 1e-3
 
 
 @pytest.mark.parametrize("surgery", ["fixed", "official"])
@@ -784,37 +788,37 @@ def test_transcriptformer_settings_of_other_checkpoints(cap, activation, bias):
         lengths = torch.tensor([290, 131])
         rows, counts = torch.randint(0, 20, (2, 290)), torch.randint(0, 30, (2, 290)).float()
         values, hidden = torch.tensor([[1, 0], [0, 2]]), torch.tensor([[False, True], [True, False]])
-        found = network(rows, counts, lengths, values, hidden)
+        result = network(rows, counts, lengths, values, hidden)
         for cell in range(2):
             n = int(lengths[cell])
-            told = [
+            covariates = [
                 table.weight[value] for table, value in zip(network.aux_embeddings.values(), values[cell], strict=True)
             ]
-            x = torch.cat([torch.stack(told), network.rows[rows[cell, :n]]])
+            x = torch.cat([torch.stack(covariates), network.rows[rows[cell, :n]]])
             bias_of_key = torch.log1p(torch.cat([torch.ones(2), counts[cell, :n]]) + 1e-6)
-            seen = torch.ones(n + 2, n + 2).tril().bool()
-            seen[:, :2] &= ~hidden[cell]
+            visible = torch.ones(n + 2, n + 2).tril().bool()
+            visible[:, :2] &= ~hidden[cell]
             for layer in network.transformer_encoder["encoder_layers"]:
                 x = layer.norm1(x)
                 q, k, v = (linear(x).unflatten(-1, (2, 4)) for linear in layer.self_attn.linears[:3])
                 logits = torch.einsum("ihd,jhd->hij", q, k) / 2 + bias_of_key
                 logits = cap * torch.tanh(logits / cap) if cap else logits
-                weights = logits.masked_fill(~seen, -torch.inf).softmax(dim=-1).nan_to_num(0)
+                weights = logits.masked_fill(~visible, -torch.inf).softmax(dim=-1).nan_to_num(0)
                 x = x + layer.self_attn.linears[3](torch.einsum("hij,jhd->ihd", weights, v).flatten(1))
                 x = layer.norm2(x)
                 x = x + layer.linear2(tf.ACTIVATIONS[activation](layer.linear1(x)))
-            torch.testing.assert_close(found[cell], x[2:].sum(dim=0) / 300, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(result[cell], x[2:].sum(dim=0) / 300, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
         ("seq_len", None, r"config\.json: not the settings of a TranscriptFormer"),
-        ("num_heads", 3, "its width 16 cannot be divided into 3 heads"),
+        ("num_heads", 3, "its width 16 is not a multiple of the 3 attention heads"),
         ("activation", "tanh", "activation 'tanh'"),
         ("special_tokens", ["unknown", "[START]"], r"special tokens unknown, \[START\]"),
-        ("attn_bias", True, r"lacks 'transformer_encoder\.encoder_layers\.0\.self_attn\.linears\.0\.bias'"),
-        ("aux_cols", "tissue", r"lacks 'aux_embeddings\.tissue\.weight'"),
+        ("attn_bias", True, r"has no tensor 'transformer_encoder\.encoder_layers\.0\.self_attn\.linears\.0\.bias'"),
+        ("aux_cols", "tissue", r"has no tensor 'aux_embeddings\.tissue\.weight'"),
     ],
 )
 def test_transcriptformer_settings_that_do_not_fit(checkpoints, split, tmp_path, key, value, words):
@@ -830,8 +834,8 @@ def test_transcriptformer_settings_that_do_not_fit(checkpoints, split, tmp_path,
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"10x": 1}, r"assay_vocab\.json: lacks 'unknown'"),
-        ({"unknown": 0, "10x": 2}, "gives '10x' the value 2, so it is no vocabulary of a checkpoint with 2 values"),
+        ({"10x": 1}, r"assay_vocab\.json: not a vocabulary .* \(it lacks 'unknown'"),
+        ({"unknown": 0, "10x": 2}, r"not a vocabulary of a checkpoint with 2 values \(it gives '10x' the value 2"),
     ],
 )
 def test_transcriptformer_vocabularies_that_do_not_fit(checkpoints, split, tmp_path, values, words):
@@ -846,9 +850,9 @@ def test_transcriptformer_vocabularies_that_do_not_fit(checkpoints, split, tmp_p
     [
         ("truncated", r"homo_sapiens_gene\.h5: not an h5 with `keys` and `arrays`, truncated or corrupt"),
         ("other", "not an h5 with `keys` and `arrays`"),
-        ("width", r"the vector of ENSG00000000005 has shape \(9,\), the checkpoint takes \(10,\)"),
+        ("width", r"the vector of ENSG00000000005 has shape \(9,\), the checkpoint needs \(10,\)"),
         ("missing", "a vector cannot be read"),
-        ("nan", "holds vectors that are not finite"),
+        ("nan", "some vectors are not finite"),
     ],
 )
 def test_transcriptformer_protein_files_that_are_not_what_they_should_be(checkpoints, split, tmp_path, fault, words):

@@ -45,8 +45,8 @@ def cells(split, weights, **options):
 
 def test_a_prediction_file(split, weights, tmp_path):
     predict_files("scgenept", split, tmp_path / "p.h5ad", weights=weights, options={"device": "cpu", "controls": 20})
-    found, screen = Prediction.read(tmp_path / "p.h5ad"), Screen.open(split)
-    assert list(found.conditions) == screen.test_conditions and list(found.genes) == list(screen.genes)
+    prediction, screen = Prediction.read(tmp_path / "p.h5ad"), Screen.open(split)
+    assert list(prediction.conditions) == screen.test_conditions and list(prediction.genes) == list(screen.genes)
     with open_h5(tmp_path / "p.h5ad") as file:
         uns = read_scalars(file)
     controls = (screen.conditions == "ctrl").sum()
@@ -56,10 +56,10 @@ def test_a_prediction_file(split, weights, tmp_path):
 
 
 def test_predictions_are_of_every_control_and_differ_between_conditions(split, weights):
-    found, facts = cells(split, weights)
-    assert facts["controls"] == facts["controls_available"] == len(found["GENE4+ctrl"])
-    assert len(found) == 4 and all(np.isfinite(part).all() for part in found.values())
-    assert np.abs(found["GENE4+ctrl"] - found["GENE1+GENE4"]).max() > 1e-3
+    predicted, facts = cells(split, weights)
+    assert facts["controls"] == facts["controls_available"] == len(predicted["GENE4+ctrl"])
+    assert len(predicted) == 4 and all(np.isfinite(part).all() for part in predicted.values())
+    assert np.abs(predicted["GENE4+ctrl"] - predicted["GENE1+GENE4"]).max() > 1e-3
 
 
 def test_batches_change_nothing(split, weights):
@@ -69,7 +69,7 @@ def test_batches_change_nothing(split, weights):
         np.testing.assert_allclose(one_by_one[condition], part, atol=1e-5)
 
 
-def test_controls_are_drawn_by_their_ids_and_the_seed(split, weights, tmp_path):
+def test_controls_are_sampled_by_their_ids_and_the_seed(split, weights, tmp_path):
     order = np.random.default_rng(0).permutation(400)
     shuffled, _ = cells(screen_file(tmp_path, lambda data: data[order].copy()), weights, controls=10)
     (first, _), (other, _) = (cells(split, weights, controls=10, seed=seed) for seed in (42, 43))
@@ -89,14 +89,14 @@ def test_on_a_cpu_300_controls_are_taken_and_elsewhere_all(split, weights, monke
 
 
 def test_the_bootstrap_computes_each_control_once(split, weights, monkeypatch):
-    asked, compute = [], Cells.predict
-    monkeypatch.setattr(Cells, "predict", lambda self, rows, genes: asked.append(rows) or compute(self, rows, genes))
-    drawn, _ = cells(split, weights, draw="bootstrap")
+    computed, compute = [], Cells.predict
+    monkeypatch.setattr(Cells, "predict", lambda self, rows, genes: computed.append(rows) or compute(self, rows, genes))
+    sampled, _ = cells(split, weights, draw="bootstrap")
     every, _ = cells(split, weights)
     n = len(every["GENE4+ctrl"])
     rows = bootstrap(n, 42)
-    assert asked[0].tolist() == sorted(set(rows)) and len(asked[0]) < n
-    np.testing.assert_allclose(drawn["GENE4+ctrl"], every["GENE4+ctrl"][rows], atol=1e-5)
+    assert computed[0].tolist() == sorted(set(rows)) and len(computed[0]) < n
+    np.testing.assert_allclose(sampled["GENE4+ctrl"], every["GENE4+ctrl"][rows], atol=1e-5)
 
 
 def test_the_bootstrap_stays_within_chunks():
@@ -107,38 +107,38 @@ def test_the_bootstrap_stays_within_chunks():
     np.testing.assert_array_equal(rows[:512], np.random.RandomState(0).randint(0, 512, 512))
 
 
-def test_a_gene_that_takes_no_part_is_a_reason(split, weights, tmp_path):
+def test_a_gene_outside_the_panel_is_a_reason(split, weights, tmp_path):
     screen = Screen.open(split)
     (tmp_path / "panel.txt").write_text("\n".join(gene for gene in screen.genes if not gene.endswith("4")))
     predicted = predict(screen, weights, device="cpu", seed=0, controls=5, panel=str(tmp_path / "panel.txt"))
     reasons = {response.condition: response.reason for response in predicted.responses}
-    assert reasons["GENE4+ctrl"] == reasons["GENE1+GENE4"] == "GENE4 is not among the genes that the model is given"
+    assert reasons["GENE4+ctrl"] == reasons["GENE1+GENE4"] == "GENE4 is not among the model's genes"
     assert reasons["GENE3+GENE1"] == ""
 
 
 def test_genes_that_the_vocabulary_lacks_are_one_unknown_gene(split, weights, tmp_path):
-    """They take part whatever they are called. GENE36 to GENE39 are unknown already."""
+    """They are used whatever their names. GENE36 to GENE39 are unknown already."""
 
     def renamed(data):
         data.var["feature_name"] = [*SYMBOLS[:36], *(f"NEW{i}" for i in range(4))]
         return data
 
-    found, facts = cells(split, weights, controls=6)
+    predicted, facts = cells(split, weights, controls=6)
     other, _ = cells(screen_file(tmp_path, renamed), weights, controls=6)
     assert facts["matched_genes"] == 36
-    for condition, part in found.items():
+    for condition, part in predicted.items():
         np.testing.assert_allclose(other[condition], part, atol=1e-5)
 
 
 def test_bf16_is_near_and_says_how_near(split, weights):
     exact, _ = cells(split, weights, controls=10)
-    found, facts = cells(split, weights, controls=10, precision="bf16")
-    assert 0 < max(np.abs(found[condition] - part).max() for condition, part in exact.items()) < 0.3
+    predicted, facts = cells(split, weights, controls=10, precision="bf16")
+    assert 0 < max(np.abs(predicted[condition] - part).max() for condition, part in exact.items()) < 0.3
     assert 0 < facts["fp32_max_deviation"] < 0.3 and facts["precision"] == "bf16"
 
 
 def test_the_comparison_with_fp32_does_not_count(split, weights, monkeypatch):
-    """It alone does not fit the memory here, and leaves the batches that are measured as they were."""
+    """Only the comparison runs out of memory here, which must not change the mini-batches that are measured."""
     from cellgauge.predictors.scgenept.network import ScGenePT
 
     sizes, compute = {True: [], False: []}, ScGenePT.forward
@@ -158,11 +158,11 @@ def test_the_comparison_with_fp32_does_not_count(split, weights, monkeypatch):
 @pytest.mark.parametrize("text", ["gopt_encoder_c", "genept_encoder"])
 def test_every_kind_of_text_is_known(split, weights, tmp_path, text):
     folder = made_checkpoints.scgenept(tmp_path / "other", SYMBOLS[:36], text)
-    found, expected = cells(split, folder, controls=3)[0], cells(split, weights, controls=3)[0]
-    np.testing.assert_array_equal(found["GENE4+ctrl"], expected["GENE4+ctrl"])
+    predicted, expected = cells(split, folder, controls=3)[0], cells(split, weights, controls=3)[0]
+    np.testing.assert_array_equal(predicted["GENE4+ctrl"], expected["GENE4+ctrl"])
 
 
-# --- what is not as it should be -------------------------------------------------------------------------------------
+# --- invalid input ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_every_kind_of_text_is_known(split, weights, tmp_path, text):
     [
         ({"draw": "wrong"}, "draw must be 'each' or 'bootstrap', not 'wrong'"),
         ({"controls": 0}, "controls must be at least 1, not 0"),
-        ({"heads": 5}, "its width 16 cannot be divided into 5 heads"),
+        ({"heads": 5}, "its width 16 is not a multiple of the 5 attention heads"),
         ({"precision": "fp16"}, "precision must be one of"),
         ({"panel": "/nowhere/panel.txt"}, r"/nowhere/panel\.txt: the panel cannot be read"),
         ({"panel": __file__}, "none of its .* genes is in dataset tiny_screen, split k562"),
@@ -185,12 +185,12 @@ def test_options_out_of_range(split, weights, options, words):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("missing", r"lacks 'transformer_encoder\.layers\.1\.norm1\.bias'"),
-        ("extra", r"the model has no place for 'transformer_encoder\.layers\.1\.norm1\.gain'"),
+        ("missing", r"has no tensor 'transformer_encoder\.layers\.1\.norm1\.bias'"),
+        ("extra", r"the model has no tensor 'transformer_encoder\.layers\.1\.norm1\.gain'"),
         ("shape", r"'transformer_encoder\.layers\.1\.norm1\.bias' has shape \(3,\)"),
-        ("no texts", r"holds 0 encoders of genes' texts \(none\), not one; is it the right model\?"),
-        ("two texts", r"holds 2 encoders of genes' texts \(genept_encoder, gopt_encoder_f\)"),
-        ("vocabulary", "it knows 30 genes and 39 texts, and is asked for gene 36"),
+        ("no texts", r"has 0 encoders of gene texts \(none\) instead of one; is it the right model\?"),
+        ("two texts", r"has 2 encoders of gene texts \(genept_encoder, gopt_encoder_f\)"),
+        ("vocabulary", "it has 30 genes and 39 texts, but the vocabulary uses gene id 36"),
     ],
 )
 def test_tensors_are_loaded_strictly(split, weights, tmp_path, fault, words):
@@ -232,7 +232,7 @@ def test_a_damaged_checkpoint_leaves_no_prediction(split, weights, tmp_path, dam
         "bomb": r"refused, it names posix\.mkdir",
         "no model": r"no file \*\.pt",
         "no vocabulary": r"no file vocab\.json",
-        "two models": "which is it, best_model_seed_42.pt or other.pt",
+        "two models": r"several files match \*\.pt: best_model_seed_42\.pt, other\.pt",
     }
     with pytest.raises(CellgaugeError, match=words[damage]):
         predict_files("scgenept", split, tmp_path / "p.h5ad", weights=copy, options={"device": "cpu"})
@@ -240,7 +240,7 @@ def test_a_damaged_checkpoint_leaves_no_prediction(split, weights, tmp_path, dam
 
 
 class Bomb:
-    """Would leave a trace if it were unpickled."""
+    """Creates a folder if it is unpickled."""
 
     def __init__(self, trace):
         self.trace = str(trace)

@@ -59,52 +59,56 @@ def test_training_mean_gives_conditions_the_same_weight_and_sees_no_test_cell(sc
 
 
 def test_matching_mean(screen, predict):
-    found = predict("matching_mean")
+    prediction = predict("matching_mean")
     overall = np.mean([mean(screen, condition) for condition in screen.training_conditions], axis=0)
-    assert np.allclose(of(found, "GENE4+ctrl")[0], overall, atol=1e-6)
-    assert np.allclose(of(found, "GENE1+GENE4")[0], (mean(screen, "GENE1+ctrl") + overall) / 2, atol=1e-6)
+    assert np.allclose(of(prediction, "GENE4+ctrl")[0], overall, atol=1e-6)
+    assert np.allclose(of(prediction, "GENE1+GENE4")[0], (mean(screen, "GENE1+ctrl") + overall) / 2, atol=1e-6)
     both = (mean(screen, "GENE2+ctrl") + mean(screen, "GENE0+ctrl")) / 2
-    assert np.allclose(of(found, "GENE2+GENE0")[0], both, atol=1e-6)
+    assert np.allclose(of(prediction, "GENE2+GENE0")[0], both, atol=1e-6)
 
 
 def test_additive(screen, predict):
-    found = predict("additive")
+    prediction = predict("additive")
     expected = mean(screen, "GENE2+ctrl") + mean(screen, "GENE0+ctrl") - mean(screen, "ctrl")
-    assert np.allclose(of(found, "GENE2+GENE0")[0], expected, atol=1e-6)
+    assert np.allclose(of(prediction, "GENE2+GENE0")[0], expected, atol=1e-6)
     # a single that the data write the other way round counts too
-    assert np.isfinite(of(found, "GENE3+GENE1")[0]).all()
-    assert of(found, "GENE4+ctrl")[1] == "one gene alone: there is nothing to add up"
-    assert of(found, "GENE1+GENE4")[1] == "GENE4 alone is not among the training conditions"
+    assert np.isfinite(of(prediction, "GENE3+GENE1")[0]).all()
+    assert of(prediction, "GENE4+ctrl")[1] == "the additive model does not apply to single-gene perturbations"
+    assert of(prediction, "GENE1+GENE4")[1] == "GENE4 alone is not among the training conditions"
 
 
 def test_linear_is_the_papers_closed_form(screen, predict):
     """Against the normal equations of the same model, solved for all entries of W at once."""
-    found = predict("linear_responses", n_components=3, ridge=0.1)
+    prediction = predict("linear_responses", n_components=3, ridge=0.1)
     names = ["ctrl", *screen.training_conditions]
     expression = np.stack([mean(screen, name) for name in names], axis=1)
     change = expression - expression[:, :1]
-    centred = expression - expression.mean(axis=0)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    genes = centred @ vectors[:, np.argsort(-values)[:3]]
+    centerd = expression - expression.mean(axis=0)
+    values, vectors = np.linalg.eigh(centerd.T @ centerd)
+    genes = centerd @ vectors[:, np.argsort(-values)[:3]]
 
     def embedded(name):
         return sum((genes[int(g[4:])] for g in name.split("+") if g != "ctrl"), np.zeros(3))
 
     perturbations = np.stack([embedded(name) for name in names], axis=1)
-    centre = change.mean(axis=1)
+    center = change.mean(axis=1)
     left = np.linalg.inv(genes.T @ genes + 0.1 * np.eye(3)) @ genes.T
     right = perturbations.T @ np.linalg.inv(perturbations @ perturbations.T + 0.1 * np.eye(3))
-    weight = left @ (change - centre[:, None]) @ right
+    weight = left @ (change - center[:, None]) @ right
     for condition in screen.test_conditions:
-        expected = expression[:, 0] + centre + genes @ weight @ embedded(condition)
-        assert np.allclose(of(found, condition)[0], expected, atol=1e-6)
+        expected = expression[:, 0] + center + genes @ weight @ embedded(condition)
+        assert np.allclose(of(prediction, condition)[0], expected, atol=1e-6)
 
 
 def test_ceiling_is_the_first_half_of_the_cells(screen, predict):
-    found = predict("ceiling")
+    prediction = predict("ceiling")
     first = screen.halves(screen.rows_of("GENE4+ctrl"))[0]
-    assert np.allclose(of(found, "GENE4+ctrl")[0], screen.expression(first).toarray().mean(axis=0), atol=1e-6)
-    assert found.uns["scored_against"] == "second_half" and (found.n_cells > 0).all() and found.cells is not None
+    assert np.allclose(of(prediction, "GENE4+ctrl")[0], screen.expression(first).toarray().mean(axis=0), atol=1e-6)
+    assert (
+        prediction.uns["scored_against"] == "second_half"
+        and (prediction.n_cells > 0).all()
+        and prediction.cells is not None
+    )
 
 
 def test_provenance(predict):
@@ -113,12 +117,12 @@ def test_provenance(predict):
     assert uns["seed"] == 7 and uns["unpredicted"] == 0 and uns["controls_compared"] > 100 and uns["cpu_seconds"] >= 0
 
 
-# --- a user's own predictions ----------------------------------------------------------------------------------------
+# --- a user's predictions --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def table(screen):
-    """Means of three conditions under names of their own, genes by symbol and in another order."""
+    """Means of three conditions under other names, genes by symbol and in another order."""
     rows = {name: mean(screen, real) for name, real in {"GENE4": "GENE4+ctrl", "GENE0+GENE2": "GENE2+GENE0"}.items()}
     frame = pd.DataFrame(rows, index=screen.symbols).T
     return frame[frame.columns[::-1]]
@@ -138,22 +142,22 @@ def test_formats(screen, predict, table, tmp_path, form):
         table.assign(condition=table.index).reset_index(drop=True).to_csv(path)
     else:
         table.to_csv(path, sep="," if form == "csv" else "\t")
-    found = predict("precomputed_responses", path)
+    prediction = predict("precomputed_responses", path)
     for condition in ("GENE4+ctrl", "GENE2+GENE0"):
-        made, reason = of(found, condition)
-        assert reason == "" and np.allclose(made, mean(screen, condition)[::-1], atol=1e-6)
-    assert of(found, "GENE1+GENE4")[1] == f"{path.name} has no row of this condition"
-    assert found.uns["matched_genes"] == 60
+        predicted, reason = of(prediction, condition)
+        assert reason == "" and np.allclose(predicted, mean(screen, condition)[::-1], atol=1e-6)
+    assert of(prediction, "GENE1+GENE4")[1] == f"{path.name} has no row of this condition"
+    assert prediction.uns["matched_genes"] == 60
 
 
 def test_several_rows_of_a_condition_are_cells(screen, predict, tmp_path):
     cells = screen.expression(screen.rows_of("GENE4+ctrl")).toarray()[:9]
     frame = pd.DataFrame(cells, columns=screen.genes).assign(perturbation="ctrl+GENE4")
     frame.to_csv(tmp_path / "mine.csv")
-    found = predict("precomputed_responses", tmp_path / "mine.csv")
-    (row,) = np.flatnonzero(found.conditions == "GENE4+ctrl")
-    assert found.n_cells[row] == 9 and np.allclose(found.means[row], cells.mean(axis=0), atol=1e-6)
-    sampled = found.cells[row]
+    prediction = predict("precomputed_responses", tmp_path / "mine.csv")
+    (row,) = np.flatnonzero(prediction.conditions == "GENE4+ctrl")
+    assert prediction.n_cells[row] == 9 and np.allclose(prediction.means[row], cells.mean(axis=0), atol=1e-6)
+    sampled = prediction.cells[row]
     assert sorted(sampled[np.isfinite(sampled).all(axis=1)].sum(axis=1)) == pytest.approx(sorted(cells.sum(axis=1)))
 
 

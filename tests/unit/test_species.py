@@ -1,4 +1,4 @@
-"""Files of species that UCE was not trained on: where genes lie, what is built, and what is refused."""
+"""Files of species that UCE was not trained on: loci, the files, and refused input."""
 
 import gzip
 import pickle
@@ -9,7 +9,7 @@ import torch
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.organisms import organism
 from cellgauge.models.base import build_species_files
-from cellgauge.models.uce.new_species import build_species, read_places
+from cellgauge.models.uce.new_species import build_species, read_loci
 
 FASTA = """\
 >ENSGGOP1.1 pep chromosome:gorGor4:1:500:900:-1 gene:ENSGGOG1.1 transcript:ENSGGOT1.1 gene_symbol:Actb description:a
@@ -46,17 +46,17 @@ def text(path, content, zipped=False):
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_places_are_read_from_headers_of_fasta_and_genes_of_gtf(tmp_path, zipped):
-    places = {"ACTB": ("1", 500), "TP53": ("X", 70)}
-    assert read_places(text(tmp_path / "g.gtf", GTF, zipped)) == places
-    assert read_places(text(tmp_path / "g.fa", FASTA, zipped)) == {**places, "ORF5": ("KN1.1", 33)}
+def test_loci_are_read_from_headers_of_fasta_and_genes_of_gtf(tmp_path, zipped):
+    loci = {"ACTB": ("1", 500), "TP53": ("X", 70)}
+    assert read_loci(text(tmp_path / "g.gtf", GTF, zipped)) == loci
+    assert read_loci(text(tmp_path / "g.fa", FASTA, zipped)) == {**loci, "ORF5": ("KN1.1", 33)}
 
 
 def test_files_hold_the_genes_that_have_both(tmp_path):
     vectors = proteins(tmp_path, ["NOWHERE", "tp53", "ACTB", "TP53"])
     fasta = text(tmp_path / "g.fa", FASTA)
-    said = build_species(checkpoint(tmp_path), vectors, fasta, organism("gorilla"), tmp_path / "out")
-    assert said == "gorilla: 2 genes on 2 chromosomes, of 4 with a protein vector and 3 with a place"
+    summary = build_species(checkpoint(tmp_path), vectors, fasta, organism("gorilla"), tmp_path / "out")
+    assert summary == "gorilla: 2 genes on 2 chromosomes, of 4 with a protein vector and 3 with a locus"
     tokens = torch.load(tmp_path / "out/all_tokens.torch")
     assert tokens[:4].tolist() == torch.arange(16.0).reshape(4, 4).tolist()
     assert tokens[4:6].tolist() == [[1.0] * 4, [2.0] * 4] and len(tokens) == 8
@@ -72,12 +72,12 @@ def test_files_hold_the_genes_that_have_both(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("width", r"gorilla\.pt: the vector of TP53 has shape \(5,\), model\.torch takes \(4,\)"),
+        ("width", r"gorilla\.pt: the vector of TP53 has shape \(5,\), model\.torch needs \(4,\)"),
         (
             "other",
-            r"1 of 3 symbols of .*gorilla\.pt \(such as .*\) have a place in .*, fewer than half; are they of one",
+            r"1 of 3 symbols of .*gorilla\.pt \(such as .*\) have a locus in .*, fewer than half; are the files of the same",
         ),
-        ("no fasta", r"g\.fa: no gene with a symbol and a place; give Ensembl's FASTA"),
+        ("no fasta", r"g\.fa: no gene with a symbol and a locus; give Ensembl's FASTA"),
         ("cut", r"g\.fa: cannot be read as text"),
         ("absent", r"g\.fa: no such file"),
         ("no proteins", r"gorilla\.pt: not a checkpoint of torch"),
@@ -93,9 +93,9 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, fault, words)
         genes.write_bytes(gzip.compress(FASTA.encode())[:-20])
     if fault == "no proteins":
         vectors.write_bytes(b"x" * 100)
-    own = tmp_path / "model.torch" if fault == "no checkpoint" else checkpoint(tmp_path)
+    model = tmp_path if fault == "no checkpoint" else checkpoint(tmp_path)
     with pytest.raises(CellgaugeError, match=words):
-        build_species(own, vectors, genes, organism("gorilla"), tmp_path / "out")
+        build_species(model, vectors, genes, organism("gorilla"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -201,7 +201,7 @@ def test_strata_conditions_and_counts(screen, folder):
     row = value(table, "mse", "all/combo_seen1")
     assert row["status"] == "not_applicable" and "GENE4 alone is not among the training conditions" in row["reason"]
     row = value(table, "mse", "all/unseen_single", condition="GENE4+ctrl")
-    assert row["reason"] == "one gene alone: there is nothing to add up"
+    assert row["reason"] == "the additive model does not apply to single-gene perturbations"
     row = value(table, "mse")
     assert row["status"] == "ok" and row["reason"].startswith("mean over 2 of 4 conditions")
     keys = ["profile", "metric", "subset", "condition"]

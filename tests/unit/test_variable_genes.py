@@ -14,23 +14,23 @@ from scipy.sparse import csr_matrix, vstack
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.expression import counts_of, join_species, principal_components
 from cellgauge.data.make_split import make_split
-from cellgauge.data.variable_genes import Counts, _moments, _normalised_dispersions, variable_expression, variable_genes
+from cellgauge.data.variable_genes import Counts, _moments, _normalized_dispersions, variable_expression, variable_genes
 from cellgauge.files.split import Split
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Let scanpy add cell by cell: with more threads it adds in another order, and its last bits are others."""
+    """Make scanpy add cell by cell: with more threads it adds in another order, and the last bits differ."""
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scanpy, about cells without counts
+        warnings.simplefilter("ignore")  # scanpy warns about cells without counts
         yield
     numba.set_num_threads(before)
 
 
 def scanpys(parts, n_top_genes, names):
-    """Return the data and the table that scanpy makes of several matrices."""
+    """Return scanpy's data and table of genes for several matrices."""
     data = anndata.AnnData(vstack(parts, format="csr").astype(np.float32))
     data.var_names = names
     data.obs["part"] = np.repeat([f"part{i}" for i in range(len(parts))], [part.shape[0] for part in parts])
@@ -44,10 +44,10 @@ def in_blocks(matrix, size=7):
     return Counts(lambda: (matrix[first : first + size] for first in range(0, matrix.shape[0], size)))
 
 
-def counts(n_cells, n_genes, seed=0, kept=1.0):
+def counts(n_cells, n_genes, seed=0, density=1.0):
     generator = np.random.default_rng(seed)
     rates = generator.gamma(0.3, 2.0, n_genes) * generator.gamma(5.0, 0.2, (n_cells, 1))
-    return generator.poisson(rates) * (generator.random((n_cells, n_genes)) < kept)
+    return generator.poisson(rates) * (generator.random((n_cells, n_genes)) < density)
 
 
 def plain():
@@ -62,7 +62,7 @@ def genes_and_cells_without_counts():
 
 
 def ties():
-    matrix = counts(40, 100, kept=0.1)
+    matrix = counts(40, 100, density=0.1)
     return [np.hstack([matrix, matrix, matrix])], 50
 
 
@@ -81,7 +81,7 @@ def two_cells():
 
 
 def parts_of_several_sizes():
-    return [counts(80, 150), counts(31, 150, seed=1), counts(9, 150, seed=2), counts(50, 150, seed=3, kept=0.2)], 40
+    return [counts(80, 150), counts(31, 150, seed=1), counts(9, 150, seed=2), counts(50, 150, seed=3, density=0.2)], 40
 
 
 def genes_absent_in_a_part():
@@ -91,7 +91,7 @@ def genes_absent_in_a_part():
 
 
 def parts_that_tie():
-    return [counts(25, 120, kept=0.1), counts(20, 120, seed=1, kept=0.1)], 110
+    return [counts(25, 120, density=0.1), counts(20, 120, seed=1, density=0.1)], 110
 
 
 CASES = [
@@ -119,36 +119,36 @@ def test_genes_and_expression_are_scanpys(case):
     np.testing.assert_array_equal(variable_genes([in_blocks(part, 1000) for part in parts], n_top_genes, names), genes)
     if len(parts) == 1:
         means, variances = _moments([data.X])
-        np.testing.assert_array_equal(_normalised_dispersions(means, variances), table["dispersions_norm"])
+        np.testing.assert_array_equal(_normalized_dispersions(means, variances), table["dispersions_norm"])
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_any_counts_give_scanpys_genes(seed):
-    """Small and odd: ties, genes and cells without counts, bins of one gene; never so few counts that scanpy fails."""
+    """Small unusual cases: ties, genes and cells without counts, bins of one gene; never so few counts that scanpy fails."""
     generator = np.random.default_rng(seed)
     n_cells, n_genes = generator.integers(20, 150), generator.integers(10, 200)
-    matrix = csr_matrix(counts(n_cells, n_genes, seed, kept=generator.choice([0.15, 0.4, 1])).astype(np.float32))
+    matrix = csr_matrix(counts(n_cells, n_genes, seed, density=generator.choice([0.15, 0.4, 1])).astype(np.float32))
     n_parts = generator.integers(1, 4)
     bounds = np.linspace(0, n_cells, n_parts + 1).astype(int)
     parts = [matrix[first:last] for first, last in pairwise(bounds)]
     names = generator.permutation([f"gene{i}" for i in range(n_genes)]).astype(object)
     n_top_genes = int(generator.integers(1, n_genes + 5))
     _, table = scanpys(parts, n_top_genes, names)
-    found = variable_genes([in_blocks(part) for part in parts], n_top_genes, names)
-    np.testing.assert_array_equal(found, np.flatnonzero(table["highly_variable"]))
+    result = variable_genes([in_blocks(part) for part in parts], n_top_genes, names)
+    np.testing.assert_array_equal(result, np.flatnonzero(table["highly_variable"]))
 
 
 def test_components_are_scanpys():
     data, table = scanpys([csr_matrix(counts(90, 200).astype(np.float32))], 50, [f"gene{i}" for i in range(200)])
     data = data[:, table["highly_variable"]].copy()
     scanpy.pp.pca(data, n_comps=20, random_state=7)
-    found = principal_components(data.X, 20, seed=7)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, data.obsm["X_pca"])
+    result = principal_components(data.X, 20, seed=7)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, data.obsm["X_pca"])
 
 
 def test_real_cells_of_one_and_of_two_species_give_scanpys_genes(baron, tmp_path):
-    """All cells of the mouse pancreas alone, and the genes of one name in man and mouse over cells of both."""
+    """All cells of the mouse pancreas alone, and the genes with the same name in human and mouse over the cells of both."""
     options = {"dataset": "baron", "label": "cell_ontology_class", "batch": "donor"}
     splits = []
     for organism, path in zip(baron._fields, baron, strict=True):
@@ -162,11 +162,11 @@ def test_real_cells_of_one_and_of_two_species_give_scanpys_genes(baron, tmp_path
     shared = [position for position, name in enumerate(human.symbols) if name in upper]
     columns = [np.asarray(shared), np.asarray([upper[name] for name in human.symbols[shared]])]
     _, table = scanpys(
-        [s.counts()[:, own] for s, own in zip(splits, columns, strict=True)], 3000, human.symbols[shared]
+        [s.counts()[:, genes] for s, genes in zip(splits, columns, strict=True)], 3000, human.symbols[shared]
     )
-    parts = [counts_of(split, own) for split, own in zip(splits, columns, strict=True)]
-    found = variable_genes(parts, 3000, human.symbols[shared])
-    np.testing.assert_array_equal(found, np.flatnonzero(table["highly_variable"]))
+    parts = [counts_of(split, genes) for split, genes in zip(splits, columns, strict=True)]
+    result = variable_genes(parts, 3000, human.symbols[shared])
+    np.testing.assert_array_equal(result, np.flatnonzero(table["highly_variable"]))
 
 
 def test_mostly_empty_cells_are_scaled_to_the_median_of_the_others():
@@ -183,8 +183,8 @@ def test_parts_that_cannot_be_ranked_leave_the_choice_to_the_others():
     names = [f"gene{i}" for i in range(80)]
     alone = variable_genes([in_blocks(part)], 20)
     one_cell, none = csr_matrix(np.ones((1, 80), dtype=np.float32)), csr_matrix((5, 80), dtype=np.float32)
-    found = variable_genes([in_blocks(part), in_blocks(one_cell), in_blocks(none)], 20, names)
-    assert len(set(found) & set(alone)) > 15  # scaled to another median
+    result = variable_genes([in_blocks(part), in_blocks(one_cell), in_blocks(none)], 20, names)
+    assert len(set(result) & set(alone)) > 15  # scaled to another median
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_parts_that_cannot_be_ranked_leave_the_choice_to_the_others():
         (np.ones((5, 4)), "no gene varies"),
     ],
 )
-def test_nothing_to_choose_is_said(matrix, words):
+def test_nothing_to_choose_is_an_error(matrix, words):
     with pytest.raises(CellgaugeError, match=words):
         variable_genes([in_blocks(csr_matrix(matrix.astype(np.float32)))], 2)
 
@@ -207,9 +207,9 @@ def test_species_are_joined_on_their_orthologues_in_the_order_of_the_first(tmp_p
     splits = [Split.open(path) for path in paths]
     parts, names = join_species(splits)
     data = [split.to_anndata() for split in splits]
-    for own in data:
-        own.var_names = own.var["orthologue"].astype(str).to_numpy()
-    joined = anndata.concat([own[:, own.var_names != ""] for own in data], join="inner")
+    for adata in data:
+        adata.var_names = adata.var["orthologue"].astype(str).to_numpy()
+    joined = anndata.concat([adata[:, adata.var_names != ""] for adata in data], join="inner")
     assert len(names) == 40
     np.testing.assert_array_equal(names, joined.var_names)
     np.testing.assert_array_equal(np.vstack([b.toarray() for part in parts for b in part.blocks()]), joined.X.toarray())
@@ -220,7 +220,7 @@ def test_splits_that_cannot_be_joined_say_why(tmp_path):
     other = Split.open(tiny.split_file(tmp_path, organism="mouse", seed=1))
     for one, genes in ((split, ["a", "b"]), (other, ["c", "d"])):
         one.__dict__["orthologues"] = np.asarray(genes, dtype=object)
-    with pytest.raises(CellgaugeError, match="splits human, mouse share no gene"):
+    with pytest.raises(CellgaugeError, match="splits human, mouse have no gene in common"):
         join_species([split, other])
     other.__dict__["orthologues"] = np.asarray(["a", "a"], dtype=object)
     with pytest.raises(CellgaugeError, match="split mouse of tiny has two genes 'a'"):

@@ -1,4 +1,4 @@
-"""Expression baselines that several adapters start from: counts in blocks, genes that species share, principal components."""
+"""Steps that the expression baselines share: counts in blocks, genes common to species, principal components."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
 
 
 def counts_of(split: Split, genes: np.ndarray | None = None) -> Counts:
-    """Return a split's raw counts, of all genes or of those at the positions `genes`, to be passed over."""
+    """Return a split's raw counts, of all genes or of those at the positions `genes`."""
     if genes is None:
         return Counts(lambda: (block for _, block in split.count_blocks()), split.library_sizes)
     return Counts(lambda: (block[:, genes] for _, block in split.count_blocks()))
 
 
 def principal_components(expression: csr_matrix, n_components: int, seed: int) -> np.ndarray:
-    """Return the leading principal components of centred, unscaled expression, float32, shape (n_cells, <= n_components).
+    """Return the leading principal components of centered, unscaled expression, float32, shape (n_cells, <= n_components).
 
-    Equal to scanpy's `pp.pca`, which calls scikit-learn's PCA of a sparse matrix (ARPACK) in the same way.
+    They equal those of scanpy's `pp.pca`, which calls scikit-learn's sparse PCA (ARPACK) in the same way.
 
     Raises:
         CellgaugeError: fewer than two cells or genes.
     """
     n_cells, n_genes = expression.shape
-    most = min(n_cells, n_genes) - 1
-    if most < 1:
+    max_components = min(n_cells, n_genes) - 1
+    if max_components < 1:
         raise CellgaugeError(f"PCA needs at least two cells and two variable genes, not {n_cells} x {n_genes}")
     with without_optional("pandas"):
         from sklearn.decomposition import PCA
 
-    pca = PCA(n_components=min(n_components, most), svd_solver="arpack", random_state=seed)
+    pca = PCA(n_components=min(n_components, max_components), svd_solver="arpack", random_state=seed)
     return pca.fit_transform(expression).astype(np.float32, copy=False)
 
 
 def join_species(splits: Sequence[Split]) -> tuple[list[Counts], np.ndarray]:
-    """Return the raw counts of each split over the genes that all of them share, and the names of these genes.
+    """Return the raw counts of each split for the genes that all splits share, and the names of these genes.
 
-    Splits of several organisms share one-to-one orthologues (var["orthologue"]), those of one organism its gene ids.
+    Splits of several organisms are matched by one-to-one orthologs (var["orthologue"]), those of one organism by gene id.
     Genes are in the order of the first split.
 
     Raises:
-        CellgaugeError: a split has no orthologues, a name stands for two genes of a split, or no gene is shared.
+        CellgaugeError: a split has no orthologs, two genes of a split have the same name, or no gene is shared.
     """
     for split in splits:
         if len({other.organism for other in splits}) > 1 and not (split.orthologues != "").any():
@@ -63,20 +63,20 @@ def join_species(splits: Sequence[Split]) -> tuple[list[Counts], np.ndarray]:
     positions = [_positions(split, split.orthologues if several else split.genes) for split in splits]
     shared = reduce(lambda names, other: [name for name in names if name in other], positions)
     if not shared:
-        raise CellgaugeError(f"splits {', '.join(split.name for split in splits)} share no gene")
+        raise CellgaugeError(f"splits {', '.join(split.name for split in splits)} have no gene in common")
     counts = [
-        counts_of(split, np.asarray([own[name] for name in shared]))
-        for split, own in zip(splits, positions, strict=True)
+        counts_of(split, np.asarray([position[name] for name in shared]))
+        for split, position in zip(splits, positions, strict=True)
     ]
     return counts, np.asarray(shared, dtype=object)
 
 
 def _positions(split: Split, names: np.ndarray) -> dict[str, int]:
     """Return the position of each gene that has a name."""
-    found: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for position, name in enumerate(names):
-        if name and found.setdefault(name, position) != position:
+        if name and positions.setdefault(name, position) != position:
             raise CellgaugeError(
-                f"split {split.name} of {split.dataset} has two genes '{name}', joined they must be unique"
+                f"split {split.name} of {split.dataset} has two genes '{name}'; names must be unique to join splits"
             )
-    return found
+    return positions

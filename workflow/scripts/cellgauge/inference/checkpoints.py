@@ -1,8 +1,8 @@
-"""Read checkpoints: tensors, dictionaries and settings that others published. Nothing in them is executed.
+"""Read published checkpoints: tensors, dictionaries and settings. Nothing in them is executed.
 
-A `Checkpoint` is the tensors of one file by name, still on the disk where the format allows: what is not used is not read.
-Networks are built without memory (torch's "meta" device), take exactly the tensors that they have names for, and say which
-one is missing, left over or of another shape.
+A `Checkpoint` holds the tensors of one file by name. Where the format allows, a tensor is read from disk only when used.
+Networks are built without memory (torch's "meta" device). A checkpoint must have exactly the tensors that the network names;
+the error names the first that is missing, left over or of another shape.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ INERT_BUILTINS = (
 
 
 class CheckpointError(CellgaugeError):
-    """A file of a checkpoint is missing, damaged, unsafe, or of another model."""
+    """A file of a checkpoint is missing, damaged, unsafe, or belongs to another model."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        tensors: by name, on the CPU; read from the disk when they are used.
+        tensors: the tensors by name, on the CPU; read from disk when used.
     """
 
     path: Path
@@ -56,15 +56,15 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """Open a .safetensors file, or a plain state dict that torch saved; raise CheckpointError when it is neither."""
+        """Open a .safetensors file, or a state dict that torch saved; raise CheckpointError if it is neither."""
         _require_file(path)
         tensors = _open_safetensors(path) if path.suffix == ".safetensors" else _open_torch(path)
         import torch
 
         wrong = next((name for name, value in tensors.items() if not isinstance(value, torch.Tensor)), None)
         if wrong is not None or not tensors:
-            found = "nothing" if wrong is None else f"'{wrong}' is a {type(tensors[wrong]).__name__}"
-            raise CheckpointError(f"{path}: not a dict of tensors by name ({found}); is it the right file?")
+            fault = "it is empty" if wrong is None else f"'{wrong}' is of type {type(tensors[wrong]).__name__}"
+            raise CheckpointError(f"{path}: not a dict of tensors by name ({fault}); is it the right file?")
         return cls(path, tensors)
 
     def renamed(self, rename: Callable[[str], str]) -> Checkpoint:
@@ -72,45 +72,45 @@ class Checkpoint:
         return Checkpoint(self.path, {rename(name): tensor for name, tensor in self.tensors.items()})
 
     def shape(self, name: str, ndim: int) -> tuple[int, ...]:
-        """Return the shape of a tensor that must have `ndim` axes; sizes of networks are read from these."""
+        """Return the shape of a tensor, which must have `ndim` axes."""
         if name not in self.tensors:
             raise CheckpointError(
-                f"{self.path}: lacks '{name}' (it holds {self._some_names()}); is it the right model?"
+                f"{self.path}: has no tensor '{name}' (it has {self._some_names()}); is it the right model?"
             )
         shape = tuple(self.tensors[name].shape)
         if len(shape) != ndim or 0 in shape:
-            raise CheckpointError(f"{self.path}: '{name}' has shape {shape}, not one of {ndim} axes")
+            raise CheckpointError(
+                f"{self.path}: '{name}' has shape {shape}, but must have {ndim} axes and no empty one"
+            )
         return shape
 
     def count(self, prefix: str) -> int:
-        """Return how many layers are numbered below `prefix`, such as "encoder.layers": the highest number and one."""
+        """Return the number of layers under `prefix`, such as "encoder.layers"; raise CheckpointError if one is missing."""
         pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
         numbers = {int(match[1]) for name in self.tensors if (match := pattern.match(name))}
         if not numbers:
             raise CheckpointError(
-                f"{self.path}: no layer '{prefix}.0' (it holds {self._some_names()}); is it the right model?"
+                f"{self.path}: no layer '{prefix}.0' (it has {self._some_names()}); is it the right model?"
             )
         if max(numbers) >= len(numbers):
             missing = min(set(range(max(numbers))) - numbers)
-            raise CheckpointError(
-                f"{self.path}: lacks layer '{prefix}.{missing}' though it has '{prefix}.{max(numbers)}'"
-            )
+            raise CheckpointError(f"{self.path}: has no layer '{prefix}.{missing}' but has '{prefix}.{max(numbers)}'")
         return len(numbers)
 
     def check_heads(self, width: int, heads: int) -> None:
-        """Raise CheckpointError unless `width` dimensions can be divided among so many attention heads."""
+        """Raise CheckpointError unless `width` is a multiple of `heads`, the number of attention heads."""
         if heads < 1 or width % heads:
-            raise CheckpointError(f"{self.path}: its width {width} cannot be divided into {heads} heads")
+            raise CheckpointError(f"{self.path}: its width {width} is not a multiple of the {heads} attention heads")
 
     def load(self, build: Callable[[], torch.nn.Module], ignore: Sequence[str] = ()) -> torch.nn.Module:
-        """Return the module that `build` makes with these tensors, float32, ready to evaluate.
+        """Return the module of `build` with these tensors, in float32 and evaluation mode.
 
         Args:
-            build: makes the module; it is called where tensors have no memory.
-            ignore: patterns of the names of unused parts; a match at the beginning of a name leaves the tensor out.
+            build: creates the module; it is called on torch's meta device, where tensors have no memory.
+            ignore: regular expressions. Tensors whose names match one from the beginning are left out.
 
         Raises:
-            CheckpointError: naming the first tensor that is missing, left over or of another shape.
+            CheckpointError: a tensor is missing, left over or of another shape. The message names the first.
         """
         import torch
 
@@ -121,20 +121,22 @@ class Checkpoint:
         for name, tensor in expected.items():
             if self.shape(name, tensor.ndim) != tuple(tensor.shape):
                 raise CheckpointError(
-                    f"{self.path}: '{name}' has shape {tuple(self.tensors[name].shape)}, the other tensors ask for"
-                    f" {tuple(tensor.shape)}"
+                    f"{self.path}: '{name}' has shape {tuple(self.tensors[name].shape)}, but the other tensors"
+                    f" require {tuple(tensor.shape)}"
                 )
         extra = [name for name in self.tensors if name not in expected and not unused.match(name)]
         if extra:
-            raise CheckpointError(f"{self.path}: the model has no place for '{extra[0]}' ({len(extra)} such tensors)")
-        chosen = {name: self.tensors[name] for name in expected}
-        chosen = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in chosen.items()}
-        module.load_state_dict(chosen, assign=True)
+            raise CheckpointError(
+                f"{self.path}: the model has no tensor '{extra[0]}' ({len(extra)} such tensors in the file)"
+            )
+        state = {name: self.tensors[name] for name in expected}
+        state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+        module.load_state_dict(state, assign=True)
         _fill_unsaved_buffers(module, build)
         return module.requires_grad_(False).eval()
 
     def revision(self) -> str:
-        """Return the sha256 of the file: it tells which checkpoint made an embedding."""
+        """Return "sha256:" and the hash of the file, which identifies the checkpoint in an embedding's provenance."""
         with self.path.open("rb") as file:
             return f"sha256:{file_digest(file, 'sha256').hexdigest()}"
 
@@ -144,71 +146,82 @@ class Checkpoint:
 
 
 def _fill_unsaved_buffers(module: torch.nn.Module, build: Callable[[], torch.nn.Module]) -> None:
-    """Give memory to buffers that no checkpoint holds, such as the numbers of positions, as a module made with memory has."""
+    """Fill buffers that no checkpoint holds, such as position numbers, from a module that is built with memory."""
     empty = [name for name, buffer in module.named_buffers() if buffer.is_meta]
-    made = dict(build().named_buffers()) if empty else {}
+    filled = dict(build().named_buffers()) if empty else {}
     for name in empty:
-        owner, _, own_name = name.rpartition(".")
-        setattr(module.get_submodule(owner), own_name, made[name])
+        parent, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(parent), attribute, filled[name])
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
 def weights_folder(weights: Path | None, model: str) -> Path:
-    """Return the folder of a checkpoint; raise CheckpointError where none was given or it is not there."""
+    """Return the folder of a checkpoint; raise CheckpointError if none is given or it does not exist."""
     if weights is None:
         raise CheckpointError(
             f"{model} needs a checkpoint: set `weights` in the model's entry (by hand: --weights FOLDER)"
         )
     if not weights.is_dir():
-        raise CheckpointError(f"{weights}: no such folder; {model} needs the folder that its files lie in")
+        raise CheckpointError(f"{weights}: no such folder; {model} needs the folder with its files")
     return weights
 
 
 def find_file(folder: Path, *names: str) -> Path:
-    """Return the first of `names` that lies in `folder` (names may hold wildcards, which must fit one file alone)."""
+    """Return the file in `folder` that matches the first of `names` that any file matches.
+
+    Args:
+        names: file names, in order of preference. They may have wildcards.
+
+    Raises:
+        CheckpointError: no file matches, or several match the same name.
+    """
     for name in names:
-        found = sorted(path for path in folder.glob(name) if path.is_file())
-        if len(found) > 1:
+        matches = sorted(path for path in folder.glob(name) if path.is_file())
+        if len(matches) > 1:
             raise CheckpointError(
-                f"{folder}: which is it, {' or '.join(path.name for path in found)}? Keep one, or name it"
+                f"{folder}: several files match {name}: {', '.join(path.name for path in matches)}; remove all"
+                " but one, or set the model's option that names the file, if it has one"
             )
-        if found:
-            return found[0]
-    there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) if folder.is_dir() else "nothing"
-    raise CheckpointError(f"{folder}: no file {' or '.join(names)} (found: {there or 'nothing'})")
+        if matches:
+            return matches[0]
+    files = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) if folder.is_dir() else "nothing"
+    raise CheckpointError(f"{folder}: no file {' or '.join(names)} (found: {files or 'nothing'})")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the mapping that a JSON file holds."""
+    """Return the object in a JSON file; raise CheckpointError if it is missing, damaged or holds something else."""
     _require_file(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({one_line(error)}); {REMEDY}") from None
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: holds a {type(value).__name__}, not a mapping")
+        raise CheckpointError(f"{path}: holds a value of type {type(value).__name__}, not a mapping")
     return value
 
 
 def read_vocabulary(path: Path, special: str) -> dict[str, int]:
-    """Return the ids by symbol of a vocabulary of scGPT, which must hold the token `special`."""
+    """Return the ids by symbol of a vocabulary of scGPT; raise CheckpointError if it lacks the token `special`."""
     vocabulary = read_json(path)
     wrong = next((key for key, value in vocabulary.items() if type(value) is not int or value < 0), None)
     if wrong is not None or special not in vocabulary:
-        fault = f"lacks '{special}'" if wrong is None else f"gives '{wrong}' the id {vocabulary[wrong]!r}"
-        raise CheckpointError(f"{path}: {fault}, so it is no vocabulary of scGPT")
+        fault = f"it lacks '{special}'" if wrong is None else f"it gives '{wrong}' the id {vocabulary[wrong]!r}"
+        raise CheckpointError(f"{path}: not a vocabulary of scGPT ({fault})")
     return vocabulary
 
 
 def read_pickled_dict(path: Path, values: type | tuple[type, ...]) -> dict[str, Any]:
-    """Return a pickled {str: value}, without running anything of the pickle: whatever names a class or function is refused.
+    """Return a pickled {str: value} without executing the pickle: one that names a class or function is refused.
 
-    numpy's scalars, which some dictionaries hold, become Python's numbers and text.
+    numpy's scalars, which some dictionaries hold, become Python's numbers and strings.
 
     Args:
-        values: the type that every value must have: int, float or str.
+        values: the type or types of the values: int, float or str.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, unsafe, or holds other keys or values.
     """
     _require_file(path)
     try:
@@ -216,44 +229,49 @@ def read_pickled_dict(path: Path, values: type | tuple[type, ...]) -> dict[str, 
             content = _plain_unpickler()(file).load()
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except Exception as error:  # a damaged pickle fails in as many ways as there are opcodes
+    except Exception as error:  # each opcode of a damaged pickle may raise another kind of error
         raise CheckpointError(f"{path}: not readable as a pickled dictionary ({one_line(error)}); {REMEDY}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary")
+    kinds = values if isinstance(values, tuple) else (values,)
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, values) or isinstance(value, bool):
             raise CheckpointError(
-                f"{path}: holds {one_line(repr(key))[:40]} -> {type(value).__name__}, not what was expected"
+                f"{path}: holds {one_line(repr(key))[:40]} -> {type(value).__name__}, but keys must be str and values"
+                f" {' or '.join(kind.__name__ for kind in kinds)}"
             )
     return content
 
 
 def open_tensor(path: Path, ndim: int) -> torch.Tensor:
-    """Return the one tensor that torch saved in a file, which must have `ndim` axes; read from the disk when it is used."""
+    """Return the single tensor that torch saved in a file, which must have `ndim` axes; it is read from disk when used."""
     import torch
 
     _require_file(path)
     content = _load_torch(path)
     if not isinstance(content, torch.Tensor) or content.ndim != ndim:
-        found = (
+        content_type = (
             f"a tensor of shape {tuple(content.shape)}" if isinstance(content, torch.Tensor) else type(content).__name__
         )
-        raise CheckpointError(f"{path}: holds {found}, not a tensor of {ndim} axes")
+        raise CheckpointError(f"{path}: holds {content_type}, not a tensor of {ndim} axes")
     return content
 
 
 def read_torch_dict(path: Path) -> dict[str, Any]:
-    """Return the dict that torch saved in a file: tensors, plain values, arrays of text, and a stand-in for anything else.
+    """Return the dict that torch saved in a file: tensors, plain values, arrays of text, and stand-ins for other objects.
 
-    Some files hold data frames and settings beside their tensors. What they name of the usual libraries becomes an `Inert`,
-    which does nothing whatever the file asks of it; what else could run code is refused.
+    Some files hold data frames and settings beside their tensors. Objects of the usual libraries become an `Inert`, which
+    does nothing. A file that names anything else that could execute code is refused.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, unsafe, or does not hold a dict.
     """
     import torch
 
     _require_file(path)
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception as error:  # torch and zip have many ways to say that a file is damaged
+    except Exception as error:  # torch and zipfile raise many kinds of errors for a damaged file
         raise CheckpointError(
             f"{path}: not a checkpoint of torch, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
         ) from None
@@ -304,7 +322,7 @@ def _load_torch(path: Path) -> Any:
         if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise CheckpointError(f"{path}: refused, it names {named[1]}, which could run code") from None
         raise CheckpointError(f"{path}: not a checkpoint of torch, truncated or corrupt; {REMEDY}") from None
-    except Exception as error:  # torch and zip have many ways to say that a file is damaged
+    except Exception as error:  # torch and zipfile raise many kinds of errors for a damaged file
         raise CheckpointError(
             f"{path}: not a checkpoint of torch, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
         ) from None
@@ -314,7 +332,7 @@ def _load_torch(path: Path) -> Any:
 
 
 class _PlainType:
-    """Stands for numpy.dtype in a pickle: the name of a type of plain numbers or text, checked."""
+    """Stand-in for numpy.dtype in a pickle; refuses types other than plain numbers and text."""
 
     def __init__(self, code: str, *_: object) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"f[48]|i[248]|u[1248]|U\d{1,4}", code):
@@ -338,7 +356,7 @@ def _plain_unpickler() -> type:
     safe = {f"numpy.{module}.multiarray scalar": _scalar for module in ("core", "_core")} | {"numpy dtype": _PlainType}
 
     class PlainUnpickler(Unpickler):
-        """Knows no class and no function but the stand-ins for numpy's numbers and text."""
+        """Unpickler that refuses all classes and functions but the stand-ins for numpy's numbers and text."""
 
         def find_class(self, module: str, name: str) -> Any:
             if f"{module} {name}" not in safe:
@@ -352,7 +370,7 @@ def _plain_unpickler() -> type:
 
 
 class Inert:
-    """Stands for an object of a library: it keeps nothing and does nothing, whatever it is made of."""
+    """Stand-in for an object of a library: it ignores its arguments and its state."""
 
     def __new__(cls, *_: object, **__: object) -> Inert:
         return super().__new__(cls)
@@ -365,10 +383,10 @@ class Inert:
 
 
 class TextArray(Inert):
-    """Stands for a numpy array.
+    """Stand-in for a numpy array.
 
     Attributes:
-        items: the elements of an array of objects, shape lost; None of other arrays.
+        items: the elements of an array of objects, without its shape; None for other arrays.
     """
 
     items: list[Any] | None = None
@@ -379,7 +397,7 @@ class TextArray(Inert):
 
 
 def _stand_in(name: str) -> Callable[..., Any]:
-    """Return what is called in place of a class or function that a file names."""
+    """Return the stand-in for a class or function that a file names."""
     if name.startswith("numpy.") and name.rpartition(".")[2] == "_reconstruct":
         return TextArray
     if name == "collections.defaultdict":

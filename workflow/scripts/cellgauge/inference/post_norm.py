@@ -1,4 +1,4 @@
-"""The encoder that scGPT and UCE share: transformer layers that normalise after each residual sum (Vaswani et al. 2017)."""
+"""The encoder that scGPT and UCE share: transformer layers that normalize after each residual sum (Vaswani et al. 2017)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 def torch_name(name: str) -> str:
-    """Return torch's name, which is used here, for that of a tensor in a checkpoint made with flash-attn.
+    """Return the name in torch, which this module uses, of a tensor in a checkpoint made with flash-attn.
 
-    flash-attn has a name of its own for the packed projections, to which a wrapper around it may have added a part.
+    flash-attn names the packed projections differently, and a wrapper around it may add a part to the name.
     """
     return name.replace("._impl.", ".").replace("self_attn.Wqkv.", "self_attn.in_proj_")
 
@@ -26,7 +26,7 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Let `queries` (batch, m, width) attend to `tokens` (batch, n, width); `mask` as in PostNormEncoder."""
+        """Return the attention of `queries` (batch, m, width) to `tokens` (batch, n, width); `mask` as in PostNormEncoder."""
         width = tokens.shape[-1]
         if queries is tokens:
             q, k, v = F.linear(tokens, self.in_proj_weight, self.in_proj_bias).split(width, dim=-1)
@@ -59,7 +59,7 @@ class PostNormLayer(nn.Module):
 
 
 class PostNormEncoder(nn.Module):
-    """Layers whose last one computes the first token alone: it is the only one that a cell's embedding is made of."""
+    """Layers of which the last computes only the first token, the only one that a cell's embedding uses."""
 
     def __init__(self, layers: int, width: int, hidden: int, heads: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class PostNormEncoder(nn.Module):
             tokens: (batch, n, width).
             mask: (batch, n), bool (False hides a key) or float (added to the logits of a key).
         """
-        *before, last = self.layers
-        for layer in before:
+        *others, last = self.layers
+        for layer in others:
             tokens = layer(tokens, tokens, mask)
         return last(tokens[:, :1], tokens, mask)[:, 0]

@@ -1,9 +1,9 @@
-"""Run a network over the cells of a split: read, tokenise, batch, compute, and put every row where it belongs.
+"""Run a network over the cells of a split: read, tokenize, form mini-batches, compute, and store the rows in order.
 
-    blocks of CSR rows -> records of single cells -> windows -> batches of about equal length -> device -> rows of the matrix
+    blocks of CSR rows -> records of single cells -> windows -> mini-batches of similar lengths -> device -> rows of the matrix
 
-A thread does all that comes before the device, a few batches ahead. Memory does not grow with the number of cells but for
-the matrix that is returned.
+A thread prepares a few mini-batches ahead of the device. Apart from the returned matrix, memory use does not grow with the
+number of cells.
 """
 
 from __future__ import annotations
@@ -35,29 +35,34 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One tokenised cell: arrays as the adapter likes them, and how many tokens it costs the network."""
+    """One tokenized cell.
+
+    Attributes:
+        arrays: whatever the adapter's `collate` takes.
+        length: number of tokens that the network computes for the cell.
+    """
 
     arrays: tuple[np.ndarray, ...]
     length: int
 
 
 class Encoder(Protocol):
-    """What an adapter brings along.
+    """What an adapter passes to `embed_split`: the steps that depend on the model.
 
     Attributes:
-        n_dims: columns of the embedding.
+        n_dims: number of columns of the embedding.
     """
 
     n_dims: int
 
-    def tokenise(self, counts: csr_matrix, cells: Sequence[str]) -> Iterable[Record | None]:
+    def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterable[Record | None]:
         """Yield the record of each row of `counts` (n, n_genes), in order; None for a cell that cannot be embedded."""
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
-        """Return the arrays of one batch; the first axis of each is the batch."""
+        """Return the arrays of one mini-batch; the first axis of each array runs over its cells."""
 
     def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings, shape (batch, n_dims), of what `collate` made, now on the device."""
+        """Return the embeddings, shape (batch, n_dims), from the arrays of `collate` as tensors on the device."""
 
 
 def embed_split(
@@ -69,16 +74,18 @@ def embed_split(
     tokens_per_batch: int | None = None,
     cells_per_window: int = 2048,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the embedding, float32, shape (n_cells, n_dims), in the split's order, and facts of the run.
+    """Return the embedding, float32, shape (n_cells, n_dims), in the split's order, and facts about the run.
 
     Args:
-        precision: "fp32" is the reference; "tf32" (NVIDIA) and "bf16" report how far they are from it.
-        tokens_per_batch: tokens of a batch, padding included (default: what suits the device); at least one cell.
-        cells_per_window: among so many embeddable cells batches are formed of equal lengths. What a batch holds changes
-            no result; with `tokens_per_batch=math.inf` a window is one batch, for a model of which that is not true.
+        precision: "fp32" is the reference; "tf32" (NVIDIA) and "bf16" report their deviation from it.
+        tokens_per_batch: most tokens of a mini-batch, padding included (default: `default_tokens` of the device). A
+            mini-batch holds at least one cell.
+        cells_per_window: number of embeddable cells that are sorted by length before they are divided into mini-batches.
+            The division changes no result. For a model where it would, `tokens_per_batch=math.inf` makes every window
+            one mini-batch.
 
     Raises:
-        CellgaugeError: one cell alone does not fit the device, or the network yields a value that is not finite.
+        CellgaugeError: a single cell does not fit in the device's memory, or the network returns a value that is not finite.
     """
     import torch
 
@@ -90,17 +97,17 @@ def embed_split(
     facts: dict[str, Any] = {}
     began = time.perf_counter()
     with torch.inference_mode(), onednn(device):
-        for batch in _prefetched(_batches(split, encoder, tokens_per_batch, cells_per_window)):
+        for batch in _prefetched(_mini_batches(split, encoder, tokens_per_batch, cells_per_window)):
             with in_precision(precision, device):
                 rows = network(batch)
             if precision != "fp32" and not facts:
                 compared = time.perf_counter()
                 facts = deviation(rows, batch, encoder.forward, device)
-                began += time.perf_counter() - compared  # the comparison counts neither here nor as seconds of the GPU
+                began += time.perf_counter() - compared  # the comparison is not part of the model's time
             if not np.isfinite(rows).all():
                 cell = split.cells[batch.rows[np.argmin(np.isfinite(rows).all(axis=1))]]
                 raise CellgaugeError(
-                    f"split {split.name} of {split.dataset}: the network yields values that are not finite for cell"
+                    f"split {split.name} of {split.dataset}: the network returns values that are not finite for cell"
                     f" '{cell}'; the checkpoint may be damaged"
                     + (", or try precision fp32" if precision != "fp32" else "")
                 )
@@ -117,44 +124,47 @@ def embed_split(
 
 
 def default_tokens(device: str) -> int:
-    """Return how many tokens of a batch, padding included, suit a device."""
+    """Return the default number of tokens of a mini-batch, padding included, for a device."""
     return 131_072 if device.startswith("cuda") else 8192
 
 
 def require_matches(matched: int, possible: int, least: float, what: str, split: Split) -> None:
-    """Stop where too few genes of a split are known to a model.
+    """Raise CellgaugeError if a model knows too few genes of a split.
 
     Args:
-        matched: genes of the split that the model knows.
-        possible: genes that could match: the fewer of the split's genes and the model's.
-        least: the share of them that must match (the option `min_matched_genes`).
-        what: the model's vocabulary in words, such as "the vocabulary of scGPT".
+        matched: number of genes of the split that the model knows.
+        possible: number of genes that could match: the smaller of the split's and the model's numbers of genes.
+        least: the fraction of them that must match (the option `min_matched_genes`).
+        what: a name of the model's vocabulary for the message, such as "the vocabulary of scGPT".
 
     Raises:
-        CellgaugeError: saying how many match.
+        CellgaugeError: fewer match. The message gives the numbers.
     """
     if matched < least * possible or not matched:
         examples = ", ".join(f"'{name}'" for name in split.symbols[:3])
         raise CellgaugeError(
-            f"split {split.name} of {split.dataset}: {matched} of {possible} genes that could match are in {what}, fewer"
-            f" than the share {least:g} that `min_matched_genes` asks for (its symbols are such as {examples}, its ids"
-            f" such as '{split.genes[0]}')"
+            f"split {split.name} of {split.dataset}: {matched} of {possible} genes that could match are in {what}, but"
+            f" `min_matched_genes` requires a fraction of {least:g} (symbols of the split: {examples}, ...; ids:"
+            f" '{split.genes[0]}', ...)"
         )
 
 
 def cell_generator(seed: int, cell: str) -> np.random.Generator:
-    """Return the random generator of one cell: the same whatever other cells there are, and in whatever order."""
+    """Return the random generator of one cell. It depends on the seed and the id alone, not on other cells or their order."""
     digest = blake2b(cell.encode(), digest_size=16).digest()
     return np.random.default_rng([seed, *np.frombuffer(digest, dtype="<u4").tolist()])
 
 
 def cell_generators(random_stream: str, seed: int, official: Callable[[int], Any]) -> Callable[[str], Any]:
-    """Return what gives the generator of a cell, by the option `random_stream`.
+    """Return a function from a cell's id to its random generator, according to the option `random_stream`.
 
     Args:
-        random_stream: "cell" gives each its `cell_generator`; "official" gives all, in their order, the one generator that
-            the official code draws from.
-        official: makes that one of the seed; it must offer the methods of numpy's Generator that the model uses.
+        random_stream: "cell" gives each cell its own `cell_generator`; "official" gives all cells, in order, the single
+            generator that the official code draws from.
+        official: creates that generator from the seed. It must offer the methods of numpy's Generator that the model uses.
+
+    Raises:
+        CellgaugeError: `random_stream` is neither.
     """
     if random_stream == "cell":
         return lambda cell: cell_generator(seed, cell)
@@ -165,7 +175,7 @@ def cell_generators(random_stream: str, seed: int, official: Callable[[int], Any
 
 
 def padded(arrays: Sequence[np.ndarray], fill: float, width: int | None = None) -> np.ndarray:
-    """Return 1-d arrays as the rows of one, shape (len(arrays), width or the longest), ended with `fill`."""
+    """Return 1-d arrays as the rows of one array, padded with `fill`: shape (len(arrays), width or the longest length)."""
     width = max(map(len, arrays)) if width is None else width
     rows = np.full((len(arrays), width), fill, dtype=arrays[0].dtype)
     for row, values in zip(rows, arrays, strict=True):
@@ -174,54 +184,60 @@ def padded(arrays: Sequence[np.ndarray], fill: float, width: int | None = None) 
 
 
 def key_mask(lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """Return (mask,), bool (batch, longest), True on tokens and False on padding; () where nothing is padded.
+    """Return (mask,), bool (batch, longest), True on tokens and False on padding; () if nothing is padded.
 
-    Attention without a mask is faster, and equal: put this last among what `collate` returns.
+    Attention without a mask is faster and gives the same result. Return the mask last from `collate`.
     """
     lengths = np.asarray(lengths)
     return () if (lengths == lengths.max()).all() else (np.arange(lengths.max()) < lengths[:, None],)
 
 
-# --- from the split to batches ---------------------------------------------------------------------------------------
+# --- from the split to mini-batches ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """The rows that a batch computes, its arrays (first axis: these rows), and the tokens of one row (padding included)."""
+class MiniBatch:
+    """Cells that the network computes together.
+
+    Attributes:
+        rows: positions of the cells in the split, shape (n,).
+        arrays: what the adapter's `collate` returned; the first axis of each has length n.
+        width: number of tokens of each cell, padding included.
+    """
 
     rows: np.ndarray
     arrays: tuple[np.ndarray, ...]
     width: int
 
 
-def _batches(split: Split, encoder: Encoder, budget: float, window: int) -> Iterator[Batch]:
+def _mini_batches(split: Split, encoder: Encoder, budget: float, window: int) -> Iterator[MiniBatch]:
     records = _records(split, encoder)
     while pairs := list(islice(records, window)):
-        # stable, so that the batches are the same wherever this runs
+        # the sort is stable, so the mini-batches are the same on every machine
         pairs.sort(key=lambda pair: pair[1].length)
         start = 0
         while start < len(pairs):
             stop = start + 1
             while stop < len(pairs) and (stop + 1 - start) * pairs[stop][1].length <= budget:
                 stop += 1
-            chosen = pairs[start:stop]
-            rows = np.asarray([row for row, _ in chosen])
-            yield Batch(rows, encoder.collate([record for _, record in chosen]), chosen[-1][1].length)
+            batch = pairs[start:stop]
+            rows = np.asarray([row for row, _ in batch])
+            yield MiniBatch(rows, encoder.collate([record for _, record in batch]), batch[-1][1].length)
             start = stop
 
 
 def _records(split: Split, encoder: Encoder) -> Iterator[tuple[int, Record]]:
     for start, counts in split.count_blocks():
         cells = split.cells[start : start + counts.shape[0]]
-        for row, record in enumerate(encoder.tokenise(counts, cells), start):
+        for row, record in enumerate(encoder.tokenize(counts, cells), start):
             if record is not None:
                 yield row, record
 
 
 def _prefetched(items: Iterator[T], ahead: int = 3) -> Iterator[T]:
-    """Yield `items` while a thread makes the next ones."""
+    """Yield `items` while a thread computes up to `ahead` further ones."""
     end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as pool:
         pending = deque(pool.submit(next, items, end) for _ in range(ahead))
         while (item := pending.popleft().result()) is not end:
             pending.append(pool.submit(next, items, end))
@@ -232,13 +248,13 @@ def _prefetched(items: Iterator[T], ahead: int = 3) -> Iterator[T]:
 
 
 class Network:
-    """Computes batches on a device, in smaller parts once one did not fit its memory.
+    """A network on a device. A mini-batch that does not fit in memory is halved, and so are all later ones of its size.
 
     Args:
-        forward: from the arrays of a batch, as tensors on the device, to one row of results for each of its rows.
+        forward: takes the arrays of a mini-batch as tensors on the device and returns one row per cell.
 
     Attributes:
-        halved: how often the parts were made smaller.
+        halved: number of times that the size was halved.
     """
 
     def __init__(self, forward: Callable[..., torch.Tensor], device: str) -> None:
@@ -247,14 +263,20 @@ class Network:
         self._seconds, self._peak = 0.0, 0
         self.halved = 0
 
-    def __call__(self, batch: Batch) -> np.ndarray:
-        """Return float32, shape (batch, columns of the results)."""
+    def __call__(self, batch: MiniBatch) -> np.ndarray:
+        """Return the results of a mini-batch, float32, shape (batch, n_columns).
+
+        Raises:
+            CellgaugeError: a single cell does not fit in memory.
+        """
         import torch
 
         began = time.perf_counter()
         on_gpu = self._device.startswith("cuda")
         if on_gpu:
-            torch.cuda.reset_peak_memory_stats(self._device)  # which others have moved since the last batch
+            torch.cuda.reset_peak_memory_stats(
+                self._device
+            )  # other networks may have raised it since the last mini-batch
         parts: list[np.ndarray] = []
         start, size = 0, len(batch.rows)
         while start < size:
@@ -265,11 +287,11 @@ class Network:
                 start = stop
                 continue
             except torch.OutOfMemoryError:
-                # what the failed attempt holds is only free outside of this block
+                # the exception holds the failed attempt's memory until this block ends
                 tensors = []
             if stop - start == 1:
                 raise CellgaugeError(
-                    f"one cell of {batch.width} tokens does not fit the memory of {self._device}; use another device"
+                    f"one cell of {batch.width} tokens does not fit in the memory of {self._device}; use another device"
                     " (`device: cpu`) or `precision: bf16`"
                 )
             self._most_tokens = (stop - start) // 2 * batch.width
@@ -282,7 +304,7 @@ class Network:
         return np.concatenate(parts)
 
     def device_facts(self) -> dict[str, float]:
-        """Return gpu_seconds and peak_gpu_memory_mb (MiB) of the batches so far; 0 where no GPU computed."""
+        """Return gpu_seconds and peak_gpu_memory_mb (MiB) of all mini-batches so far; both are 0 without a GPU."""
         if not self._device.startswith("cuda"):
             return {"gpu_seconds": 0.0, "peak_gpu_memory_mb": 0.0}
         return {"gpu_seconds": self._seconds, "peak_gpu_memory_mb": self._peak / 2**20}
@@ -290,7 +312,11 @@ class Network:
 
 @contextmanager
 def in_precision(precision: str, device: str) -> Iterator[None]:
-    """Compute products of matrices in this precision; weights, sums and normalisations stay float32."""
+    """Compute matrix products in a precision. Weights, sums and normalizations stay float32.
+
+    Raises:
+        CellgaugeError: an unknown precision, or one that the device does not have.
+    """
     import torch
 
     if precision not in PRECISIONS:
@@ -306,13 +332,18 @@ def in_precision(precision: str, device: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def deviation(rows: np.ndarray, batch: Batch, forward: Callable[..., torch.Tensor], device: str) -> dict[str, float]:
-    """Return how far `rows` (batch, columns), which a lower precision made of a batch, are from what fp32 makes of it.
+def deviation(
+    rows: np.ndarray, batch: MiniBatch, forward: Callable[..., torch.Tensor], device: str
+) -> dict[str, float]:
+    """Return how far results of a lower precision are from those of fp32.
 
-    The network of the comparison is one of its own, so that it counts in no other's facts.
+    A separate Network computes the comparison, so that its time and memory do not count as the model's.
+
+    Args:
+        rows: the results of the lower precision for `batch`, shape (batch, n_columns).
 
     Returns:
-        fp32_max_deviation, the largest absolute difference, and fp32_min_cosine, the least cosine of two rows.
+        fp32_max_deviation, the largest absolute difference, and fp32_min_cosine, the lowest cosine similarity of a row.
     """
     with in_precision("fp32", device):
         reference = Network(forward, device)(batch)

@@ -1,7 +1,7 @@
-"""The reference's linear baseline: PCA where an embedding is clustered, expression where labels are predicted.
+"""cz-benchmarks' linear baseline: PCA for tasks on embeddings, expression for label prediction.
 
 cz-benchmarks 0.10.2: `run_standard_scrna_workflow` (HVG-3000, PCA-50) for clustering and silhouette, the raw count matrix
-itself for label prediction.
+for label prediction.
 """
 
 from __future__ import annotations

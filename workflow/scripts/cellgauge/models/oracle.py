@@ -1,4 +1,4 @@
-"""Positive control: an embedding made of the labels themselves, the same for every split and species."""
+"""Positive control: an embedding of the labels themselves, the same for every split and species."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ STOCHASTIC = True
 def embed(cells: Split, weights: None, *, device: str, seed: int, n_dims: int = 50, noise: float = 0.05) -> Embedded:
     """Return a fixed random point per label, plus normal noise, shape (n_cells, n_dims).
 
-    The point depends on the label's text alone, so equal labels of two species meet; the noise keeps neighbors of one
-    label from being tied.
+    The point depends only on the label's text, so that cells of different species with the same label are close. The noise
+    prevents ties between neighbors with the same label.
     """
     import zlib
 

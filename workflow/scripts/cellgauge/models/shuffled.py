@@ -1,4 +1,4 @@
-"""Negative control: the linear baseline's embedding with its rows dealt to the wrong cells."""
+"""Negative control: the linear baseline's embedding with its rows shuffled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("scikit-learn",)
 def embed(
     cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 3000, n_components: int = 50
 ) -> Embedded:
-    """Return the principal components of `linear` in random order: their geometry is real, their cells are not."""
+    """Return the principal components of `linear` with rows in random order: same geometry, wrong cells."""
     import numpy as np
 
     from cellgauge.data.expression import counts_of, principal_components

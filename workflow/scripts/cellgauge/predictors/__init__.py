@@ -1,1 +1,1 @@
-"""Adapters of models that predict responses to perturbations, one file each. `base` holds the contract and what they share."""
+"""Adapters of models that predict responses to perturbations, one file each. `base` has their contract and shared code."""

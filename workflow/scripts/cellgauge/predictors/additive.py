@@ -1,4 +1,4 @@
-"""Baseline: a pair of genes does what each of them does alone, added up."""
+"""Baseline: the effect of perturbing a pair of genes is the sum of the genes' single effects."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
     """Return control + the sum of the single perturbations' changes of log-normalised expression.
 
-    Only for pairs whose genes were both perturbed alone in training; of other conditions the response says which gene was
-    not.
+    Only for pairs whose genes were both perturbed alone in training. For other conditions the response has a reason.
 
     Source: Ahlmann-Eltze et al. (2025), Nature Methods, 10.1038/s41592-025-02772-6.
     """
@@ -31,7 +30,7 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predict
             genes = sorted(targets(condition))
             unseen = [gene for gene in genes if gene not in singles]
             if len(genes) < 2:
-                yield Response(condition, reason="one gene alone: there is nothing to add up")
+                yield Response(condition, reason="the additive model does not apply to single-gene perturbations")
             elif unseen:
                 yield Response(condition, reason=f"{' and '.join(unseen)} alone is not among the training conditions")
             else:

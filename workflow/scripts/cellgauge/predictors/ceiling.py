@@ -1,4 +1,4 @@
-"""Positive control: half of a condition's own cells predict the other half."""
+"""Positive control: half of a condition's cells predict the other half."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
-    """Return for each condition the first half of its cells; they are scored against the second half alone.
+    """Return for each condition the first half of its cells, which are scored against the second half only.
 
-    What this reaches is what noise leaves within reach of a model with as many cells; of the whole truth somewhat more is.
+    Its score is the best that sampling noise allows a model with that many cells. Against all cells of a condition, a model
+    can score slightly higher.
     """
 
     def responses() -> Iterator[Response]:

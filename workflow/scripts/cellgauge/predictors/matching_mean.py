@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
     """Return for each condition the mean of its genes' single perturbations.
 
-    A gene whose single perturbation is not among the training conditions is stood for by the mean of all training
-    conditions, so an unseen single is predicted as by `training_mean`.
+    For a gene whose single perturbation is not among the training conditions, the mean of all training conditions is used,
+    so that the prediction for an unseen single perturbation equals `training_mean`.
 
     Source: the matching mean of Vinas Torne et al. (2025), Nature Biotechnology, 10.1038/s41587-025-02777-8 (Systema).
 
@@ -29,23 +29,24 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predict
     from cellgauge.screens.screen import targets
 
     if not screen.training_conditions:
-        raise CellgaugeError(f"{screen.where}: no condition is there to be trained on")
+        raise CellgaugeError(f"{screen.where}: no training condition")
     trained = screen.means(screen.training_conditions)
     overall = trained.mean(axis=0)
     singles = single_means(screen, trained)
 
     def mean(condition: str) -> np.ndarray:
-        parts = [singles.get(gene, overall) for gene in sorted(targets(condition))]
-        return sum(parts) / len(parts)
+        means = [singles.get(gene, overall) for gene in sorted(targets(condition))]
+        return sum(means) / len(means)
 
     return Predicted(screen.genes, (Response(c, mean=mean(c)) for c in screen.test_conditions))
 
 
 def single_means(screen: Screen, trained: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the mean expression of the training cells in which one gene alone is perturbed, by gene.
+    """Return the mean expression of the training cells in which a single gene is perturbed, by gene.
 
     Args:
-        trained: the mean expression of each of the training conditions, in their order, shape (n_genes,) each.
+        trained: the mean expression of each training condition, in the order of `screen.training_conditions`, each of shape
+            (n_genes,).
     """
     import numpy as np
 
@@ -56,7 +57,7 @@ def single_means(screen: Screen, trained: Iterable[np.ndarray]) -> dict[str, np.
         if len(targets(condition)) == 1:
             (gene,) = targets(condition)
             of_gene.setdefault(gene, []).append((len(screen.rows_of(condition)), mean))
-    # a gene may stand in two conditions, "A+ctrl" and "ctrl+A": they are one perturbation, of all their cells
+    # "A+ctrl" and "ctrl+A" are the same perturbation: its mean is that of the cells of both
     return {
         gene: np.average([mean for _, mean in parts], axis=0, weights=[size for size, _ in parts])
         for gene, parts in of_gene.items()

@@ -1,4 +1,4 @@
-"""Baseline: the perturbation does nothing."""
+"""Baseline: the perturbation has no effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int, statistic:
         statistic: "mean", or "median" of each gene, the default of cz-benchmarks' `compute_baseline`.
 
     Raises:
-        CellgaugeError: another statistic.
+        CellgaugeError: `statistic` is neither.
     """
     import numpy as np
 

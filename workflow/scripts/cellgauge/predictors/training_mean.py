@@ -1,4 +1,4 @@
-"""Baseline: every perturbation does what the training perturbations do on average."""
+"""Baseline: every perturbation has the average effect of the training perturbations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
-    """Return the mean over the training conditions' means, each condition with the same weight, for every condition.
+    """Return for every condition the mean of the training conditions' means, each with the same weight.
 
     Raises:
         CellgaugeError: the screen has no training condition.
     """
     if not screen.training_conditions:
-        raise CellgaugeError(f"{screen.where}: no condition is there to be trained on")
+        raise CellgaugeError(f"{screen.where}: no training condition")
     mean = screen.means(screen.training_conditions).mean(axis=0)
     return Predicted(screen.genes, (Response(c, mean=mean) for c in screen.test_conditions))

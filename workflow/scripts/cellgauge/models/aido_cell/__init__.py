@@ -1,8 +1,8 @@
-"""AIDO.Cell (Ho et al. 2024), zero-shot: the mean output over the genes that the data have.
+"""AIDO.Cell (Ho et al. 2024), zero-shot: the mean output over the genes of the data.
 
 Weights: a folder with config.json, model.safetensors (or pytorch_model.bin) and the list of genes,
 OS_scRNA_gene_index.19264.tsv. Genes are matched by symbol, as they are written in the list. Every gene of the list is a
-token, absent ones with count 0; nothing is random.
+token; genes that the data lack have count 0. Nothing is random.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ PACKAGES = ("torch", "safetensors")
 CZBENCHMARKS = "AIDO"
 
 LIBRARY_SIZE = 1e4
-LARGEST_VALUE = 20.0
-LEAST_DEPTH = 5.0
+MAX_VALUE = 20.0
+MIN_LOG_DEPTH = 5.0
 DEPTH_TOKENS = 2
 
 
@@ -52,13 +52,13 @@ def embed(
     """Return the mean output over the genes that the split has, float32, shape (n_cells, hidden_size).
 
     Args:
-        pool_depth: average the two tokens of sequencing depth too, as the official script does (cz-benchmarks does not).
+        pool_depth: average the two tokens of sequencing depth too, like the official script (cz-benchmarks does not).
         round_input: round the values to bfloat16 before the network, as the package modelgenerator does.
-        min_matched_genes: the least share of genes that the list must know.
+        min_matched_genes: the smallest fraction of genes that must be in the list.
         precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
 
     Raises:
-        CellgaugeError: a file that is missing, damaged or of another model, or too few known genes.
+        CellgaugeError: a file is missing, damaged or of another model, or too few genes are known.
     """
     import numpy as np
 
@@ -74,7 +74,8 @@ def embed(
     n_positions = network.position_embedding.num_embeddings
     if n_positions != len(genes) + DEPTH_TOKENS:
         raise CellgaugeError(
-            f"{folder}: the network has {n_positions} positions, the list of genes {len(genes)} and 2 of depth"
+            f"{folder}: the network has {n_positions} positions, but the list has {len(genes)} genes, to which 2 tokens of"
+            " depth are added; they do not belong together"
         )
     positions = np.asarray([genes.get(symbol, -1) for symbol in cells.symbols])
     matched = int((positions >= 0).sum())
@@ -89,7 +90,7 @@ def embed(
 class Encoder:
     """Cells to embeddings; see `cellgauge.inference.run.Encoder`.
 
-    A record is (positions int64, values float32) of what is not 0, those of depth last.
+    A record is (positions int64, values float32) of the nonzero values, with the tokens of depth last.
     """
 
     def __init__(
@@ -100,14 +101,14 @@ class Encoder:
 
         self._network, self._n_genes, self._round = network, n_genes, round_input
         self.n_dims = network.position_embedding.embedding_dim
-        # of columns with one symbol the last counts, as in cz-benchmarks
+        # if a symbol has several columns, the last is used, as in cz-benchmarks
         last = {position: column for column, position in enumerate(positions) if position >= 0}
         self._columns = np.asarray(sorted(last.values()))
         self._positions = positions[self._columns]
         depth = range(n_genes, n_genes + DEPTH_TOKENS) if pool_depth else ()
         self._pooled = torch.tensor([*sorted(last), *depth], device=network.zeros.device)
 
-    def tokenise(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
+    def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield the record of each row of `counts` (n, n_genes of the split); None for a cell without a known gene."""
         import numpy as np
 
@@ -121,18 +122,19 @@ class Encoder:
             if not total:
                 yield None
                 continue
-            depth = np.full(DEPTH_TOKENS, max(np.log10(total), LEAST_DEPTH))
-            values = np.minimum(np.append(np.log1p(values / total * LIBRARY_SIZE), depth), LARGEST_VALUE)
+            depth = np.full(DEPTH_TOKENS, max(np.log10(total), MIN_LOG_DEPTH))
+            values = np.minimum(np.append(np.log1p(values / total * LIBRARY_SIZE), depth), MAX_VALUE)
             positions = np.append(self._positions[known.indices[start:stop]], depth_positions)
             yield Record((positions, values.astype(np.float32)), self._n_genes + DEPTH_TOKENS)
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
-        """Return positions and values, (batch, most); shorter cells repeat their last position."""
+        """Return positions and values, (batch, longest); shorter cells repeat their last position."""
         import numpy as np
 
-        most = max(len(record.arrays[0]) for record in records)
+        longest = max(len(record.arrays[0]) for record in records)
         positions, values = (
-            np.stack([np.pad(r.arrays[i], (0, most - len(r.arrays[i])), mode="edge") for r in records]) for i in (0, 1)
+            np.stack([np.pad(r.arrays[i], (0, longest - len(r.arrays[i])), mode="edge") for r in records])
+            for i in (0, 1)
         )
         return positions, values
 
@@ -144,13 +146,13 @@ class Encoder:
 
 
 def _gene_list(path: Path) -> dict[str, int]:
-    """Return the position of each gene: symbol and index, separated by a tab, below a line of names."""
+    """Return the position of each gene from a table of symbol and index, separated by tabs, with a header."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
         genes = {symbol: int(index) for symbol, index in (line.split("\t") for line in lines if line)}
     except ValueError as error:
         raise CellgaugeError(
-            f"{path}: not the list of AIDO.Cell's genes, gene_name and index by line ({error})"
+            f"{path}: not AIDO.Cell's list of genes, with gene_name and index on each line ({error})"
         ) from None
     if sorted(genes.values()) != list(range(len(genes))):
         raise CellgaugeError(f"{path}: the genes are not numbered 0, 1, 2, ...; fetch the list again")

@@ -16,7 +16,7 @@ NORMS = {"LayerNorm": nn.LayerNorm, "RMSNorm": nn.RMSNorm}
 
 @dataclass(frozen=True)
 class Settings:
-    """What config.json says of the network beyond the shapes of its tensors; checked when it is made.
+    """The settings in config.json that the shapes of the tensors do not imply, checked by `parse`.
 
     Attributes:
         heads: attention heads.
@@ -34,14 +34,16 @@ class Settings:
 
     @classmethod
     def parse(cls, config: dict[str, object], where: object) -> Settings:
-        """Read config.json; what it leaves out has the official default. Raise CheckpointError for another network."""
+        """Return the settings of config.json, with official defaults; raise CheckpointError if they are not AIDO.Cell's."""
         defaults = {"position_embedding_type": "absolute", "hidden_act": "swiglu", "self_attn_type": "core"}
-        for key, only in defaults.items():
-            if config.get(key, only) != only:
-                raise CheckpointError(f"{where}: {key} is {config[key]!r}, AIDO.Cell's is {only!r}")
+        for key, default in defaults.items():
+            if config.get(key, default) != default:
+                raise CheckpointError(f"{where}: {key} is {config[key]!r}, AIDO.Cell's is {default!r}")
         heads, norm = config.get("num_attention_heads"), config.get("normalization_type", "RMSNorm")
         if not isinstance(heads, int) or heads < 1 or norm not in NORMS:
-            raise CheckpointError(f"{where}: no settings of AIDO.Cell (heads {heads!r}, normalization_type {norm!r})")
+            raise CheckpointError(
+                f"{where}: not the settings of an AIDO.Cell (heads {heads!r}, normalization_type {norm!r})"
+            )
         return cls(
             heads,
             float(config.get("bin_alpha", 1.0)),
@@ -87,10 +89,10 @@ class Layer(nn.Module):
         sizes = {"up_proj": (width, hidden), "gate_proj": (width, hidden), "down_proj": (hidden, width)}
         self.mlp = nn.ModuleDict({name: linear(*size) for name, size in sizes.items()})
 
-    def forward(self, x: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """Return the layer's output for x (batch, n, width), at the positions `wanted` (m,) alone where they are given."""
+    def forward(self, x: Tensor, queried: Tensor | None = None) -> Tensor:
+        """Return the layer's output for x (batch, n, width), or only at the positions `queried` (m,)."""
         normed = self.attention["ln"](x)
-        queries, x = (normed, x) if wanted is None else (normed[:, wanted], x[:, wanted])
+        queries, x = (normed, x) if queried is None else (normed[:, queried], x[:, queried])
         projections = self.attention["self"]
         inputs = {"query": queries, "key": normed, "value": normed}
         q, k, v = (projections[name](y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name, y in inputs.items())
@@ -101,7 +103,7 @@ class Layer(nn.Module):
 
 
 class AidoCell(nn.Module):
-    """Sparse values of all positions to the mean of the normalised output at some of them."""
+    """From sparse values of all positions to the mean of the normalized output at some of them."""
 
     def __init__(self, positions: int, bins: int, width: int, hidden: int, layers: int, settings: Settings) -> None:
         super().__init__()
@@ -112,7 +114,7 @@ class AidoCell(nn.Module):
         self.encoder = nn.ModuleDict({"layer": layer, "ln": norm})
 
     def fill_table(self) -> None:
-        """Compute the token of every position for the value 0, which most have."""
+        """Compute the token of every position for the value 0, which is that of most positions."""
         zero = self.gene_embedding(self.position_embedding.weight.new_zeros(1))
         self.register_buffer("zeros", self.position_embedding.weight + zero, persistent=False)
 
@@ -120,20 +122,20 @@ class AidoCell(nn.Module):
         """Return (batch, width).
 
         Args:
-            positions, values: of what is not 0, shape (batch, n); a position may be repeated with its value.
-            pooled: the positions whose outputs are averaged, shape (m,).
+            positions, values: the nonzero values and their positions, shape (batch, n). Pairs may be repeated.
+            pooled: positions whose outputs are averaged, shape (m,).
         """
         x = self.zeros.repeat(len(positions), 1, 1)
         cells = torch.arange(len(positions), device=x.device)[:, None]
         x[cells, positions] = (self.position_embedding(positions) + self.gene_embedding(values)).to(x.dtype)
-        *before, last = self.encoder["layer"]
-        for layer in before:
+        *others, last = self.encoder["layer"]
+        for layer in others:
             x = layer(x)
         return self.encoder["ln"](last(x, pooled)).mean(dim=1)
 
 
 def load_aido_cell(checkpoint: Checkpoint, settings: Settings) -> AidoCell:
-    """Return the network of a checkpoint; sizes are those of its tensors."""
+    """Return the network of a checkpoint, with sizes read from its tensors."""
     checkpoint = checkpoint.renamed(lambda name: name.removeprefix("bert."))
     positions, width = checkpoint.shape("position_embedding.weight", 2)
     bins, _ = checkpoint.shape("gene_embedding.lookup_table.weight", 2)

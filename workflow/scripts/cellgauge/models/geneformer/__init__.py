@@ -1,7 +1,7 @@
 """Geneformer (Theodoris et al. 2023), zero-shot: the hidden states before the last layer, averaged over the genes of a cell.
 
-Weights: a folder with config.json, model.safetensors and the dictionaries (see `cellgauge.models.geneformer.tokens`), all in
-it or in folders of it. Genes are matched by Ensembl id, or by symbol where the data have no ids. Nothing is random.
+Weights: a folder with config.json, model.safetensors and the dictionaries (see `cellgauge.models.geneformer.tokens`), in it
+or in its subfolders. Genes are matched by Ensembl id, or by symbol if the data have no ids. Nothing is random.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def embed(
     """Return hidden states, float32, shape (n_cells, hidden_size).
 
     Args:
-        pooling: "cell" averages those of the genes, "cls" takes that of <cls>.
-        layer: which hidden states: 0 are those of the last layer, -1 of the one before (the official setting), and so on.
-        max_length: tokens of a cell, <cls> and <eos> among them (default: as many as the model has positions); the
-            genes of the lowest ranks are left out.
-        min_matched_genes: the least share of genes that the dictionaries must know.
+        pooling: "cell" averages the hidden states of the genes, "cls" takes that of <cls>.
+        layer: the layer of the hidden states: 0 is the last, -1 the one before it (the official setting), and so on.
+        max_length: most tokens of a cell, including <cls> and <eos> (default: the model's number of positions). Genes of
+            the lowest ranks are left out.
+        min_matched_genes: the smallest fraction of genes that must be in the dictionaries.
         precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
 
     Raises:
-        CellgaugeError: a file that is missing, damaged or of another model, an option out of range, too few known genes.
+        CellgaugeError: a file is missing, damaged or of another model, an option is out of range, or too few genes are known.
     """
     from cellgauge.inference.checkpoints import Checkpoint, find_file, read_json, weights_folder
     from cellgauge.inference.run import embed_split, require_matches
@@ -69,20 +69,20 @@ def embed(
     checkpoint = Checkpoint.open(find_file(folder, "model.safetensors", "*/model.safetensors"))
     settings = read_json(find_file(checkpoint.path.parent, "config.json"))
     from cellgauge.models.geneformer.network import (
-        load_geneformer,  # after the files were read: transformers takes seconds
-    )
+        load_geneformer,
+    )  # after the files are checked: importing transformers takes seconds
 
     network = load_geneformer(checkpoint, settings, layer, first_only=pooling == "cls")
     dictionaries, config = read_dictionaries(folder), network.bert.config
     if max(dictionaries.tokens.values()) >= config.vocab_size:
         raise CellgaugeError(
-            f"{folder}: the dictionary numbers tokens up to {max(dictionaries.tokens.values())}, the network has"
-            f" {config.vocab_size}; they do not belong together"
+            f"{folder}: the dictionary has token ids up to {max(dictionaries.tokens.values())}, the network has"
+            f" {config.vocab_size} tokens; they do not belong together"
         )
-    longest = config.max_position_embeddings
-    max_length = longest if max_length is None else max_length
-    if not 3 <= max_length <= longest:
-        raise CellgaugeError(f"Geneformer: max_length must be 3 to {longest}, not {max_length}")
+    n_positions = config.max_position_embeddings
+    max_length = n_positions if max_length is None else max_length
+    if not 3 <= max_length <= n_positions:
+        raise CellgaugeError(f"Geneformer: max_length must be from 3 to {n_positions}, not {max_length}")
     ranker = Ranker(cells, dictionaries, max_length)
     possible = min(len(cells.genes), dictionaries.n_genes)
     require_matches(ranker.matched, possible, min_matched_genes, "the dictionaries of Geneformer", cells)
@@ -96,11 +96,11 @@ class Encoder:
     """Cells to embeddings; see `cellgauge.inference.run.Encoder`. A record is what `Ranker` yields."""
 
     def __init__(self, network: Geneformer, ranker: Ranker, pad: int, pooling: str) -> None:
-        self.tokenise, self._network, self._pad, self._pooling = ranker.tokenise, network, pad, pooling
+        self.tokenize, self._network, self._pad, self._pooling = ranker.tokenize, network, pad, pooling
         self.n_dims = network.bert.config.hidden_size
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
-        """Return tokens, int64 (batch, longest), lengths (batch,), and the mask of padding where there is any."""
+        """Return tokens, int64 (batch, longest), lengths (batch,), and the mask if there is padding."""
         import numpy as np
 
         from cellgauge.inference.run import key_mask, padded
@@ -115,6 +115,6 @@ class Encoder:
         hidden = self._network(tokens, mask)
         if self._pooling == "cls":
             return hidden[:, 0]
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        genes = (places > 0) & (places < lengths[:, None] - 1)
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        genes = (positions > 0) & (positions < lengths[:, None] - 1)
         return (hidden * genes[..., None]).sum(dim=1) / (lengths[:, None] - 2)

@@ -23,28 +23,28 @@ SIZES = (
 
 
 class Geneformer(nn.Module):
-    """Tokens to the hidden states after the layers that are kept: of all tokens, or of the first alone."""
+    """From tokens to the hidden states after the last layer in use: of all tokens, or of the first only."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.bert = BertModel(config, add_pooling_layer=False)
         self.last: BertLayer | None = None
 
-    def keep(self, layers: int, *, first_only: bool) -> None:
-        """Drop what follows the first `layers` layers. With `first_only` the last of them computes the first token alone."""
+    def truncate(self, layers: int, *, first_only: bool) -> None:
+        """Drop all layers after the first `layers`. With `first_only`, the last of those computes only the first token."""
         del self.bert.encoder.layer[layers:]
         if first_only:
             self.last = self.bert.encoder.layer.pop(layers - 1)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (batch, n, width), or (batch, 1, width), for tokens (batch, n); `mask` is False on padding."""
-        mask = None if mask is None else mask[:, None, None, :]  # as it is: made for the model it would be of all pairs
+        mask = None if mask is None else mask[:, None, None, :]  # the (batch, n) mask would be expanded to all pairs
         x = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
         return x if self.last is None else _first_of(self.last, x, mask)
 
 
 def _first_of(layer: BertLayer, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return what a layer makes of the first token of x (batch, n, width), shape (batch, 1, width); mask (batch, 1, 1, n)."""
+    """Return a layer's output at the first token of x (batch, n, width), shape (batch, 1, width); mask (batch, 1, 1, n)."""
     first, attention = x[:, :1], layer.attention.self
     inputs = ((attention.query, first), (attention.key, x), (attention.value, x))
     heads = attention.num_attention_heads
@@ -55,20 +55,22 @@ def _first_of(layer: BertLayer, x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def load_geneformer(checkpoint: Checkpoint, config: dict[str, Any], layer: int, *, first_only: bool) -> Geneformer:
-    """Return the network of a checkpoint, up to the hidden states that `layer` counts from the last (0; -1 is before it).
+    """Return the network of a checkpoint, without the layers after `layer`: 0 is the last, -1 the one before it.
 
-    Layers after that are checked like the others, then dropped.
+    The tensors of dropped layers are checked like the others.
     """
     where = checkpoint.path.with_name("config.json")
     wrong = next((name for name in SIZES if type(config.get(name)) is not int or config[name] < 1), None)
     if wrong is not None or config.get("model_type") != "bert":
-        found = f"model_type {config.get('model_type')!r}" if wrong is None else f"{wrong} {config.get(wrong)!r}"
-        raise CheckpointError(f"{where}: not the settings of a BERT as Geneformer is one ({found})")
+        fault = f"model_type {config.get('model_type')!r}" if wrong is None else f"{wrong} {config.get(wrong)!r}"
+        raise CheckpointError(f"{where}: not the settings of a BERT such as Geneformer's ({fault})")
     layers = config["num_hidden_layers"]
     if not -layers < layer <= 0:
-        raise CheckpointError(f"{checkpoint.path}: `layer` must be {1 - layers} to 0, the last, not {layer}")
+        raise CheckpointError(
+            f"{checkpoint.path}: `layer` must be from {1 - layers} to 0 (the last layer), not {layer}"
+        )
     checkpoint.check_heads(config["hidden_size"], config["num_attention_heads"])
     settings = BertConfig(**{**config, "use_cache": False, "is_decoder": False, "attn_implementation": "sdpa"})
     network = checkpoint.load(lambda: Geneformer(settings), UNUSED)
-    network.keep(layers + layer, first_only=first_only)
+    network.truncate(layers + layer, first_only=first_only)
     return network

@@ -1,8 +1,8 @@
 """scGPT (Cui et al. 2024), zero-shot: the embedding of `scgpt.tasks.embed_data`.
 
 Weights: a folder with args.json, vocab.json and best_model.pt. Genes are matched by symbol, as they are written in the
-vocabulary. A cell is its expressed genes in any order (there are no positions); a value is the bin of the gene among the
-quantiles of the cell, so that any monotone scaling of a cell changes nothing.
+vocabulary. A cell is the set of its expressed genes (there are no positions). A gene's value is its bin among the quantiles of
+the cell, so a monotone transformation of a cell's counts changes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEEDS_DEVICE = True
 PACKAGES = ("torch",)
 CZBENCHMARKS = "SCGPT"
 
-BINS = 50  # upstream counts a bin of zeros too and calls it 51, whatever args.json says
+BINS = 50  # the official code adds a bin for zeros and sets 51, whatever args.json says
 
 
 def embed(
@@ -47,17 +47,17 @@ def embed(
     precision: str = "fp32",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
-    """Return the normalised output at <cls>, float32, shape (n_cells, embsize).
+    """Return the normalized output at <cls>, float32, shape (n_cells, embsize).
 
     Args:
-        max_length: tokens of a cell, <cls> among them; longer cells are sampled.
-        random_stream: values at a quantile that is tied get a random bin, and long cells are sampled: "cell" draws from a
-            generator of each cell, "official" from one after the other, as the official code does with a single worker.
-        min_matched_genes: the least share of genes that the vocabulary must know.
+        max_length: most tokens of a cell, including <cls>; genes of longer cells are sampled.
+        random_stream: source of random numbers for the bins of values at tied quantiles and for sampling. "cell": a generator
+            per cell; "official": a single generator for all cells in order, as in the official code with one worker.
+        min_matched_genes: the smallest fraction of genes that must be in the vocabulary.
         precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
 
     Raises:
-        CellgaugeError: a file that is missing, damaged or of another model, an option out of range, too few known genes.
+        CellgaugeError: a file is missing, damaged or of another model, an option is out of range, or too few genes are known.
     """
     import numpy as np
     import torch
@@ -72,12 +72,14 @@ def embed(
     settings = _settings(folder)
     checkpoint = Checkpoint.open(find_file(folder, "best_model.pt"))
     network = load_scgpt(checkpoint, settings.heads)
-    n_known, width = network.encoder.embedding.weight.shape
-    if n_known <= max(settings.vocabulary.values()):
-        raise CellgaugeError(f"{folder}: vocab.json names more genes than the {n_known} of best_model.pt")
+    n_tokens, width = network.encoder.embedding.weight.shape
+    if n_tokens <= max(settings.vocabulary.values()):
+        raise CellgaugeError(
+            f"{folder}: vocab.json has ids beyond the {n_tokens} tokens of best_model.pt; they do not belong together"
+        )
     ids = np.asarray([settings.vocabulary.get(symbol, -1) for symbol in cells.symbols])
     matched = int((ids >= 0).sum())
-    require_matches(matched, min(len(ids), n_known), min_matched_genes, "the vocabulary of scGPT", cells)
+    require_matches(matched, min(len(ids), n_tokens), min_matched_genes, "the vocabulary of scGPT", cells)
 
     network.fill_tables(torch.tensor([settings.pad_value, *range(1, BINS + 1)], dtype=torch.float32))
     encoder = Encoder(width, network.to(device), ids, settings.vocabulary["<cls>"], max_length, seed, random_stream)
@@ -89,7 +91,7 @@ class Encoder:
     """Cells to embeddings; see `cellgauge.inference.run.Encoder`.
 
     A record is (ids of genes, positions of values), int64, shape (n_tokens,), <cls> first. Position 0 is the value of
-    <cls>, position b is bin b.
+    <cls>, position b is that of bin b.
     """
 
     def __init__(
@@ -101,10 +103,10 @@ class Encoder:
 
         self.n_dims, self._network = n_dims, network
         self._columns = np.flatnonzero(ids >= 0)
-        self._ids, self._cls, self._most = ids[self._columns], cls, max_length - 1
+        self._ids, self._cls, self._max_genes = ids[self._columns], cls, max_length - 1
         self._generator_of = cell_generators(random_stream, seed, _OfficialStream)
 
-    def tokenise(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
+    def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield the record of each row of `counts` (n, n_genes of the split)."""
         import numpy as np
 
@@ -118,13 +120,13 @@ class Encoder:
                 continue
             generator = self._generator_of(cell)
             bins = _bins(values, generator.random(len(ids)))
-            if len(ids) > self._most:
-                chosen = generator.permutation(len(ids))[: self._most]
+            if len(ids) > self._max_genes:
+                chosen = generator.permutation(len(ids))[: self._max_genes]
                 ids, bins = ids[chosen], bins[chosen]
             yield Record((np.append(self._cls, ids), np.append(0, bins)), len(ids) + 1)
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
-        """Return (genes, values), int64 (batch, longest), and the mask of padding where there is any."""
+        """Return (genes, values), int64 (batch, longest), and the mask if there is padding."""
         from cellgauge.inference.run import key_mask, padded
 
         genes, values = (padded([record.arrays[i] for record in records], 0) for i in (0, 1))
@@ -138,7 +140,7 @@ class Encoder:
 def _bins(values: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Return the bin of each value among the quantiles of the cell's values, 1 to BINS.
 
-    A value that ties several edges falls into one of their bins, which `uniform` in [0, 1) decides.
+    A value equal to several edges falls into one of their bins, chosen by `uniform` in [0, 1).
     """
     import numpy as np
 
@@ -148,7 +150,7 @@ def _bins(values: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
 
 class _OfficialStream:
-    """What `embed_data` draws with one worker, numpy and torch seeded alike: bins from numpy, samples from torch."""
+    """The random numbers of `embed_data` with one worker and the same seed for both: bins from numpy, samples from torch."""
 
     def __init__(self, seed: int) -> None:
         import numpy as np
@@ -156,7 +158,7 @@ class _OfficialStream:
 
         self.random = np.random.RandomState(seed).random_sample
         self._torch = torch.Generator().manual_seed(seed)
-        torch.empty((), dtype=torch.int64).random_(generator=self._torch)  # the seed that a DataLoader draws for itself
+        torch.empty((), dtype=torch.int64).random_(generator=self._torch)  # a DataLoader draws its own seed first
 
     def permutation(self, n: int) -> np.ndarray:
         import torch
@@ -166,7 +168,7 @@ class _OfficialStream:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What args.json and vocab.json say: number of heads, value of <cls>, ids by symbol."""
+    """Settings in args.json and vocab.json: number of heads, value of <cls>, ids by symbol."""
 
     heads: int
     pad_value: float

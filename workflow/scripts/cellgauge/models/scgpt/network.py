@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cellgauge.inference.checkpoints import Checkpoint
 from cellgauge.inference.post_norm import PostNormEncoder, torch_name
 
-LARGEST_VALUE = 512.0
+MAX_VALUE = 512.0
 UNUSED = (r"decoder\.", r"cls_decoder\.", r"mvc_decoder\.", r"flag_encoder\.")
 
 
@@ -32,14 +32,14 @@ class ValueEncoder(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return (..., width) for values (...)."""
-        hidden = F.relu(self.linear1(values.clamp(max=LARGEST_VALUE)[..., None]))
+        hidden = F.relu(self.linear1(values.clamp(max=MAX_VALUE)[..., None]))
         return self.norm(self.linear2(hidden))
 
 
 class ScGPT(nn.Module):
-    """Genes and their binned values to the normalised output at <cls>.
+    """From genes and their binned values to the normalized output at <cls>.
 
-    A token is the sum of a function of its gene and one of its bin: both are tables, filled once by `fill_tables`.
+    A token is the sum of a function of its gene and one of its bin. Both are tables, which `fill_tables` computes once.
     """
 
     def __init__(self, n_genes: int, width: int, hidden: int, layers: int, heads: int) -> None:
@@ -49,7 +49,7 @@ class ScGPT(nn.Module):
         self.transformer_encoder = PostNormEncoder(layers, width, hidden, heads)
 
     def fill_tables(self, values: Tensor) -> None:
-        """Compute the rows of all genes and of `values` (n_values,), which tokens name by their position."""
+        """Compute the rows of all genes and of `values` (n_values,), to whose positions tokens refer."""
         gene_rows = self.encoder.enc_norm(self.encoder.embedding.weight)
         self.register_buffer("gene_rows", gene_rows, persistent=False)
         self.register_buffer("value_rows", self.value_encoder(values), persistent=False)
@@ -62,7 +62,7 @@ class ScGPT(nn.Module):
 
 
 def load_scgpt(checkpoint: Checkpoint, heads: int) -> ScGPT:
-    """Return the network of a checkpoint; sizes are those of its tensors, only the heads are not told by them."""
+    """Return the network of a checkpoint, with sizes read from its tensors, which do not show the number of heads."""
     checkpoint = checkpoint.renamed(torch_name)
     n_genes, width = checkpoint.shape("encoder.embedding.weight", 2)
     checkpoint.check_heads(width, heads)

@@ -1,7 +1,7 @@
-"""scVI as others trained it (Lopez et al. 2018), such as the CELLxGENE Census': the mean of q(z | x), nothing trained here.
+"""Pretrained scVI (Lopez et al. 2018), such as the CELLxGENE Census model: the mean of q(z | x), without any training.
 
 Weights: a folder with model.pt, as `SCVI.save` writes it. Genes are matched by Ensembl id; genes of the model that the data
-lack count 0. A model whose encoder does not see the batch needs none. Nothing is random.
+lack get count 0. Only models whose encoder does not use covariates, such as the batch, are supported. Nothing is random.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PACKAGES = ("torch",)
 CZBENCHMARKS = "SCVI"
 
 SETTINGS = {"log_variational": True, "encode_covariates": False, "extra_encoder_kwargs": None}
-LENGTH = 16  # a cell costs memory like so many tokens of a transformer
+LENGTH = 16  # a cell needs as much memory as this many tokens of a transformer
 
 
 def embed(
@@ -49,11 +49,11 @@ def embed(
     """Return the mean of q(z | x), float32, shape (n_cells, n_latent).
 
     Args:
-        min_matched_genes: the least share of the model's genes that the split must have.
+        min_matched_genes: the smallest fraction of the model's genes that the split must have.
         precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`; a cell counts as 16 tokens.
 
     Raises:
-        CellgaugeError: a file that is missing, damaged or of another model, or too few known genes.
+        CellgaugeError: a file is missing, damaged or of another model, or too few genes are known.
     """
     import numpy as np
 
@@ -70,35 +70,35 @@ def embed(
             f"{checkpoint.path}: its encoder takes {inputs} inputs for {len(genes)} genes; models that also encode"
             " covariates, such as the batch, are not supported"
         )
-    place = {gene: position for position, gene in enumerate(genes)}
-    places = np.asarray([place.get(without_version(gene), -1) for gene in cells.genes])
-    matched = int((places >= 0).sum())
+    position_of = {gene: position for position, gene in enumerate(genes)}
+    positions = np.asarray([position_of.get(without_version(gene), -1) for gene in cells.genes])
+    matched = int((positions >= 0).sum())
     require_matches(matched, len(genes), min_matched_genes, "the genes of the scVI model", cells)
 
-    encoder = Encoder(network.to(device), places, len(genes))
+    encoder = Encoder(network.to(device), positions, len(genes))
     matrix, facts = embed_split(cells, encoder, device=device, precision=precision, tokens_per_batch=tokens_per_batch)
-    known = {"matched_genes": matched, "missing_genes": len(genes) - matched, "revision": checkpoint.revision()}
-    return Embedded(matrix, cells.cells, {**known, **facts})
+    model_facts = {"matched_genes": matched, "missing_genes": len(genes) - matched, "revision": checkpoint.revision()}
+    return Embedded(matrix, cells.cells, {**model_facts, **facts})
 
 
 class Encoder:
-    """Cells to embeddings (`inference.run.Encoder`). A record is (positions int64, counts float32) of what is not 0."""
+    """Cells to embeddings; see `cellgauge.inference.run.Encoder`. A record is (positions int64, counts float32), nonzero only."""
 
-    def __init__(self, network: ScVI, places: np.ndarray, n_genes: int) -> None:
+    def __init__(self, network: ScVI, positions: np.ndarray, n_genes: int) -> None:
         import numpy as np
 
         self._network, self._n_genes = network, n_genes
-        self._columns = np.flatnonzero(places >= 0)
-        self._places = places[self._columns]
+        self._columns = np.flatnonzero(positions >= 0)
+        self._positions = positions[self._columns]
         self.n_dims = network.z_encoder["mean_encoder"].out_features
 
-    def tokenise(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
+    def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield the record of each row of `counts` (n, n_genes of the split); None for a cell without a known gene."""
         from cellgauge.inference.run import Record
 
         known = counts[:, self._columns]
         for start, stop in zip(known.indptr, known.indptr[1:], strict=False):
-            record = Record((self._places[known.indices[start:stop]], known.data[start:stop]), LENGTH)
+            record = Record((self._positions[known.indices[start:stop]], known.data[start:stop]), LENGTH)
             yield record if stop > start else None
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
@@ -116,7 +116,7 @@ class Encoder:
 
 
 def _read_model(path: Path) -> tuple[Checkpoint, list[str]]:
-    """Return the tensors of a model that scvi-tools saved, and the genes that its inputs stand for."""
+    """Return the tensors of a model that scvi-tools saved, and the ids of the genes that it takes as inputs."""
     import torch
 
     from cellgauge.inference.checkpoints import Checkpoint, CheckpointError, read_torch_dict
@@ -129,20 +129,22 @@ def _read_model(path: Path) -> tuple[Checkpoint, list[str]]:
     # pyro_param_store, which scvi-tools saves beside the tensors, is a dict
     checkpoint = Checkpoint(path, {name: value for name, value in state.items() if isinstance(value, torch.Tensor)})
     if len(set(genes)) != len(genes):
-        raise CheckpointError(f"{path}: a gene stands twice in its var_names")
+        raise CheckpointError(f"{path}: a gene appears more than once in its var_names")
     _check_settings(path, content.get("attr_dict"))
     return checkpoint, genes
 
 
 def _check_settings(path: Path, attributes: Any) -> None:
-    """Raise CellgaugeError where the model was made with settings that change the encoder and are not told by its tensors."""
+    """Raise CellgaugeError if the model has settings that change the encoder but do not show in its tensors."""
     for name, value in _nested(attributes.get("init_params_") if isinstance(attributes, dict) else None):
         if name in SETTINGS and value != SETTINGS[name]:
-            raise CellgaugeError(f"{path}: made with {name}={value!r}; only models with {SETTINGS[name]} are supported")
+            raise CellgaugeError(
+                f"{path}: the model was trained with {name}={value!r}; only {SETTINGS[name]} is supported"
+            )
 
 
 def _nested(settings: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield names and values of settings, at whatever depth the releases of scvi-tools put them."""
+    """Yield names and values of settings at any depth, which differs between releases of scvi-tools."""
     for name, value in settings.items() if isinstance(settings, dict) else ():
         yield name, value
         yield from _nested(value)

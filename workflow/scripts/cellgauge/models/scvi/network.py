@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from cellgauge.inference.checkpoints import Checkpoint
 
-EPSILON = 1e-3  # of the batch norms in scvi-tools
+EPSILON = 1e-3  # the batch norms' in scvi-tools
 UNUSED = (r"px_r$", r"background_", r"l_encoder\.", r"decoder\.", r"z_encoder\.var_encoder\.")
 
 
 class Encoder(nn.Module):
-    """Fully connected layers, each linear, batch norm and ReLU."""
+    """Fully connected layers: each is linear, batch norm and ReLU."""
 
     def __init__(self, n_genes: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Encoder(nn.Module):
 
 
 class ScVI(nn.Module):
-    """Counts to the mean of q(z | x)."""
+    """From counts to the mean of q(z | x)."""
 
     def __init__(self, n_genes: int, hidden: int, layers: int, latent: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class ScVI(nn.Module):
 
 
 def load_scvi(checkpoint: Checkpoint) -> ScVI:
-    """Return the network of a checkpoint; sizes are those of its tensors."""
+    """Return the network of a checkpoint, with sizes read from its tensors."""
     checkpoint = checkpoint.renamed(lambda name: name.replace("fc_layers.Layer ", "fc_layers."))
     layers = checkpoint.count("z_encoder.encoder.fc_layers")
     hidden, n_genes = checkpoint.shape("z_encoder.encoder.fc_layers.0.0.weight", 2)

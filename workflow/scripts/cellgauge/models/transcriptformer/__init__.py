@@ -1,9 +1,9 @@
 """TranscriptFormer (Pearce et al. 2025), zero-shot: Sapiens, Exemplar, Metazoa; the mean output over START and genes.
 
 Weights: a folder with config.json, model_weights.pt and vocabs/ (assay_vocab.json and an h5 of protein vectors for each
-species that it was trained on), or one that holds several such folders. Other species need their h5 of all_embeddings,
-a folder in it or beside it. Genes are matched by Ensembl id, without version; a cell is its expressed genes in the split's
-order, as many as there are positions; nothing is random.
+species that it was trained on), or a folder with several such folders. Other species need their h5 in all_embeddings/,
+in the folder or beside it. Genes are matched by Ensembl id, without version. A cell is its expressed genes in the split's
+order, up to the number of positions. Nothing is random.
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ def embed(
     precision: str = "fp32",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
-    """Return the sum of the outputs over a cell by the number of positions, float32, shape (n_cells, embed_dim).
+    """Return the sum of a cell's outputs divided by the number of positions, float32, shape (n_cells, embed_dim).
 
     Args:
-        checkpoint: the folder of the checkpoint, where `weights` holds several.
+        checkpoint: the checkpoint's folder, if `weights` has several.
         species_files: {organism: h5} with protein vectors of species that you add.
-        surgery: "fixed" numbers special tokens as the checkpoint does. "official" replaces the vocabulary of every species
-            by its file of all_embeddings as the official code does, which mistakes the special tokens: cells then begin
-            with another token than START, and padding is attended to and averaged.
-        clip_counts: counts above are cut to this.
-        min_matched_genes: the least share of genes that must be known.
+        surgery: "fixed" keeps the checkpoint's numbers of the special tokens. "official" replaces the vocabulary by the
+            species' file of all_embeddings as the official code does, which confuses the special tokens: cells start with
+            a token other than START, and padding is attended to and averaged.
+        clip_counts: upper limit of counts.
+        min_matched_genes: the smallest fraction of genes that must be known.
         precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
 
     Raises:
-        CellgaugeError: a file that is missing, damaged or of another model, a species or an option that is not known, or
-            too few known genes.
+        CellgaugeError: a file is missing, damaged or of another model, a species or an option is unknown, or too few
+            genes are known.
     """
     import numpy as np
     import torch
@@ -82,40 +82,40 @@ def embed(
     home = weights_folder(home / checkpoint, "TranscriptFormer") if checkpoint else home
     config = find_file(home, "config.json")
     settings = Settings.parse(read_json(config), config)
-    wanted = organism(cells.organism)
+    species = organism(cells.organism)
     added = {organism(name).name: path for name, path in (species_files or {}).items()}
-    proteins = Proteins.open(_proteins(home, wanted, added, trained=surgery == "fixed"))
-    places = proteins.places_of(cells.genes)
-    matched = int((places >= 0).sum())
+    proteins = Proteins.open(_protein_file(home, species, added, trained=surgery == "fixed"))
+    indices = proteins.indices_of(cells.genes)
+    matched = int((indices >= 0).sum())
     require_matches(
         matched,
-        min(len(places), len(proteins.places)),
+        min(len(indices), len(proteins.index)),
         min_matched_genes,
-        f"TranscriptFormer's genes of {wanted.name}",
+        f"TranscriptFormer's genes of {species.name}",
         cells,
     )
 
     tensors = Checkpoint.open(find_file(home, "model_weights.pt"))
     network = load_transcriptformer(tensors, settings)
     tables = [network.aux_embeddings[column].num_embeddings for column in settings.columns]
-    told, unknown = _told(cells, home, settings.columns, tables)
+    covariates, unknown = _covariates(cells, home, settings.columns, tables)
     special = Special.of(settings.special, surgery)
     rows = [settings.special.index(name) for name in special.order]
-    own = tensors.tensors["gene_embeddings.embedding.weight"][rows].float()
-    kinds = {row.tobytes(): row for row in told}  # few, so that cells share them
-    shared = {cell: kinds[row.tobytes()] for cell, row in zip(cells.cells, told, strict=True)}
-    sentences = Sentences(places, special, settings.positions, clip_counts, shared)
-    vectors = torch.from_numpy(proteins.vectors(places[sentences.columns], own.shape[1]))
-    encoder = Encoder(sentences, network.to(device), torch.cat([own, vectors]), unknown)
+    special_rows = tensors.tensors["gene_embeddings.embedding.weight"][rows].float()
+    distinct = {row.tobytes(): row for row in covariates}  # few, and shared by cells to save memory
+    of_cell = {cell: distinct[row.tobytes()] for cell, row in zip(cells.cells, covariates, strict=True)}
+    sentences = Sentences(indices, special, settings.positions, clip_counts, of_cell)
+    vectors = torch.from_numpy(proteins.vectors(indices[sentences.columns], special_rows.shape[1]))
+    encoder = Encoder(sentences, network.to(device), torch.cat([special_rows, vectors]), unknown)
     matrix, facts = embed_split(cells, encoder, device=device, precision=precision, tokens_per_batch=tokens_per_batch)
-    known = {
+    model_facts = {
         "matched_genes": matched,
-        "species": wanted.name,
+        "species": species.name,
         "proteins": f"{proteins.path.parent.name}/{proteins.path.name}",
-        "cells_of_unknown_assay": int((told == np.asarray(unknown)).any(axis=1).sum()),
+        "cells_of_unknown_assay": int((covariates == np.asarray(unknown)).any(axis=1).sum()),
         "revision": tensors.revision(),
     }
-    return Embedded(matrix, cells.cells, {**known, **facts})
+    return Embedded(matrix, cells.cells, {**model_facts, **facts})
 
 
 class Encoder:
@@ -126,7 +126,7 @@ class Encoder:
     ) -> None:
         import numpy as np
 
-        self.tokenise, self._network, self.n_dims = sentences.tokenise, network, network.width
+        self.tokenize, self._network, self.n_dims = sentences.tokenize, network, network.width
         self._start, self._unknown = sentences.special.start, np.asarray(unknown, dtype=np.int64)
         network.fill_table(proteins)
         n_special = len(sentences.special.order)
@@ -134,23 +134,29 @@ class Encoder:
         self._row_of[sentences.tokens] = n_special + np.arange(len(sentences.tokens))
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
-        """Return rows of the table and counts (batch, longest), lengths (batch,), values of columns and which are hidden."""
+        """Return rows of the table and counts, (batch, longest), lengths (batch,), covariates and whether unknown."""
         import numpy as np
 
         from cellgauge.inference.run import padded
 
-        tokens, counts, told = zip(*(record.arrays for record in records), strict=True)
+        tokens, counts, covariates = zip(*(record.arrays for record in records), strict=True)
         lengths = np.asarray([len(sentence) for sentence in tokens])
-        told = np.stack(told)
-        return self._row_of[padded(tokens, self._start)], padded(counts, 0), lengths, told, told == self._unknown
+        covariates = np.stack(covariates)
+        return (
+            self._row_of[padded(tokens, self._start)],
+            padded(counts, 0),
+            lengths,
+            covariates,
+            covariates == self._unknown,
+        )
 
     def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
         """Return (batch, n_dims)."""
         return self._network(*arrays)
 
 
-def _proteins(home: Path, species: Organism, added: Mapping[str, str], *, trained: bool) -> Path:
-    """Return the h5 of a species: the user's, that of the checkpoint where it was trained on it, or that of all_embeddings."""
+def _protein_file(home: Path, species: Organism, added: Mapping[str, str], *, trained: bool) -> Path:
+    """Return the h5 of a species: the user's, the checkpoint's if it was trained on the species, or that of all_embeddings."""
     from pathlib import Path
 
     from cellgauge.inference.checkpoints import CheckpointError
@@ -160,31 +166,38 @@ def _proteins(home: Path, species: Organism, added: Mapping[str, str], *, traine
     name = f"{species.scientific.lower().replace(' ', '_')}_gene.h5"
     folders = [home / "all_embeddings", home.parent / "all_embeddings"]
     folders = [home / "vocabs", *folders] if trained else folders
-    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
-    if found is None:
-        there = sorted(path.name for folder in folders if folder.is_dir() for path in folder.glob("*_gene.h5"))
+    path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    if path is None:
+        files = sorted(path.name for folder in folders if folder.is_dir() for path in folder.glob("*_gene.h5"))
         raise CheckpointError(
             f"{home}: no file {name} in {' or '.join(folder.name for folder in folders[:2])} (found:"
-            f" {', '.join(there) or 'nothing'}); give one of {species.name} with `species_files` in the model's params"
+            f" {', '.join(files) or 'nothing'}); name a file for {species.name} under `species_files` in the model's params"
         )
-    return found
+    return path
 
 
-def _told(cells: Split, home: Path, columns: Sequence[str], tables: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-    """Return the value of every column for every cell, int64 (n_cells, columns), and the one of each that is "unknown"."""
+def _covariates(
+    cells: Split, home: Path, columns: Sequence[str], tables: Sequence[int]
+) -> tuple[np.ndarray, list[int]]:
+    """Return the covariates of the cells, int64 (n_cells, n_columns), and the value of each column that means "unknown".
+
+    Args:
+        columns: columns of obs that the network takes as covariates.
+        tables: number of values that the network has for each.
+    """
     import numpy as np
 
     from cellgauge.inference.checkpoints import CheckpointError, find_file, read_json
 
-    told, unknown = np.empty((len(cells.cells), len(columns)), dtype=np.int64), []
+    covariates, unknown = np.empty((len(cells.cells), len(columns)), dtype=np.int64), []
     for i, (column, size) in enumerate(zip(columns, tables, strict=True)):
         path = find_file(home, f"vocabs/{column}_vocab.json")
         values = read_json(path)
         wrong = next((name for name, value in values.items() if value not in range(size)), None)
         if UNKNOWN not in values or wrong is not None:
-            what = f"gives '{wrong}' the value {values[wrong]!r}" if UNKNOWN in values else f"lacks '{UNKNOWN}'"
-            raise CheckpointError(f"{path}: {what}, so it is no vocabulary of a checkpoint with {size} values")
+            fault = f"it gives '{wrong}' the value {values[wrong]!r}" if UNKNOWN in values else f"it lacks '{UNKNOWN}'"
+            raise CheckpointError(f"{path}: not a vocabulary of a checkpoint with {size} values ({fault})")
         unknown.append(values[UNKNOWN])
-        found = cells.column(column) if column in cells.columns else [UNKNOWN] * len(cells.cells)
-        told[:, i] = [values.get(value, values[UNKNOWN]) for value in found]
-    return told, unknown
+        labels = cells.column(column) if column in cells.columns else [UNKNOWN] * len(cells.cells)
+        covariates[:, i] = [values.get(label, values[UNKNOWN]) for label in labels]
+    return covariates, unknown

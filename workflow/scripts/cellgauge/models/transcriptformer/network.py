@@ -16,22 +16,22 @@ ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 QUERIES_AT_ONCE = 128
 ROWS_AT_ONCE = 4096
 HIDDEN = -1e4
-"""Logit of a hidden key: exp underflows to 0 beside any other, and yet a query that sees nothing else stays finite."""
+"""Logit of a hidden key: its exp underflows to 0 beside any other, but a query with hidden keys only stays finite."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What config.json says of the network beyond the shapes of its tensors; checked when it is made.
+    """The settings in config.json that the shapes of the tensors do not imply, checked by `parse`.
 
     Attributes:
         heads: attention heads.
-        positions: places of START and genes; the divisor of the mean over a cell.
+        positions: most tokens of a cell, START included; also the divisor of the mean over a cell.
         cap: logits are kept within (-cap, cap); 0 leaves them as they are.
         epsilon: added to counts before log(1 + count).
         activation: of the layers' hidden units: "gelu", "relu" or "silu".
         attention_bias, feed_forward_bias: whether these projections have one.
-        special: the tokens before those of genes, in the order of their rows.
-        columns: what else a cell is told by: columns of obs, such as ("assay",).
+        special: the special tokens, in the order of their rows, which precede those of the genes.
+        columns: columns of obs that the network takes as covariates, such as ("assay",).
     """
 
     heads: int
@@ -46,7 +46,7 @@ class Settings:
 
     @classmethod
     def parse(cls, config: dict[str, object], where: object) -> Settings:
-        """Read config.json; raise CheckpointError where it is not that of a TranscriptFormer."""
+        """Return the settings of config.json; raise CheckpointError if they are not a TranscriptFormer's."""
         try:
             model, data = config["model"]["model_config"], config["model"]["data_config"]
             settings = cls(
@@ -74,7 +74,7 @@ class Settings:
 class SelfAttention(nn.Module):
     """Attention to earlier tokens and itself: softmax(cap tanh((q.k / sqrt(d) + bias of the key) / cap)).
 
-    Fused attention kernels know no cap, so the logits are made here: of some queries at a time, for the keys before them.
+    Fused attention kernels have no cap, so the logits are computed here, for some queries at a time and the keys before them.
     """
 
     def __init__(self, width: int, settings: Settings) -> None:
@@ -83,7 +83,7 @@ class SelfAttention(nn.Module):
         self._heads, self._cap = settings.heads, settings.cap
 
     def forward(self, x: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
-        """Return (batch, n, width) for x of that shape; `bias` and `hidden` as in the Encoder."""
+        """Return (batch, n, width) for x of that shape, `bias` of the keys (batch, n), and `hidden` as in TranscriptFormer."""
         q, k, v = (linear(x).unflatten(-1, (self._heads, -1)).transpose(1, 2) for linear in self.linears[:3])
         unit = self._cap if self._cap > 0 else 1.0
         q, bias = q / (math.sqrt(q.shape[-1]) * unit), bias[:, None, None] / unit
@@ -101,7 +101,7 @@ class SelfAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """y = n + attention(n) with n = norm1(x), then m + W2 act(W1 m) with m = norm2(y): sums begin after the norms."""
+    """y = n + attention(n) with n = norm1(x), then m + W2 act(W1 m) with m = norm2(y): residuals start after the norms."""
 
     def __init__(self, width: int, hidden: int, settings: Settings) -> None:
         super().__init__()
@@ -118,9 +118,9 @@ class Layer(nn.Module):
         return x + self.linear2(self._activation(self.linear1(x)))
 
     def total(self, x: Tensor, bias: Tensor, hidden: Tensor, counted: Tensor) -> Tensor:
-        """Return the sum of the output over the last positions, (batch, width); `counted` (batch, m) are 1 or 0.
+        """Return the sum of the output over the last positions, (batch, width); `counted` (batch, m) is 1 or 0.
 
-        The sum is taken before the last product of matrices, which is linear.
+        The sum is computed before the last matrix product, which is linear.
         """
         x = self._attended(x, bias, hidden)[:, -counted.shape[1] :]
         units = self._activation(self.linear1(x)) * counted[..., None]
@@ -133,13 +133,16 @@ class Layer(nn.Module):
 
 
 class TranscriptFormer(nn.Module):
-    """Genes with counts to the mean output of a cell. A gene is an MLP of its protein's vector: a table, made once."""
+    """From genes with counts to the mean output of a cell.
+
+    A gene's token is an MLP of its protein's vector: a row of a table, which `fill_table` computes once.
+    """
 
     def __init__(
         self, protein: int, mlp: int, width: int, hidden: int, layers: int, values: list[int], settings: Settings
     ) -> None:
         super().__init__()
-        # the last but one is the place of dropout
+        # dropout was the last but one, and the tensors' names count it
         parts = (nn.Linear(protein, mlp), nn.ReLU(), nn.LayerNorm(mlp), nn.Identity(), nn.Linear(mlp, width))
         self.gene_embeddings = nn.ModuleDict({"mlp": nn.ModuleDict({"layers": nn.Sequential(*parts)})})
         tables = zip(settings.columns, values, strict=True)
@@ -149,7 +152,7 @@ class TranscriptFormer(nn.Module):
         self.width, self._settings = width, settings
 
     def fill_table(self, proteins: Tensor) -> None:
-        """Compute the tokens of `proteins` (n, protein); they are named by their rows from now on."""
+        """Compute the table of tokens from the vectors `proteins` (n, protein); `forward` takes its row numbers."""
         mlp = self.gene_embeddings["mlp"]["layers"]
         device = mlp[0].weight.device
         rows = torch.cat([mlp(part.float().to(device)) for part in torch.split(proteins, ROWS_AT_ONCE)])
@@ -161,22 +164,22 @@ class TranscriptFormer(nn.Module):
         Args:
             rows: START and genes as rows of the table, (batch, n).
             counts: 1 for START, then of the genes, (batch, n).
-            lengths: how many of them count; what comes after is padding, which they do not see, (batch,).
-            values: the cell's value of each column, (batch, columns).
-            hidden: which of these are not known, and not attended to, (batch, columns), bool.
+            lengths: number of tokens before the padding, which no token attends to, (batch,).
+            values: the cell's value of each covariate, (batch, n_columns).
+            hidden: True for a covariate that is unknown and not attended to, bool, (batch, n_columns).
         """
-        told = [table(values[:, i]) for i, table in enumerate(self.aux_embeddings.values())]
-        x = torch.cat([torch.stack(told, dim=1), self.rows[rows]], dim=1) if told else self.rows[rows]
-        bias = torch.log1p(F.pad(counts, (len(told), 0), value=1.0) + self._settings.epsilon)
+        covariates = [table(values[:, i]) for i, table in enumerate(self.aux_embeddings.values())]
+        x = torch.cat([torch.stack(covariates, dim=1), self.rows[rows]], dim=1) if covariates else self.rows[rows]
+        bias = torch.log1p(F.pad(counts, (len(covariates), 0), value=1.0) + self._settings.epsilon)
         counted = (torch.arange(rows.shape[1], device=rows.device) < lengths[:, None]).to(x.dtype)
-        *before, last = self.transformer_encoder["encoder_layers"]
-        for layer in before:
+        *others, last = self.transformer_encoder["encoder_layers"]
+        for layer in others:
             x = layer(x, bias, hidden)
         return last.total(x, bias, hidden, counted) / self._settings.positions
 
 
 def load_transcriptformer(checkpoint: Checkpoint, settings: Settings) -> TranscriptFormer:
-    """Return the network of a checkpoint; sizes are those of its tensors."""
+    """Return the network of a checkpoint, with sizes read from its tensors."""
     tokens, protein = checkpoint.shape("gene_embeddings.embedding.weight", 2)
     if tokens < len(settings.special):
         raise CheckpointError(f"{checkpoint.path}: has {tokens} tokens, config.json names {len(settings.special)}")

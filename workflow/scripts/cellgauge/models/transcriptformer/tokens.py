@@ -1,7 +1,7 @@
 """TranscriptFormer's sentences: the expressed genes of a cell in the order of the split, with clipped counts.
 
-A species is told by the vectors of its proteins: an h5 of `keys` (Ensembl ids) and `arrays/<id>`, one vector each. Tokens
-are those of the official code for this one file: the special tokens of config.json, then the genes in the file's order.
+A species is represented by its protein vectors: an h5 with `keys` (Ensembl ids) and one vector `arrays/<id>` per gene. Tokens
+are numbered as in the official code: the special tokens of config.json, then the genes in the file's order.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ PACKAGE_ORDER = ("unknown", "[START]", "[END]", "[RD]", "[CELL]", "[PAD]", "[MAS
 
 @dataclass(frozen=True)
 class Proteins:
-    """The genes of a species and the vectors of their proteins.
+    """The genes of a species and their protein vectors.
 
     Attributes:
         path: the h5.
-        places: Ensembl id -> position among the genes of the file.
+        index: index of each Ensembl id among the genes of the file.
     """
 
     path: Path
-    places: Mapping[str, int]
+    index: Mapping[str, int]
 
     @classmethod
     def open(cls, path: Path) -> Proteins:
-        """Read the ids of a file; raise CheckpointError when it is not one of protein vectors."""
+        """Read the ids of a file; raise CheckpointError if it is not a file of protein vectors."""
         import h5py
 
         try:
@@ -48,33 +48,33 @@ class Proteins:
             raise CheckpointError(
                 f"{path}: not an h5 with `keys` and `arrays`, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
             ) from None
-        return cls(path, {name: place for place, name in enumerate(dict.fromkeys(names))})
+        return cls(path, {name: i for i, name in enumerate(dict.fromkeys(names))})
 
-    def places_of(self, genes: Sequence[str]) -> np.ndarray:
-        """Return the place of each gene, int64, shape (n,); -1 where one is unknown or has come before.
+    def indices_of(self, genes: Sequence[str]) -> np.ndarray:
+        """Return the index of each gene, int64, shape (n,); -1 for an unknown or repeated gene.
 
-        Versions of ids are left out, as in the official code; of two columns of one gene the first counts.
+        Versions of ids are ignored, as in the official code. If a gene has several columns, the first is used.
         """
         names = [gene.partition(".")[0] for gene in genes]
-        places = np.asarray([self.places.get(name, -1) for name in names], dtype=np.int64)
-        _, first = np.unique(places, return_index=True)
-        once = np.zeros(len(places), dtype=bool)
-        once[first] = True
-        return np.where(once, places, -1)
+        indices = np.asarray([self.index.get(name, -1) for name in names], dtype=np.int64)
+        _, first = np.unique(indices, return_index=True)
+        is_first = np.zeros(len(indices), dtype=bool)
+        is_first[first] = True
+        return np.where(is_first, indices, -1)
 
-    def vectors(self, places: np.ndarray, width: int) -> np.ndarray:
-        """Return the vectors of some genes, float32, shape (n, width); raise CheckpointError for one that is no such."""
+    def vectors(self, indices: np.ndarray, width: int) -> np.ndarray:
+        """Return the vectors of some genes, float32, shape (n, width); raise CheckpointError if one is missing or damaged."""
         import h5py
 
-        names = list(self.places)
-        vectors = np.empty((len(places), width), dtype=np.float32)
+        names = list(self.index)
+        vectors = np.empty((len(indices), width), dtype=np.float32)
         try:
             with h5py.File(self.path, "r") as file:
-                for row, place in enumerate(places):
-                    array = file["arrays"][names[place]]
+                for row, index in enumerate(indices):
+                    array = file["arrays"][names[index]]
                     if array.shape != (width,):
                         raise CheckpointError(
-                            f"{self.path}: the vector of {names[place]} has shape {array.shape}, the checkpoint takes"
+                            f"{self.path}: the vector of {names[index]} has shape {array.shape}, the checkpoint needs"
                             f" ({width},)"
                         )
                     array.read_direct(vectors, dest_sel=np.s_[row])
@@ -83,7 +83,7 @@ class Proteins:
                 f"{self.path}: a vector cannot be read, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
             ) from None
         if not np.isfinite(vectors).all():
-            raise CheckpointError(f"{self.path}: holds vectors that are not finite")
+            raise CheckpointError(f"{self.path}: some vectors are not finite; {REMEDY}")
         return vectors
 
 
@@ -92,9 +92,9 @@ class Special:
     """The special tokens that sentences use.
 
     Attributes:
-        order: all of them, as they are numbered.
-        start, padding: tokens.
-        padding_hidden: whether padding is left out, as it should be.
+        order: the names, in the order of their numbers.
+        start, padding: numbers of these tokens.
+        padding_hidden: whether the network ignores padding, as it should.
     """
 
     order: tuple[str, ...]
@@ -104,12 +104,12 @@ class Special:
 
     @classmethod
     def of(cls, names: Sequence[str], surgery: str) -> Special:
-        """Return those of a checkpoint whose special tokens are `names`.
+        """Return the special tokens of a checkpoint that has `names`.
 
         Args:
             surgery: "fixed" keeps the checkpoint's numbers. "official" does what the official code does when it replaces
-                the vocabulary (`change_embedding_layer`): rows are put in the order of the package, while the network goes
-                on with the checkpoint's numbers of START and of the padding that it hides.
+                the vocabulary (`change_embedding_layer`): rows follow the order of the package, but the network still uses
+                the checkpoint's numbers for START and for the padding that it hides.
         """
         start, padding = names.index("[START]"), names.index("[PAD]")
         if surgery == "fixed":
@@ -122,35 +122,35 @@ class Sentences:
     """Cells to sentences of tokens.
 
     Args:
-        places: the place of each gene of the split among those of the species, -1 where it is none.
-        positions: the longest sentence, START included.
-        clip: counts above are cut to this.
-        told: cell id -> its values of the columns that the network is told.
+        indices: index of each of the split's genes among those of the species, -1 for none, shape (n_genes,).
+        max_length: most tokens of a sentence, START included.
+        clip: upper limit of counts.
+        covariates: values of the network's covariates for each cell id, int64, shape (n_columns,).
     """
 
     def __init__(
-        self, places: np.ndarray, special: Special, positions: int, clip: float, told: Mapping[str, np.ndarray]
+        self, indices: np.ndarray, special: Special, max_length: int, clip: float, covariates: Mapping[str, np.ndarray]
     ) -> None:
-        self.columns = np.flatnonzero(places >= 0)
-        self.special, self.tokens = special, places[self.columns] + len(special.order)
-        self._positions, self._clip, self._told = positions, clip, told
+        self.columns = np.flatnonzero(indices >= 0)
+        self.special, self.tokens = special, indices[self.columns] + len(special.order)
+        self._max_length, self._clip, self._covariates = max_length, clip, covariates
 
-    def tokenise(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
-        """Yield (tokens int64, counts float32, values of the columns int64) of each row of `counts` (n, n_genes)."""
+    def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
+        """Yield (tokens int64, counts float32, covariates int64) for each row of `counts` (n, n_genes)."""
         known = counts[:, self.columns]
         known.sort_indices()
         np.minimum(known.data, np.float32(self._clip), out=known.data)
         for row, cell in enumerate(cells):
-            # START is put before the genes, so the last of as many as there are positions has no place
-            stored = slice(known.indptr[row], min(known.indptr[row + 1], known.indptr[row] + self._positions - 1))
+            # START takes one of the positions
+            stored = slice(known.indptr[row], min(known.indptr[row + 1], known.indptr[row] + self._max_length - 1))
             if stored.start == stored.stop:
                 yield None
                 continue
             tokens = np.append(self.special.start, self.tokens[known.indices[stored]])
             values = np.append(np.float32(1), known.data[stored])
             if not self.special.padding_hidden:
-                padding = (0, self._positions - len(tokens))
+                padding = (0, self._max_length - len(tokens))
                 tokens = np.pad(tokens, padding, constant_values=self.special.padding)
                 values = np.pad(values, padding)
-            told = self._told[cell]
-            yield Record((tokens, values, told), len(told) + len(tokens))
+            covariates = self._covariates[cell]
+            yield Record((tokens, values, covariates), len(covariates) + len(tokens))

@@ -1,7 +1,7 @@
 """Universal Cell Embeddings (Rosen et al. 2023), zero-shot: 4 or 33 layers.
 
-Weights: a folder with one .torch and model_files/ (see `tokens`). Genes are matched by symbol, in any case.
-A cell is a sample of its genes, drawn with probabilities log(1 + count), grouped by chromosome in random order.
+Weights: a folder with one .torch and model_files/ (see `cellgauge.models.uce.tokens`). Genes are matched by symbol, ignoring
+case. A cell is a sample of its genes with weights log(1 + count), grouped by chromosome in random order.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ def embed(
     precision: str = "fp32",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
-    """Return the normalised output of the decoder at CLS, float32, shape (n_cells, n_dims).
+    """Return the normalized output of the decoder at CLS, float32, shape (n_cells, n_dims).
 
     Args:
-        checkpoint: the name of the .torch, where there are several.
-        species: take the cells as those of this organism; by default they are what the split says.
-        species_files: {organism: folder} with the official files of species that were added.
-        heads: attention heads; by default one for 64 dimensions, as in the released models.
-        sample_size: genes that are drawn for a cell.
-        min_cells, min_genes: leave out genes of fewer cells, then cells of fewer genes (the official code: 10 and 25).
-        padding: "hidden" masks padding; "additive" does what the official code does, which adds 1 to the logits of padding,
-            so that a cell depends on those that share its batch: `batch_size` cells in the split's order.
-        random_stream: "cell" draws from a generator of each cell; "official" from a single one, cell by cell.
-        min_matched_genes: the least share of genes that must be known.
+        checkpoint: the name of the .torch, if there are several.
+        species: the organism whose genes to use (default: the split's).
+        species_files: {organism: folder} with official files of added species.
+        heads: number of attention heads (default: one per 64 dimensions, as in the released models).
+        sample_size: number of genes to sample for a cell.
+        min_cells, min_genes: filter out genes in fewer cells, then cells with fewer genes (the official code: 10 and 25).
+        padding: "hidden" masks padding. "additive" adds 1 to the logits of padding like the official code, so that a cell's
+            embedding depends on the other cells of its mini-batch: `batch_size` cells in the split's order.
+        random_stream: "cell" uses a generator per cell; "official" a single one for all cells in order.
+        min_matched_genes: the smallest fraction of genes that must be known.
         precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
 
     Raises:
-        CellgaugeError: a file that is missing, damaged or of another model, a species or an option that is not known, or
-            too few known genes.
+        CellgaugeError: a file is missing, damaged or of another model, a species or an option is unknown, or too few
+            genes are known.
     """
     import math
     from pathlib import Path
@@ -86,34 +86,32 @@ def embed(
     if padding not in ("hidden", "additive"):
         raise CellgaugeError(f"UCE: padding must be 'hidden' or 'additive', not '{padding}'")
     folder = weights_folder(weights, "UCE")
-    wanted = organism(species or cells.organism)
+    target = organism(species or cells.organism)
     added = {organism(name).name: Path(path) for name, path in (species_files or {}).items()}
-    files = added.get(wanted.name, folder / "model_files")
-    genes = read_species(files, wanted)
-    places = genes.places_of(cells.symbols)
-    matched = int((places[:, 0] >= 0).sum())
-    require_matches(
-        matched, min(len(places), len(genes.places)), min_matched_genes, f"UCE's genes of {genes.name}", cells
-    )
+    files = added.get(target.name, folder / "model_files")
+    genes = read_species(files, target)
+    loci = genes.loci_of(cells.symbols)
+    matched = int((loci[:, 0] >= 0).sum())
+    require_matches(matched, min(len(loci), len(genes.loci)), min_matched_genes, f"UCE's genes of {genes.name}", cells)
 
     tensors = Checkpoint.open(find_file(folder, checkpoint or "*.torch"))
     network = load_uce(tensors, heads).to(device)
-    proteins = _proteins(tensors, files, genes.n_chromosomes, required=wanted.name in added)
+    proteins = _proteins(tensors, files, genes.n_chromosomes, required=target.name in added)
     first_chromosome = len(proteins) - genes.n_chromosomes
     if genes.tokens.stop > first_chromosome:
         raise CellgaugeError(
-            f"{files}: tokens of {genes.name} end at {genes.tokens.stop}, but those of chromosomes begin at"
-            f" {first_chromosome} of {len(proteins)}; its files and the checkpoint do not belong together"
+            f"{files}: the tokens of {genes.name} end at {genes.tokens.stop}, but those of chromosomes start at"
+            f" {first_chromosome} of {len(proteins)}; the files and the checkpoint do not belong together"
         )
-    kept = np.flatnonzero(_cells_per_gene(cells) >= min_cells) if min_cells else np.arange(len(places))
-    sentences = Sentences(places, first_chromosome, kept, sample_size, min_genes, seed, random_stream)
+    filtered = np.flatnonzero(_cells_per_gene(cells) >= min_cells) if min_cells else np.arange(len(loci))
+    sentences = Sentences(loci, first_chromosome, filtered, sample_size, min_genes, seed, random_stream)
     encoder = Encoder(sentences, network, proteins, additive=padding == "additive")
     budget, window = (math.inf, batch_size) if padding == "additive" else (tokens_per_batch, 2048)
     matrix, facts = embed_split(
         cells, encoder, device=device, precision=precision, tokens_per_batch=budget, cells_per_window=window
     )
-    known = {"matched_genes": matched, "species": genes.name, "revision": tensors.revision()}
-    return Embedded(matrix, cells.cells, {**known, **facts})
+    model_facts = {"matched_genes": matched, "species": genes.name, "revision": tensors.revision()}
+    return Embedded(matrix, cells.cells, {**model_facts, **facts})
 
 
 def build_species(
@@ -139,7 +137,7 @@ class Encoder:
 
         from cellgauge.models.uce.tokens import CLS, END, PADDING
 
-        self.tokenise, self._network, self._additive = sentences.tokenise, network, additive
+        self.tokenize, self._network, self._additive = sentences.tokenize, network, additive
         self.n_dims = network.decoder[-1].out_features
         used = np.unique([PADDING, END, CLS, *sentences.tokens, *range(sentences.first_chromosome, len(proteins))])
         network.fill_table(proteins, torch.from_numpy(used))
@@ -148,7 +146,7 @@ class Encoder:
         self._positions = len(network.pos_encoder.pe)
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
-        """Return rows of the network's table, int64 (batch, longest), and the mask where there is padding."""
+        """Return rows of the network's table, int64 (batch, longest), and the mask if there is padding."""
         import numpy as np
 
         from cellgauge.inference.run import key_mask, padded
@@ -157,7 +155,7 @@ class Encoder:
         tokens = padded([record.arrays[0] for record in records], PADDING)
         if tokens.shape[1] > self._positions:
             raise CellgaugeError(
-                f"UCE: a cell of {tokens.shape[1]} tokens is longer than the {self._positions} positions"
+                f"UCE: a cell of {tokens.shape[1]} tokens is longer than the network's {self._positions} positions"
             )
         masks = key_mask([record.length for record in records])
         if self._additive:
@@ -170,21 +168,27 @@ class Encoder:
 
 
 def _cells_per_gene(cells: Split) -> np.ndarray:
-    """Return in how many cells each gene is expressed, shape (n_genes,)."""
+    """Return the number of cells that express each gene, shape (n_genes,)."""
     return sum(counts.getnnz(axis=0) for _, counts in cells.count_blocks())
 
 
 def _proteins(checkpoint: Checkpoint, files: Path, n_chromosomes: int, *, required: bool) -> torch.Tensor:
-    """Return the vectors of all tokens: those of the checkpoint, or of the files of a species that it was not trained on."""
+    """Return the vectors of all tokens, from the checkpoint or, for an added species, from its files; (n_tokens, width).
+
+    Args:
+        required: whether the files of the species must have vectors.
+    """
     from cellgauge.inference.checkpoints import open_tensor
 
     checkpoint.shape("pe_embedding.weight", 2)
-    own = checkpoint.tensors["pe_embedding.weight"]
+    released = checkpoint.tensors["pe_embedding.weight"]
     path = files / "all_tokens.torch"
     if not path.is_file() and not required:
-        return own
+        return released
     added = open_tensor(path, ndim=2)
-    if added.shape[1] != own.shape[1]:
-        raise CellgaugeError(f"{path}: vectors of {added.shape[1]} dimensions, the checkpoint takes {own.shape[1]}")
-    # the official file may lack the rows of chromosomes, which the checkpoint has
-    return own if len(added) in (len(own), len(own) - n_chromosomes) else added
+    if added.shape[1] != released.shape[1]:
+        raise CellgaugeError(
+            f"{path}: vectors have {added.shape[1]} dimensions, but the checkpoint needs {released.shape[1]}"
+        )
+    # the official file of the released species may lack the chromosomes' rows, which the checkpoint has
+    return released if len(added) in (len(released), len(released) - n_chromosomes) else added

@@ -26,9 +26,9 @@ class Positions(nn.Module):
 
 
 class UCE(nn.Module):
-    """Sentences of genes and chromosomes to the normalised, decoded output at CLS.
+    """From sentences of genes and chromosomes to the normalized, decoded output at CLS.
 
-    A token is GELU and layer norm of its projected protein embedding: a table, filled once by `fill_table`.
+    A token is GELU and layer norm of its projected protein embedding: a row of a table, which `fill_table` computes once.
     """
 
     def __init__(
@@ -43,7 +43,10 @@ class UCE(nn.Module):
         self.decoder = nn.Sequential(*blocks, nn.Linear(*sizes[-2:]))
 
     def fill_table(self, proteins: Tensor, used: Tensor) -> None:
-        """Compute the rows of the tokens `used` (n,), named by position from now on, from all vectors (n_tokens, protein)."""
+        """Compute the table for the tokens `used` (n,) from the vectors of all tokens (n_tokens, protein).
+
+        `forward` takes positions in `used`.
+        """
         device = self.pos_encoder.pe.device
         parts = (proteins[tokens].float().to(device) for tokens in torch.split(used, ROWS_AT_ONCE))
         rows = [self.encoder(F.normalize(part, dim=1)) for part in parts]
@@ -56,10 +59,11 @@ class UCE(nn.Module):
 
 
 def load_uce(checkpoint: Checkpoint, heads: int | None) -> UCE:
-    """Return the network of a checkpoint; sizes are those of its tensors.
+    """Return the network of a checkpoint, with sizes read from its tensors.
 
     Args:
-        heads: they are not told by the tensors. None takes as many as the released models have: one for 64 dimensions.
+        heads: number of attention heads, which the tensors do not show. None: one per 64 dimensions, as in the released
+            models.
     """
     positions, _, width = checkpoint.shape("pos_encoder.pe", 3)
     _, protein = checkpoint.shape("encoder.0.weight", 2)
@@ -70,8 +74,8 @@ def load_uce(checkpoint: Checkpoint, heads: int | None) -> UCE:
     decoder.append(checkpoint.shape(f"decoder.{last}.weight", 2)[0])
     if heads is None and width % HEAD_WIDTH:
         raise CheckpointError(
-            f"{checkpoint.path}: how many attention heads? With a width of {width} they cannot have {HEAD_WIDTH} dimensions"
-            " each, as in the released models; set `heads` in the model's params"
+            f"{checkpoint.path}: the number of attention heads is unknown: its width {width} is not a multiple of"
+            f" {HEAD_WIDTH}, the released models' dimensions per head; set `heads` in the model's params"
         )
     heads = width // HEAD_WIDTH if heads is None else heads
     checkpoint.check_heads(width, heads)

@@ -1,8 +1,8 @@
-"""Make the files by which UCE takes a species that it was not trained on.
+"""Build the files that UCE needs for a species that it was not trained on.
 
-They are what the official notebook for new species makes: tokens of padding and sentence from the checkpoint, then one
-vector for each protein-coding gene, then one random vector for each chromosome, drawn from the species' NCBI taxon; and
-beside them where each gene lies. Genes are named by symbols; a gene needs a protein vector and a place.
+They equal those of the official notebook for new species: special tokens from the checkpoint, then one vector per
+protein-coding gene, then one random vector per chromosome, seeded by the species' NCBI taxon; and a table of the genes'
+loci (chromosome and start). Genes are named by symbol; a gene needs a protein vector and a locus.
 """
 
 from __future__ import annotations
@@ -26,93 +26,93 @@ if TYPE_CHECKING:
     from cellgauge.data.organisms import Organism
 
 N_SPECIAL = 4
-"""Rows of the checkpoint before those of genes: padding, the two ends of a chromosome, CLS."""
+"""Number of special tokens, the checkpoint's first rows: padding, start and end of a chromosome, CLS."""
 
-_PLACE = re.compile(r"\s[a-z_]+:[^:\s]*:([^:\s]+):(\d+):\d+(?::-?\d)?(?:\s|$)")
+_LOCUS = re.compile(r"\s[a-z_]+:[^:\s]*:([^:\s]+):(\d+):\d+(?::-?\d)?(?:\s|$)")
 _SYMBOL = re.compile(r"\bgene_symbol:(\S+)")
 _NAME = re.compile(r"\bgene_name \"([^\"]+)\"")
 
 
 def build_species(checkpoint: Path, proteins: Path, genes: Path, species: Organism, folder: Path) -> str:
-    """Write the files of a species into `folder` and return in a sentence what they hold.
+    """Write the files of a species into `folder` and return a sentence with the numbers of genes.
 
     Args:
-        checkpoint: UCE's .torch.
-        proteins: a .pt of {symbol: vector}: means of ESM2's last layer, of the width that the checkpoint takes.
-        genes: Ensembl's FASTA of peptides (its headers) or a GTF, plain or gzipped: where the genes lie.
+        checkpoint: UCE's .torch, or a folder with a single one.
+        proteins: a .pt with {symbol: vector}: means of ESM2's last layer, of the width in the checkpoint.
+        genes: the loci: Ensembl's FASTA of peptides (its headers) or a GTF, plain or gzipped.
 
     Raises:
-        CellgaugeError: a file is missing, damaged or of another kind, or too few genes have both.
+        CellgaugeError: a file is missing, damaged or of another kind, or fewer than half of the genes have both.
     """
     import torch
 
-    own = Checkpoint.open(checkpoint)
-    _, width = own.shape("pe_embedding.weight", 2)
+    model = Checkpoint.open(find_file(checkpoint, "*.torch") if checkpoint.is_dir() else checkpoint)
+    _, width = model.shape("pe_embedding.weight", 2)
     vectors = Checkpoint.open(proteins).tensors
-    places = read_places(genes)
-    kept: dict[str, str] = {}
+    loci = read_loci(genes)
+    symbols: dict[str, str] = {}  # as in the loci -> as in the vectors
     for symbol in vectors:
-        if symbol.upper() in places:
-            kept.setdefault(symbol.upper(), symbol)
-    if 2 * len(kept) < min(len(vectors), len(places)):
+        if symbol.upper() in loci:
+            symbols.setdefault(symbol.upper(), symbol)
+    if 2 * len(symbols) < min(len(vectors), len(loci)):
         raise CellgaugeError(
-            f"{len(kept)} of {len(vectors)} symbols of {proteins} (such as {', '.join(list(vectors)[:3])}) have a place in"
-            f" {genes} (such as {', '.join(list(places)[:3])}), fewer than half; are they of one species?"
+            f"{len(symbols)} of {len(vectors)} symbols of {proteins} (such as {', '.join(list(vectors)[:3])}) have a locus in"
+            f" {genes} (such as {', '.join(list(loci)[:3])}), fewer than half; are the files of the same species?"
         )
-    for symbol in kept.values():
+    for symbol in symbols.values():
         if vectors[symbol].shape != (width,):
             raise CellgaugeError(
-                f"{proteins}: the vector of {symbol} has shape {tuple(vectors[symbol].shape)}, {own.path.name} takes"
+                f"{proteins}: the vector of {symbol} has shape {tuple(vectors[symbol].shape)}, {model.path.name} needs"
                 f" ({width},)"
             )
-    chromosomes = sorted({places[symbol][0] for symbol in kept})
+    chromosomes = sorted({loci[symbol][0] for symbol in symbols})
     generator = torch.Generator().manual_seed(species.taxon)
     parts = [
-        own.tensors["pe_embedding.weight"][:N_SPECIAL].float(),
-        torch.stack([vectors[symbol].float() for symbol in kept.values()]),
+        model.tensors["pe_embedding.weight"][:N_SPECIAL].float(),
+        torch.stack([vectors[symbol].float() for symbol in symbols.values()]),
         torch.randn(len(chromosomes), width, generator=generator),
     ]
     _save(folder / "all_tokens.torch", torch.cat(parts))
-    _save(folder / "protein_embeddings.pt", {symbol: vectors[name] for symbol, name in kept.items()})
+    _save(folder / "protein_embeddings.pt", {symbol: vectors[name] for symbol, name in symbols.items()})
     with atomic_path(folder / "species_offsets.pkl") as path:
         path.write_bytes(pickle.dumps({species.name: N_SPECIAL}))
-    rows = ((symbol, *places[symbol], species.name) for symbol in kept)
+    rows = ((symbol, *loci[symbol], species.name) for symbol in symbols)
     _write_csv(folder / "species_chrom.csv", ("gene_symbol", "chromosome", "start", "species"), rows)
-    added = [(species.name, "protein_embeddings.pt")]
-    _write_csv(folder / "new_species_protein_embeddings.csv", ("species", "path"), added)
+    paths = [(species.name, "protein_embeddings.pt")]
+    _write_csv(folder / "new_species_protein_embeddings.csv", ("species", "path"), paths)
     return (
-        f"{species.name}: {len(kept)} genes on {len(chromosomes)} chromosomes, of {len(vectors)} with a protein vector and"
-        f" {len(places)} with a place"
+        f"{species.name}: {len(symbols)} genes on {len(chromosomes)} chromosomes, of {len(vectors)} with a protein vector and"
+        f" {len(loci)} with a locus"
     )
 
 
-def read_places(path: Path) -> dict[str, tuple[str, int]]:
-    """Return {symbol in capitals: (chromosome, start in base pairs)}; of a gene with several places the first.
+def read_loci(path: Path) -> dict[str, tuple[str, int]]:
+    """Return the locus of each gene, {symbol in upper case: (chromosome, start in base pairs)}; the first if it has several.
 
     Args:
-        path: Ensembl's FASTA of peptides, of which headers alone are read, or a GTF, of which genes alone; may be gzipped.
+        path: Ensembl's FASTA of peptides, of which only headers are read, or a GTF, of which only genes are; may be gzipped.
 
     Raises:
-        CellgaugeError: the file is missing, damaged or neither of these, or names no gene by a symbol.
+        CellgaugeError: the file is missing, damaged or of another kind, or has no gene with a symbol.
     """
-    places: dict[str, tuple[str, int]] = {}
+    loci: dict[str, tuple[str, int]] = {}
     with _text(path) as lines:
         for line in lines:
-            if found := _place(line):
-                places.setdefault(found[0].upper(), found[1:])
-    if not places:
+            if gene := _locus(line):
+                loci.setdefault(gene[0].upper(), gene[1:])
+    if not loci:
         raise CellgaugeError(
-            f"{path}: no gene with a symbol and a place; give Ensembl's FASTA of peptides (headers with gene_symbol: and a"
-            " place such as primary_assembly:GRCg7b:1:5:90:1) or a GTF (genes with gene_name)"
+            f"{path}: no gene with a symbol and a locus; give Ensembl's FASTA of peptides (headers with gene_symbol: and a"
+            " locus such as primary_assembly:GRCg7b:1:5:90:1) or a GTF (genes with gene_name)"
         )
-    return places
+    return loci
 
 
-def _place(line: str) -> tuple[str, str, int] | None:
-    """Return (symbol, chromosome, start) of a header of FASTA or a line of GTF, None where it tells of no gene."""
+def _locus(line: str) -> tuple[str, str, int] | None:
+    """Return (symbol, chromosome, start) of a FASTA header or a line of a GTF; None if the line is not of a gene."""
     if line.startswith(">"):
-        symbol, place = _SYMBOL.search(line), _PLACE.search(line)
-        return (symbol[1], place[1], int(place[2])) if symbol and place else None
+        symbol, locus = _SYMBOL.search(line), _LOCUS.search(line)
+        return (symbol[1], locus[1], int(locus[2])) if symbol and locus else None
     fields = line.split("\t")
     if len(fields) != 9 or fields[2] != "gene" or not fields[3].isdigit():
         return None

@@ -1,8 +1,8 @@
-"""scGenePT (Istrate et al. 2024), fine-tuned on a screen: control cells to cells in which genes are perturbed.
+"""scGenePT (Istrate et al. 2024), fine-tuned on a screen: from control cells to perturbed cells.
 
-Weights: a folder with one .pt and vocab.json. Genes are matched by symbol, as they are written in the vocabulary; those that
-it lacks take part as its <pad>. All genes of a cell are tokens, absent ones with expression 0. The texts that the model
-knows of genes are in the .pt.
+Weights: a folder with one .pt and vocab.json. Genes are matched by symbol, as they are written in the vocabulary; genes
+that it lacks get its token <pad>. All genes of a cell are tokens, also those with expression 0. The .pt includes the
+embeddings of texts about genes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PACKAGES = ("torch",)
 CZBENCHMARKS = "SCGENEPT"
 
 CONTROLS_ON_CPU = 300
-CHUNK = 512  # cells that cz-benchmarks hands to the official code at a time, which draws among them
+CHUNK = 512  # cells per call of the official code in cz-benchmarks; each call draws among its own cells
 DRAWS = ("each", "bootstrap")
 
 
@@ -45,23 +45,23 @@ def predict(
     precision: str = "fp32",
     tokens_per_batch: int | None = None,
 ) -> Predicted:
-    """Return for each condition the cells that the model makes of controls: the same ones for all.
+    """Return for each condition the cells that the model predicts from controls, the same controls for all conditions.
 
     Args:
-        heads: attention heads, which the checkpoint does not tell; 8 in the released models.
-        controls: how many controls to take, drawn by the run's seed and their ids (default: 300 on a CPU, all elsewhere).
-        draw: "each" takes every control once; "bootstrap" draws among them with replacement for each condition, 512 at a
-            time, as the official code does with numpy's legacy generator seeded. Each distinct control is computed once.
-        panel: a file with the ids of the genes that take part, one by line, or an h5ad with them as genes, such as the data
-            that the model was fine-tuned on (default: all genes of the screen).
-        min_matched_genes: the least share of genes that the vocabulary must know.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`; at least one cell is computed at a time.
+        heads: number of attention heads, which the checkpoint does not show; 8 in the released models.
+        controls: number of controls to sample, by seed and cell id (default: 300 on a CPU, all on other devices).
+        draw: "each" uses every control once; "bootstrap" samples them with replacement for each condition, 512 at a time,
+            like the official code with numpy's seeded legacy generator. Each distinct control is computed once.
+        panel: a file with the ids of the genes to use, one per line, or an h5ad with these genes, such as the data that the
+            model was fine-tuned on (default: all genes of the screen).
+        min_matched_genes: the smallest fraction of genes that must be in the vocabulary.
+        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
 
-    A condition with a gene that is not among those that take part has no prediction but a reason.
+    A condition with a gene that is not in the panel has a reason instead of a prediction.
 
     Raises:
-        CellgaugeError: a file that is missing, damaged or of another model, an option out of range, too few known genes, or
-            no control.
+        CellgaugeError: a file is missing, damaged or of another model, an option is out of range, too few genes are
+            known, or the screen has no controls.
     """
     import numpy as np
     import torch
@@ -95,27 +95,30 @@ def predict(
         "revision": checkpoint.revision(),
     }
     cells = Cells(expression[rows][:, columns], network, device, precision, tokens_per_batch, facts)
-    places = {column: place for place, column in enumerate(columns)}
+    positions = {column: position for position, column in enumerate(columns)}
 
     def responses() -> Iterator[Response]:
         for condition in screen.test_conditions:
             genes = sorted(targets(condition))
-            absent = [gene for gene in genes if screen.column_of.get(gene) not in places]
+            absent = [gene for gene in genes if screen.column_of.get(gene) not in positions]
             if absent:
-                yield Response(
-                    condition, reason=f"{' and '.join(absent)} is not among the genes that the model is given"
-                )
+                yield Response(condition, reason=f"{' and '.join(absent)} is not among the model's genes")
                 continue
-            perturbed = [places[screen.column_of[gene]] for gene in genes]
-            drawn = np.arange(len(rows)) if draw == "each" else bootstrap(len(rows), seed)
-            distinct, again = np.unique(drawn, return_inverse=True)
-            yield Response(condition, cells=cells.predict(distinct, perturbed)[again])
+            perturbed = [positions[screen.column_of[gene]] for gene in genes]
+            sample = np.arange(len(rows)) if draw == "each" else bootstrap(len(rows), seed)
+            distinct, inverse = np.unique(sample, return_inverse=True)
+            yield Response(condition, cells=cells.predict(distinct, perturbed)[inverse])
 
     return Predicted(screen.genes[columns], responses(), facts)
 
 
 class Cells:
-    """Control cells (n_cells, n_genes of the model) and the network that perturbs them; what it measures goes to `facts`."""
+    """Control cells and the network that predicts their perturbed expression.
+
+    Args:
+        expression: log-normalized expression of the controls, shape (n_cells, n_genes).
+        facts: receives precision, deviation, time and memory.
+    """
 
     def __init__(
         self,
@@ -130,37 +133,37 @@ class Cells:
 
         self._expression, self._facts, self._device, self._precision = expression, facts, device, precision
         self._forward, self._network = network.forward, Network(network.forward, device)
-        self._at_once = max(1, (tokens_per_batch or default_tokens(device)) // expression.shape[1])
+        self._cells_per_batch = max(1, (tokens_per_batch or default_tokens(device)) // expression.shape[1])
 
     def predict(self, rows: np.ndarray, perturbed: list[int]) -> np.ndarray:
-        """Return the predicted expression of the cells `rows` with these genes perturbed, float32, (n_rows, n_genes)."""
+        """Return the predicted expression of the cells `rows` with the genes `perturbed`, float32, (n_rows, n_genes)."""
         import numpy as np
         import torch
 
         from cellgauge.inference.onednn import onednn
-        from cellgauge.inference.run import Batch, deviation, in_precision
+        from cellgauge.inference.run import MiniBatch, deviation, in_precision
 
         n_genes = self._expression.shape[1]
         predicted = np.empty((len(rows), n_genes), dtype=np.float32)
         with torch.inference_mode(), onednn(self._device):
-            for start in range(0, len(rows), self._at_once):
-                part = rows[start : start + self._at_once]
+            for start in range(0, len(rows), self._cells_per_batch):
+                part = rows[start : start + self._cells_per_batch]
                 values = self._expression[part].toarray()
                 flags = np.zeros(values.shape, dtype=np.int64)
                 flags[:, perturbed] = 1
-                batch = Batch(part, (values, flags), n_genes)
+                batch = MiniBatch(part, (values, flags), n_genes)
                 with in_precision(self._precision, self._device):
                     predicted[start : start + len(part)] = self._network(batch)
                 if self._precision != "fp32" and "fp32_max_deviation" not in self._facts:
-                    found = predicted[start : start + len(part)]
-                    self._facts |= deviation(found, batch, self._forward, self._device)
+                    rounded = predicted[start : start + len(part)]
+                    self._facts |= deviation(rounded, batch, self._forward, self._device)
         self._facts |= {"precision": self._precision, "halved_batches": self._network.halved}
         self._facts |= self._network.device_facts()
         return predicted
 
 
 def bootstrap(n: int, seed: int) -> np.ndarray:
-    """Return n positions drawn with replacement, each among those of its chunk, as the official code draws them."""
+    """Return n positions sampled with replacement within chunks of CHUNK, as in the official code; int64, shape (n,)."""
     import numpy as np
 
     generator = np.random.RandomState(seed)
@@ -168,10 +171,10 @@ def bootstrap(n: int, seed: int) -> np.ndarray:
     return np.concatenate([start * CHUNK + generator.randint(0, size, size) for start, size in enumerate(sizes)])
 
 
-def chosen_controls(screen: Screen, wanted: int | None, device: str, seed: int) -> np.ndarray:
-    """Return positions among the controls, ascending: `wanted` of them, drawn by each cell's own random number.
+def chosen_controls(screen: Screen, n_controls: int | None, device: str, seed: int) -> np.ndarray:
+    """Return the positions of `n_controls` controls, ascending. A cell's random number depends on the seed and its id alone.
 
-    None is 300 on a CPU, all elsewhere.
+    None: CONTROLS_ON_CPU on a CPU, all on other devices.
     """
     import numpy as np
 
@@ -179,16 +182,16 @@ def chosen_controls(screen: Screen, wanted: int | None, device: str, seed: int) 
     from cellgauge.screens.screen import CONTROL
 
     ids = screen.split.cells[screen.rows_of(CONTROL)]
-    if wanted is None and device == "cpu":
-        wanted = CONTROLS_ON_CPU
-    if wanted is None or wanted >= len(ids):
+    if n_controls is None and device == "cpu":
+        n_controls = CONTROLS_ON_CPU
+    if n_controls is None or n_controls >= len(ids):
         return np.arange(len(ids))
-    drawn = [cell_generator(seed, cell).random() for cell in ids]
-    return np.sort(np.argsort(drawn, kind="stable")[:wanted])
+    keys = [cell_generator(seed, cell).random() for cell in ids]
+    return np.sort(np.argsort(keys, kind="stable")[:n_controls])
 
 
 def _columns(screen: Screen, panel: str) -> np.ndarray:
-    """Return the columns of the genes that take part, in the panel's order where there is one."""
+    """Return the columns of the genes to use, in the panel's order if there is one."""
     import numpy as np
 
     from cellgauge.files.h5ad import open_h5, read_index
@@ -205,10 +208,10 @@ def _columns(screen: Screen, panel: str) -> np.ndarray:
             genes = Path(panel).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise CellgaugeError(f"{panel}: the panel cannot be read ({error})") from None
-    column = {gene: place for place, gene in enumerate(screen.genes)}
-    found = [column[gene] for gene in dict.fromkeys(genes) if gene in column]
-    if not found:
+    column_of = {gene: column for column, gene in enumerate(screen.genes)}
+    columns = [column_of[gene] for gene in dict.fromkeys(genes) if gene in column_of]
+    if not columns:
         raise CellgaugeError(
-            f"{panel}: none of its {len(genes)} genes is in {screen.where} (its ids are such as '{screen.genes[0]}')"
+            f"{panel}: none of its {len(genes)} genes is in {screen.where} (ids of the screen: '{screen.genes[0]}', ...)"
         )
-    return np.asarray(found)
+    return np.asarray(columns)

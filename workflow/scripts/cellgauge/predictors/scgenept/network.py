@@ -1,6 +1,6 @@
 """scGenePT's network (Istrate et al. 2024, bioRxiv 10.1101/2024.10.23.619972; czi-ai/scGenePT, `scGenePT`).
 
-scGPT's tokens and layers, with the embedding of a text about each gene added to its token, and one number per gene as output:
+scGPT's tokens and layers. The embedding of a text about a gene is added to the gene's token; the output is one number per gene,
 its expression after the perturbation.
 """
 
@@ -20,9 +20,9 @@ TABLES = ("encoder.embedding.weight", "text_encoder.embedding.weight")
 
 
 class ScGenePT(nn.Module):
-    """Expression of control cells and flags of perturbed genes to expression.
+    """From expression of control cells and flags of perturbed genes to predicted expression.
 
-    What a token owes to its gene is a table, filled once by `fill_table`.
+    The part of a token that depends only on its gene is a row of a table, which `fill_table` computes once.
     """
 
     def __init__(self, width: int, text: int, hidden: int, layers: int, heads: int) -> None:
@@ -37,7 +37,7 @@ class ScGenePT(nn.Module):
         self.decoder = nn.ModuleDict({"fc": nn.Sequential(*steps)})
 
     def fill_table(self, embeddings: Tensor, texts: Tensor) -> None:
-        """Compute what the tokens of n genes owe to them, of their embeddings (n, width) and their texts' (n, text)."""
+        """Compute the table of n genes from their embeddings (n, width) and those of their texts (n, text)."""
         rows = self.encoder["enc_norm"](embeddings.float())
         rows = rows + self.text_encoder["enc_norm"](self.text_encoder["fc"](texts.float()))
         self.register_buffer("gene_rows", rows, persistent=False)
@@ -47,7 +47,7 @@ class ScGenePT(nn.Module):
 
         Args:
             values: log-normalised expression of control cells, (batch, n).
-            perturbed: 1 for the genes that are perturbed, else 0; int64 (n,), or of each cell (batch, n).
+            perturbed: 1 for the genes that are perturbed, else 0; int64, (n,) for all cells or (batch, n).
         """
         x = self.ln(self.gene_rows + self.pert_encoder(perturbed) + self.value_encoder(values))
         for layer in self.transformer_encoder.layers:
@@ -56,23 +56,23 @@ class ScGenePT(nn.Module):
 
 
 def load_scgenept(checkpoint: Checkpoint, ids: Tensor, heads: int) -> ScGenePT:
-    """Return the network of a checkpoint for the genes of these ids (n,); sizes are those of its tensors.
+    """Return the network of a checkpoint for the genes with these ids (n,), with sizes read from its tensors.
 
-    Of the two tables of all genes, which are most of the file, only the rows of `ids` are read.
+    Only the rows of `ids` are read from the two tables of all genes, which are most of the file.
     """
     texts = {match[1] for name in checkpoint.tensors if (match := TEXT_ENCODERS.match(name))}
     if len(texts) != 1:
         raise CheckpointError(
-            f"{checkpoint.path}: holds {len(texts)} encoders of genes' texts ({', '.join(sorted(texts)) or 'none'}), not"
+            f"{checkpoint.path}: has {len(texts)} encoders of gene texts ({', '.join(sorted(texts)) or 'none'}) instead of"
             " one; is it the right model?"
         )
-    checkpoint = checkpoint.renamed(_our_name)
+    checkpoint = checkpoint.renamed(_uniform_name)
     n_genes, width = checkpoint.shape(TABLES[0], 2)
     n_texts, text = checkpoint.shape(TABLES[1], 2)
     if n_texts != n_genes or int(ids.max()) >= n_genes:
         raise CheckpointError(
-            f"{checkpoint.path}: it knows {n_genes} genes and {n_texts} texts, and is asked for gene {int(ids.max())};"
-            " it does not belong to this vocabulary"
+            f"{checkpoint.path}: it has {n_genes} genes and {n_texts} texts, but the vocabulary uses gene id {int(ids.max())};"
+            " the checkpoint and the vocabulary do not belong together"
         )
     checkpoint.check_heads(width, heads)
     layers = checkpoint.count("transformer_encoder.layers")
@@ -83,6 +83,6 @@ def load_scgenept(checkpoint: Checkpoint, ids: Tensor, heads: int) -> ScGenePT:
     return network
 
 
-def _our_name(name: str) -> str:
-    """Return a tensor's name: there is one for the encoder of texts, and flash-attn's names are torch's."""
+def _uniform_name(name: str) -> str:
+    """Return a tensor's name with the text encoder's prefix replaced by a common one and flash-attn's names by torch's."""
     return torch_name(TEXT_ENCODERS.sub("text_encoder.", name)).replace("text_encoder.proj_layer.", "text_encoder.fc.")
