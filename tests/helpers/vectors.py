@@ -11,7 +11,7 @@ from cellgauge.files.embedding import Embedding
 from cellgauge.files.split import Split
 from cellgauge.models.base import embed_files
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def split_of(case: Path, target: Path, organism: str = "human", rows: object = slice(None)) -> Path:

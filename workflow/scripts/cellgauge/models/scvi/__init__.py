@@ -82,7 +82,7 @@ def embed(
 
 
 class Encoder:
-    """Cells to embeddings; see `cellgauge.inference.run.Encoder`. A record is (positions int64, counts float32), nonzero only."""
+    """Cells to embeddings; see `inference.run.Encoder`. A record is (positions int64, counts float32), nonzero only."""
 
     def __init__(self, network: ScVI, positions: np.ndarray, n_genes: int) -> None:
         import numpy as np

@@ -37,7 +37,7 @@ def build_species(checkpoint: Path, proteins: Path, genes: Path, species: Organi
     """Write the files of a species into `folder` and return a sentence with the numbers of genes.
 
     Args:
-        checkpoint: UCE's .torch, or a folder with a single one.
+        checkpoint: UCE's .torch.
         proteins: a .pt with {symbol: vector}: means of ESM2's last layer, of the width in the checkpoint.
         genes: the loci: Ensembl's FASTA of peptides (its headers) or a GTF, plain or gzipped.
 
@@ -46,7 +46,7 @@ def build_species(checkpoint: Path, proteins: Path, genes: Path, species: Organi
     """
     import torch
 
-    model = Checkpoint.open(find_file(checkpoint, "*.torch") if checkpoint.is_dir() else checkpoint)
+    model = Checkpoint.open(checkpoint)
     _, width = model.shape("pe_embedding.weight", 2)
     vectors = Checkpoint.open(proteins).tensors
     loci = read_loci(genes)

@@ -80,7 +80,7 @@ class Sentences:
         filtered: positions of the genes that pass the filter of genes, ascending.
         sample_size: number of genes to sample for a cell.
         min_genes: fewest expressed genes, among `filtered`, of a cell that is embedded.
-        seed, random_stream: see `cellgauge.batches.cell_generators`.
+        seed, random_stream: see `inference.run.cell_generators`.
     """
 
     def __init__(
