@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help setup setup-scib scib-python demo test lint format bench estimate bench-models check-weights dag docs screenshots lock clean
+.PHONY: help types setup setup-scib scib-python demo test lint format bench estimate bench-models check-weights dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,11 +50,18 @@ demo: setup  ## run the whole workflow on real cells from the package index: tab
 test: .venv/.installed-dev  ## run every test
 	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup
 
-lint: .venv/.installed-dev  ## check code style, rules and the workflow
+# What codespell reads: our texts, not vectors of others, locks and pictures.
+TEXTS = $(shell git ls-files | grep -vE '(\.lock|\.svg|\.css|\.png|^tests/golden/.*)$$')
+
+lint: .venv/.installed-dev  ## check code style, spelling, rules and the workflow
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/snakefmt --check --diff Snakefile workflow/rules
+	$(BIN)/codespell $(TEXTS)
 	$(BIN)/snakemake --lint
+
+types: .venv/.installed-dev  ## check types of the packages that others build on (not clean yet, so no part of lint)
+	$(BIN)/mypy
 
 format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 	$(BIN)/ruff check --fix

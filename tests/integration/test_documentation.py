@@ -193,7 +193,7 @@ def check_note(block: Block, jobs: int, places: set[str]) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_a_block_says_what_language_it_is_in(block):
-    assert block.language in ("yaml", "sh"), f"{block}: begin the block with ```yaml or ```sh"
+    assert block.language in ("yaml", "sh", "text"), f"{block}: begin the block with ```yaml, ```sh or ```text"
 
 
 @pytest.mark.parametrize("block", SETTINGS, ids=str)
@@ -205,6 +205,9 @@ def test_a_block_of_settings_is_a_file_that_plans_what_the_page_says(block, plan
 
 @pytest.mark.parametrize("block", COMMANDS, ids=str)
 def test_a_command_can_be_typed(block, plan, tmp_path):
+    if block.note.strip() == "<!-- fragment -->":  # a command of another program, which needs the network
+        assert shlex.split(block.text)
+        return
     assert block.commands
     for program, *words in block.commands:
         assert program in PROGRAMS, f"{block}: {program} is checked by nobody; teach this test"

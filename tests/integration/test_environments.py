@@ -14,7 +14,7 @@ import argparse, importlib.util, json, pathlib, sys
 import six
 cli = argparse.ArgumentParser()
 cli.add_argument("adapter")
-for flag in ("--split", "--model", "--options", "--output"):
+for flag in ("--split", "--set", "--model", "--options", "--output"):
     cli.add_argument(flag)
 cli.add_argument("--weights", nargs="*")
 args = cli.parse_args()

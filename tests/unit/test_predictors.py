@@ -83,9 +83,9 @@ def test_linear_is_the_papers_closed_form(screen, predict):
     names = ["ctrl", *screen.training_conditions]
     expression = np.stack([mean(screen, name) for name in names], axis=1)
     change = expression - expression[:, :1]
-    centerd = expression - expression.mean(axis=0)
-    values, vectors = np.linalg.eigh(centerd.T @ centerd)
-    genes = centerd @ vectors[:, np.argsort(-values)[:3]]
+    centered = expression - expression.mean(axis=0)
+    values, vectors = np.linalg.eigh(centered.T @ centered)
+    genes = centered @ vectors[:, np.argsort(-values)[:3]]
 
     def embedded(name):
         return sum((genes[int(g[4:])] for g in name.split("+") if g != "ctrl"), np.zeros(3))

@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, fault, words)
         genes.write_bytes(gzip.compress(FASTA.encode())[:-20])
     if fault == "no proteins":
         vectors.write_bytes(b"x" * 100)
-    model = tmp_path if fault == "no checkpoint" else checkpoint(tmp_path)
+    model = tmp_path / "model.torch" if fault == "no checkpoint" else checkpoint(tmp_path)
     with pytest.raises(CellgaugeError, match=words):
         build_species(model, vectors, genes, organism("gorilla"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
