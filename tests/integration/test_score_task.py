@@ -162,9 +162,9 @@ def test_what_cannot_be_scored_leaves_a_file_and_its_reason_to_the_scores(files,
 def test_a_wrong_search_is_one_clear_sentence(files, tmp_path):
     given, kept = [files()], tmp_path / "kept.npz"
     for task, options, words in (
-        ("perturbation", {}, "unknown task that keeps neighbors 'perturbation'"),
-        ("clustering", {"n_neighbors": 9}, "unknown parameter 'n_neighbors', did you mean 'n_neighbors'?"),
-        ("label_prediction", {}, "unknown task that keeps neighbors 'label_prediction'"),
+        ("perturbation", {}, "task perturbation keeps no neighbors"),
+        ("clustering", {"n_nieghbors": 9}, "unknown parameter 'n_nieghbors', did you mean 'n_neighbors'?"),
+        ("label_prediction", {}, "task label_prediction keeps no neighbors"),
     ):
         done = search(task, given, kept, **options)
         assert done.returncode == 1 and words in done.stderr, done.stderr
