@@ -117,7 +117,7 @@ def test_every_condition_of_both_screens_has_its_stratum(project):
         assert set(rows["condition"]) == {name for name, part in parts.items() if part == "test"}
         assert set(rows["stratum"]) == STRATA[dataset]
     singles = conditions[(conditions["dataset"] == "adamson") & (conditions["model"] == "additive")]
-    assert set(singles["reason"]) == {"one gene alone: there is nothing to add up"}
+    assert set(singles["reason"]) == {"the additive model does not apply to single-gene perturbations"}
 
 
 def test_models_of_both_screens_are_compared_over_conditions(project):
