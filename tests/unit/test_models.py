@@ -288,7 +288,7 @@ def test_a_pickle_in_an_npy_is_not_opened(human, tmp_path):
         ("x.pkl", b"", "unknown format '.pkl'; embeddings are read from .npy"),
         ("x.h5ad", b"junk", "not a readable h5ad file"),
         ("x.csv", b"cell,a\nnobody,1\n", "none of its 1 cell ids"),
-        ("x.csv", b"cell,a\nhuman-cell0,1\nhuman-cell0,2\n", "'human-cell0' stands there more than once"),
+        ("x.csv", b"cell,a\nhuman-cell0,1\nhuman-cell0,2\n", "'human-cell0' appears more than once"),
         ("missing.npy", None, "no such file"),
     ],
 )

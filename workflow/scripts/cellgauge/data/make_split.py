@@ -439,7 +439,7 @@ def _var(
     repeated = pd.Index(names).duplicated()
     if repeated.any():
         raise CellgaugeError(
-            f"{wanted.where}: gene ids must be unique, '{names[repeated][0]}' stands there more than once; name a column of"
+            f"{wanted.where}: gene ids must be unique, '{names[repeated][0]}' appears more than once; name a column of"
             " unique ids with `columns.ensembl`, or add up the counts of such genes in the file"
         )
     frame = pd.DataFrame({"feature_name": symbols}, index=pd.Index(names, name=None, dtype=object))

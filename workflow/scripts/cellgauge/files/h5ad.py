@@ -198,7 +198,7 @@ def check_unique(cells: np.ndarray, where: object) -> None:
     seen: set[str] = set()
     repeated = next((cell for cell in cells if cell in seen or seen.add(cell)), None)
     if repeated is not None:
-        raise ContractError(f"{where}: cell ids must be unique, '{repeated}' stands there more than once")
+        raise ContractError(f"{where}: cell ids must be unique, '{repeated}' appears more than once")
 
 
 def first_difference(found: np.ndarray, expected: np.ndarray) -> str:

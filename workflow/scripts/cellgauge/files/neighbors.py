@@ -25,7 +25,7 @@ class Neighbors:
 
     Attributes:
         path: the npz file.
-        arrays: by name, as the task's search in `cellgauge.neighbors` returned them, of the embedded cells in their order;
+        arrays: by name, as the task's search returned them, of the embedded cells in their order;
             none where the cells cannot be scored, or where nothing was worth keeping.
         embedded: which cells of the splits are embedded, bool, shape (n_cells,); none where the cells cannot be scored.
         facts: task, model, dataset and split.

@@ -126,7 +126,7 @@ def rows_by_id(table: Rows, cells: Split, path: Path) -> np.ndarray:
     index = pd.Index(table.cells)
     if not index.is_unique:
         raise CellgaugeError(
-            f"{path}: cell id '{index[index.duplicated()][0]}' stands there more than once; keep one row of each cell"
+            f"{path}: cell id '{index[index.duplicated()][0]}' appears more than once; keep one row of each cell"
         )
     rows = index.get_indexer(cells.cells)
     if (rows < 0).all():

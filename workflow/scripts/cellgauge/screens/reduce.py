@@ -32,7 +32,7 @@ class Reducer:
         genes: the gene ids of the columns of every response.
 
     Raises:
-        ContractError: a gene that the screen has not, or one that stands there twice.
+        ContractError: a gene that the screen has not, or one that appears twice.
     """
 
     def __init__(self, screen: Screen, genes: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ class CellsToScore:
         splits, kept: the split files and the rows of their concatenation that are in `matrix`.
         uses_expression: the model is scored on the expression matrix itself (the reference's linear baseline).
         device: where matrix products are computed, as PyTorch names it; None is numpy, on the processor.
-        neighbors: what the task's search in `cellgauge.neighbors` found of these cells, None where nothing is kept.
+        neighbors: what the task's search returned for these cells, None where nothing is kept.
     """
 
     matrix: np.ndarray | None

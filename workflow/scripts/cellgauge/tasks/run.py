@@ -51,7 +51,7 @@ def score_files(
 
     Args:
         neighbors: what `keep_neighbors` wrote of the same files and parameters; None searches again.
-        device: "cpu", "cuda" or "auto", see `devices.scoring_device`; of no account for predicted responses.
+        device: "cpu", "cuda" or "auto", see `metrics.scoring_device`; ignored for predicted responses.
         split_set: the name of the set that several splits make; by default one made of theirs.
 
     Raises:
