@@ -186,7 +186,7 @@ class Inputs:
         """Return the environment file of a model, as seen from workflow/rules."""
         return f"../envs/{self.run.model(w.model).get('env', 'baselines')}.yaml"
 
-    def gpus(self, w: Wildcards) -> int:
+    def gpus(self, w: Cell | Wildcards) -> int:
         """Return how many GPUs a job of this model asks for."""
         return self.run.model(w.model).get("gpus", 0)
 

@@ -10,8 +10,10 @@ from cellgauge.plan.grid import Grid, spans
 from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
-ABOUT = ("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage")
-ABOUT += ("organisms", "modality", "scope", "adapter", "metrics")
+ABOUT = (
+    *("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage"),
+    *("organisms", "modality", "scope", "adapter", "metrics"),
+)
 """What the tables and the report say of an entry of the catalogue."""
 NOT_ABOUT_PUBLISHED = ("models", "datasets", "left_out", "values")
 
@@ -62,8 +64,9 @@ def _about_dataset(grid: Grid, dataset: str) -> dict[str, Any]:
         text["title"] = _semi_synthetic(entry.get("title") or dataset)
     text["splits"] = {split: run.source(dataset, split).organism for split in run.datasets[dataset]}
     text |= run.size(dataset)
-    parts = (part for part in (*grid.cells, *grid.skipped) if part.dataset == dataset and spans(part.task))
-    sets = {part.split: run.splits_of(dataset, part.split) for part in parts}
+    parts = [(part.dataset, part.task, part.split) for part in grid.cells]
+    parts += [(part.dataset, part.task, part.split) for part in grid.skipped]
+    sets = {name: run.splits_of(dataset, name) for owner, task, name in parts if owner == dataset and spans(task)}
     return text | ({"sets": sets} if sets else {})
 
 

@@ -170,10 +170,10 @@ class Run:
         """Return `n_cells` and `n_donors` of the dataset's splits in the run together, as far as the catalogue says."""
         entry, splits = self.dataset(dataset), self.datasets[dataset]
         whole = set(splits) == set(entry["splits"])
-        of_splits = [self.source(dataset, split).n_cells for split in splits]
-        cells = sum(of_splits) if None not in of_splits else entry.get("n_cells") if whole else None
-        known = {"n_cells": cells, "n_donors": entry.get("n_donors") if whole else None}
-        return {key: count for key, count in known.items() if count}
+        known = [n_cells for split in splits if (n_cells := self.source(dataset, split).n_cells) is not None]
+        cells = sum(known) if len(known) == len(splits) else entry.get("n_cells") if whole else None
+        counts = {"n_cells": cells, "n_donors": entry.get("n_donors") if whole else None}
+        return {key: count for key, count in counts.items() if count}
 
     def n_cells(self, dataset: str, split: str) -> int | None:
         """Return how many cells a split has by its entry, or its equal share of the dataset's; None where neither tells."""
