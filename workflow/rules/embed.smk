@@ -4,25 +4,25 @@
 rule embed:
     input:
         script=ancient(script("embed_cells")),
-        splits=grid.embed_splits,
-        weights=grid.weights,
+        splits=inputs.splits,
+        weights=inputs.weights,
     output:
-        "results/embeddings/{model}/{dataset}/{split}.h5ad",
+        paths.EMBEDDING,
     log:
-        "logs/embed/{model}/{dataset}/{split}.log",
+        paths.log("embed", paths.EMBEDDING),
     benchmark:
-        "benchmarks/embed/{model}/{dataset}/{split}.tsv"
+        paths.benchmark("embed", paths.EMBEDDING)
     conda:
-        grid.env
-    threads: grid.threads
+        inputs.env
+    threads: inputs.threads
     resources:
-        gpu=grid.gpus,
+        gpu=inputs.gpus,
         mem_mb=embed_memory,
     params:
-        code=grid.model_code,
-        adapter=grid.adapter,
-        weights=grid.weights_argument,
-        options=grid.model_options,
+        code=inputs.model_code,
+        adapter=inputs.adapter,
+        weights=inputs.weights_argument,
+        options=inputs.model_options,
     shell:
         "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
         " --model {wildcards.model:q} --set {wildcards.split:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -5,7 +5,8 @@ must not pay a second for importing anndata. What h5py cannot place is read by a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ def write_h5ad(path: Path, matrix: np.ndarray, cells: np.ndarray, splits: np.nda
             _encoded(file["uns"].create_dataset(name, data=value), kind, "0.2.0")
 
 
-def _write_frame(file: h5py.File, name: str, index: Sequence[str], columns: Sequence[str]) -> h5py.Group:
+def _write_frame(file: h5py.File, name: str, index: Iterable[str], columns: Sequence[str]) -> h5py.Group:
     import h5py
 
     frame = _encoded(file.create_group(name), "dataframe", "0.2.0")
@@ -98,7 +99,7 @@ def _write_frame(file: h5py.File, name: str, index: Sequence[str], columns: Sequ
     return frame
 
 
-def _write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
+def _write_strings(group: h5py.Group, name: str, values: Iterable[str]) -> None:
     import h5py
 
     strings = np.asarray([str(value) for value in values], dtype=object)
@@ -195,14 +196,13 @@ def read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:
 
 
 def check_unique(cells: np.ndarray, where: object) -> None:
-    seen: set[str] = set()
-    repeated = next((cell for cell in cells if cell in seen or seen.add(cell)), None)
-    if repeated is not None:
+    if len(set(cells)) < len(cells):
+        repeated, _ = Counter(cells).most_common(1)[0]
         raise ContractError(f"{where}: cell ids must be unique, '{repeated}' appears more than once")
 
 
-def first_difference(found: np.ndarray, expected: np.ndarray) -> str:
-    if len(found) != len(expected):
-        return f"{len(found)} rows, expected {len(expected)}"
-    row = int(np.argmax(found != expected))
-    return f"row {row} is '{found[row]}', expected '{expected[row]}'"
+def first_difference(cells: np.ndarray, expected: np.ndarray) -> str:
+    if len(cells) != len(expected):
+        return f"{len(cells)} rows, expected {len(expected)}"
+    row = int(np.argmax(cells != expected))
+    return f"row {row} is '{cells[row]}', expected '{expected[row]}'"

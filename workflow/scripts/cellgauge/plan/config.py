@@ -14,7 +14,8 @@ from cellgauge.data.organisms import organism
 from cellgauge.data.sets import ALL, ordered
 from cellgauge.inference.adapter_job import Traits
 from cellgauge.models.base import adapter_names
-from cellgauge.plan.grid import REMOTE, file_name, is_remote, tables_of
+from cellgauge.plan.paths import REMOTE, file_name, is_remote
+from cellgauge.plan.run import tables_of
 from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.tasks.traits import task_traits
 
