@@ -44,7 +44,7 @@ def embed(
     max_length: int = 1200,
     random_stream: str = "cell",
     min_matched_genes: float = 0.5,
-    precision: str = "fp32",
+    precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
     """Return the normalized output at <cls>, float32, shape (n_cells, embsize).

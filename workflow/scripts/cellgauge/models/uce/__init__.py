@@ -50,7 +50,7 @@ def embed(
     batch_size: int = 25,
     random_stream: str = "cell",
     min_matched_genes: float = 0.5,
-    precision: str = "fp32",
+    precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
     """Return the normalized output of the decoder at CLS, float32, shape (n_cells, n_dims).
