@@ -151,8 +151,9 @@ def require_matches(matched: int, possible: int, least: float, what: str, split:
 
 def cell_generator(seed: int, cell: str) -> np.random.Generator:
     """Return the random generator of one cell. It depends on the seed and the id alone, not on other cells or their order."""
-    digest = blake2b(cell.encode(), digest_size=16).digest()
-    return np.random.default_rng([seed, *np.frombuffer(digest, dtype="<u4").tolist()])
+    # words of 32 bits, as numpy divides a list of the seed and the digest's words, which takes longer
+    words = seed.to_bytes(4 * max(1, -(-seed.bit_length() // 32)), "little") + blake2b(cell.encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(np.frombuffer(words, dtype="<u4"))))
 
 
 def cell_generators(random_stream: str, seed: int, official: Callable[[int], Any]) -> Callable[[str], Any]:
