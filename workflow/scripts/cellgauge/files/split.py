@@ -241,7 +241,9 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
         data.write_h5ad(temporary, compression="gzip", compression_opts=1)
         # shuffling the bytes of small numbers makes a smaller file, which is faster to read (docs/adr/0030)
         with h5py.File(temporary, "r+") as file:
-            write_elem(file, "X", counts, dataset_kwargs={"compression": "gzip", "compression_opts": 1, "shuffle": True})
+            write_elem(
+                file, "X", counts, dataset_kwargs={"compression": "gzip", "compression_opts": 1, "shuffle": True}
+            )
         data.X = counts
 
 

@@ -2,25 +2,29 @@
 
     blocks of CSR rows -> records of single cells -> windows -> mini-batches of similar lengths -> device -> rows of the matrix
 
-A thread prepares a few mini-batches ahead of the device. Apart from the returned matrix, memory use does not grow with the
-number of cells.
+A thread prepares a few mini-batches ahead of the device, or processes of their own prepare whole windows (`HostPipeline`).
+Apart from the returned matrix, memory use does not grow with the number of cells.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cellgauge.core import spawned, threads
 from cellgauge.core.errors import CellgaugeError
 
 if TYPE_CHECKING:
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
 
     from cellgauge.files.split import Split
 
-T = TypeVar("T")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
@@ -49,8 +52,12 @@ class Record:
 class Encoder(Protocol):
     """What an adapter passes to `embed_split`: the steps that depend on the model.
 
+    `tokenize` and `collate` may run in other processes, on a copy without networks and tensors (`host_part`).
+
     Attributes:
         n_dims: number of columns of the embedding.
+        in_order: True if cells must be tokenized one after the other, because they share one stream of random numbers.
+            Optional, False by default.
     """
 
     n_dims: int
@@ -96,8 +103,10 @@ def embed_split(
     network = Network(encoder.forward, device)
     facts: dict[str, Any] = {}
     began = time.perf_counter()
-    with torch.inference_mode(), onednn(device):
-        for batch in _prefetched(_mini_batches(split, encoder, tokens_per_batch, cells_per_window)):
+    n_processes = default_processes(device)
+    pipeline = HostPipeline(split, encoder, tokens_per_batch, cells_per_window, n_processes)
+    with pipeline as batches, torch.inference_mode(), onednn(device):
+        for batch in batches:
             with in_precision(precision, device):
                 rows = network(batch)
             if precision != "fp32" and not facts:
@@ -128,6 +137,15 @@ def default_tokens(device: str) -> int:
     return 131_072 if device.startswith("cuda") else 8192
 
 
+def default_processes(device: str) -> int:
+    """Return the default number of processes that prepare mini-batches: 0, which is a thread, on a CPU.
+
+    On a GPU they are the threads of the job but one, which starts the kernels. On a CPU the network takes all threads, and
+    hardly any of the time goes into preparing cells.
+    """
+    return threads.n_threads() - 1 if device.startswith("cuda") and spawned.AVAILABLE else 0
+
+
 def require_matches(matched: int, possible: int, least: float, what: str, split: Split) -> None:
     """Raise CellgaugeError if a model knows too few genes of a split.
 
@@ -152,7 +170,10 @@ def require_matches(matched: int, possible: int, least: float, what: str, split:
 def cell_generator(seed: int, cell: str) -> np.random.Generator:
     """Return the random generator of one cell. It depends on the seed and the id alone, not on other cells or their order."""
     # words of 32 bits, as numpy divides a list of the seed and the digest's words, which takes longer
-    words = seed.to_bytes(4 * max(1, -(-seed.bit_length() // 32)), "little") + blake2b(cell.encode(), digest_size=16).digest()
+    words = (
+        seed.to_bytes(4 * max(1, -(-seed.bit_length() // 32)), "little")
+        + blake2b(cell.encode(), digest_size=16).digest()
+    )
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(np.frombuffer(words, dtype="<u4"))))
 
 
@@ -168,7 +189,7 @@ def cell_generators(random_stream: str, seed: int, official: Callable[[int], Any
         CellgaugeError: `random_stream` is neither.
     """
     if random_stream == "cell":
-        return lambda cell: cell_generator(seed, cell)
+        return partial(cell_generator, seed)
     if random_stream == "official":
         single = official(seed)
         return lambda cell: single
@@ -211,8 +232,11 @@ class MiniBatch:
     width: int
 
 
-def _mini_batches(split: Split, encoder: Encoder, budget: float, window: int) -> Iterator[MiniBatch]:
-    records = _records(split, encoder)
+def _mini_batches(
+    split: Split, encoder: Encoder, budget: float, window: int, first: int = 0, last: int | None = None
+) -> Iterator[MiniBatch]:
+    """Yield the mini-batches of the cells from `first` up to `last` (default: all cells)."""
+    records = _records(split, encoder, first, last)
     while pairs := list(islice(records, window)):
         # the sort is stable, so the mini-batches are the same on every machine
         pairs.sort(key=lambda pair: pair[1].length)
@@ -227,22 +251,79 @@ def _mini_batches(split: Split, encoder: Encoder, budget: float, window: int) ->
             start = stop
 
 
-def _records(split: Split, encoder: Encoder) -> Iterator[tuple[int, Record]]:
-    for start, counts in split.count_blocks():
+def _records(split: Split, encoder: Encoder, first: int, last: int | None) -> Iterator[tuple[int, Record]]:
+    for start, counts in split.count_blocks(first=first, last=last):
         cells = split.cells[start : start + counts.shape[0]]
         for row, record in enumerate(encoder.tokenize(counts, cells), start):
             if record is not None:
                 yield row, record
 
 
-def _prefetched(items: Iterator[T], ahead: int = 3) -> Iterator[T]:
-    """Yield `items` while a thread computes up to `ahead` further ones."""
-    end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as pool:
-        pending = deque(pool.submit(next, items, end) for _ in range(ahead))
-        while (item := pending.popleft().result()) is not end:
-            pending.append(pool.submit(next, items, end))
-            yield item
+def _windows(split: Split, encoder: Encoder, budget: float, window: int, k: int, n: int) -> Iterator[list[MiniBatch]]:
+    """Yield the mini-batches of every `n`-th window, beginning with the `k`-th. A window is `window` cells of the split."""
+    for first in range(k * window, len(split.cells), n * window):
+        yield list(_mini_batches(split, encoder, budget, window, first, first + window))
+
+
+def host_part(encoder: Encoder) -> Encoder:
+    """Return a copy of an encoder that tokenizes and collates only: without its networks, its tensors and `forward`."""
+    import torch
+
+    part = copy(encoder)
+    of_device = [name for name, value in vars(part).items() if isinstance(value, torch.nn.Module | torch.Tensor)]
+    for name in (*of_device, "forward"):
+        vars(part).pop(name, None)
+    return part
+
+
+class HostPipeline:
+    """The mini-batches of a split, in order, prepared while the network computes. To be used in a `with` statement.
+
+    Args:
+        split, encoder: what to embed, and how.
+        budget, window: `tokens_per_batch` and `cells_per_window` of `embed_split`.
+        n_processes: number of processes that prepare windows, two at most each. 0 is a thread of this process, which prepares
+            `ahead` mini-batches. So are encoders with `in_order`, and windows that must not be divided (an infinite budget).
+
+    Attributes:
+        seconds_waited: how long the caller waited for mini-batches so far, including the first, which takes longest.
+    """
+
+    def __init__(
+        self, split: Split, encoder: Encoder, budget: float, window: int, n_processes: int = 0, ahead: int = 3
+    ) -> None:
+        self.seconds_waited, self._ahead = 0.0, ahead
+        self._processes = None
+        if n_processes and math.isfinite(budget) and not getattr(encoder, "in_order", False):
+            parts = partial(_windows, split, host_part(encoder), budget, window)
+            self._processes = spawned.Spawned(parts, min(n_processes, -(-len(split.cells) // window)))
+            self._batches: Iterator[MiniBatch] = iter(self._processes)
+        else:
+            self._batches = _mini_batches(split, encoder, budget, window)
+
+    def __enter__(self) -> Iterator[MiniBatch]:
+        self._prefetching = self._prefetched()
+        return self._prefetching
+
+    def __exit__(self, *error: object) -> None:
+        if self._processes:
+            self._processes.close()  # first: the thread may be reading from them
+        self._prefetching.close()
+
+    def _prefetched(self) -> Iterator[MiniBatch]:
+        """Yield the mini-batches while a thread fetches up to `ahead` further ones."""
+        with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as pool:
+            pending = deque(pool.submit(next, self._batches, None) for _ in range(self._ahead))
+            while (batch := self._next(pending)) is not None:
+                pending.append(pool.submit(next, self._batches, None))
+                yield batch
+
+    def _next(self, pending: deque[Future[MiniBatch | None]]) -> MiniBatch | None:
+        began = time.perf_counter()
+        try:
+            return pending.popleft().result()
+        finally:
+            self.seconds_waited += time.perf_counter() - began
 
 
 # --- on the device ---------------------------------------------------------------------------------------------------

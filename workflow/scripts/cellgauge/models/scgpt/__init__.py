@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cellgauge.core.errors import CellgaugeError
@@ -102,7 +103,7 @@ class Encoder:
 
         from cellgauge.inference.run import cell_generators
 
-        self.n_dims, self._network = n_dims, network
+        self.n_dims, self._network, self.in_order = n_dims, network, random_stream == "official"
         self._columns = np.flatnonzero(ids >= 0)
         self._ids, self._cls, self._max_genes = ids[self._columns], cls, max_length - 1
         self._generator_of = cell_generators(random_stream, seed, _OfficialStream)
@@ -141,7 +142,7 @@ class Encoder:
         values = bins(np.append(known.data, np.float32(0))[places], uniform[places], rows, edges)
         values[np.asarray(ends)[expressed]] = 0
         genes = np.append(self._ids[known.indices], self._cls)[places]
-        for start, end in zip(ends, ends[1:], strict=False):
+        for start, end in pairwise(ends):
             yield Record((genes[start:end], values[start:end]), end - start) if end > start else None
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:

@@ -106,15 +106,15 @@ class Sentences:
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield (tokens,), int64, of each row of `counts` (n, n_genes of the split)."""
-        enough = np.diff(counts[:, self._filtered].indptr) >= self._min_genes if self._min_genes else np.ones(len(cells))
+        enough = (
+            np.diff(counts[:, self._filtered].indptr) >= self._min_genes if self._min_genes else np.ones(len(cells))
+        )
         known = counts[:, self.columns]
         for start in range(0, len(cells), CELLS_AT_ONCE):
             rows = slice(start, start + CELLS_AT_ONCE)
             yield from self._tokenize(known[rows], cells[rows], enough[rows])
 
-    def _tokenize(
-        self, known: csr_matrix, cells: Sequence[str], enough: Sequence[bool]
-    ) -> Iterator[Record | None]:
+    def _tokenize(self, known: csr_matrix, cells: Sequence[str], enough: Sequence[bool]) -> Iterator[Record | None]:
         ends, weights = known.indptr.tolist(), _weights(known)
         samples, orders, sizes, embedded = [], [], [], []
         for cell, start, stop, is_enough in zip(cells, ends, ends[1:], enough, strict=False):
