@@ -120,7 +120,7 @@ class Ranker:
         )
         summed.sum_duplicates()
         # single precision and this order of products as in the official code: rounding decides nearly equal ranks
-        scales = np.repeat(1.0 / totals, np.diff(summed.indptr))
+        scales = np.repeat(1.0 / np.where(totals > 0, totals, totals.dtype.type(1)), np.diff(summed.indptr))
         values = summed.data * scales * TARGET_SUM * self._inverse_medians[summed.indices]
         for start, stop in zip(summed.indptr, summed.indptr[1:], strict=False):
             if start == stop:
