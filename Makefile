@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help types setup setup-scib scib-python demo test lint format bench estimate bench-models check-weights dag docs screenshots lock clean
+.PHONY: help types setup setup-scib scib-python demo test lint format bench estimate bench-models bench-host check-weights dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench: .venv/.installed-dev  ## time the scorers against cz-benchmarks in one ru
 
 bench-models: .venv/.installed-dev  ## time the foundation models against the official paths (DEVICE=cuda: on a GPU)
 	$(BIN)/python bench/bench_models.py --device $(DEVICE)
+
+bench-host: .venv/.installed-dev  ## measure how many cells the host prepares for a GPU, with a network that returns at once
+	$(BIN)/python bench/bench_models.py --host
 
 check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with the embeddings that their authors ship
 	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --rerun-incomplete --show-failed-logs
