@@ -36,7 +36,7 @@ BARON = "pypi://came==0.1.13/came/sample_data.zip!raw-Baron_human.h5ad"
 CELLS = {"plain": 2048, "deep": 320, "shallow": 1024}  # of each kind; see `real_size.FAMILIES`
 WHEELS = [  # what embedding, the official paths and the scorers import; pandas because anndata needs one below 3
     *("anndata", "array-api-compat", "legacy-api-wrap", "natsort", "scverse-misc", "session-info2", "zarr", "donfig"),
-    *("google-crc32c", "numcodecs", "igraph", "leidenalg", "texttable", "pandas"),
+    *("google-crc32c", "numcodecs", "igraph", "leidenalg", "texttable", "pandas", "pytz", "tzdata"),
 ]
 NEWEST = {"numcodecs"}  # imported and never called; the newest is a sixth as large as that of the lock
 GLIBC = (17, 24, 27, 28)  # of the manylinux tags that the wheels may have

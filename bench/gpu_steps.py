@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -187,7 +189,13 @@ def machine(context: Context) -> None:
         facts |= {"card": properties.name, "card_memory_gb": properties.total_memory / 1e9}
         facts |= {"multiprocessors": properties.multi_processor_count, "cuda": torch.version.cuda}
         facts |= {"capability": ".".join(map(str, torch.cuda.get_device_capability(0)))}
-        query = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm,power.limit", "--format=csv,noheader"]
+        query = [
+            "nvidia-smi",
+            "-i",
+            "0",
+            "--query-gpu=driver_version,clocks.max.sm,power.limit",
+            "--format=csv,noheader",
+        ]
         said = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")[0]
         facts |= dict(zip(("driver", "max_clock", "power_limit"), map(str.strip, said.split(",")), strict=False))
     edge = 256 if context.rehearse else 8192
@@ -239,11 +247,11 @@ def _golden(context: Context, case: Mapping[str, Any], precision: str) -> tuple[
     weights = ROOT / name.removeprefix("repository:") if name.startswith("repository:") else folder / name
     options = {**case["options"], "precision": precision}
     if case["conditions"]:
-        from cellgauge.predictors.base import load_adapter
+        from cellgauge.predictors.base import load_predictor
         from cellgauge.screens.screen import Screen
 
         options["panel"] = str(folder / options["panel"])
-        module = load_adapter(case["adapter"])
+        module = load_predictor(case["adapter"])
         predicted = module.predict(Screen.open(folder / case["split"]), weights, device=context.device, **options)
         cells = {response.condition: response.cells for response in predicted.responses}
         expected = [ROOT / case["expected"].format(condition=c.replace("+", "_")) for c in case["conditions"]]
@@ -335,7 +343,13 @@ def repeat_cells(base: Path, target: Path, n_cells: int) -> None:
         matrix = file.create_group("X")
         matrix.attrs.update({**source["X"].attrs, "shape": counts.shape})
         for name in ("data", "indices", "indptr"):
-            matrix.create_dataset(name, data=getattr(counts, name), compression="gzip", compression_opts=1)
+            stored = source["X"][name]  # as splits are stored
+            how = {
+                "compression": stored.compression,
+                "compression_opts": stored.compression_opts,
+                "shuffle": stored.shuffle,
+            }
+            matrix.create_dataset(name, data=getattr(counts, name), **how)
         frame = file.create_group("obs")
         frame.attrs.update({**source["obs"].attrs, "column-order": np.asarray(["label", "assay"], dtype=text)})
         index = frame.attrs["_index"]
@@ -380,7 +394,7 @@ class NullNetwork:
     """An encoder whose network returns zeros at once; it counts the tokens of the mini-batches, padding included."""
 
     def __init__(self, encoder: Any) -> None:
-        self._encoder, self.tokens = encoder, 0
+        self._encoder, self.tokens, self.cells = encoder, 0, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
@@ -388,17 +402,18 @@ class NullNetwork:
     def forward(self, *arrays: Any) -> Any:
         import torch
 
+        self.cells += len(arrays[0])
         self.tokens += arrays[0].shape[0] * arrays[0].shape[1]
         return torch.zeros(len(arrays[0]), self.n_dims, device=arrays[0].device)
 
 
 @dataclass
 class Observed:
-    """What the loop over mini-batches was seen to do: when it began and ended, by the clock of the day, and its tokens."""
+    """What the loop over mini-batches was seen to do: when it began and ended, by the day's clock, and a cell's tokens."""
 
     began: float = 0.0
     ended: float = 0.0
-    tokens: int = 0
+    tokens_per_cell: float = 0.0
 
 
 @contextmanager
@@ -415,7 +430,7 @@ def observed(*, null: bool = False) -> Iterator[Observed]:
             return original(split, encoder, **options)
         finally:
             seen.ended = time.time()
-            seen.tokens = getattr(encoder, "tokens", 0) if null else 0
+            seen.tokens_per_cell = encoder.tokens / max(1, encoder.cells) if null else 0.0
 
     run.embed_split = embed_split
     try:
@@ -424,37 +439,50 @@ def observed(*, null: bool = False) -> Iterator[Observed]:
         run.embed_split = original
 
 
-class Utilisation:
+class Utilization:
     """Samples of nvidia-smi every tenth of a second: when a kernel ran, memory, power, clock."""
 
     FIELDS = ("busy", "memory_mb", "power_w", "clock_mhz")
+    QUERY = "timestamp,utilization.gpu,memory.used,power.draw,clocks.sm"
 
-    def __init__(self, path: Path, device: str) -> None:
-        self._path, self._process = path, None
+    def __init__(self, device: str) -> None:
+        self._text, self._process = bytearray(), None
         if device != "cpu":
-            query = "timestamp,utilization.gpu,memory.used,power.draw,clocks.sm"
-            command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits", "-lms", "100"]
-            self._process = subprocess.Popen(command, stdout=path.open("w"), stderr=subprocess.DEVNULL)
+            command = ["nvidia-smi", f"--query-gpu={self.QUERY}", "--format=csv,noheader,nounits", "-lms", "100"]
+            # a terminal, because a program may hold back what it writes to a pipe or a file
+            self._master, slave = pty.openpty()
+            self._process = subprocess.Popen([*command, "-i", "0"], stdout=slave, stderr=subprocess.DEVNULL)
+            os.close(slave)
+            threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            while part := os.read(self._master, 4096):
+                self._text += part
+        except OSError:
+            pass  # the end of the process is an error of its terminal
 
     def between(self, began: float, ended: float) -> dict[str, float]:
         """Return the mean of each field between two times, as time.time gives them; "busy" as a share."""
-        samples = []
-        for line in self._path.read_text().splitlines() if self._path.exists() else ():
+        samples = [numbers for at, numbers in self.samples(self._text.decode()) if began <= at <= ended]
+        if not samples:
+            return {}
+        means = [sum(column) / len(samples) for column in zip(*samples, strict=True)]
+        row = {f"smi_{name}": mean for name, mean in zip(self.FIELDS, means, strict=True)}
+        return {**row, "smi_busy": row["smi_busy"] / 100, "smi_samples": len(samples)}
+
+    @classmethod
+    def samples(cls, text: str) -> Iterator[tuple[float, list[float]]]:
+        """Yield the time and the values of each line of nvidia-smi; lines cut short or without a value are left out."""
+        for line in text.splitlines():
             when, *values = (value.strip() for value in line.split(","))
             try:
                 at = datetime.strptime(when, "%Y/%m/%d %H:%M:%S.%f").timestamp()
                 numbers = [float(value) for value in values]
             except ValueError:
-                continue  # a line cut short, or a value that this card does not tell
-            if began <= at <= ended and len(numbers) == len(self.FIELDS):
-                samples.append(numbers)
-        if not samples:
-            return {}
-        means = {
-            f"smi_{name}": sum(column) / len(samples)
-            for name, column in zip(self.FIELDS, zip(*samples, strict=True), strict=True)
-        }
-        return {**means, "smi_busy": means["smi_busy"] / 100, "smi_samples": len(samples)}
+                continue
+            if len(numbers) == len(cls.FIELDS):
+                yield at, numbers
 
     def close(self) -> None:
         if self._process:
@@ -472,7 +500,7 @@ def family(context: Context, name: str) -> None:
     _wait_for(home / "ready", context)
     counts = sizes(name, context.rehearse)
     options = dict(REHEARSAL_OPTIONS.get(about.adapter, {})) if context.rehearse else {}
-    watch = Utilisation(context.scratch / f"{name}_smi.csv", context.device)
+    watch = Utilization(context.device)
     embed = partial(_run, context, name, watch)
     matrices: dict[str, Any] = {}
 
@@ -508,6 +536,27 @@ def family(context: Context, name: str) -> None:
     watch.close()
 
 
+def compiled(context: Context, name: str) -> None:
+    """Emit the speed of a family with compiled layers, which the workflow chooses for long runs alone."""
+    from cellgauge.inference import device
+
+    about, home = FAMILIES[name], context.scratch / name
+    _wait_for(home / "ready", context)
+    device.COMPILE_FROM = 0.0
+    options = dict(REHEARSAL_OPTIONS.get(about.adapter, {})) if context.rehearse else {}
+    watch = Utilization(context.device)
+    options["precision"] = context.precisions[-1]
+    for run, split in (("compiling", "short"), ("compiled", "long")):
+        context.part(
+            lambda s=split: _run(context, name, watch, s, **options)[0],
+            "speed",
+            family=name,
+            title=about.title,
+            run=run,
+        )
+    watch.close()
+
+
 def _wait_for(path: Path, context: Context) -> None:
     while not path.exists():
         if time.monotonic() > context.ends or path.with_name("failed").exists():
@@ -520,7 +569,7 @@ def _arithmetic(shape: Shape, tokens: float) -> dict[str, float]:
 
 
 def _run(
-    context: Context, name: str, watch: Utilisation, split: str, *, null: bool = False, **options: Any
+    context: Context, name: str, watch: Utilization, split: str, *, null: bool = False, **options: Any
 ) -> tuple[dict[str, Any], Any]:
     """Embed a split of a family; return what was measured and the embedding."""
     home = context.scratch / name
@@ -530,12 +579,11 @@ def _run(
             context, FAMILIES[name].adapter, home / f"{split}.h5ad", home / "weights", home / "out.h5ad", **options
         )
         seconds = time.perf_counter() - began
-    n_cells = embedding.shape[0]
     facts = {name: value for name, value in embedding.uns.items() if name not in NOT_FACTS}
-    row = {"cells": n_cells, "seconds": seconds, "loop_seconds": seen.ended - seen.began, **facts}
+    row = {"cells": embedding.shape[0], "seconds": seconds, "loop_seconds": seen.ended - seen.began, **facts}
     row |= {} if null else watch.between(seen.began, seen.ended)
     if null:
-        row["tokens_per_cell"] = seen.tokens / n_cells
+        row["tokens_per_cell"] = seen.tokens_per_cell
     return row, embedding
 
 
@@ -666,7 +714,11 @@ def gpu_tests() -> list[Path]:
 def tests(context: Context) -> None:
     """Run the tests that need a GPU; emit how many passed, and the names of those that did not."""
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", *map(str, gpu_tests())]
-    command += ["-k", "logistic and cpu" if context.rehearse else "cuda", f"--basetemp={context.scratch / 'pytest'}"]
+    command += [
+        "-k",
+        "logistic and cpu" if context.rehearse else "cuda or gpu",
+        f"--basetemp={context.scratch / 'pytest'}",
+    ]
     left = max(1.0, context.ends - time.monotonic())
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=left, check=False)
@@ -688,9 +740,9 @@ def memory(context: Context) -> None:
     """
     import torch
 
-    name = "geneformer"
+    name = "scgpt"
     _wait_for(context.scratch / name / "ready", context)
-    unwatched = Utilisation(context.scratch / "none.csv", "cpu")
+    unwatched = Utilization("cpu")
     _, plain = _run(context, name, unwatched, "short", precision="fp32")
     taken, left_gb = None, 0.0
     if context.device != "cpu":
@@ -711,6 +763,7 @@ STEPS: dict[str, Callable] = {
     "golden": golden,
     "prepare": prepare,
     "family": family,
+    "compiled": compiled,
     "scoring": scoring,
     "tests": tests,
     "memory": memory,
@@ -720,7 +773,7 @@ STEPS: dict[str, Callable] = {
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("step", choices=STEPS)
-    cli.add_argument("about", nargs="*", help="the family of `prepare` and `family`; cpu or gpu for `scoring`")
+    cli.add_argument("about", nargs="*", help="the family of `prepare`, `family`, `compiled`; cpu or gpu for `scoring`")
     for name in ("folder", "scratch", "lines"):
         cli.add_argument(f"--{name}", type=Path, required=True)
     cli.add_argument("--device", default="cuda:0")

@@ -58,7 +58,7 @@ def speeds(result: Mapping[str, Any]) -> Iterator[list[str]]:
     official = {(row["family"], row["precision"]): row["seconds_per_cell"] for row in rows_of(result, "official")}
     cosines = {(row["family"], row["run"]): row["lowest_cosine"] for row in rows_of(result, "deviation")}
     for (family, run), row in runs.items():
-        if run in ("host", "default"):
+        if run in ("host", "default", "compiling"):
             continue
         speed = row["cells_per_second"]
         precision = row.get("precision", run)
@@ -67,7 +67,7 @@ def speeds(result: Mapping[str, Any]) -> Iterator[list[str]]:
         per_cell = official.get((family, precision))
         yield [
             str(row["title"]),
-            str(precision),
+            f"{precision}, compiled" if run == "compiled" else str(precision),
             f"{speed:,.0f}",
             f"{speed * arithmetic[family] / 1e3 / peak:.0%}" if peak and family in arithmetic else "",
             f"{1 - row['smi_busy']:.0%}" if "smi_busy" in row else "",
@@ -149,7 +149,8 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
 
 def summary(result: Mapping[str, Any]) -> str:
     """Return the tables as text, for the end of a check."""
-    return card(result)
+    rehearsal = "This is a rehearsal on the CPU, with tiny networks: no number means anything.\n\n"
+    return (rehearsal if result["rehearsal"] else "") + card(result)
 
 
 def section(files: Iterable[Path]) -> str:
