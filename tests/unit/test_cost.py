@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from made_up import inputs_of
 
 from cellgauge.plan import config as settings
-from cellgauge.plan.cost import STAGES, TERMS, downloads, evaluate, jobs, read_costs, report
+from cellgauge.plan.cost import STAGES, TERMS, downloads, evaluate, jobs, measured_speeds, read_costs, report
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = settings.read()
@@ -101,12 +101,32 @@ def test_gpu_hours_are_the_operations_over_the_speed():
         change = {"params": {"precision": precision} if precision else {}}
         first, *_ = only(jobs(inputs(["scgpt_human"], scgpt_human=change), COSTS, 1000), "embed")
         gflop = COSTS["models"]["scgpt_human"]["gflop"]["cells"] * 1000
-        assert first.gpu_hours == pytest.approx(gflop / (1000 * COSTS["tflops"][precision or "fp32"]) / 3600)
+        assert first.gpu_hours == pytest.approx(gflop / (1000 * COSTS["tflops"][precision or "auto"]) / 3600)
     small, *_ = only(jobs(inputs(["scvi_census_2023_12_15"]), COSTS, 1000), "embed")
     assert small.gpu_hours == small.cpu_hours > 0
     on_cpu = {"scgpt_human": {"gpus": 0}}
     assert not any(job.gpu_hours for job in jobs(inputs(["scgpt_human"], **on_cpu), COSTS, 1000))
     assert not any("Arithmetic" in line for line in report(inputs(["scgpt_human"], **on_cpu), COSTS, 1000, {}))
+
+
+def test_gpu_hours_are_those_that_were_measured_where_a_model_has_run_on_a_gpu(tmp_path):
+    runtime = tmp_path / "runtime.csv"
+    assert measured_speeds(runtime) == {}
+    lines = ["stage,model,device,network_seconds,cells_per_second"]
+    lines += ["embed,scgpt_human,cuda,1,100", "embed,scgpt_human@7,cuda,3,500", "embed,uce_4l,cpu,9,2"]
+    lines += ["embed,uce_33l,cuda,,", "score,uce_4l,cuda,1,5", "predict,scgenept_go_all_norman,cuda,1,5"]
+    runtime.write_text("\n".join(lines) + "\n")
+    speeds = measured_speeds(runtime)
+    assert speeds == {"scgpt_human": 400}  # 1,600 cells in 4 seconds
+    run = inputs(["scgpt_human", "uce_4l"])
+    plain, measured = (list(jobs(run, COSTS, 1000, given)) for given in (None, speeds))
+    first, *_ = only(measured, "embed", "scgpt_human")
+    assert first.gpu_hours == pytest.approx(1000 / 400 / 3600)
+    assert [job for job in measured if job.model == "uce_4l"] == [job for job in plain if job.model == "uce_4l"]
+    lines = "\n".join(report(run, COSTS, 1000, {}, speeds))
+    assert "* Arithmetic, not measured" in lines and "in cells per second: scgpt_human 400." in lines
+    lines = "\n".join(report(inputs(["scgpt_human"]), COSTS, 1000, {}, speeds))
+    assert "Arithmetic" not in lines and "* Measured in this folder's results" in lines
 
 
 def test_what_is_not_known_is_said_and_in_no_sum():

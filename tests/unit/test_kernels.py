@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from test_foundation_models import MAKE
 from torch._dynamo.testing import CompileCounter
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from vectors import embedding
 
 from cellgauge.inference import device, kernels, onednn
+from cellgauge.models.scgpt.network import ScGPT
 
 LEVELS = ("fused", "compiled")
 OPTIONS = {"uce": {"sample_size": 3}}  # of genes of one, two or three chromosomes, so that lengths differ
@@ -126,6 +128,22 @@ def test_a_mask_or_none_is_the_same_attention_at_every_level(monkeypatch):
         torch.testing.assert_close(
             added, F.scaled_dot_product_attention(query, k, v, attn_mask=(~mask).float()[:, None, None])
         )
+
+
+def test_the_operations_of_a_network_are_counted():
+    """The formula of config/costs.yaml, but that the last layer computes one token of each cell."""
+    batch, n, width, hidden, layers = 3, 20, 16, 24, 3
+    network = ScGPT(50, width, hidden, layers, 4).requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.normal_()
+    network.fill_tables(torch.arange(51.0))
+    # by products of matrices: PyTorch counts the attention kernels of GPUs, and not that of the CPU
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), device.Gpu.counting(None) as operations:
+        network(torch.ones(batch, n, dtype=torch.int64), torch.ones(batch, n, dtype=torch.int64))
+    projected, attended = 2 * (2 * width**2 + 2 * width * hidden), 4 * n * width
+    whole = n * (projected + 4 * width**2 + attended)
+    last = projected + n * 4 * width**2 + attended
+    assert operations() == batch * ((layers - 1) * whole + last)
 
 
 def test_flash_attention_is_for_gpus_and_half_precision():

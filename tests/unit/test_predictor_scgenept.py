@@ -138,7 +138,7 @@ def test_bf16_is_near_and_says_how_near(split, weights):
 
 
 def test_the_comparison_with_fp32_does_not_count(split, weights, monkeypatch):
-    """Only the comparison runs out of memory here, which must not change the mini-batches that are measured."""
+    """Only fp32 runs out of memory, which must not change the mini-batches of the four conditions and the trial before."""
     from cellgauge.predictors.scgenept.network import ScGenePT
 
     sizes, compute = {True: [], False: []}, ScGenePT.forward
@@ -152,7 +152,7 @@ def test_the_comparison_with_fp32_does_not_count(split, weights, monkeypatch):
 
     monkeypatch.setattr(ScGenePT, "forward", forward)
     _, facts = cells(split, weights, controls=10, precision="bf16")
-    assert sizes == {True: [10] * 4, False: [2] * 5} and facts["halved_batches"] == 0
+    assert sizes == {True: [10] * 5, False: [2] * 5} and facts["halved_batches"] == 0
 
 
 @pytest.mark.parametrize("text", ["gopt_encoder_c", "genept_encoder"])

@@ -1208,12 +1208,13 @@ def test_gpu_memory_is_shown_where_some_model_ran_on_a_gpu(tmp_path, page):
     assert of_models["Highly variable genes"] == ("GPU", "2,345") and of_models["Linear baseline"] == ("CPU", DASH)
     at = heading(stages).index("gpu_seconds")
     told = {
-        (row[0]["text"].strip(), row[1]["text"]): [cell["text"].strip() for cell in row[at - 1 : at + 2]]
+        (row[0]["text"].strip(), row[1]["text"]): [cell["text"].strip() for cell in row[at - 1 : at + 7]]
         for row in stages["rows"]
     }
-    assert told["Highly variable genes", "embedding"] == ["GPU", "1.0", "2,345"]
-    assert told["Highly variable genes", "scoring: Clustering"] == [DASH] * 3
-    assert told["Linear baseline", "embedding"] == ["CPU", DASH, DASH]
+    of_network = ["bf16", "2,500", "3,000,000", "62%", "25%"]
+    assert told["Highly variable genes", "embedding"] == ["GPU", "1.0", "2,345", *of_network]
+    assert told["Highly variable genes", "scoring: Clustering"] == [DASH] * 8
+    assert told["Linear baseline", "embedding"] == ["CPU", *[DASH] * 7]
 
 
 def test_jobs_that_ended_before_they_were_measured_have_no_cost(demo, tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cellgauge.files.score import Score, write_scores
-from cellgauge.results.tables import SCORES_COLUMNS, collect, headline
+from cellgauge.results.tables import OF_NETWORKS, SCORES_COLUMNS, collect, headline
 
 
 def score(metric="ari", value=0.5, **fields):
@@ -178,11 +178,20 @@ def test_catalogue_and_cost(run, tmp_path):
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        ({"device": "cuda:1", "gpu_seconds": 2.5, "peak_gpu_memory_mb": 1500.0}, ["cuda", "2.5", "1500.0"]),
-        ({"device": "cpu", "gpu_seconds": 0.0, "peak_gpu_memory_mb": 0.0}, ["cpu", "", ""]),
-        ({"device": "cuda:0"}, ["cuda", "", ""]),
-        ({}, ["", "", ""]),
-        (None, ["", "", ""]),
+        (
+            {"device": "cuda:1", "precision": "bf16", "gpu_seconds": 2.5, "peak_gpu_memory_mb": 1500.0}
+            | {"network_seconds": 4.0, "cells_per_second": 10.5, "tokens_per_second": 2000.0}
+            | {"host_wait_seconds": 0.25, "gpu_utilization": 0.625},
+            ["cuda", "bf16", "2.5", "1500.0", "4.0", "10.5", "2000.0", "0.25", "0.625"],
+        ),
+        ({"device": "cuda:1", "gpu_seconds": 2.5}, ["cuda", "", "2.5", *[""] * 6]),
+        (
+            {"device": "cpu", "gpu_seconds": 0.0, "network_seconds": 2.0, "cells_per_second": 3.0},
+            ["cpu", "", "", "", "2.0", "3.0", "", "", ""],
+        ),
+        ({"device": "cuda:0"}, ["cuda", *[""] * 8]),
+        ({}, [""] * 9),
+        (None, [""] * 9),
     ],
 )
 def test_what_a_gpu_did_is_what_the_embedding_says(run, tmp_path, facts, expected):
@@ -200,7 +209,7 @@ def test_what_a_gpu_did_is_what_the_embedding_says(run, tmp_path, facts, expecte
             for key, value in facts.items():
                 file[f"uns/{key}"] = value
     runtime = pd.read_csv(run({path_of(): [score(split="s")]})["runtime.csv"], dtype=str, keep_default_na=False)
-    assert runtime[["device", "gpu_seconds", "max_gpu_mb"]].to_numpy().tolist() == [expected]
+    assert runtime[["device", "precision", *OF_NETWORKS]].to_numpy().tolist() == [expected]
 
 
 def test_an_empty_run_still_has_tables(run):

@@ -8,7 +8,7 @@ from pathlib import Path
 from cellgauge.core.errors import run_cli
 from cellgauge.fetch.ledger import SHIPPED, read
 from cellgauge.plan import config as settings
-from cellgauge.plan.cost import read_costs, report
+from cellgauge.plan.cost import measured_speeds, read_costs, report
 from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 
@@ -25,7 +25,8 @@ def main() -> None:
     ledger = read(Path("resources/checksums.yaml")) | read(SHIPPED)
     sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
     inputs = Inputs(Grid(settings.read(args.configfile)))
-    print("\n".join(report(inputs, read_costs(CONFIG / "costs.yaml"), args.cells, sizes)))
+    speeds = measured_speeds(Path("results/tables/runtime.csv"))
+    print("\n".join(report(inputs, read_costs(CONFIG / "costs.yaml"), args.cells, sizes, speeds)))
 
 
 def positive(text: str) -> int:

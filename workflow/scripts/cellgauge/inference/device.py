@@ -110,8 +110,9 @@ class Network:
             (fp32_max_deviation, the largest absolute difference, and fp32_min_cosine, the lowest cosine similarity of a row).
         rejected_precisions: those that `auto` tried before, with their lowest cosine.
         kernels, kernels_that_failed: the level of kernels (see `kernels`), and why it is not a higher one.
-        cells_per_second, tokens_per_second: without the choice of the precision; tokens without padding.
-        gpu_seconds: of the network's computing. gpu_utilization: their share of the run's seconds.
+        network_seconds: of the run, without the choice of the precision, from the first mini-batch that was asked for.
+        cells_per_second, tokens_per_second: in these seconds; tokens without padding.
+        gpu_seconds: of the network's computing. gpu_utilization: their share of network_seconds.
         host_wait_seconds: how long the run waited for mini-batches.
         gflop_per_cell: operations of a cell in the first mini-batch, counted by PyTorch, padding included.
         peak_gpu_memory_mb: MiB. All facts of a GPU are 0 without one.
@@ -123,6 +124,7 @@ class Network:
             "kernels": self._level,
             **({"kernels_that_failed": "; ".join(self._failures)} if self._failures else {}),
             "halved_batches": self._halved,
+            "network_seconds": self._seconds,
             "cells_per_second": self._cells / seconds,
             "tokens_per_second": self._tokens / seconds,
             "host_wait_seconds": self._waiting,

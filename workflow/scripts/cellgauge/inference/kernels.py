@@ -67,6 +67,8 @@ def compiled(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
 @cache
 def _compile(function: Callable[..., Any], *, dynamic: bool | None) -> Callable[..., Any]:
+    torch._dynamo.config.specialize_float = True  # the cap is a constant of the kernel; shapes alone vary
+    # fullgraph: more graphs than PyTorch allows are an error, and not the slow function itself without a word
     return torch.compile(function, backend=BACKEND, dynamic=dynamic, fullgraph=True)
 
 

@@ -6,6 +6,7 @@ embedding. The table holds the weights and says where they come from.
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ class Job(NamedTuple):
         stage: one of `STAGES`.
         model: "" where the job serves all models.
         cpu_hours: hours of one CPU thread, without a GPU.
-        gpu_hours: what a GPU takes instead, by arithmetic; 0 where none is asked for.
+        gpu_hours: what a GPU takes instead, measured or by arithmetic; 0 where none is asked for.
         memory_mb: peak resident memory in MB (2**20 bytes), without a GPU.
     """
 
@@ -71,9 +72,28 @@ def evaluate(law: Law, cells: int, dims: int = 0, epochs: int = 0) -> float:
     return sum(weight * TERMS[term](cells, dims, epochs) for term, weight in law.items())
 
 
-def jobs(inputs: Inputs, costs: Costs, cells: int) -> Iterator[Job]:
-    """Yield the jobs that cost something, each once; `cells` is what a split has whose size the catalogue does not tell."""
+def measured_speeds(runtime: Path) -> dict[str, float]:
+    """Return the cells per second of each model that embedded on an NVIDIA GPU, from a runtime.csv; {} where there is none."""
+    seconds: dict[str, float] = {}
+    cells: dict[str, float] = {}
+    if not runtime.is_file():
+        return {}
+    with runtime.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["stage"] == "embed" and row.get("device") == "cuda" and row.get("network_seconds"):
+                model, took = row["model"].partition("@")[0], float(row["network_seconds"])
+                seconds[model] = seconds.get(model, 0) + took
+                cells[model] = cells.get(model, 0) + took * float(row["cells_per_second"] or 0)
+    return {model: cells[model] / took for model, took in seconds.items() if cells[model]}
 
+
+def jobs(inputs: Inputs, costs: Costs, cells: int, speeds: Mapping[str, float] | None = None) -> Iterator[Job]:
+    """Yield the jobs that cost something, each once.
+
+    Args:
+        cells: what a split has whose size the catalogue does not tell.
+        speeds: the cells per second of models that were measured on a GPU.
+    """
     run, grid = inputs.run, inputs.grid
 
     def size(dataset: str, splits: Iterable[str]) -> int:
@@ -90,9 +110,10 @@ def jobs(inputs: Inputs, costs: Costs, cells: int) -> Iterator[Job]:
         params = run.params(cell.model)
         epochs = params.get("max_epochs") or min(EPOCHS, round(EPOCHS * EPOCH_CELLS / n_cells))
         stage = "predict" if run.modality(cell.dataset) == "perturbation" else "embed"
-        speeds = costs["tflops"]
-        speed = speeds.get(params.get("precision"), speeds["fp32"]) if inputs.gpus(cell) else 0
-        yield _job(stage, cell.model, _of_model(run, costs, cell), n_cells, 0, epochs, speed)
+        tflops = costs["tflops"][params.get("precision", "auto")] if inputs.gpus(cell) else 0
+        job = _job(stage, cell.model, _of_model(run, costs, cell), n_cells, 0, epochs, tflops)
+        speed = (speeds or {}).get(cell.model.partition("@")[0]) if tflops and stage == "embed" else None
+        yield job._replace(gpu_hours=n_cells / speed / 3600) if speed else job
     for cell in grid.cells:
         of_counts = cell.task in run.traits(cell.model).expression_tasks
         laws = costs["tasks"].get(cell.task + "_on_counts" * of_counts, {})
@@ -130,14 +151,20 @@ def _splits(inputs: Inputs) -> list[tuple[str, str]]:
 # --- the report ------------------------------------------------------------------------------------------------------
 
 
-def report(inputs: Inputs, costs: Costs, cells: int, known_sizes: Mapping[str, int]) -> Iterator[str]:
+def report(
+    inputs: Inputs,
+    costs: Costs,
+    cells: int,
+    known_sizes: Mapping[str, int],
+    speeds: Mapping[str, float] | None = None,
+) -> Iterator[str]:
     """Yield the lines of the report.
 
     Args:
-        cells: see `jobs`.
+        cells, speeds: see `jobs`.
         known_sizes: the bytes of objects that were ever fetched, by URL.
     """
-    planned = list(jobs(inputs, costs, cells))
+    planned = list(jobs(inputs, costs, cells, speeds))
     yield f"{'':34}{'':>6}{'without GPUs':>14}{'with GPUs':>22}"
     yield f"{'stage':34}{'jobs':>6}{'CPU h':>14}{'CPU h':>12}{'GPU h*':>10}{'peak MB':>10}"
     for stage in STAGES:
@@ -146,13 +173,18 @@ def report(inputs: Inputs, costs: Costs, cells: int, known_sizes: Mapping[str, i
     yield "model, scores included"
     for model in dict.fromkeys(job.model for job in planned if job.model):
         yield from _row(model, [job for job in planned if job.model == model])
-    if any(job.gpu_hours for job in planned):
-        speeds = ", ".join(f"{speed} in {precision}" for precision, speed in costs["tflops"].items())
+    embedding = {job.model.partition("@")[0] for job in planned if job.gpu_hours and job.stage == "embed"}
+    measured = {model: speed for model, speed in (speeds or {}).items() if model in embedding}
+    if any(job.gpu_hours and job.model.partition("@")[0] not in measured for job in planned):
+        tflops = ", ".join(f"{speed} in {precision}" for precision, speed in costs["tflops"].items())
         yield (
-            f"* Arithmetic, not measured: operations of the networks at 40 % of an H100's peak (TFLOP/s: {speeds});"
+            f"* Arithmetic, not measured: operations of the networks at 40 % of an H100's peak (TFLOP/s: {tflops});"
             " loading and tokenizing come on top, and a thread is busy as long. Small networks: their CPU time, the most it"
             " can be. Foundation models: cells of as many tokens as the model takes; smaller cells cost less."
         )
+    if measured:
+        rates = ", ".join(f"{model} {speed:,.0f}" for model, speed in measured.items())
+        yield f"* Measured in this folder's results, on its GPU, in cells per second: {rates}."
     if unknown := _names(job for job in planned if math.isnan(job.cpu_hours)):
         yield f"Not known, and in no sum ({unknown}). An entry in config/costs.yaml makes them known."
     if unknown := _names(job for job in planned if math.isnan(job.memory_mb) and not math.isnan(job.cpu_hours)):

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.files.score import LATER_COLUMNS, SCORE_COLUMNS
 from cellgauge.results.reproduction import COLUMNS
-from cellgauge.results.tables import BLOCK, LAYOUT_COLUMNS, RUNTIME_COLUMNS, SOURCE_COLUMNS, headline, with_set
+from cellgauge.results.tables import (
+    BLOCK,
+    LAYOUT_COLUMNS,
+    OF_NETWORKS,
+    RUNTIME_COLUMNS,
+    SOURCE_COLUMNS,
+    headline,
+    with_set,
+)
 from cellgauge.results.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, SUMMARY_KEY
 
 if TYPE_CHECKING:
@@ -120,7 +128,7 @@ class Tables:
         summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=OF_SUMMARY)
         pairs = _read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=OF_PAIRS)
         ranked = _read(folder / "ranks.csv", RANK_COLUMNS, numbers=OF_RANKS)
-        of_jobs = ["seconds", "cpu_seconds", "max_rss_mb", "gpu_seconds", "max_gpu_mb"]
+        of_jobs = ["seconds", "cpu_seconds", "max_rss_mb", *OF_NETWORKS]
         runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=of_jobs)
         metrics = _read(folder / "tasks.csv", ["task", "task_title", "metric"])
         models = _entries(_read(folder / "models.csv", ["model"]), "model", _order(scores, "model"))

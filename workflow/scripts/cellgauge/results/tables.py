@@ -35,7 +35,17 @@ KEY = SCORE_KEY
 TEXTS = ("split", "cell", "label", "batch")
 LAYOUT_COLUMNS = ["model", "dataset", "set", *TEXTS, "x", "y"]
 RUNTIME_COLUMNS = ["stage", "task", "model", "dataset", "split", "seconds", "cpu_seconds", "max_rss_mb"]
-RUNTIME_COLUMNS += ["device", "gpu_seconds", "max_gpu_mb"]
+OF_NETWORKS = {
+    "gpu_seconds": "gpu_seconds",
+    "max_gpu_mb": "peak_gpu_memory_mb",
+    "network_seconds": "network_seconds",
+    "cells_per_second": "cells_per_second",
+    "tokens_per_second": "tokens_per_second",
+    "host_wait_seconds": "host_wait_seconds",
+    "gpu_utilization": "gpu_utilization",
+}
+"""Columns of runtime.csv, and the facts of an embedding or prediction that they are."""
+RUNTIME_COLUMNS += ["device", "precision", *OF_NETWORKS]
 SCORES_COLUMNS = [*SCORE_COLUMNS[:4], "species", *SCORE_COLUMNS[4:]]
 """The columns of scores.csv: those of a score file, and the species of the split or set, joined by "+"."""
 MADE_BY = {"embed": "embeddings", "predict": "predictions"}
@@ -299,7 +309,7 @@ def _runtime(scores: Sequence[Path], folder: Path, species: Species) -> pd.DataF
     """Return what each job cost.
 
     Snakemake's benchmark files tell seconds, CPU seconds and peak resident MiB. The embeddings and predictions beside the
-    scores tell on what device they were computed, and seconds and peak MiB of its GPU.
+    scores tell on what device they were computed, in what precision, and what their network and its GPU did.
     """
     import pandas as pd
 
@@ -321,8 +331,8 @@ def _runtime(scores: Sequence[Path], folder: Path, species: Species) -> pd.DataF
     return pd.DataFrame(rows, columns=RUNTIME_COLUMNS)
 
 
-def _on_device(path: Path) -> tuple[str, float | None, float | None]:
-    """Return the device of an embedding or prediction, and the seconds and peak MiB of its GPU; nothing where it is not known.
+def _on_device(path: Path) -> tuple[str | float | None, ...]:
+    """Return what an embedding or prediction says of its device: the device, the precision, and `OF_NETWORKS`.
 
     A file that is not there (any more) or cannot be read only leaves these fields empty: the scores were made from it.
     """
@@ -330,9 +340,9 @@ def _on_device(path: Path) -> tuple[str, float | None, float | None]:
         with open_h5(path) as file:
             facts = read_scalars(file)
     except ContractError:
-        return "", None, None
-    used = {key: float(facts.get(key, 0)) or None for key in ("gpu_seconds", "peak_gpu_memory_mb")}
-    return str(facts.get("device", "")).partition(":")[0], *used.values()
+        facts = {}
+    device, precision = str(facts.get("device", "")).partition(":")[0], str(facts.get("precision", ""))
+    return device, precision, *(float(facts.get(key, 0)) or None for key in OF_NETWORKS.values())
 
 
 def _layouts(paths: Sequence[Path]) -> pd.DataFrame:

@@ -25,7 +25,9 @@ class Cost:
     """The jobs of one model and stage on one dataset.
 
     `seconds`, `cpu_seconds` and `gpu_seconds` are sums over the jobs, `memory` and `gpu_memory` the highest peak of one of them
-    in MiB; None where nothing was measured, as for jobs that end at once. `devices` are those that the jobs computed on.
+    in MiB; None where nothing was measured, as for jobs that end at once. `devices` are those that the jobs computed on, and
+    `precisions` in which. `cells_per_second` and `tokens_per_second` are those of the network, `gpu_share` and `host_share` the
+    shares of its seconds in which the GPU computed and in which it waited for cells to be read and tokenized.
     """
 
     model: Entry
@@ -39,6 +41,11 @@ class Cost:
     devices: str
     gpu_seconds: float | None
     gpu_memory: float | None
+    precisions: str
+    cells_per_second: float | None
+    tokens_per_second: float | None
+    gpu_share: float | None
+    host_share: float | None
     picture: Markup | str = ""
 
 
@@ -77,8 +84,23 @@ def _costs(tables: Tables) -> Iterator[Cost]:
             devices=devices(rows),
             gpu_seconds=_or_none(rows["gpu_seconds"].sum(min_count=1)),
             gpu_memory=peak(rows["max_gpu_mb"]),
+            precisions=", ".join(dict.fromkeys(filter(None, rows["precision"]))),
+            **_rates(rows),
             picture=bar(cpu, highest[stage], said=f"{seconds(cpu)} CPU seconds") if cpu is not None else "",
         )
+
+
+def _rates(rows: pd.DataFrame) -> dict[str, float | None]:
+    """Return the rates and shares of `Cost` over some jobs of a GPU, each job by the seconds that its network ran."""
+    timed = rows[rows["network_seconds"].notna() & rows["gpu_seconds"].notna()]
+    seconds = timed["network_seconds"]
+    totals = {
+        "cells_per_second": timed["cells_per_second"] * seconds,
+        "tokens_per_second": timed["tokens_per_second"] * seconds,
+        "gpu_share": timed["gpu_seconds"],
+        "host_share": timed["host_wait_seconds"].fillna(0),
+    }
+    return {name: float(total.sum() / seconds.sum()) if len(timed) else None for name, total in totals.items()}
 
 
 def _or_none(value: float | pd.NA) -> float | None:
