@@ -1,5 +1,6 @@
 """Tokenizers work on blocks of cells: what they make of each is bit by bit what the plain path makes of the cell alone."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.sparse import csr_matrix
 from cellgauge.inference.run import cell_generator
 from cellgauge.models import aido_cell, scgpt
 from cellgauge.models.geneformer import tokens as geneformer
-from cellgauge.models.scgpt.tokens import BINS
+from cellgauge.models.scgpt.tokens import BINS, quantile_edges
 from cellgauge.models.transcriptformer import tokens as transcriptformer
 from cellgauge.models.uce import tokens as uce
 
@@ -86,6 +87,17 @@ def test_scgpt(counts, max_length):
     same_records(scgpt.Encoder(1, None, ids, 99, max_length, 5, "cell"), counts, plain)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=30), min_size=1, max_size=5))
+def test_the_edges_of_scgpts_bins_are_numpys_quantiles(rows):
+    sizes = np.asarray([len(row) for row in rows])
+    edges = quantile_edges(
+        np.concatenate([np.asarray(row, np.float32) for row in rows]), np.cumsum(sizes) - sizes, sizes
+    )
+    for row, of_row in zip(rows, edges, strict=True):
+        np.testing.assert_array_equal(of_row, np.quantile(np.asarray(row, np.float32), np.linspace(0, 1, BINS)))
+
+
 @settings(max_examples=60, deadline=None)
 @given(cells((*VALUES, 0.5, 1.5)), st.sampled_from(["cell", "official"]), st.sampled_from([0, 3]))
 def test_uce(counts, stream, min_genes):
@@ -118,6 +130,21 @@ def test_uce(counts, stream, min_genes):
         return (np.asarray(sentence),)
 
     same_records(uce.Sentences(loci, 100, filtered, 40, min_genes, 3, stream), counts, plain)
+
+
+@pytest.mark.parametrize("n_genes", [1, 17, 2000, 20_000])
+def test_uces_probabilities_are_those_of_the_dense_cell_to_the_last_bit(n_genes):
+    generator = np.random.default_rng(n_genes)
+    dense = generator.poisson(0.2, (20, n_genes)) * generator.integers(1, 400, (20, n_genes))
+    dense[:, -1] = 1
+    counts = csr_matrix(dense.astype(np.float32))
+    weights = uce._weights(counts)
+    for row, (start, stop) in zip(dense, pairwise(counts.indptr), strict=True):
+        logs = torch.log1p(torch.from_numpy(row))
+        expected = (logs / logs.sum()).numpy()
+        expected = expected / np.cumsum(expected, dtype=np.float32)[-1]
+        expected = np.cumsum(expected, dtype=np.float64)
+        np.testing.assert_array_equal(uce._cumulative(weights[start:stop]), (expected / expected[-1])[row > 0])
 
 
 @settings(max_examples=60, deadline=None)
