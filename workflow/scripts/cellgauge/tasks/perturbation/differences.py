@@ -63,11 +63,13 @@ def explained(responses: Responses, rows: Sequence[int], genes: np.ndarray) -> V
         unchanged += float(np.mean(measured**2))
         predicted += metrics.mean_squared_error(responses.predicted_change(row)[genes], measured)
         noise += float(truth.noise[row] + truth.noise[truth.measured_from])
+    if not rows:
+        return Value("r2_scaled", "all", None, "no condition is predicted")
     if not np.isfinite(noise):
         return Value("r2_scaled", "all", None, "the noise of one cell is not known")
-    if unchanged - noise < LEAST_SIGNAL * unchanged:
+    if unchanged - noise <= LEAST_SIGNAL * unchanged:
         why = f"less than {LEAST_SIGNAL:.0%} of the measured change is beyond its noise"
-        return Value("r2_scaled", "all", None, why if rows else "there is no condition")
+        return Value("r2_scaled", "all", None, why)
     return Value("r2_scaled", "all", (unchanged - predicted) / (unchanged - noise))
 
 
