@@ -66,13 +66,17 @@ class World:
         base = np.random.default_rng(99).gamma(1, 1.5, N_GENES) + 0.05
         names = [f"G{gene}+{CONTROL}" for gene in range(n_test + n_train)]
         conditions = np.repeat([CONTROL, *names], [n_controls, *[n_cells] * len(names)])
-        changes = np.repeat([nothing(0), *map(effect, range(len(names)))], [n_controls, *[n_cells] * len(names)], axis=0)
+        changes = np.repeat(
+            [nothing(0), *map(effect, range(len(names)))], [n_controls, *[n_cells] * len(names)], axis=0
+        )
         depth = generator.gamma(10, 0.1, (len(conditions), 1))
         counts = generator.poisson(base * np.exp(changes) * depth).astype(np.float32)
         counts[:, -1] += 1
         order = generator.permutation(len(conditions))
         part = np.where(np.isin(conditions, names[:n_test]), "test", "train")
-        obs = pd.DataFrame({"condition": conditions, "split": part}, index=[f"cell{seed}_{n}" for n in range(len(order))])
+        obs = pd.DataFrame(
+            {"condition": conditions, "split": part}, index=[f"cell{seed}_{n}" for n in range(len(order))]
+        )
         var = pd.DataFrame(index=[f"G{gene}" for gene in range(N_GENES)])
         expression = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 300).astype(np.float32)
         data = anndata.AnnData(csr_matrix(expression), obs, var, layers={"counts": csr_matrix(counts)})

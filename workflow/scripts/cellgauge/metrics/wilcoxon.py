@@ -41,7 +41,7 @@ class ControlRanks:
         self._starts = np.cumsum(stored) - stored
         self._zeros = self.n_controls - stored
         self._negative = np.bincount(genes[negative], weights=times[negative], minlength=self.n_genes)
-        self._tied = np.bincount(genes, weights=times**3 - times, minlength=self.n_genes)
+        self._tied = np.bincount(genes, weights=times**3 - times, minlength=self.n_genes).astype(np.float64)
 
     def scores(self, group: csr_matrix | np.ndarray, *, tie_correct: bool = False) -> np.ndarray:
         """Return the z score of each gene of a group of cells, float64, shape (n_genes,); positive is higher than control.

@@ -16,13 +16,17 @@ LEAST_SIGNAL = 0.1
 
 
 def values(responses: Responses, row: int, subsets: Mapping[str, np.ndarray]) -> Iterator[Value]:
-    """Yield R2, mean squared error and correlation of one condition's changes over sets of genes (positions by name)."""
+    """Yield the errors and correlations of one condition over sets of genes (positions by name).
+
+    The mean squared error is that of the mean expression, which no control is part of; the rest is of changes.
+    """
     predicted, measured = responses.predicted_change(row), responses.measured_change(row)
+    expression = responses.predicted[responses.prediction_of(responses.truth.condition[row])]
     for name in ("all", "unmasked"):
         yield _explained(name, predicted[subsets[name]], measured[subsets[name]])
     for name, genes in subsets.items():
         if len(genes):
-            yield Value("mse", name, metrics.mean_squared_error(predicted[genes], measured[genes]))
+            yield Value("mse", name, metrics.mean_squared_error(expression[genes], responses.truth.means[row, genes]))
         else:
             yield Value("mse", name, None, metrics.NOTHING_SIGNIFICANT)
     scale = scale_of(responses)
