@@ -93,6 +93,7 @@ class World:
         measure_truth(self.folder / "split.h5ad", self.folder / "truth.h5ad")
         self.screen = Screen.open(self.folder / "split.h5ad")
         self.visible = self.screen.without_withheld()
+        self.seen_controls = self.visible.controls()
 
     def scores_of(self, model, **params) -> pd.DataFrame:
         """Return the rows of an adapter, or of a function from a condition to the arguments of `Reducer.add`."""
@@ -110,13 +111,12 @@ class World:
 
     def copied_controls(self, condition: str) -> Mapping[str, object]:
         """Return cells that are controls, drawn with replacement from those that predictors see."""
-        controls = self.visible.controls()
         generator = np.random.default_rng(self.screen.test_conditions.index(condition))
-        return {"cells": controls[generator.integers(0, controls.shape[0], 100)]}
+        return {"cells": self.seen_controls[generator.integers(0, self.seen_controls.shape[0], 100)]}
 
     def lowered_target(self, condition: str) -> Mapping[str, object]:
         """Return the mean of the controls that predictors see, the target lowered."""
-        mean = np.asarray(self.visible.controls().mean(axis=0), dtype=np.float64).ravel()
+        mean = np.asarray(self.seen_controls.mean(axis=0), dtype=np.float64).ravel()
         mean[int(condition.split("+")[0][1:])] *= 0.1
         return {"mean": mean}
 
