@@ -46,8 +46,8 @@ def values(
     )
     yield Value("n_de", "all", float(len(measured_de)))
     predicted_de = significant(responses.scores[prediction], genes, fdr) if has_cells else genes[:0]
-    if has_cells:
-        yield Value("n_de_predicted", "all", float(len(predicted_de)))
+    n_predicted = float(len(predicted_de)) if has_cells else None
+    yield Value("n_de_predicted", "all", n_predicted, "" if has_cells else NO_CELLS_PREDICTED)
     if not len(measured_de):
         yield from (Value(metric, name, None, metrics.NOTHING_SIGNIFICANT) for metric, name in measures(top))
         return
