@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from screen_worlds import World, mean, nothing, single, target_alone, true_effects
 
+from cellgauge.files.prediction import Prediction
+from cellgauge.files.truth import Truth
 from cellgauge.metrics import perturbation as metrics
 
 N_SCREENS = 5
@@ -175,3 +177,31 @@ def test_fold_changes_of_counts_and_their_ranks(means, seed):
     np.testing.assert_allclose(changes, expected, atol=1e-9)
     if len(set(changes)) > 1 and len(set(means)) > 1:
         assert metrics.spearman(changes, means) == pytest.approx(spearmanr(changes, means).statistic)
+
+
+@given(st.lists(st.floats(-40, 40), min_size=1, max_size=30))
+def test_adjusted_p_values_are_scipys(scores):
+    from scipy.stats import false_discovery_control, norm
+
+    p = 2 * norm.sf(np.abs(scores))
+    np.testing.assert_allclose(metrics.adjusted_p(np.array(scores)), false_discovery_control(p), rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize("model", ["copied_controls", "ceiling"])
+def test_a_mean_of_training_conditions_in_both_changes_would_correlate_by_itself(tmp_path, model):
+    """Why specific changes are taken from the other test conditions and not, as in Systema, from the training conditions."""
+    shared, ours = [], []
+    for seed in range(3):
+        (tmp_path / str(seed)).mkdir()
+        world = World(tmp_path / str(seed), 12, 10, effect=nothing, seed=seed)
+        conditions = world.screen.test_conditions
+        table = world.scores_of(world.copied_controls if model == "copied_controls" else model)
+        ours.append(mean(table, "pearson_specific"))
+        predicted = Prediction.read(world.folder / "prediction.h5ad").means
+        centroid = world.screen.means(world.screen.training_conditions).mean(axis=0)
+        half = model == "ceiling"
+        truth = Truth.read(world.folder / "truth.h5ad", second_half=half)
+        rows = [int(np.flatnonzero((truth.condition == c) & (truth.role == "test"))[0]) for c in conditions]
+        pairs = zip(predicted, truth.means[rows], strict=True)
+        shared.append(np.mean([np.corrcoef(p - centroid, m - centroid)[0, 1] for p, m in pairs]))
+    assert np.mean(shared) > 0.03 > abs(np.mean(ours))
