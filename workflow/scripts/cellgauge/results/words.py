@@ -10,12 +10,14 @@ from cellgauge.results.numbers import readable
 CLASSIFIERS = {"": "", "mean": "mean of the classifiers", "knn": "k nearest neighbors"}
 SUBSETS = {"": "all cells", "donor_folds": "donors held out", "balanced": "equal cells per species"}
 SUBSETS |= {"all": "all genes", "top20_de": "top 20 genes", "top100_de": "top 100 genes"}
+SUBSETS |= {"de": "significant genes", "unmasked": "all genes, targets included"}
 STRATA = {
     "": "all conditions",
     "unseen_single": "single genes, unseen",
     "combo_seen0": "pairs, no gene seen",
     "combo_seen1": "pairs, one gene seen",
     "combo_seen2": "pairs, both genes seen",
+    "no_effect": "no gene but the targets significant",
 }
 USUAL_CLASSIFIERS = ("mean", "")
 USUAL_SUBSETS = ("", "donor_folds")
