@@ -33,6 +33,7 @@ STEPS_FILE = ROOT / "bench" / "gpu_steps.py"
 FAMILIES = ("scgpt", "uce", "geneformer", "transcriptformer", "aido_cell", "uce_33l")
 BESIDE = 12  # processor cores from which the CPU's scoring runs beside the steps on the GPU
 SLOWER = 8  # times as long as on a GPU may a step of a rehearsal take
+THREADS = 4  # of a job, as Snakemake grants them: one starts the kernels, the others prepare cells
 FORMAT = 1
 
 
@@ -97,7 +98,8 @@ class Check:
         command += ["--scratch", str(self.scratch), "--lines", str(self.scratch / f"{name}.jsonl")]
         command += ["--device", self.device, "--seconds", str(max(1.0, seconds - 5))]
         command += ["--rehearse"] if self.rehearse else []
-        threads = {"OMP_NUM_THREADS": "1"} if step is ON_THE_CPU else {}
+        n_threads = 1 if step is ON_THE_CPU else min(THREADS, os.cpu_count() or 1)
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(n_threads))
         with (self.scratch / f"{name}.log").open("w") as log:
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=self.environment | threads, cwd=ROOT, start_new_session=True
@@ -132,6 +134,7 @@ class Check:
             "format": FORMAT,
             "date": datetime.now(UTC).date().isoformat(),
             "cellgauge": _commit(),
+            "threads": min(THREADS, os.cpu_count() or 1),
             "rehearsal": self.rehearse,
         }
         self.output.parent.mkdir(parents=True, exist_ok=True)

@@ -391,20 +391,21 @@ def write_checkpoint(name: str, folder: Path, symbols: Sequence[str], genes: Seq
 
 
 class NullNetwork:
-    """An encoder whose network returns zeros at once; it counts the tokens of the mini-batches, padding included."""
+    """A network that returns zeros at once, and counts the tokens of the mini-batches, padding included."""
 
-    def __init__(self, encoder: Any) -> None:
-        self._encoder, self.tokens, self.cells = encoder, 0, 0
+    def __init__(self, n_dims: int) -> None:
+        self._n_dims, self._tokens, self._cells = n_dims, 0, 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)
-
-    def forward(self, *arrays: Any) -> Any:
+    def __call__(self, *arrays: Any) -> Any:
         import torch
 
-        self.cells += len(arrays[0])
-        self.tokens += arrays[0].shape[0] * arrays[0].shape[1]
-        return torch.zeros(len(arrays[0]), self.n_dims, device=arrays[0].device)
+        self._cells += len(arrays[0])
+        self._tokens += arrays[0].shape[0] * arrays[0].shape[1]
+        return torch.zeros(len(arrays[0]), self._n_dims, device=arrays[0].device)
+
+    @property
+    def tokens_per_cell(self) -> float:
+        return self._tokens / max(1, self._cells)
 
 
 @dataclass
@@ -424,13 +425,14 @@ def observed(*, null: bool = False) -> Iterator[Observed]:
     seen, original = Observed(), run.embed_split
 
     def embed_split(split: Any, encoder: Any, **options: Any) -> Any:
-        encoder = NullNetwork(encoder) if null else encoder
+        network = NullNetwork(encoder.n_dims)
+        if null:
+            encoder.forward = network
         seen.began = time.time()
         try:
             return original(split, encoder, **options)
         finally:
-            seen.ended = time.time()
-            seen.tokens_per_cell = encoder.tokens / max(1, encoder.cells) if null else 0.0
+            seen.ended, seen.tokens_per_cell = time.time(), network.tokens_per_cell
 
     run.embed_split = embed_split
     try:
@@ -498,7 +500,6 @@ def family(context: Context, name: str) -> None:
     """Emit the speed of a family in every precision, that of the host alone, its kernels, and the official path beside it."""
     about, home = FAMILIES[name], context.scratch / name
     _wait_for(home / "ready", context)
-    counts = sizes(name, context.rehearse)
     options = dict(REHEARSAL_OPTIONS.get(about.adapter, {})) if context.rehearse else {}
     watch = Utilization(context.device)
     embed = partial(_run, context, name, watch)
@@ -510,9 +511,7 @@ def family(context: Context, name: str) -> None:
         return row
 
     def host() -> dict[str, Any]:
-        row, _ = embed("short", null=True, **options, precision="fp32")
-        if row["cells_per_second"] * 5 > counts["long"]:
-            row, _ = embed("long", null=True, **options, precision="fp32")
+        row, _ = embed("long", null=True, **options, precision="fp32")
         tokens = about.tokens or row["tokens_per_cell"]
         context.emit("arithmetic", family=name, tokens=tokens, **_arithmetic(about.shape, tokens))
         return row

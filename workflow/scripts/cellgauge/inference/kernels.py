@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache, wraps
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 P = ParamSpec("P")
+R = TypeVar("R")
 LEVELS = ("plain", "fused", "compiled")
 BACKEND = "inductor"  # of torch.compile
 BACKENDS = (
@@ -54,11 +55,14 @@ def fused() -> bool:
     return _level != "plain"
 
 
-def compiled(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Decorate a function of a module and tensors that is to be compiled at level compiled, once for all shapes."""
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function of a module and tensors that is to be compiled at level compiled, once for all shapes.
+
+    It must not call `capped_attention`, which is compiled by itself: PyTorch's compiler does not take both at once.
+    """
 
     @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         chosen = _compile(function, dynamic=True) if _level == "compiled" else function
         return chosen(*args, **kwargs)
 
@@ -139,9 +143,7 @@ def capped_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, offset: Tens
         cap: 0 leaves the logits as they are.
         blocks: `causal_blocks` of n.
     """
-    within_layer = torch.compiler.is_compiling()
-    attention = _capped_attention if within_layer else _compile(_capped_attention, dynamic=None)
-    return attention(q, k, v, bias, offset, cap, blocks)
+    return _compile(_capped_attention, dynamic=None)(q, k, v, bias, offset, cap, blocks)
 
 
 def _causal(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

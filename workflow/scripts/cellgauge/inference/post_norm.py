@@ -54,7 +54,11 @@ class PostNormLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
 
     @compiled
-    def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the layer's output for all tokens."""
+        return self.output(tokens, tokens, mask)
+
+    def output(self, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Return the layer's output for `queries`: the tokens themselves, or some of them."""
         x = self.norm1(queries + self.self_attn(queries, tokens, mask))
         return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
@@ -76,5 +80,5 @@ class PostNormEncoder(nn.Module):
         """
         *others, last = self.layers
         for layer in others:
-            tokens = layer(tokens, tokens, mask)
-        return last(tokens[:, :1], tokens, mask)[:, 0]
+            tokens = layer(tokens, mask)
+        return last.output(tokens[:, :1], tokens, mask)[:, 0]

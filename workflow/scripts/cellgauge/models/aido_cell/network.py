@@ -91,7 +91,11 @@ class Layer(nn.Module):
         self.mlp = nn.ModuleDict({name: linear(*size) for name, size in sizes.items()})
 
     @compiled
-    def forward(self, x: Tensor, queried: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output for x (batch, n, width)."""
+        return self.output(x)
+
+    def output(self, x: Tensor, queried: Tensor | None = None) -> Tensor:
         """Return the layer's output for x (batch, n, width), or only at the positions `queried` (m,)."""
         normed = self.attention["ln"](x)
         queries, x = (normed, x) if queried is None else (normed[:, queried], x[:, queried])
@@ -133,7 +137,7 @@ class AidoCell(nn.Module):
         *others, last = self.encoder["layer"]
         for layer in others:
             x = layer(x)
-        return self.encoder["ln"](last(x, pooled)).mean(dim=1)
+        return self.encoder["ln"](last.output(x, pooled)).mean(dim=1)
 
 
 def load_aido_cell(checkpoint: Checkpoint, settings: Settings) -> AidoCell:

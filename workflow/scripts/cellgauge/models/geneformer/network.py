@@ -40,11 +40,16 @@ class Geneformer(nn.Module):
         """Return (batch, n, width), or (batch, 1, width), for tokens (batch, n); `mask` is False on padding."""
         x = self.bert.embeddings(input_ids=tokens)
         for layer in self.bert.encoder.layer:
-            x = _output(layer, x, x, mask)
+            x = _layer(layer, x, mask)
         return x if self.last is None else _output(self.last, x[:, :1], x, mask)
 
 
 @compiled
+def _layer(layer: BertLayer, tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Return a layer's output for all tokens (batch, n, width)."""
+    return _output(layer, tokens, tokens, mask)
+
+
 def _output(layer: BertLayer, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Return a layer's output for `queries` (batch, m, width): the tokens (batch, n, width) themselves, or some of them."""
     attention = layer.attention.self

@@ -101,13 +101,19 @@ class SelfAttention(nn.Module):
         self.linears = nn.ModuleList(nn.Linear(width, width, bias=settings.attention_bias) for _ in range(4))
         self._heads, self._cap = settings.heads, settings.cap
 
-    def forward(self, x: Tensor, keys: Keys) -> Tensor:
-        """Return (batch, n, width) for x of that shape."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each (batch, heads, n, width of a head), for x (batch, n, width)."""
         q, k, v = (linear(x).unflatten(-1, (self._heads, -1)).transpose(1, 2) for linear in self.linears[:3])
+        return q, k, v
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, keys: Keys) -> Tensor:
+        """Return the attention, (batch, heads, n, width of a head), for what `project` returned."""
         if keys.blocks is None:
-            attended = self._by_queries(q, k, v, keys.bias, keys.hidden)
-        else:
-            attended = capped_attention(q, k, v, keys.bias, keys.offset, self._cap, keys.blocks)
+            return self._by_queries(q, k, v, keys.bias, keys.hidden)
+        return capped_attention(q, k, v, keys.bias, keys.offset, self._cap, keys.blocks)
+
+    def join(self, attended: Tensor) -> Tensor:
+        """Return (batch, n, width) for the attention of all heads."""
         return self.linears[3](attended.transpose(1, 2).flatten(2))
 
     def _by_queries(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
@@ -140,25 +146,34 @@ class Layer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self._activation = ACTIVATIONS[settings.activation]
 
-    @compiled
     def forward(self, x: Tensor, keys: Keys) -> Tensor:
         """Return (batch, n, width)."""
-        x = self._attended(x, keys)
-        return x + self.linear2(self._activation(self.linear1(x)))
+        x, *projected = self._before(x)
+        return self._after(x, self.self_attn(*projected, keys))
 
     def total(self, x: Tensor, keys: Keys, counted: Tensor) -> Tensor:
         """Return the sum of the output over the last positions, (batch, width); `counted` (batch, m) is 1 or 0.
 
         The sum is computed before the last matrix product, which is linear.
         """
-        x = self._attended(x, keys)[:, -counted.shape[1] :]
+        x, *projected = self._before(x)
+        x = self._attended(x, self.self_attn(*projected, keys))[:, -counted.shape[1] :]
         units = self._activation(self.linear1(x)) * counted[..., None]
         total = F.linear(units.sum(dim=1), self.linear2.weight) + (x * counted[..., None]).sum(dim=1)
         return total if self.linear2.bias is None else total + counted.sum(dim=1, keepdim=True) * self.linear2.bias
 
-    def _attended(self, x: Tensor, keys: Keys) -> Tensor:
+    @compiled
+    def _before(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x = self.norm1(x)
-        return self.norm2(x + self.self_attn(x, keys))
+        return x, *self.self_attn.project(x)
+
+    @compiled
+    def _after(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = self._attended(x, attended)
+        return x + self.linear2(self._activation(self.linear1(x)))
+
+    def _attended(self, x: Tensor, attended: Tensor) -> Tensor:
+        return self.norm2(x + self.self_attn.join(attended))
 
 
 class TranscriptFormer(nn.Module):

@@ -51,7 +51,7 @@ class ScGenePT(nn.Module):
         """
         x = self.ln(self.gene_rows + self.pert_encoder(perturbed) + self.value_encoder(values))
         for layer in self.transformer_encoder.layers:
-            x = layer(x, x, None)
+            x = layer(x, None)
         return self.decoder["fc"](x)[..., 0]
 
 
