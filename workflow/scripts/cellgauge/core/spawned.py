@@ -7,6 +7,7 @@ read into their final memory; shared memory is 64 MB in many containers, and who
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PIPE_BYTES = 2**20
+"""The most that Linux gives to any user. Every read waits for Python's lock, which a thread that starts kernels holds."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep Python's lock while another one reads, a tenth of Python's default."""
 AVAILABLE = sys.platform == "linux"
 """Elsewhere a pipe between processes is not a file that arrays are read from."""
 
@@ -53,6 +58,8 @@ class Spawned(Generic[T]):
             with _environment(dict.fromkeys(threads.VARIABLES, "1")):
                 for k in range(n_processes):
                     receiver, sender = context.Pipe(duplex=False)
+                    with suppress(OSError):  # a user's pipes may hold no more; a small one is slower
+                        fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                     process = context.Process(target=_work, args=(sender, parts, k, n_processes), daemon=True)
                     self._workers.append((process, receiver))
                     with sender:  # only the process writes, so that its end is seen here
@@ -62,6 +69,14 @@ class Spawned(Generic[T]):
             raise
 
     def __iter__(self) -> Iterator[T]:
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        try:
+            yield from self._items()
+        finally:
+            sys.setswitchinterval(before)
+
+    def _items(self) -> Iterator[T]:
         for process, receiver in cycle(self._workers):
             while True:
                 try:
