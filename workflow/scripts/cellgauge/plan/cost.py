@@ -90,8 +90,9 @@ def jobs(grid: Grid, costs: Costs, cells: int) -> Iterator[Job]:
         speed = speeds.get(params.get("precision"), speeds["fp32"]) if grid.gpus(cell) else 0
         yield _job(stage, cell.model, _of_model(grid, costs, cell), n_cells, 0, epochs, speed)
     for cell in grid.cells:
-        of_counts = cell.task in grid.traits(cell.model).expression_tasks
-        laws = costs["tasks"].get(cell.task + "_on_counts" * of_counts, {})
+        laws = costs["tasks"].get(cell.task, {})
+        if "reference" in grid.profiles and grid.traits(cell.model).reference_on_counts:
+            laws = costs["tasks"].get(f"{cell.task}_on_counts", laws)
         params, usual = grid.params(cell.model), _of_model(grid, costs, cell).get("dims", 0)
         dims = next((params[name] for name in DIMS if name in params), usual)
         if not dims and grid.modality(cell.dataset) == "expression":

@@ -346,7 +346,11 @@ class Grid:
             if files:
                 text["models"][model]["files"] = list(dict.fromkeys(files))
             own = self.traits(model)
-            known = {"uninformed": own.uninformed, "czbenchmarks": own.czbenchmarks}
+            known = {
+                "uninformed": own.uninformed,
+                "fitted_on_split": own.fitted_on_split,
+                "czbenchmarks": own.czbenchmarks,
+            }
             text["models"][model] |= {key: value for key, value in known.items() if value}
         text["skipped"] = [list(vars(skipped).values()) for skipped in self.skipped]
         text["published"] = {source: self._about_published(source) for source in self.published}
@@ -672,6 +676,11 @@ class Grid:
         predicts = self.traits(cell.model).modality == "perturbation"
         return [self._prediction(cell)] if predicts else self._embeddings(cell)
 
+    @property
+    def profiles(self) -> list[str]:
+        """The profiles of metrics of the run."""
+        return self._run["profiles"]
+
     def score_results(self, w: Wildcards) -> list[str]:
         """Return the embeddings, or the prediction, that a scoring job reads."""
         return self._results(w)
@@ -686,8 +695,7 @@ class Grid:
         return [f"results/neighbors/{cell.task}/{cell.model}/{cell.dataset}/{cell.split}.npz"] if keeps else []
 
     def _keeps_neighbors(self, cell: Cell | Wildcards) -> bool:
-        scores_expression = cell.task in self.traits(cell.model).expression_tasks
-        return not scores_expression and task_traits(cell.task).keeps_neighbors(self.task_params(cell.task))
+        return task_traits(cell.task).keeps_neighbors(self.task_params(cell.task))
 
     def neighbor_options(self, w: Wildcards) -> str:
         """Return the options of find_neighbors.py as JSON: what of the scoring job's changes which neighbors are found."""
@@ -710,7 +718,7 @@ class Grid:
     def task_options(self, w: Wildcards) -> str:
         """Return the options of score_task.py as JSON: the task's params, the profiles, the seed, the device if not "cpu"."""
         seed = int(w.model.partition("@")[2] or self._run["seeds"][0])
-        options = {**self.task_params(w.task), "profiles": self._run["profiles"], "seed": seed}
+        options = {**self.task_params(w.task), "profiles": self.profiles, "seed": seed}
         if self._score_device(w) != "cpu":
             options["device"] = self._score_device(w)
         return json.dumps(options, sort_keys=True)
