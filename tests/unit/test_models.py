@@ -51,7 +51,7 @@ def test_linear_is_the_references_pca(human, tmp_path):
     scanpy.pp.pca(data, n_comps=10, random_state=42)
     found = embed("linear", human, tmp_path, n_top_genes=40, n_components=10)
     np.testing.assert_array_equal(found.matrix, data.obsm["X_pca"])
-    assert json.loads(found.uns["expression_tasks"]) == ["label_prediction"]
+    assert found.uns["reference_on_counts"] and found.uns["fitted_on_split"] and not found.uns["common_units"]
 
 
 def test_linear_on_fewer_cells_than_components(tmp_path):
