@@ -2,12 +2,23 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, precision_score
 
 from cellgauge.metrics.bootstrap import draw_counts, percentile_interval
-from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
+from cellgauge.metrics.classification import (
+    accuracy,
+    auroc_per_class,
+    class_scores,
+    confidence_gaps,
+    confusion_matrix,
+    squared_errors,
+)
 from cellgauge.metrics.donors import DonorCounts, prediction_intervals
 
-METRICS = ("accuracy", "f1", "precision", "recall", "auroc")
+METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_rare", "precision", "auroc", "brier", "calibration_error")
+RARE = np.arange(4) > 1
 N_CLASSES = 4
 
 
@@ -25,8 +36,19 @@ def plain(truth, predicted, probabilities, trained):
     present = confusion.sum(axis=1) > 0
     areas = auroc_per_class(truth, probabilities)
     areas = areas[trained & ~np.isnan(areas)]
-    means = {name: values[present].mean() for name, values in class_scores(confusion).items()}
-    return {"accuracy": accuracy(confusion), **means, "auroc": areas.mean() if len(areas) else np.nan}
+    of_classes = class_scores(confusion)
+    rare = of_classes["f1"][present & RARE]
+    bins, gaps = confidence_gaps(truth, predicted, probabilities)
+    return {
+        "accuracy": accuracy(confusion),
+        "balanced_accuracy": of_classes["recall"][present].mean(),
+        "f1": of_classes["f1"][present].mean(),
+        "f1_rare": rare.mean() if len(rare) else np.nan,
+        "precision": of_classes["precision"][present].mean(),
+        "auroc": areas.mean() if len(areas) else np.nan,
+        "brier": squared_errors(truth, probabilities).mean(),
+        "calibration_error": np.abs(np.bincount(bins, gaps)).sum() / len(truth),
+    }
 
 
 def plain_interval(folds, counts, metric):
@@ -56,7 +78,7 @@ def test_the_draws_equal_writing_each_of_them_out():
             truth, predicted, probabilities, donors = predictions(n_donors, 60, seed=10 * place + fold)
             trained = np.arange(N_CLASSES) != fold
             folds[name].append(((truth, predicted, probabilities, donors + (0, 3, 5)[fold]), trained))
-        of_classifiers[name] = [DonorCounts.of(*cells, trained) for cells, trained in folds[name]]
+        of_classifiers[name] = [DonorCounts.of(*cells, trained, RARE) for cells, trained in folds[name]]
     found = prediction_intervals(of_classifiers, 6, 42)
     counts = draw_counts(6, 400, 42)
     assert set(found) == {(name, metric) for name in ("knn", "random_forest", "mean") for metric in METRICS}
@@ -93,4 +115,62 @@ def test_a_score_that_no_donor_defines_has_no_interval():
     truth, predicted, probabilities, donors = predictions(3, 60, seed=1)
     counts = DonorCounts.of(truth, predicted, probabilities, donors, np.full(N_CLASSES, False))
     found = prediction_intervals({"knn": [counts]}, 3, 42)
-    assert {metric for name, metric in found if name == "knn"} == set(METRICS) - {"auroc"}
+    assert {metric for name, metric in found if name == "knn"} == set(METRICS) - {"auroc", "f1_rare"}
+
+
+# --- cells without a row ---------------------------------------------------------------------------------------------
+
+
+def whole(truth, predicted, probabilities, donors, left_out=None):
+    counts = DonorCounts.of(truth, predicted, probabilities, donors, np.full(N_CLASSES, True), RARE, left_out)
+    return {name: values[0] for name, values in counts.scores(np.ones((1, len(counts.donors)), dtype=int)).items()}
+
+
+@given(st.integers(0, 10_000), st.floats(0, 3), st.floats(0.01, 1), st.sampled_from(["any", "wrong", "right", "all"]))
+def test_no_prediction_is_worth_leaving_out(seed, skill, share, which):
+    """Exactly, where nothing is trained anew: of whatever cells, at whatever skill."""
+    cells = truth, predicted, _, donors = predictions(3, 60, seed, skill)
+    chosen = {"any": truth == truth, "wrong": truth != predicted, "right": truth == predicted, "all": truth == truth}
+    gone = chosen[which] & (np.random.default_rng(seed).random(60) < (1 if which == "all" else share))
+    full = whole(*cells)
+    cut = whole(*(part[~gone] for part in cells), (truth[gone], donors[gone]))
+    for metric in ("accuracy", "balanced_accuracy", "auroc"):
+        assert cut[metric] <= full[metric] + 1e-12, metric
+    for metric in ("brier", "calibration_error"):
+        assert cut[metric] >= full[metric] - 1e-12, metric
+    unassigned = np.where(gone, N_CLASSES, predicted)
+    present = np.unique(truth)
+    averaged = {"labels": present, "average": "macro", "zero_division": 0}
+    assert cut["accuracy"] == pytest.approx((unassigned == truth).mean())
+    assert cut["balanced_accuracy"] == pytest.approx(mean_recall(truth, unassigned, present))
+    # what is given to nobody claims something here
+    assert cut["f1"] <= f1_score(truth, unassigned, **averaged) + 1e-12
+    assert cut["precision"] <= precision_score(truth, unassigned, **averaged) + 1e-12
+
+
+def mean_recall(truth, predicted, present):
+    return np.mean([(predicted[truth == code] == code).mean() for code in present])
+
+
+def test_wrong_cells_of_equal_labels_are_not_worth_leaving_out_in_f1_and_precision():
+    """Every label is given to two cells of the next one: left out, they claim a share of all labels instead."""
+    truth = np.repeat(np.arange(N_CLASSES), 10)
+    predicted = np.where(np.tile(np.arange(10), N_CLASSES) < 2, (truth + 1) % N_CLASSES, truth)
+    probabilities, donors = np.eye(N_CLASSES)[predicted], np.zeros(40, dtype=int)
+    cells = truth, predicted, probabilities, donors
+    full = whole(*cells)
+    gone = truth != predicted
+    cut = whole(*(part[~gone] for part in cells), (truth[gone], donors[gone]))
+    assert full["f1"] == full["precision"] == cut["f1"] == cut["precision"] == 0.8
+    given_to_nobody = f1_score(truth, np.where(gone, N_CLASSES, predicted), labels=range(N_CLASSES), average="macro")
+    assert given_to_nobody == pytest.approx(8 / 9)  # what leaving them out would win
+    half = gone & (truth < 2)
+    cut = whole(*(part[~half] for part in cells), (truth[half], donors[half]))
+    assert cut["f1"] < full["f1"] + 0.005 and cut["precision"] < full["precision"] + 0.01
+
+
+def test_nothing_embedded_is_the_worst_of_all():
+    truth = np.repeat(np.arange(N_CLASSES), 5)
+    nothing = np.zeros(0, dtype=int), np.zeros(0, dtype=int), np.zeros((0, N_CLASSES)), np.zeros(0, dtype=int)
+    scores = whole(*nothing, (truth, np.zeros(20, dtype=int)))
+    assert scores == {**dict.fromkeys(METRICS, 0.0), "brier": 2.0, "calibration_error": 1.0}

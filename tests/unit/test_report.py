@@ -1072,7 +1072,8 @@ def test_the_frontier_is_of_models_that_have_every_split(tables, tmp_path):
 
 
 def test_models_say_what_they_were_trained_on_and_what_their_files_are(tmp_path, tables):
-    catalogue = described(ARI, models={"a": "foundation", "b": "baseline"})
+    catalogue = described(ARI, models={"a": "foundation", "b": "baseline", "c": "baseline"})
+    catalogue["models"]["c"] |= {"title": "Components", "fitted_on_split": True}
     catalogue["models"]["a"] |= {
         "training": "33 million cells",
         "leakage": {"d": {"state": "likely", "source": "it predates the corpus"}},
@@ -1088,6 +1089,8 @@ def test_models_say_what_they_were_trained_on_and_what_their_files_are(tmp_path,
     text = page_of(tmp_path / "tables").text
     assert "33 million cells" in text and "d: likely (it predates the corpus)" in text and "nothing beforehand" in text
     assert "ab" * 32 in text and "5.1 MB" in text and "not recorded yet" in text
+    assert "Components: fitted to the cells that they are scored on, test cells included, without the labels." in text
+    assert "the cells that it is scored on, without their labels" in text
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,13 @@ class Traits:
     shared_space: bool
     stochastic: bool
     needs_ensembl: bool
-    expression_tasks: tuple[str, ...]
     packages: tuple[str, ...]
     modality: str = "expression"
     path: str = ""
     uninformed: bool = False
+    fitted_on_split: bool = False
+    reference_on_counts: bool = False
+    common_units: bool = False
     czbenchmarks: str = ""
     species_sources: tuple[str, ...] = ()
     species_options: tuple[str, ...] = ()

@@ -340,8 +340,7 @@ class Inputs:
         return [paths.NEIGHBORS.format(task=w.task, model=w.model, dataset=w.dataset, split=w.split)]
 
     def _keeps_neighbors(self, w: Cell | Wildcards) -> bool:
-        scores_expression = w.task in self.run.traits(w.model).expression_tasks
-        return not scores_expression and task_traits(w.task).keeps_neighbors(self.run.task_params(w.task))
+        return task_traits(w.task).keeps_neighbors(self.run.task_params(w.task))
 
     def neighbor_options(self, w: Wildcards) -> str:
         """Return the options of find_neighbors.py as JSON: those of the scoring job that change which neighbors there are."""
@@ -358,7 +357,7 @@ class Inputs:
         return json.dumps(self._task_options(w), sort_keys=True)
 
     def _task_options(self, w: Wildcards) -> dict[str, Any]:
-        profiles, device = self.run.options["profiles"], self._score_device(w.task)
+        profiles, device = self.run.profiles, self._score_device(w.task)
         options = {**self.run.task_params(w.task), "profiles": profiles, "seed": self.run.seed(w.model)}
         return options | ({"device": device} if device != "cpu" else {})
 

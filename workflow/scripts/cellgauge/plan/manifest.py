@@ -53,7 +53,12 @@ def _about_model(grid: Grid, model: str) -> dict[str, Any]:
         for url in weights.urls(model, dataset, split)
     )
     traits = run.traits(model)
-    facts = {"files": list(files), "uninformed": traits.uninformed, "czbenchmarks": traits.czbenchmarks}
+    facts = {
+        "files": list(files),
+        "uninformed": traits.uninformed,
+        "fitted_on_split": traits.fitted_on_split,
+        "czbenchmarks": traits.czbenchmarks,
+    }
     return _about(run.model(model)) | {key: value for key, value in facts.items() if value}
 
 

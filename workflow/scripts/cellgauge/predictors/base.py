@@ -97,7 +97,6 @@ def traits(name: str) -> Traits:
         scope="split",
         shared_space=False,
         stochastic=getattr(module, "STOCHASTIC", False),
-        expression_tasks=(),
         packages=tuple(getattr(module, "PACKAGES", ())),
         needs_ensembl=getattr(module, "NEEDS_ENSEMBL", False),
         modality="perturbation",

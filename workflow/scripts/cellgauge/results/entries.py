@@ -142,6 +142,11 @@ class Entry:
         return self.facts.get("uninformed") == "True"
 
     @property
+    def is_fitted_on_split(self) -> bool:
+        """Whether it is fitted to the very cells that it is scored on."""
+        return self.facts.get("fitted_on_split") == "True"
+
+    @property
     def url(self) -> str:
         """The link, "" when it is not one that a page may offer to click."""
         return safe_link(self.facts.get("url", ""))
