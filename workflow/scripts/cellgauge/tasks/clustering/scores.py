@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +10,10 @@ import numpy as np
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.score import Score
 from cellgauge.metrics.agreement import adjusted_rand_index, contingency, normalized_mutual_info
-from cellgauge.metrics.bootstrap import FEWEST, agreement_intervals, mean_interval
+from cellgauge.metrics.donors import agreements_without, means_without
 from cellgauge.metrics.knn.graph import fuzzy_edges, leiden
 from cellgauge.metrics.silhouette import scaled
+from cellgauge.tasks.cells import without_donors
 from cellgauge.tasks.clustering.neighbors import find
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def score(
     """Yield agreement of Leiden's communities with the labels, and the labels' silhouette.
 
     Profile reference takes the communities of one seed; corrected those of `n_seeds` seeds on the same graph, and reports
-    each, their mean and their standard deviation: single seeds differ by more than many models do. It adds the interval of
-    each score over draws of whole donors, where at least three are known.
+    each, their mean and their standard deviation: single seeds differ by more than many models do. It adds
+    each score without one donor after the other.
 
     Args:
         flavor: the implementation of Leiden, "igraph" (the reference's) or "leidenalg".
@@ -70,7 +71,7 @@ def score(
         widths = scaled(found["widths"])
         yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
         if donors is not None:
-            yield from _ends({"silhouette": mean_interval(widths, donors, seed)})
+            yield from without_donors("silhouette", means_without(widths, donors))
 
 
 def _agreement(
@@ -91,21 +92,16 @@ def _agreement(
         yield from _over_seeds(values, seeds)
         if donors is not None:
             functions = {name: AGREEMENT[name] for name in metrics}
-            yield from _ends(agreement_intervals(codes, communities, donors, functions, seeds[0]))
+            for name, values in agreements_without(codes, communities, donors, functions).items():
+                yield from without_donors(name, values)
 
 
 def _donors(cells: CellsToScore) -> np.ndarray | None:
-    """Return the donor of each cell, None where one is unknown or there are too few to draw from."""
+    """Return the donor of each cell, None where one is unknown or there is a single one."""
     donors = cells.obs.get("donor")
-    if donors is None or (donors == "").any() or len(np.unique(donors)) < FEWEST:
+    if donors is None or (donors == "").any() or len(np.unique(donors)) < 2:
         return None
     return donors
-
-
-def _ends(intervals: Mapping[str, tuple[float, float]]) -> Iterator[Score]:
-    for name, (low, high) in intervals.items():
-        yield Score(f"{name}_low", low, "corrected")
-        yield Score(f"{name}_high", high, "corrected")
 
 
 def _over_seeds(values: dict[str, list[float]], seeds: list[int]) -> Iterator[Score]:

@@ -15,7 +15,6 @@ from cellgauge.core.forked import run_apart
 from cellgauge.core.optional_imports import without_optional
 from cellgauge.core.threads import n_threads
 from cellgauge.files.score import Score
-from cellgauge.metrics.bootstrap import FEWEST
 from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.classifiers import (
     Prediction,
@@ -25,10 +24,10 @@ from cellgauge.metrics.classifiers import (
     standardize,
     standardize_counts,
 )
-from cellgauge.metrics.donors import DonorCounts, prediction_intervals
+from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
-from cellgauge.tasks.cells import NotScorable
+from cellgauge.tasks.cells import NotScorable, without_donors
 
 if TYPE_CHECKING:
     from cellgauge.metrics.knn.distances import Matrix
@@ -56,8 +55,8 @@ def score(
     """Yield the scores of cross-validated classifiers: per fold, mean over folds, and mean over classifiers.
 
     Profile reference averages over classes as cz-benchmarks does: for exactly two classes it scores the second one alone.
-    Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors, with the
-    interval of each of their scores over draws of donors where at least three are known.
+    Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors, with
+    each of their scores without one donor after the other.
 
     Args:
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
@@ -92,7 +91,7 @@ def score(
             yield from _per_class(results[RANDOM], classes, subset)
     if "corrected" in profiles:
         yield from _donor_scores(schemes[DONORS], results[DONORS], classes, features.note)
-        yield from _donor_intervals(schemes[DONORS], results[DONORS], seed)
+        yield from _without_donors(schemes[DONORS], results[DONORS])
 
 
 _Fit = Callable[["Matrix | np.ndarray", np.ndarray, "Matrix | np.ndarray", int], Prediction]
@@ -198,13 +197,15 @@ class _Scheme:
     """Folds dealt in one way, in positions of the predicted cells, or why there are none.
 
     Attributes:
-        donors: the donor of each predicted cell, as a code, where whole donors are held out.
+        donors: the donor of each predicted cell, as a position in `names`, where whole donors are held out.
+        names: the donors.
         note: what the reader of a score must know of the folds.
         status, reason: of the row that stands for the scores where there are no folds.
     """
 
     folds: Folds = field(default_factory=list)
     donors: np.ndarray | None = None
+    names: Sequence[str] = ()
     note: str = ""
     status: str = "ok"
     reason: str = ""
@@ -475,7 +476,7 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
     note = f"without {len(donors) - len(known)} cells of unknown donor" if len(known) < len(donors) else ""
     of_cells = np.full(len(donors), -1)
     of_cells[known] = codes
-    return _Scheme([(known[train], known[test]) for train, test in folds], of_cells, note)
+    return _Scheme([(known[train], known[test]) for train, test in folds], of_cells, list(map(str, names)), note)
 
 
 def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes, note: str) -> Iterator[Score]:
@@ -492,17 +493,15 @@ def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes
         yield Score("classes_not_in_test", float((train & ~test).sum()), **where, fold=number)
 
 
-def _donor_intervals(scheme: _Scheme, results: Sequence[_Result], seed: int) -> Iterator[Score]:
-    """Yield the ends of the interval of each mean over folds that hold out donors, over draws of donors, and their number."""
-    n_donors = 0 if scheme.donors is None else int(scheme.donors.max()) + 1
-    if n_donors < FEWEST:
+def _without_donors(scheme: _Scheme, results: Sequence[_Result]) -> Iterator[Score]:
+    """Yield each mean over folds that hold out donors without one donor after the other, and the number of donors."""
+    if not scheme.folds:
         return
-    where = {"profile": "corrected", "subset": DONORS}
-    yield Score("n_donors", float(n_donors), **where)
+    yield Score("n_donors", float(len(scheme.names)), "corrected", subset=DONORS)
     counted: dict[str, list[DonorCounts]] = {}
     for result in results:
         if result.of_donors is not None:
             counted.setdefault(result.classifier, []).append(result.of_donors)
-    for (classifier, metric), (low, high) in prediction_intervals(counted, n_donors, seed).items():
-        yield Score(f"{metric}_low", low, classifier=classifier, **where)
-        yield Score(f"{metric}_high", high, classifier=classifier, **where)
+    for (classifier, metric), values in predictions_without(counted, len(scheme.names)).items():
+        of_donor = dict(zip(scheme.names, values.tolist(), strict=True))
+        yield from without_donors(metric, of_donor, classifier=classifier, subset=DONORS)

@@ -352,6 +352,7 @@ def _rows(cells: Responses, profile: str, scored: Mapping[int, Sequence[Value]])
             yield _score(value, profile, _subset(value.genes, truth.stratum[row]), truth.condition[row])
     missing = f"{cells.n_genes_missing} genes of the screen are not predicted" if cells.n_genes_missing else ""
     yield Score("n_genes", float(len(truth.genes)), profile, subset="all", reason=missing)
+    yield Score("n_genes_unpredicted", float(cells.n_genes_missing), profile, subset="all")
     for stratum, rows in everything.items():
         predicted = [row for row in rows if scored[row][0].value is not None]
         yield Score("n_conditions", float(len(predicted)), profile, subset=_subset("all", stratum))
