@@ -34,7 +34,7 @@ REMOTE = ("s3", "https", "http", "hf", "pypi")
 
 
 ABOUT = ("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage")
-ABOUT += ("organisms", "modality", "scope", "adapter", "metrics")
+ABOUT += ("organisms", "modality", "scope", "adapter", "headline", "metrics")
 """What the tables and the report say of an entry of the catalogue."""
 
 

@@ -17,9 +17,15 @@ STRATA = {
     "combo_seen1": "pairs, one gene seen",
     "combo_seen2": "pairs, both genes seen",
 }
+PROFILES = {"corrected": "recommended", "reference": "cz-benchmarks"}
 USUAL_CLASSIFIERS = ("mean", "")
 USUAL_SUBSETS = ("", "donor_folds")
 """What stands for a metric where it exists, in this order; held-out donors say what to expect of cells to come."""
+
+
+def profile(name: str) -> str:
+    """Return a profile as readers know it."""
+    return PROFILES.get(name, readable(name))
 
 
 def classifier(name: str) -> str:
