@@ -1,4 +1,4 @@
-"""Scores over draws of donors equal writing each draw out, and are as unsure as donors differ."""
+"""Scores without a donor equal scoring the cells of all others, and are as unlike as donors differ."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_score
 
-from cellgauge.metrics.bootstrap import draw_counts, percentile_interval
+from cellgauge.metrics.agreement import adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.classification import (
     accuracy,
     auroc_per_class,
@@ -15,7 +15,7 @@ from cellgauge.metrics.classification import (
     confusion_matrix,
     squared_errors,
 )
-from cellgauge.metrics.donors import DonorCounts, prediction_intervals
+from cellgauge.metrics.donors import DonorCounts, agreements_without, means_without, predictions_without
 
 METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_rare", "precision", "auroc", "brier", "calibration_error")
 RARE = np.arange(4) > 1
@@ -51,26 +51,18 @@ def plain(truth, predicted, probabilities, trained):
     }
 
 
-def plain_interval(folds, counts, metric):
-    def over_folds(drawn):
-        values, weights = [], []
-        for (truth, predicted, probabilities, donors), trained in folds:
-            own = np.unique(donors)
-            rows = np.concatenate([np.flatnonzero(donors == d) for d in own for _ in range(drawn[d])] or [[]]).astype(
-                int
-            )
-            value = plain(truth[rows], predicted[rows], probabilities[rows], trained)[metric] if len(rows) else np.nan
-            if not np.isnan(value):
-                values.append(value)
-                weights.append(drawn[own].mean())
-        return np.average(values, weights=weights) if values else np.nan
-
-    draws = np.array([over_folds(drawn) for drawn in counts])
-    whole = over_folds(np.ones(counts.shape[1], dtype=int))
-    return draws, whole
+def plain_without(folds, left_out, metric):
+    values, weights = [], []
+    for (truth, predicted, probabilities, donors), trained in folds:
+        rows = donors != left_out
+        value = plain(truth[rows], predicted[rows], probabilities[rows], trained)[metric] if rows.any() else np.nan
+        if not np.isnan(value):
+            values.append(value)
+            weights.append(np.mean(np.unique(donors) != left_out))
+    return np.average(values, weights=weights)
 
 
-def test_the_draws_equal_writing_each_of_them_out():
+def test_scores_without_a_donor_equal_scoring_the_others():
     of_classifiers, folds = {}, {}
     for place, name in enumerate(("knn", "random_forest")):
         folds[name] = []
@@ -79,43 +71,36 @@ def test_the_draws_equal_writing_each_of_them_out():
             trained = np.arange(N_CLASSES) != fold
             folds[name].append(((truth, predicted, probabilities, donors + (0, 3, 5)[fold]), trained))
         of_classifiers[name] = [DonorCounts.of(*cells, trained, RARE) for cells, trained in folds[name]]
-    found = prediction_intervals(of_classifiers, 6, 42)
-    counts = draw_counts(6, 400, 42)
-    assert set(found) == {(name, metric) for name in ("knn", "random_forest", "mean") for metric in METRICS}
+    values = predictions_without(of_classifiers, 6)
+    assert set(values) == {(name, metric) for name in ("knn", "random_forest", "mean") for metric in METRICS}
     for metric in METRICS:
-        written = {name: plain_interval(own, counts, metric) for name, own in folds.items()}
-        written["mean"] = tuple(np.mean([one, other], axis=0) for one, other in zip(*written.values(), strict=True))
-        for name, (draws, whole) in written.items():
-            assert np.isfinite(draws).all()
-            assert found[name, metric] == pytest.approx(percentile_interval(draws, whole), abs=1e-9), (name, metric)
+        written = {name: [plain_without(own, donor, metric) for donor in range(6)] for name, own in folds.items()}
+        written["mean"] = np.mean(list(written.values()), axis=0)
+        for name, expected in written.items():
+            assert values[name, metric] == pytest.approx(expected, abs=1e-9), (name, metric)
 
 
-def test_the_more_donors_differ_the_wider_the_interval():
-    """Ten donors, half of them hard: cells drawn one by one would not know."""
-    generator = np.random.default_rng(3)
-    donors = np.repeat(np.arange(10), 100)
-    truth = generator.integers(0, 2, 1000)
-    right = generator.random(1000) < np.where(donors % 2, 0.95, 0.65)
-    predicted = np.where(right, truth, 1 - truth)
-    probabilities = np.eye(2)[predicted]
-    trained = np.full(2, True)
-
-    def width(groups, metric):
-        folds = [groups % 5 == fold for fold in range(5)]
-        counts = [DonorCounts.of(truth[f], predicted[f], probabilities[f], groups[f], trained) for f in folds]
-        low, high = prediction_intervals({"knn": counts}, int(groups.max()) + 1, 42)["knn", metric]
-        assert low < right.mean() < high
-        return high - low
-
-    for metric in ("accuracy", "f1"):
-        assert width(donors, metric) > 2.5 * width(np.arange(1000), metric)
+def test_agreements_and_means_without_a_donor_equal_those_of_the_others():
+    generator = np.random.default_rng(1)
+    labels, donors = generator.integers(0, 4, 300), generator.integers(0, 5, 300).astype(str)
+    partitions = [np.where(generator.random(300) < 0.6, labels, generator.integers(0, 6, 300)) for _ in range(2)]
+    agreements = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
+    values = agreements_without(labels, partitions, donors, agreements)
+    widths = generator.normal(size=300)
+    means = means_without(widths, donors)
+    for donor in "01234":
+        rows = donors != donor
+        for name, agreement in agreements.items():
+            expected = np.mean([agreement(contingency(labels[rows], groups[rows])) for groups in partitions])
+            assert values[name][donor] == pytest.approx(expected, abs=1e-12)
+        assert means[donor] == pytest.approx(widths[rows].mean())
 
 
-def test_a_score_that_no_donor_defines_has_no_interval():
+def test_a_score_that_no_donor_defines_is_left_out():
     truth, predicted, probabilities, donors = predictions(3, 60, seed=1)
     counts = DonorCounts.of(truth, predicted, probabilities, donors, np.full(N_CLASSES, False))
-    found = prediction_intervals({"knn": [counts]}, 3, 42)
-    assert {metric for name, metric in found if name == "knn"} == set(METRICS) - {"auroc", "f1_rare"}
+    values = predictions_without({"knn": [counts]}, 3)
+    assert {metric for name, metric in values if name == "knn"} == set(METRICS) - {"auroc", "f1_rare"}
 
 
 # --- cells without a row ---------------------------------------------------------------------------------------------

@@ -201,21 +201,19 @@ def test_without_several_donors_the_reason_stands_in_a_row(donor, reason):
     assert reason in row.reason
 
 
-def test_donors_are_drawn_for_the_intervals_of_their_folds():
+def test_each_score_of_held_out_donors_stands_without_one_donor_after_the_other():
     data = cells(donors=8, spread=2.0)
     data.obs["donor"][:20] = ""
     scores = score(data)
-    ends = [s for s in scores if s.metric.endswith(("_low", "_high"))]
-    assert len(ends) == 2 * len(ALWAYS) * 4 and {(s.profile, s.subset) for s in ends} == {("corrected", "donor_folds")}
-    for name in ("logistic_regression", "knn", "random_forest", "mean"):
-        for metric in ALWAYS:
-            value, low, high = (
-                pick(scores, metric + end, "corrected", name, "donor_folds").value for end in ("", "_low", "_high")
-            )
-            assert low <= value + 1e-12 and value - 1e-12 <= high and high - low < 0.5, (name, metric)
-    assert pick(scores, "accuracy_low", "corrected", "knn", "donor_folds").value < 1
+    without = [s for s in scores if s.metric.endswith("_without")]
+    assert len(without) == 8 * len(ALWAYS) * 4 and {(s.profile, s.subset) for s in without} == {
+        ("corrected", "donor_folds")
+    }
+    assert {s.condition for s in without} == {f"donor {n}" for n in range(8)}
+    whole = pick(scores, "accuracy", "corrected", "knn", "donor_folds").value
+    values = [s.value for s in without if (s.metric, s.classifier) == ("accuracy_without", "knn")]
+    assert min(values) < whole < max(values)
     assert pick(scores, "n_donors", "corrected", subset="donor_folds").value == 8
-    assert not [s for s in score(cells(donors=2)) if s.metric.endswith("_low")]
 
 
 def test_cells_of_unknown_donor_are_left_out_and_counted():

@@ -1,17 +1,17 @@
-"""Scores of predictions over draws of whole donors: what each donor adds is counted once, and nothing is predicted anew.
+"""Scores without one donor after the other: what they vary by says how much the donors differ (the jackknife).
 
-In a draw, a fold's score is that of the donors drawn among those whom it holds out, each counted as often as it was drawn;
-folds are averaged with the share of their donors that was drawn. With every donor drawn once this is the mean over folds.
+Nothing is clustered or predicted anew. A fold's score without a donor is that of the others whom it holds out; folds are
+averaged with the share of their donors that remains, so that the score of all donors is the mean over folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cellgauge.metrics.bootstrap import N_DRAWS, draw_counts, percentile_interval
+from cellgauge.metrics.agreement import Contingency, contingency
 from cellgauge.metrics.classification import N_BINS, confidence_gaps, squared_errors
 
 
@@ -89,13 +89,13 @@ class DonorCounts:
         return cls(names, count(rows[right], truth[right]), true, claimed, ahead, squares, gaps, trained, rare)
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return accuracy, balanced_accuracy, f1, f1_rare, precision, auroc, brier and calibration_error of every draw, shape
-        (n_draws,); NaN where undefined.
+        """Return accuracy, balanced_accuracy, f1, f1_rare, precision, auroc, brier and calibration_error of every choice of
+        donors, shape (n_choices,); NaN where undefined.
 
-        Classes that no drawn donor has are left out of the means, and of the AUROC also those that were not trained.
+        Classes that no chosen donor has are left out of the means, and of the AUROC also those that were not trained.
 
         Args:
-            weights: how often each donor of the fold is drawn, shape (n_draws, n_donors).
+            weights: 1 for each donor of the fold that is chosen, else 0; shape (n_choices, n_donors).
         """
         right, true, claimed = (weights @ counts for counts in (self.right, self.true, self.claimed))
         n_cells = true.sum(axis=1)
@@ -114,40 +114,66 @@ class DonorCounts:
         }
 
 
-def prediction_intervals(
-    of_classifiers: Mapping[str, Sequence[DonorCounts]], n_donors: int, seed: int
-) -> dict[tuple[str, str], tuple[float, float]]:
-    """Return the interval of the mean over folds of every score over draws of whole donors, by (classifier, score).
+def predictions_without(
+    of_classifiers: Mapping[str, Sequence[DonorCounts]], n_donors: int
+) -> dict[tuple[str, str], np.ndarray]:
+    """Return the mean over folds of every score without each donor, shape (n_donors,), by (classifier, score).
 
-    Those of classifier "mean" are of the mean over the classifiers, which share their draws.
+    Those of classifier "mean" are of the mean over the classifiers. Scores that are undefined without some donor are left out.
 
     Args:
         of_classifiers: the folds on which each classifier was fitted; donors are codes below `n_donors`.
     """
-    counts = np.vstack([np.ones((1, n_donors), dtype=np.int64), draw_counts(n_donors, N_DRAWS, seed)])
-    means = {name: _over_folds(folds, counts) for name, folds in of_classifiers.items() if folds}
-    draws = {(name, metric): values for name, own in means.items() for metric, values in own.items()}
-    for metric in dict.fromkeys(metric for _, metric in draws):
-        joined = np.stack([own[metric] for own in means.values()])
-        draws["mean", metric] = _mean_over(joined.T, np.isfinite(joined.T))
-    found = {}
-    for key, (whole, *drawn) in draws.items():
-        drawn = np.array(drawn)
-        if np.isfinite(whole):
-            found[key] = percentile_interval(drawn[np.isfinite(drawn)], float(whole))
-    return found
+    chosen = 1 - np.eye(n_donors, dtype=np.int64)
+    means = {name: _over_folds(folds, chosen) for name, folds in of_classifiers.items() if folds}
+    scores = {(name, metric): values for name, metrics in means.items() for metric, values in metrics.items()}
+    for metric in dict.fromkeys(metric for _, metric in scores):
+        joined = np.stack([metrics[metric] for metrics in means.values()])
+        scores["mean", metric] = _mean_over(joined.T, np.isfinite(joined.T))
+    return {key: values for key, values in scores.items() if np.isfinite(values).all()}
 
 
-def _over_folds(folds: Sequence[DonorCounts], counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the mean over folds of every score, per draw; a fold weighs as the share of its donors that is drawn."""
-    scores = [fold.scores(counts[:, fold.donors]) for fold in folds]
-    shares = np.stack([counts[:, fold.donors].mean(axis=1) for fold in folds])
-    found = {}
+def means_without(values: np.ndarray, donors: np.ndarray) -> dict[str, float]:
+    """Return the mean of `values` over the cells of all donors but one, by that donor; both arrays have shape (n_cells,)."""
+    names, codes = np.unique(donors, return_inverse=True)
+    sums, sizes = np.bincount(codes, weights=values), np.bincount(codes)
+    means = (sums.sum() - sums) / (sizes.sum() - sizes)
+    return dict(zip(map(str, names), means.tolist(), strict=True))
+
+
+def agreements_without(
+    labels: np.ndarray,
+    partitions: Sequence[np.ndarray],
+    donors: np.ndarray,
+    agreements: Mapping[str, Callable[[Contingency], float]],
+) -> dict[str, dict[str, float]]:
+    """Return, by name and donor, the mean agreement of `partitions` with the labels over the cells of all other donors.
+
+    Args:
+        labels, donors: shape (n_cells,).
+        partitions: groups of the same cells, each of shape (n_cells,).
+        agreements: functions of `cellgauge.metrics.agreement`.
+    """
+    others = {str(donor): donors != donor for donor in np.unique(donors)}
+    tables = {
+        donor: [contingency(labels[cells], groups[cells]) for groups in partitions] for donor, cells in others.items()
+    }
+    return {
+        name: {donor: float(np.mean([agreement(table) for table in of_donor])) for donor, of_donor in tables.items()}
+        for name, agreement in agreements.items()
+    }
+
+
+def _over_folds(folds: Sequence[DonorCounts], chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the mean over folds of every score, per choice; a fold weighs as the share of its donors that is chosen."""
+    scores = [fold.scores(chosen[:, fold.donors]) for fold in folds]
+    shares = np.stack([chosen[:, fold.donors].mean(axis=1) for fold in folds])
+    means = {}
     for metric in scores[0]:
-        values = np.stack([own[metric] for own in scores])
+        values = np.stack([of_fold[metric] for of_fold in scores])
         weights = np.where(np.isfinite(values), shares, 0)
-        found[metric] = _ratio((np.nan_to_num(values) * weights).sum(axis=0), weights.sum(axis=0), np.nan)
-    return found
+        means[metric] = _ratio((np.nan_to_num(values) * weights).sum(axis=0), weights.sum(axis=0), np.nan)
+    return means
 
 
 def _ahead(positive: np.ndarray, values: np.ndarray, donors: np.ndarray, n_donors: int) -> np.ndarray:
@@ -156,9 +182,9 @@ def _ahead(positive: np.ndarray, values: np.ndarray, donors: np.ndarray, n_donor
     others = np.zeros((int(codes.max(initial=-1)) + 1, n_donors))
     np.add.at(others, (codes[~positive], donors[~positive]), 1)
     below = np.cumsum(others, axis=0) - others / 2
-    found = np.zeros((n_donors, n_donors))
-    np.add.at(found, donors[positive], below[codes[positive]])
-    return found
+    ahead = np.zeros((n_donors, n_donors))
+    np.add.at(ahead, donors[positive], below[codes[positive]])
+    return ahead
 
 
 def _mean_over(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -132,6 +132,9 @@ def _task_faults(config: Mapping[str, Any]) -> Iterator[str]:
         for param in task.get("params", {}):
             if param not in known:
                 yield f"tasks.{name}.params: unknown parameter '{param}'{did_you_mean(param, known)}"
+        scores = [m for m, facts in task.get("metrics", {}).items() if facts["higher_is_better"] is not None]
+        if task.get("headline", "") not in ("", *scores):
+            yield f"tasks.{name}.headline: no score '{task['headline']}'{did_you_mean(task['headline'], scores)}"
         if "env" in task and task["env"] not in environments:
             yield f"tasks.{name}.env: no environment '{task['env']}'{did_you_mean(task['env'], environments)}"
 

@@ -12,7 +12,7 @@ from cellgauge.tasks.traits import task_traits
 
 ABOUT = (
     *("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage"),
-    *("organisms", "modality", "scope", "adapter", "metrics"),
+    *("organisms", "modality", "scope", "adapter", "headline", "metrics"),
 )
 """What the tables and the report say of an entry of the catalogue."""
 NOT_ABOUT_PUBLISHED = ("models", "datasets", "left_out", "values")

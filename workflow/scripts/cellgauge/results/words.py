@@ -19,9 +19,15 @@ STRATA = {
     "combo_seen2": "pairs, both genes seen",
     "no_effect": "no gene but the targets significant",
 }
+PROFILES = {"corrected": "recommended", "reference": "cz-benchmarks"}
 USUAL_CLASSIFIERS = ("mean", "")
 USUAL_SUBSETS = ("", "donor_folds")
 """What stands for a metric where it exists, in this order; held-out donors say what to expect of cells to come."""
+
+
+def profile(name: str) -> str:
+    """Return a profile as readers know it."""
+    return PROFILES.get(name, readable(name))
 
 
 def classifier(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from cellgauge.core.errors import CellgaugeError, ContractError
 from cellgauge.files.embedding import Embedding, match_embeddings
 from cellgauge.files.neighbors import Neighbors
+from cellgauge.files.score import Score
 from cellgauge.files.split import Split
 
 if TYPE_CHECKING:
@@ -152,3 +153,15 @@ def _columns(splits: Sequence[Split], needed: Sequence[str]) -> dict[str, list[n
             lacking = next(split for split in splits if name not in split.columns)
             raise NotScorable(f"split {lacking.name} of {lacking.dataset} has no column '{name}'")
     return columns
+
+
+def without_donors(metric: str, values: Mapping[str, float], **where: str) -> Iterator[Score]:
+    """Yield a score of profile corrected without each donor, of which the tables make intervals and tests.
+
+    Args:
+        values: the score of the cells of all other donors, by donor. There is nothing to compare below two.
+        where: further fields of the score rows.
+    """
+    if len(values) > 1:
+        for donor, value in values.items():
+            yield Score(f"{metric}_without", value, "corrected", condition=donor, **where)

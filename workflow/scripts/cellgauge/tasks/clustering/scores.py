@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,10 @@ from cellgauge.metrics.agreement import (
     contingency,
     normalized_mutual_info,
 )
-from cellgauge.metrics.bootstrap import FEWEST, agreement_intervals, mean_interval
+from cellgauge.metrics.donors import agreements_without, means_without
 from cellgauge.metrics.knn.graph import Leiden, fuzzy_edges, neighbor_count
 from cellgauge.metrics.silhouette import scaled
+from cellgauge.tasks.cells import without_donors
 from cellgauge.tasks.clustering.neighbors import find
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def score(
     Profile reference takes the communities of one seed at `resolution`. Corrected first chooses among `resolutions` with one
     seed: that with as many communities as there are labels (see `_n_findable`), or nearly as many. There it takes `n_seeds`
     seeds on the same graph, and reports each, their mean and their standard deviation: single seeds differ by more than many
-    models do. It adds the interval of each score over draws of whole donors, where at least three are known.
+    models do. It adds each score without one donor after the other.
 
     A cell that the model did not embed is put into a community by chance in corrected, as often as the community is large,
     anew for each seed. That tells nothing of the labels, so it lowers the agreement of communities that tell anything. As
@@ -88,7 +89,7 @@ def score(
         yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
         donors = _donors(cells.obs.get("donor")) if "corrected" in profiles else None
         if donors is not None:
-            yield from _ends({"silhouette": mean_interval(widths, donors, seed)})
+            yield from without_donors("silhouette", means_without(widths, donors))
 
 
 def _reference(labels: np.ndarray, communities: np.ndarray, metrics: Sequence[str]) -> Iterator[Score]:
@@ -121,9 +122,9 @@ def _corrected(
     yield from _over_seeds(values, seeds)
     donors = _donors(cells.of_all("donor") if "donor" in cells.obs else None)
     if donors is not None:
-        # the chance that AMI takes off costs some milliseconds for each of the 4,000 tables
-        functions = {name: AGREEMENT[name] for name in metrics if name != "ami"}
-        yield from _ends(agreement_intervals(codes, communities, donors, functions, seeds[0]))
+        functions = {name: AGREEMENT[name] for name in metrics}
+        for name, without in agreements_without(codes, communities, donors, functions).items():
+            yield from without_donors(name, without)
 
 
 def _n_findable(sizes: np.ndarray, n_neighbors: int) -> int:
@@ -149,16 +150,10 @@ def _with_left_out(communities: np.ndarray, embedded: np.ndarray, seed: int) -> 
 
 
 def _donors(donors: np.ndarray | None) -> np.ndarray | None:
-    """Return the donor of each cell, None where one is unknown or there are too few to draw from."""
-    if donors is None or (donors == "").any() or len(np.unique(donors)) < FEWEST:
+    """Return the donor of each cell, None where one is unknown or there is a single one."""
+    if donors is None or (donors == "").any() or len(np.unique(donors)) < 2:
         return None
     return donors
-
-
-def _ends(intervals: Mapping[str, tuple[float, float]]) -> Iterator[Score]:
-    for name, (low, high) in intervals.items():
-        yield Score(f"{name}_low", low, "corrected")
-        yield Score(f"{name}_high", high, "corrected")
 
 
 def _over_seeds(values: dict[str, list[float]], seeds: Sequence[int]) -> Iterator[Score]:

@@ -15,7 +15,6 @@ from cellgauge.core.forked import run_apart
 from cellgauge.core.optional_imports import without_optional
 from cellgauge.core.threads import n_threads
 from cellgauge.files.score import Score
-from cellgauge.metrics.bootstrap import FEWEST
 from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.classifiers import (
     Prediction,
@@ -25,10 +24,10 @@ from cellgauge.metrics.classifiers import (
     standardize,
     standardize_counts,
 )
-from cellgauge.metrics.donors import DonorCounts, prediction_intervals
+from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
-from cellgauge.tasks.cells import NotScorable
+from cellgauge.tasks.cells import NotScorable, without_donors
 
 if TYPE_CHECKING:
     from cellgauge.metrics.knn.distances import Matrix
@@ -72,9 +71,9 @@ def score(
     """Yield the scores of cross-validated classifiers: per fold, mean over folds, and mean over classifiers.
 
     Profile reference averages over classes as cz-benchmarks does: for exactly two classes it scores the second one alone.
-    Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors, with the
-    interval of each of their scores over draws of donors where at least three are known. Its folds are dealt over all cells,
-    so they are the same for every model, and a cell that the model did not embed counts as wrong (`metrics.donors`).
+    Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors, with
+    each of their scores without one donor after the other. Its folds are dealt over all cells, so they are the same for every
+    model, and a cell that the model did not embed counts as wrong (`metrics.donors`).
 
     Args:
         max_iterations: of logistic regression in profile corrected; reference stops at 100, converged or not.
@@ -124,7 +123,7 @@ def score(
                 yield from _per_class(of_profile, classes, subset)
         if "corrected" in together:
             yield from _donor_scores(schemes[DONORS], results[DONORS], classes, features.note)
-            yield from _donor_intervals(schemes[DONORS], results[DONORS], seed)
+            yield from _without_donors(schemes[DONORS], results[DONORS])
 
 
 _Fit = Callable[["Matrix | np.ndarray", np.ndarray, "Matrix | np.ndarray", int], list[Prediction]]
@@ -265,7 +264,8 @@ class _Scheme:
 
     Attributes:
         profiles: those that score these folds.
-        donors: the donor of each predicted cell, as a code, where whole donors are held out.
+        donors: the donor of each predicted cell, as a position in `names`, where whole donors are held out.
+        names: the donors.
         note: what the reader of a score must know of the folds.
         status, reason: of the row that stands for the scores where there are no folds.
     """
@@ -273,6 +273,7 @@ class _Scheme:
     folds: Folds = field(default_factory=list)
     profiles: Sequence[str] = ("corrected",)
     donors: np.ndarray | None = None
+    names: Sequence[str] = ()
     note: str = ""
     status: str = "ok"
     reason: str = ""
@@ -603,7 +604,8 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
     note = f"without {len(donors) - len(known)} cells of unknown donor" if len(known) < len(donors) else ""
     of_cells = np.full(len(donors), -1)
     of_cells[known] = codes
-    return _Scheme([(known[train], known[test]) for train, test in folds], donors=of_cells, note=note)
+    in_cells = [(known[train], known[test]) for train, test in folds]
+    return _Scheme(in_cells, donors=of_cells, names=list(map(str, names)), note=note)
 
 
 def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes, note: str) -> Iterator[Score]:
@@ -620,17 +622,15 @@ def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes
         yield Score("classes_not_in_test", float((train & ~test).sum()), **where, fold=number)
 
 
-def _donor_intervals(scheme: _Scheme, results: Sequence[_Result], seed: int) -> Iterator[Score]:
-    """Yield the ends of the interval of each mean over folds that hold out donors, over draws of donors, and their number."""
-    n_donors = 0 if scheme.donors is None else int(scheme.donors.max()) + 1
-    if n_donors < FEWEST:
+def _without_donors(scheme: _Scheme, results: Sequence[_Result]) -> Iterator[Score]:
+    """Yield each mean over folds that hold out donors without one donor after the other, and the number of donors."""
+    if not scheme.folds:
         return
-    where = {"profile": "corrected", "subset": DONORS}
-    yield Score("n_donors", float(n_donors), **where)
+    yield Score("n_donors", float(len(scheme.names)), "corrected", subset=DONORS)
     counted: dict[str, list[DonorCounts]] = {}
     for result in results:
         if result.counts is not None:
             counted.setdefault(result.classifier, []).append(result.counts)
-    for (classifier, metric), (low, high) in prediction_intervals(counted, n_donors, seed).items():
-        yield Score(f"{metric}_low", low, classifier=classifier, **where)
-        yield Score(f"{metric}_high", high, classifier=classifier, **where)
+    for (classifier, metric), values in predictions_without(counted, len(scheme.names)).items():
+        of_donor = dict(zip(scheme.names, values.tolist(), strict=True))
+        yield from without_donors(metric, of_donor, classifier=classifier, subset=DONORS)

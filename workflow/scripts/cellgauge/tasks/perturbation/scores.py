@@ -104,11 +104,10 @@ def _rows(
     for row, values in scored.items():
         for value in values:
             yield _score(value, profile, _subset(value.genes, strata[row]), truth.condition[row])
-    missing, n_genes = responses.n_genes_missing, len(truth.genes)
-    if profile == "corrected":
-        n_genes -= missing
+    missing = responses.n_genes_missing
     said = f"{missing} genes of the screen are not predicted" if missing else ""
-    yield Score("n_genes", float(n_genes), profile, subset="all", reason=said)
+    yield Score("n_genes", float(len(truth.genes)), profile, subset="all", reason=said)
+    yield Score("n_genes_unpredicted", float(missing), profile, subset="all")
     for stratum, rows in groups.items():
         lacking = [reason for row in rows if (reason := responses.why_not(row))]
         yield Score("n_conditions", float(len(rows) - len(lacking)), profile, subset=_subset("all", stratum))
