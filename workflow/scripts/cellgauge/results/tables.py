@@ -87,7 +87,7 @@ def collect(
     _write(conditions(single_conditions), output / "conditions.csv")
     table = table[~of_condition]
     best = headline(table)
-    single = intervals(everything, best, screens)
+    single = intervals(everything[~_of_species_pairs(everything, catalogue.get("tasks", {}))], best, screens)
     _write(table, output / "scores.csv")
     _write(table, output / "scores.parquet")
     _write(_summary(table, best, single, spanning), output / "summary.csv")
@@ -140,6 +140,18 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
 def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """Return the names of the catalogue's tasks that score predicted responses to perturbations."""
     return {name for name, entry in tasks.items() if entry.get("modality") == "perturbation"}
+
+
+def _of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
+    """Return which rows are of one pair of species: pairs share cells, so they are no units to be drawn for an interval."""
+    metrics = {
+        (task, metric)
+        for task, entry in tasks.items()
+        for metric, facts in entry.get("metrics", {}).items()
+        if facts.get("of_pairs") == "species"
+    }
+    of_metric = table.set_index(["task", "metric"]).index.isin(metrics)
+    return of_metric & (table["condition"] != "")
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:

@@ -50,6 +50,13 @@ class CellsToScore:
         """How many cells there are to score."""
         return len(next(iter(self.obs.values())))
 
+    def of_all(self, column: str) -> np.ndarray:
+        """Return a column of obs of the cells to score, followed by that of the cells that the model could not embed."""
+        if not self.n_unembedded:
+            return self.obs[column]
+        everything = np.concatenate(_columns(self.splits, ())[column])
+        return np.concatenate([self.obs[column], everything[~self.kept]])
+
     def expression(self) -> csr_matrix:
         """Return the raw counts of the cells, CSR float32, shape (n_cells, n_genes). Only for a single split."""
         (split,) = self.splits
