@@ -4,12 +4,14 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from cellgauge.plan.grid import Cell, Grid, file_name
 from cellgauge.plan.sources import SCRIPTS
+from cellgauge.tasks.traits import task_traits
 
 CONFIG = {
     "run": {
@@ -99,6 +101,17 @@ def test_what_does_not_apply_has_a_reason_and_no_cell(task, model, dataset, spli
     ]
     assert len(reasons) == 1 and words in reasons[0]
     assert Cell(task, model, dataset, split) not in chosen.cells
+
+
+def test_a_task_that_compares_no_species_spans_tissues_of_one(monkeypatch):
+    traits = task_traits("cross_species")
+    tissues = Cell("cross_species", "random", "tissues", "lung")
+    assert tissues not in grid().cells
+    other = replace(traits, compares="")
+    monkeypatch.setattr(
+        "cellgauge.plan.grid.task_traits", lambda task: other if task == "cross_species" else task_traits(task)
+    )
+    assert tissues in grid().cells
 
 
 def test_every_part_of_the_run_is_scored_or_has_a_reason():

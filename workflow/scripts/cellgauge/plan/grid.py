@@ -209,7 +209,7 @@ class Grid:
             return f"the dataset is not meant for this task (its entry lists {', '.join(offered)})"
         if self._spans(task):
             species = dict.fromkeys(self.source(dataset, split).organism for split in splits)
-            if len(species) < 2:
+            if len(species) < 2 and task_traits(task).compares == "organism":
                 return f"the task compares species, the selected splits hold {', '.join(species)} alone"
             if not self._model(model).get("shared_space", own.shared_space):
                 if "path" in self._model(model) and "shared_space" not in self._model(model):

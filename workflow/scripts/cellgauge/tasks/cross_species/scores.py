@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cellgauge.tasks.cells import CellsToScore
 
 SCOPE = "dataset"
+COMPARES = "organism"
 NEEDS = ("label",)
 
 
