@@ -218,7 +218,9 @@ def uneven_cells():
     generator, n = np.random.default_rng(5), 240
     labels = np.asarray(["a", "b", "c", "d"])[generator.integers(0, 4, n)]
     batches = np.asarray(["x", "y", "z"])[generator.choice(3, n, p=[0.5, 0.35, 0.15])]
-    matrix = generator.normal(0, 2, (4, 8))[np.unique(labels, return_inverse=True)[1]] + generator.normal(size=(n, 8)) + 1
+    matrix = (
+        generator.normal(0, 2, (4, 8))[np.unique(labels, return_inverse=True)[1]] + generator.normal(size=(n, 8)) + 1
+    )
     matrix += np.outer(batches == "z", np.full(8, 1.5))
     batches[labels == "d"] = "x"
     batches[np.flatnonzero((labels == "c") & (batches == "z"))[1:]] = "y"

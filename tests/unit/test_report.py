@@ -323,7 +323,9 @@ def test_cross_species_shows_mixing_beside_label_transfer(page):
     assert "in one species only: schwann cell" in page.text
     (overview,) = page.of("overview", profile="corrected", dataset="baron_pancreas")
     shown = [key for key in heading(overview) if key.startswith("cross-species.")]
-    assert shown == [f"cross-species.{key}" for key in ("transfer_f1", "transfer_balanced_accuracy", "bras", "entropy_ratio")]
+    assert shown == [
+        f"cross-species.{key}" for key in ("transfer_f1", "transfer_balanced_accuracy", "bras", "entropy_ratio")
+    ]
 
 
 def test_pairs_of_species_have_a_table_of_their_own_and_give_no_interval(demo, page):

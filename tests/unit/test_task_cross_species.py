@@ -331,7 +331,7 @@ def test_without_a_shared_label_nothing_is_transferred_or_mixed():
 
 
 class SplitOf:
-    """What `CellsToScore.of_all` asks of a split."""
+    """What `CellsToScore.left_out` asks of a split."""
 
     def __init__(self, name, columns):
         self.name = self.organism = name

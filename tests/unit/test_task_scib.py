@@ -166,7 +166,8 @@ def two_species(tmp_path):
     table = tiny.orthologue_table(tmp_path / "orthologues.csv")
     tables = tiny.orthologues(table)
     splits = [
-        Split.open(tiny.split_file(tmp_path, organism=name, n_cells=60, orthologues=tables)) for name in ("human", "mouse")
+        Split.open(tiny.split_file(tmp_path, organism=name, n_cells=60, orthologues=tables))
+        for name in ("human", "mouse")
     ]
     organism = np.concatenate([np.full(len(s.cells), s.organism, dtype=object) for s in splits])
     embedded = np.arange(len(organism)) % 7 > 0

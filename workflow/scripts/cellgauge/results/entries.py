@@ -35,8 +35,9 @@ class Variant:
 class Metric:
     """A metric as config/tasks.yaml describes it; one without a direction is a count that stands beside the scores.
 
-    `in_full` holds the subsets of which every single condition is shown. Where `of_pairs` is "labels", a condition is a pair of
-    labels in JSON, the true and the predicted one; where it is "species", an ordered pair of them, "human to mouse". `czbenchmarks` holds the `task` and the `metric` under which cz-benchmarks has it.
+    `in_full` holds the subsets of which every single condition is shown. Where `of_pairs` is "labels", a condition is a pair
+    of labels in JSON, the true and the predicted one; where it is "species", an ordered pair of them, "human to mouse".
+    `czbenchmarks` holds the `task` and the `metric` under which cz-benchmarks has it.
     """
 
     name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,12 +51,13 @@ class CellsToScore:
         """How many cells there are to score."""
         return len(next(iter(self.obs.values())))
 
-    def of_all(self, column: str) -> np.ndarray:
-        """Return a column of obs of the cells to score, followed by that of the cells that the model could not embed."""
+    @cached_property
+    def left_out(self) -> dict[str, np.ndarray]:
+        """The columns of obs of the cells that the model could not embed; none where it embedded all."""
         if not self.n_unembedded:
-            return self.obs[column]
-        everything = np.concatenate(_columns(self.splits, ())[column])
-        return np.concatenate([self.obs[column], everything[~self.kept]])
+            return {}
+        columns = _columns(self.splits, ())
+        return {name: np.concatenate(columns[name])[~self.kept] for name in columns}
 
     def expression(self) -> csr_matrix:
         """Return the raw counts of the cells, CSR float32, shape (n_cells, n_genes). Only for a single split."""

@@ -1,4 +1,4 @@
-"""What cross-species integration asks of the embedding: neighborhoods, silhouette widths, and the labels that are transferred."""
+"""What cross-species integration asks of the embedding: neighborhoods, silhouette widths, and transferred labels."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Question:
     def of(cls, cells: CellsToScore, min_class_size: int) -> Question:
         """Ask about the cells of a task."""
         (species_names, species), (label_names, labels) = (
-            np.unique(cells.of_all(column), return_inverse=True) for column in ("organism", "label")
+            np.unique(_of_all(cells, column), return_inverse=True) for column in ("organism", "label")
         )
         return cls(species_names, label_names, species, labels, min_class_size)
 
@@ -88,6 +88,11 @@ class Question:
         return np.flatnonzero(chosen)
 
 
+def _of_all(cells: CellsToScore, column: str) -> np.ndarray:
+    """Return a column of the cells that are embedded, followed by that of those that are not."""
+    return np.concatenate([cells.obs[column], cells.left_out.get(column, [])])
+
+
 def transferred(
     matrix: np.ndarray, question: Question, knn_neighbors: int, device: str | None = None
 ) -> dict[str, np.ndarray]:
@@ -103,9 +108,7 @@ def transferred(
         By classifier the code of the label that it gives each cell, int32, shape (n_species, n_cells), by training species;
         NONE where it was not asked. `iterations`: the most that logistic regression took, int64, shape (1,).
     """
-    answers = {
-        name: np.full((len(question.species_names), len(matrix)), NONE, dtype=np.int32) for name in CLASSIFIERS
-    }
+    answers = {name: np.full((len(question.species_names), len(matrix)), NONE, dtype=np.int32) for name in CLASSIFIERS}
     together: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     for pair in question.asked:
         together.setdefault((pair.train, pair.shared), []).append(pair.test)
@@ -185,9 +188,9 @@ def _shared(question: Question) -> Iterator[Score]:
 
 def _donors(cells: CellsToScore, question: Question) -> np.ndarray | None:
     """Return the donor of each cell as a code within its species; None where donors are too few or not all known."""
-    if "donor" not in cells.obs or (cells.of_all("donor") == "").any():
+    if "donor" not in cells.obs or (_of_all(cells, "donor") == "").any():
         return None
-    names, codes = cells.of_all("donor"), np.empty(len(question.species), dtype=np.int64)
+    names, codes = _of_all(cells, "donor"), np.empty(len(question.species), dtype=np.int64)
     n_donors = []
     for species in range(len(question.species_names)):
         members = question.species == species
@@ -215,9 +218,7 @@ def _values(
     for classifier in CLASSIFIERS:
         given = np.full((len(question.species_names), n_cells), NONE)
         given[:, : answers[classifier].shape[1]] = answers[classifier]
-        pairs = [
-            _of_pair(question, pair, given[pair.train], donors, weights[pair.test]) for pair in question.asked
-        ]
+        pairs = [_of_pair(question, pair, given[pair.train], donors, weights[pair.test]) for pair in question.asked]
         values[classifier] = dict(zip(METRICS, map(np.array, zip(*pairs, strict=True)), strict=True))
     values["mean"] = {metric: np.mean([values[name][metric] for name in CLASSIFIERS], axis=0) for metric in METRICS}
     return values
@@ -240,7 +241,11 @@ def _of_pair(
         return weights @ np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
 
     everything = np.full(len(rows), True)
-    true, right, claimed = count(everything, truth), count(truth == predicted, truth), count(predicted != NONE, predicted)
+    true, right, claimed = (
+        count(everything, truth),
+        count(truth == predicted, truth),
+        count(predicted != NONE, predicted),
+    )
     present = true > 0
     n_present = present.sum(axis=1)
     f1 = np.where(present, 2 * right / np.maximum(true + claimed, 1), 0).sum(axis=1) / n_present
