@@ -42,15 +42,15 @@ localrules:
 rule all:
     default_target: True
     input:
-        grid.embeddings,  # named here too, so that what is removed is made again
-        grid.scores,
-        "results/tables/scores.csv",
-        "results/report.html",
+        inputs.embeddings,  # named here too, so that what is removed is made again
+        inputs.scores,
+        f"{paths.TABLES}/scores.csv",
+        paths.REPORT,
         EXPORTS,
-        "results/tables/leaderboard.csv",
-        "results/figures",
+        f"{paths.TABLES}/leaderboard.csv",
+        paths.FIGURES,
 
 
 onerror:
     tables_wanted = any(job.rule.name == "tables" for job in workflow.dag.jobs)
-    (publish_what_there_is if tables_wanted else tell_what_failed)(grid)
+    (publish_partial_results if tables_wanted else report_failures)(inputs)

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from made_up import inputs_of
 
 from cellgauge.data.organisms import ORGANISMS, organism
 from cellgauge.models.base import adapter_names, load_adapter, traits
 from cellgauge.plan.catalogue_page import assets, read_catalogue
-from cellgauge.plan.grid import Grid, is_remote
+from cellgauge.plan.paths import is_remote
 from cellgauge.plan.sources import SCRIPTS
 from cellgauge.predictors.base import load_predictor, predictor_names
 
@@ -83,9 +84,9 @@ def test_dataset(name):
     entry = DATASETS[name]
     assert entry["title"] and entry["description"] and entry["licence"] and entry["citation"]
     assert entry["columns"]["label"]
-    grid = Grid(merged("config"))
+    inputs = inputs_of(merged("config"))
     for split in entry["splits"]:
-        source = grid.source(name, split)
+        source = inputs.run.source(name, split)
         assert source.organism in ORGANISMS and is_remote(source.url)
 
 
@@ -94,7 +95,7 @@ def test_the_catalogue_holds_the_benchmark():
     assert len(DATASETS["spermatogenesis"]["splits"]) == 9
     assert {"adamson", "norman", "baron_pancreas", "transcriptformer_tests"} <= set(DATASETS)
     species = {
-        Grid(merged("config")).source("spermatogenesis", split).organism
+        inputs_of(merged("config")).run.source("spermatogenesis", split).organism
         for split in DATASETS["spermatogenesis"]["splits"]
     }
     assert len(species) == 9
@@ -102,46 +103,48 @@ def test_the_catalogue_holds_the_benchmark():
 
 @pytest.mark.parametrize("run", [("config",), ("config", "demo"), ("config", "full")])
 def test_runs_name_what_exists_and_score_something(run):
-    grid = Grid(merged(*run))
-    assert {model.partition("@")[0] for model in grid.models} <= set(MODELS)
-    assert {cell.task for cell in grid.cells} == set(grid.tasks)
-    for model in grid.models:
-        assert any(cell.model == model for cell in grid.cells) or run == ("config", "full")
+    inputs = inputs_of(merged(*run))
+    assert {model.partition("@")[0] for model in inputs.run.models} <= set(MODELS)
+    assert {cell.task for cell in inputs.grid.cells} == set(inputs.run.tasks)
+    for model in inputs.run.models:
+        assert any(cell.model == model for cell in inputs.grid.cells) or run == ("config", "full")
 
 
 def test_the_default_run_is_safe():
     """Baselines and controls that want no GPU, and what is fetched is small and comes from the package index."""
-    grid = Grid(merged("config"))
+    inputs = inputs_of(merged("config"))
     known = read("checksums")
-    for name in grid.models:
+    for name in inputs.run.models:
         entry = MODELS[name]
         assert entry["kind"] in ("baseline", "control") and not entry.get("gpus") and "weights" not in entry
-    urls = {url for dataset in grid.datasets for url in grid.objects(dataset).values()}
+    urls = {url for dataset in inputs.run.datasets for url in inputs.objects(dataset).values()}
     assert urls and all(url.startswith("pypi://") for url in urls)
     assert sum(known[url]["size"] for url in urls) < 100e6
-    assert set(grid.datasets) < set(Grid(merged("config", "demo")).datasets)
+    assert set(inputs.run.datasets) < set(inputs_of(merged("config", "demo")).run.datasets)
 
 
 def test_the_whole_benchmark_has_every_dataset_of_it_and_every_foundation_model_once():
-    grid = Grid(merged("config", "full"))
-    assert list(grid.datasets) == ["tabula_sapiens_v2", "spermatogenesis", "adamson", "norman"]
-    assert set(Grid(merged("config")).models) < set(grid.models)
-    families = {MODELS[name]["adapter"] for name in grid.models}
+    inputs = inputs_of(merged("config", "full"))
+    assert list(inputs.run.datasets) == ["tabula_sapiens_v2", "spermatogenesis", "adamson", "norman"]
+    assert set(inputs_of(merged("config")).run.models) < set(inputs.run.models)
+    families = {MODELS[name]["adapter"] for name in inputs.run.models}
     assert families >= {entry["adapter"] for entry in MODELS.values() if entry["kind"] == "foundation"}
 
 
 def test_the_demo_runs_every_model_that_needs_no_checkpoint_on_all_tasks():
-    grid = Grid(merged("config", "demo"))
+    inputs = inputs_of(merged("config", "demo"))
     without = {name for name, entry in MODELS.items() if "weights" not in entry}
-    assert set(grid.models) == without
-    assert set(grid.tasks) == {name for name, entry in TASKS.items() if "env" not in entry}
+    assert set(inputs.run.models) == without
+    assert set(inputs.run.tasks) == {name for name, entry in TASKS.items() if "env" not in entry}
 
 
 @pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry["kind"] == "foundation"])
 def test_foundation_models_have_checkpoints_for_every_species_that_they_take(name):
     entry = MODELS[name]
     assert (
-        Grid(merged("config")).traits(name).scope == "split" and entry["gpus"] == 1 and entry["env"] == entry["adapter"]
+        inputs_of(merged("config")).run.traits(name).scope == "split"
+        and entry["gpus"] == 1
+        and entry["env"] == entry["adapter"]
     )
     own = {organism(species).name for species in entry.get("species_weights", {})}
     assert entry["weights"] and (not own or own == {organism(species).name for species in entry["organisms"]})
@@ -158,15 +161,15 @@ def test_fine_tuned_models_meet_only_the_screen_that_they_were_tuned_on():
     config = merged("config")
     models = [name for name, entry in MODELS.items() if entry["adapter"] == "scgenept"]
     config["run"] |= {"models": models, "datasets": ["adamson", "norman"], "tasks": ["perturbation"]}
-    cells = [(cell.model, cell.dataset) for cell in Grid(config).cells]
+    cells = [(cell.model, cell.dataset) for cell in inputs_of(config).grid.cells]
     assert len(cells) == 6 and all(model.endswith(f"_{dataset}") for model, dataset in cells)
 
 
 def test_the_demos_downloads_have_known_checksums():
     known = read("checksums")
-    grid = Grid(merged("config", "demo"))
-    for dataset in grid.datasets:
-        for url in grid.objects(dataset).values():
+    inputs = inputs_of(merged("config", "demo"))
+    for dataset in inputs.run.datasets:
+        for url in inputs.objects(dataset).values():
             assert len(known[url]["sha256"]) == 64 and known[url]["size"] > 0
             assert known[url.removeprefix("pypi://").partition("/")[0].join(["pypi://", ""])]["kind"] in (
                 "wheel",
@@ -242,7 +245,7 @@ def test_every_environment_is_used():
     config = merged("config")
     for device in ("cpu", "cuda"):
         config["run"]["score_device"] = device
-        used.add(Path(Grid(config).task_env(SimpleNamespace(task="clustering"))).stem)
+        used.add(Path(inputs_of(config).task_env(SimpleNamespace(task="clustering"))).stem)
     assert used == {path.stem for path in (ROOT / "workflow/envs").glob("*.yaml")}
 
 

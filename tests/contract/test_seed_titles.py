@@ -7,10 +7,11 @@ import made_up
 import pandas as pd
 import pytest
 import yaml
+from made_up import inputs_of
 from seed_titles import TITLES
 
 from cellgauge.plan.catalogue_page import assets, read_catalogue
-from cellgauge.plan.grid import Grid
+from cellgauge.plan.manifest import catalogue
 from cellgauge.plan.sources import SCRIPTS
 from cellgauge.report import render
 from cellgauge.results.tables import collect
@@ -38,7 +39,7 @@ def everything(tmp_path_factory):
     """The tables' folder of a run of the whole catalogue that has no scores yet."""
     names = {kind: list(CATALOGUE[kind]) for kind in ("models", "datasets", "tasks")}
     folder = tmp_path_factory.mktemp("everything") / "tables"
-    collect([], folder, catalogue=Grid(made_up.configuration({"run": names})).catalogue())
+    collect([], folder, catalogue=catalogue(inputs_of(made_up.configuration({"run": names})).grid))
     return folder
 
 
@@ -95,8 +96,8 @@ def test_a_part_of_a_dataset_has_the_size_of_the_part():
         "datasets": ["tabula_sapiens_v2/lung", "baron_pancreas/mouse"],
         "tasks": ["clustering"],
     }
-    grid = Grid(made_up.configuration({"run": run}))
-    assert grid.size("tabula_sapiens_v2") == {} and grid.size("baron_pancreas") == {"n_cells": 1886}
+    inputs = inputs_of(made_up.configuration({"run": run}))
+    assert inputs.run.size("tabula_sapiens_v2") == {} and inputs.run.size("baron_pancreas") == {"n_cells": 1886}
 
 
 def test_the_cells_of_the_catalogue_are_those_of_the_data(baron):

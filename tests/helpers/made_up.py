@@ -1,4 +1,4 @@
-"""Tables with plausible numbers for the grid of a configuration, written by the code that writes the real ones."""
+"""Tables with plausible numbers for the inputs of a configuration, written by the code that writes the real ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import yaml
 from cellgauge.files.score import Score, write_scores
 from cellgauge.plan.config import CATALOGUE
 from cellgauge.plan.grid import Cell, Grid
+from cellgauge.plan.inputs import Inputs
+from cellgauge.plan.manifest import catalogue
 from cellgauge.results.published import import_published
 from cellgauge.results.tables import collect
 from cellgauge.results.umap import COLUMNS
@@ -24,6 +26,11 @@ CONFIG = Path(__file__).parents[2] / "config"
 LABELS = tuple(f"cell type {letter}" for letter in "ABCDEFGHI")
 CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
 SKILL = {"oracle": 0.97, "linear": 0.6, "hvg": 0.5, "random": 0.0, "shuffled": 0.01}
+
+
+def inputs_of(config: Mapping[str, Any]) -> Inputs:
+    """Return what the rules ask of a configuration."""
+    return Inputs(Grid(config))
 
 
 def configuration(*overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,16 +72,16 @@ def write_tables(
         on_gpu: models that computed on a GPU, each with its peak memory (MiB); the others did on a CPU.
     """
     failed, on_gpu = failed or {}, on_gpu or {}
-    grid = Grid(config)
-    for place, cell in enumerate(grid.cells):
+    inputs = inputs_of(config)
+    for place, cell in enumerate(inputs.grid.cells):
         if cell.model in failed:
             continue
         own = {"task": cell.task, "model": cell.model, "dataset": cell.dataset, "split": cell.split}
         kind = task_traits(cell.task).modality
         rows = [Score(**{**vars(row), **own}) for row in _scores(cell, kind, np.random.default_rng(place))]
         write_scores(folder / cell.path, rows)
-    for place, cell in enumerate(grid.cells):
-        stage = "predict" if grid.modality(cell.dataset) == "perturbation" else "embed"
+    for place, cell in enumerate(inputs.grid.cells):
+        stage = "predict" if inputs.run.modality(cell.dataset) == "perturbation" else "embed"
         for tail in (f"{stage}/{cell.model}/{cell.dataset}/{cell.split}", f"score/{cell.path[15:-4]}"):
             benchmark = folder / "benchmarks" / f"{tail}.tsv"
             benchmark.parent.mkdir(parents=True, exist_ok=True)
@@ -83,26 +90,26 @@ def write_tables(
                 kind = {"embed": "embeddings", "predict": "predictions"}[stage]
                 _write_provenance(folder / "results" / kind / f"{tail.partition('/')[2]}.h5ad", on_gpu.get(cell.model))
             benchmark.write_text(f"s\tmax_rss\tcpu_time\n{seconds}\t{300 + place}\t{seconds * 0.9}\n", encoding="utf-8")
-    for path in grid.layouts():
+    for path in inputs.layouts():
         _, _, _, dataset, file = path.split("/")
-        _write_layout(folder / path, grid.splits_of(dataset, file.removesuffix(".tsv")))
-    for source in grid.published:
-        _write_published(folder / f"results/published/{source}.tsv", source, grid)
+        _write_layout(folder / path, inputs.run.splits_of(dataset, file.removesuffix(".tsv")))
+    for source in inputs.run.published:
+        _write_published(folder / f"results/published/{source}.tsv", source, inputs)
     collect(
-        [folder / path for path in grid.scores()],
+        [folder / path for path in inputs.scores()],
         folder / "results" / "tables",
         benchmarks=folder / "benchmarks",
-        catalogue=grid.catalogue(),
-        failed={str(folder / cell.path): failed[cell.model] for cell in grid.cells if cell.model in failed},
-        layouts=[folder / path for path in grid.layouts()],
-        published=[folder / path for path in grid.published_rows()],
+        catalogue=catalogue(inputs.grid),
+        failed={str(folder / cell.path): failed[cell.model] for cell in inputs.grid.cells if cell.model in failed},
+        layouts=[folder / path for path in inputs.layouts()],
+        published=[folder / path for path in inputs.published_rows()],
     )
     return folder / "results" / "tables"
 
 
-def _write_published(path: Path, source: str, grid: Grid) -> None:
+def _write_published(path: Path, source: str, inputs: Inputs) -> None:
     """Write values as others may publish them: those of the entry, or of its models on some splits of its data."""
-    options = json.loads(grid.published_options(SimpleNamespace(source=source)))
+    options = json.loads(inputs.published_options(SimpleNamespace(source=source)))
     if "values" not in options:
         generator = np.random.default_rng(5)
         models = list(dict.fromkeys(options["models"].values()))

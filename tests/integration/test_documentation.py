@@ -24,10 +24,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from made_up import inputs_of
 from markdown_it import MarkdownIt
 
 from cellgauge.plan import config as settings
-from cellgauge.plan.grid import Grid, is_remote
+from cellgauge.plan.paths import is_remote
 from cellgauge.plan.sources import SCRIPTS
 
 pytestmark = pytest.mark.xdist_group("documentation")  # so that what is planned twice is planned once
@@ -113,7 +114,7 @@ def planned_by(arguments: list[str]) -> tuple[int, set[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DAGApi, "execute_workflow", execute_and_keep)
         patch.setattr(
-            "cellgauge.plan.grid.require", lambda *_: None
+            "cellgauge.plan.inputs.require", lambda *_: None
         )  # as after `make setup-scib`, which the page asks for
         parser, args = parse_args([*arguments, "--dry-run", "--quiet", "all", "--snakefile", str(ROOT / "Snakefile")])
         try:
@@ -162,10 +163,10 @@ def plan(tmp_path_factory):
 
 def make_files(folder: Path, mine: str) -> None:
     """Make, empty, the files of the user's that mine.yaml names."""
-    grid = Grid(settings.read([folder / "mine.yaml"]))
+    inputs = inputs_of(settings.read([folder / "mine.yaml"]))
     for text in strings(yaml.safe_load(mine)):
         if Path(text).suffix and "/" in text and not is_remote(text):
-            for dataset, splits in grid.datasets.items():
+            for dataset, splits in inputs.run.datasets.items():
                 for split in splits:
                     file = folder / text.replace("{dataset}", dataset).replace("{split}", split)
                     file.parent.mkdir(parents=True, exist_ok=True)

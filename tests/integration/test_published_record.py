@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import made_up
 import pandas as pd
 import pytest
+from made_up import inputs_of
 
 from cellgauge.files.score import read_scores
-from cellgauge.plan.grid import Grid
+from cellgauge.plan.manifest import catalogue
 from cellgauge.plan.sources import SCRIPTS
 from cellgauge.report import render
 from cellgauge.results.published import import_published
@@ -23,21 +24,21 @@ FIVE = {"blood", "bone_marrow", "lung", "mammary", "thymus"}
 
 
 @pytest.fixture(scope="module")
-def grid():
-    return Grid(made_up.demo())
+def inputs():
+    return inputs_of(made_up.demo())
 
 
 @pytest.fixture(scope="module")
-def imported(published_record, grid, tmp_path_factory):
+def imported(published_record, inputs, tmp_path_factory):
     path = tmp_path_factory.mktemp("record") / f"results/published/{SOURCE}.tsv"
-    import_published(published_record, path, **json.loads(grid.published_options(SimpleNamespace(source=SOURCE))))
+    import_published(published_record, path, **json.loads(inputs.published_options(SimpleNamespace(source=SOURCE))))
     return path
 
 
 @pytest.fixture(scope="module")
-def tables(imported, grid):
+def tables(imported, inputs):
     folder = imported.parents[2] / "tables"
-    collect([], folder, catalogue=grid.catalogue(), published=[imported])
+    collect([], folder, catalogue=catalogue(inputs.grid), published=[imported])
     return folder
 
 
@@ -159,8 +160,8 @@ def test_the_page_says_whose_numbers_these_are(tables, tmp_path):
     assert "This run measured none of the data and models of the 1,902 published values" in page
 
 
-def test_the_import_makes_one_row_per_value_and_loads_no_table_library(published_record, grid, tmp_path):
-    options = grid.published_options(SimpleNamespace(source=SOURCE))
+def test_the_import_makes_one_row_per_value_and_loads_no_table_library(published_record, inputs, tmp_path):
+    options = inputs.published_options(SimpleNamespace(source=SOURCE))
     program = """
 import json, sys
 from cellgauge.files.score import Score

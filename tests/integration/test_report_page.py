@@ -14,9 +14,10 @@ import made_up
 import pandas as pd
 import pytest
 from browser import NAMES, Browser, chromium
+from made_up import inputs_of
 from seed_titles import TITLES
 
-from cellgauge.plan.grid import Grid
+from cellgauge.plan.manifest import catalogue
 from cellgauge.report import render
 from cellgauge.results.tables import collect
 
@@ -213,7 +214,7 @@ def test_filters_narrow_what_is_shown_and_stand_in_the_address(page):
 
 def test_the_search_finds_everything_by_its_name_at_cz_benchmarks(browser, tmp_path):
     names = {kind: list(made_up.configuration()[kind]) for kind in ("models", "datasets", "tasks")}
-    collect([], tmp_path / "tables", catalogue=Grid(made_up.configuration({"run": names})).catalogue())
+    collect([], tmp_path / "tables", catalogue=catalogue(inputs_of(made_up.configuration({"run": names})).grid))
     render(tmp_path / "tables", tmp_path / "report.html")
     browser.open((tmp_path / "report.html").as_uri() + "#catalogue")
     code = """[...document.querySelectorAll("#catalogue [data-search]")].filter((e) => e.checkVisibility()).map((e) => [

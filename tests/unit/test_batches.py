@@ -3,7 +3,6 @@
 import math
 import threading
 import time
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import torch
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.split import Split
+from cellgauge.inference import device, kernels
 from cellgauge.inference.run import (
     Record,
     cell_generator,
@@ -191,7 +191,7 @@ def test_bf16_reports_how_far_it_is_from_fp32(split):
 
 @pytest.mark.parametrize(
     ("precision", "words"),
-    [("fp16", "precision must be one of fp32, tf32, bf16, not 'fp16'"), ("tf32", "'tf32' needs an NVIDIA GPU")],
+    [("fp16", "precision must be one of auto, fp32, tf32, bf16, not 'fp16'"), ("tf32", "'tf32' needs an NVIDIA GPU")],
 )
 def test_precisions_that_cannot_be_had(split, precision, words):
     with pytest.raises(CellgaugeError, match=words):
@@ -201,86 +201,217 @@ def test_precisions_that_cannot_be_had(split, precision, words):
 # --- a simulated GPU --------------------------------------------------------------------------------------------------
 
 
-class Gpu:
-    """A device "cuda:0" that is the CPU.
+class Gpu(device.Host):
+    """A device "cuda:0" that is the CPU, and that copies rows to the host no sooner than it must.
 
     Attributes:
-        sent: the devices that tensors were sent to.
-        peak: MiB since the last reset; the network uses 3.
+        fast: whether it multiplies faster in low precisions.
+        peak: bytes since the last reset; a network may raise it.
+        unfetched: mini-batches whose rows have not arrived; `most_unfetched` is the largest number of them at once.
     """
 
-    def __init__(self, monkeypatch):
-        self.sent, self.peak = [], 100
-        monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: (self.sent.append(device), tensor)[1])
-        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", self._reset)
-        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: self.peak * 2**20 * (device == "cuda:0"))
-        monkeypatch.setattr(torch, "autocast", lambda kind, *_, enabled: nullcontext())
+    def __init__(self):
+        super().__init__("cpu")
+        self.fast, self.peak, self.freed = True, 100, 0
+        self.unfetched, self.most_unfetched = [], 0
 
-    def _reset(self, device):
-        assert device == "cuda:0"
-        self.peak = 3
+    def is_fast(self):
+        return self.fast
+
+    def download(self, rows):
+        target = torch.full_like(rows, torch.nan)
+        self.unfetched.append((target, rows.clone()))
+        self.most_unfetched = max(self.most_unfetched, len(self.unfetched))
+        return target
+
+    def mark(self):
+        return time.perf_counter(), len(self.unfetched)
+
+    def seconds(self, began, ended):
+        for target, rows in self.unfetched[:1]:
+            target.copy_(rows)
+        del self.unfetched[:1]
+        return ended[0] - began[0]
+
+    counting = device.Gpu.counting
+
+    def free_memory(self):
+        self.freed += 1
+
+    def reset_peak_memory(self):
+        self.peak = 3 * 2**20
+
+    def peak_memory(self):
+        return self.peak
 
 
 @pytest.fixture
 def gpu(monkeypatch):
-    return Gpu(monkeypatch)
+    simulated, autocast = Gpu(), torch.autocast
+    monkeypatch.setattr(device, "Gpu", lambda name: simulated)
+    monkeypatch.setattr(torch, "autocast", lambda kind, *others, enabled: autocast("cpu", *others, enabled=enabled))
+    return simulated
+
+
+def on_gpu(split, encoder, **options):
+    return embed_split(split, encoder, device="cuda:0", **options)
+
+
+class Rounded(Sums):
+    """As Sums, with an error in each precision and at each level of kernels, and a level that fails.
+
+    Attributes:
+        used: the precision and the level of each call.
+    """
+
+    def __init__(self, errors=None, fails=(), **options):
+        super().__init__(**options)
+        self.errors, self.fails, self.used = errors or {}, fails, []
+
+    def forward(self, counts, mask=None):
+        precision = {True: "bf16", False: {"high": "tf32"}.get(torch.get_float32_matmul_precision(), "fp32")}
+        precision = precision[torch.is_autocast_enabled("cpu")]
+        self.used.append((precision, kernels._level))
+        if kernels._level in self.fails:
+            raise RuntimeError("no kernel image is available")
+        rows = super().forward(counts, mask)
+        return rows + self.errors.get(precision, 0) * rows.flip(1)
+
+
+@pytest.mark.parametrize("capacity", [80, 200, 700, math.inf])
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
+def test_rows_are_fetched_late_and_land_where_they_belong(split, expected, gpu, capacity, precision):
+    encoder = Sums(capacity=capacity)
+    matrix, facts = on_gpu(split, encoder, tokens_per_batch=1000, precision=precision)
+    np.testing.assert_array_equal(matrix, expected)
+    assert not gpu.unfetched and gpu.most_unfetched >= 2
+    assert (facts["halved_batches"] > 0) == (capacity < math.inf)
+    assert bool(gpu.freed) == bool(facts["halved_batches"])
+
+
+def test_the_next_batch_is_started_before_the_rows_of_one_are_fetched(split, gpu):
+    encoder = Sums()
+    forward, states = encoder.forward, []
+    encoder.forward = lambda *arrays: (states.append(len(gpu.unfetched)), forward(*arrays))[1]
+    on_gpu(split, encoder, tokens_per_batch=1000, precision="fp32")
+    assert states[:2] == [0, 0]  # the reference, then the first mini-batch
+    assert set(states[2:]) == {1}
 
 
 def test_a_gpu_is_timed_and_its_peak_memory_reported(split, expected, gpu):
     encoder = Sums(capacity=200)
-    forward = encoder.forward
+    forward, tokenize = encoder.forward, encoder.tokenize
     encoder.forward = lambda *arrays: (time.sleep(0.001), forward(*arrays))[1]
+    encoder.tokenize = lambda *arguments: (time.sleep(0.05), tokenize(*arguments))[1]
     began = time.perf_counter()
-    matrix, facts = embed_split(split, encoder, device="cuda:0", tokens_per_batch=5000)
+    matrix, facts = on_gpu(split, encoder, tokens_per_batch=5000)
     seconds = time.perf_counter() - began
     np.testing.assert_array_equal(matrix, expected)
-    assert set(gpu.sent) == {"cuda:0"} and facts["halved_batches"] > 0
-    assert 0.001 * len(encoder.sizes) <= facts["gpu_seconds"] <= seconds
+    assert 0.001 * 20 <= facts["gpu_seconds"] <= seconds
     assert facts["peak_gpu_memory_mb"] == 3
     assert 150 / seconds <= facts["cells_per_second"] <= 150 / facts["gpu_seconds"]
+    tokens = expected[:, 1].sum()
+    assert facts["tokens_per_second"] / facts["cells_per_second"] == pytest.approx(tokens / 150)
+    assert 0.05 <= facts["host_wait_seconds"] <= seconds
+    share = facts["gpu_seconds"] * facts["cells_per_second"] / 150
+    assert facts["gpu_utilization"] == pytest.approx(share) and facts["gpu_utilization"] < 1
 
 
-def test_tf32_is_set_while_it_computes_and_compared_with_fp32(split, gpu):
-    encoder, before = Sums(), torch.get_float32_matmul_precision()
-    forward, used = encoder.forward, []
-    encoder.forward = lambda *arrays: (used.append(torch.get_float32_matmul_precision()), forward(*arrays))[1]
-    _, facts = embed_split(split, encoder, device="cuda:0", precision="tf32", tokens_per_batch=1000)
-    assert used[:3] == ["high", "highest", "high"] and used.count("highest") == 1
-    assert facts["precision"] == "tf32" and facts["fp32_max_deviation"] == 0
+@pytest.mark.parametrize(
+    ("errors", "chosen", "rejected"),
+    [
+        ({}, "bf16", ""),
+        ({"bf16": 1e-4, "tf32": 1.0}, "bf16", ""),
+        ({"bf16": 0.1}, "tf32", "bf16 ("),
+        ({"bf16": 0.1, "tf32": 0.2}, "fp32", "bf16 ("),
+        ({"bf16": math.nan, "tf32": math.nan}, "fp32", "bf16 (nan), tf32 (nan)"),
+    ],
+)
+def test_auto_takes_the_fastest_precision_that_agrees_with_fp32(split, gpu, errors, chosen, rejected):
+    encoder = Rounded(errors)
+    _, facts = on_gpu(split, encoder, tokens_per_batch=1000)
+    tried = ("bf16", "tf32", "fp32").index(chosen) + 1
+    assert [precision for precision, _ in encoder.used[1:tried]] == ["bf16", "tf32"][: tried - 1]
+    assert encoder.used[0] == ("fp32", "plain")
+    level = "plain" if chosen == "fp32" else "fused"
+    assert set(encoder.used[3:]) == {(chosen, level)} and (facts["precision"], facts["kernels"]) == (chosen, level)
+    assert facts.get("rejected_precisions", "").startswith(rejected)
+    assert ("fp32_min_cosine" in facts) == (chosen != "fp32")
+    assert facts.get("fp32_min_cosine", 1) >= 0.9999
+
+
+def test_auto_is_fp32_where_low_precisions_are_not_faster(split, gpu):
+    gpu.fast = False
+    _, facts = on_gpu(split, Rounded(), tokens_per_batch=1000)
+    assert facts["precision"] == "fp32"
+    encoder = Rounded()
+    _, facts = run(split, encoder)
+    assert facts["precision"] == "fp32" and set(encoder.used) == {("fp32", "plain")}
+    assert facts["gpu_utilization"] == 0 and "gflop_per_cell" not in facts
+
+
+def test_a_precision_that_was_asked_for_is_kept_whatever_its_deviation(split, gpu):
+    before = torch.get_float32_matmul_precision()
+    _, facts = on_gpu(split, Rounded({"tf32": 0.5}), precision="tf32", tokens_per_batch=1000)
+    assert facts["precision"] == "tf32" and facts["fp32_min_cosine"] < 0.99 and facts["fp32_max_deviation"] > 1
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_the_comparison_with_fp32_does_not_count_as_seconds(split, gpu, monkeypatch):
-    encoder = Sums()
-    forward = encoder.forward
-    compared = []
-
-    def slow_in_fp32(*arrays):
-        began = time.perf_counter()
-        if torch.get_float32_matmul_precision() == "highest":
-            time.sleep(0.2)
-            compared.append(time.perf_counter() - began)
-        return forward(*arrays)
-
-    encoder.forward = slow_in_fp32
-    began = time.perf_counter()
-    _, facts = embed_split(split, encoder, device="cuda:0", precision="tf32")
-    others = time.perf_counter() - began - sum(compared)
-    assert compared and facts["gpu_seconds"] <= others and facts["cells_per_second"] >= 150 / others
+@pytest.mark.parametrize("fails", [("compiled",), ("compiled", "fused")])
+def test_kernels_that_fail_are_replaced_by_plainer_ones_and_said_once(split, expected, gpu, monkeypatch, capsys, fails):
+    monkeypatch.setattr(device, "COMPILE_FROM", 0)
+    encoder = Rounded(fails=fails)
+    matrix, facts = on_gpu(split, encoder, tokens_per_batch=1000)
+    np.testing.assert_array_equal(matrix, expected)
+    assert facts["kernels"] == ("fused" if len(fails) == 1 else "plain") and facts["precision"] == "bf16"
+    assert facts["kernels_that_failed"].count("no kernel image is available") == len(fails)
+    assert capsys.readouterr().err.count("no kernel image is available") == len(fails)
+    assert sum(level in fails for _, level in encoder.used) == len(fails)
 
 
-def test_the_peak_memory_is_of_the_batches_and_not_of_the_comparison_with_fp32(split, gpu):
-    encoder = Sums()
-    forward = encoder.forward
-    takes = iter([5, 50, 7, *[6] * 150])  # the second is the comparison
+def test_an_error_of_plain_kernels_reaches_the_caller(split, gpu):
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        on_gpu(split, Rounded(fails=("plain",)))
+
+
+def test_layers_are_compiled_where_the_run_is_long(split, gpu, monkeypatch):
+    class Layer(Product, Rounded):
+        def forward(self, counts, mask=None):
+            Rounded.forward(self, counts, mask)
+            return Product.forward(self, counts, mask)
+
+    encoder = Layer()
+    _, facts = on_gpu(split, encoder, tokens_per_batch=1000)
+    n_genes = encoder.widths[0]
+    assert facts["gflop_per_cell"] == 2 * 8 * n_genes / 1e9
+    for enough, level in ((1.01, "fused"), (0.99, "compiled")):
+        monkeypatch.setattr(device, "COMPILE_FROM", enough * 150 * 2 * 8 * n_genes)
+        assert on_gpu(split, Layer(), tokens_per_batch=1000)[1]["kernels"] == level
+
+
+def test_the_comparison_with_fp32_does_not_count(split, gpu):
+    """Neither its seconds, nor its memory, nor the batches that it halved because fp32 needs more."""
+    encoder = Rounded()
+    forward, sleeping = encoder.forward, []
 
     def compute(*arrays):
-        gpu.peak = max(gpu.peak, next(takes))
+        if torch.is_autocast_enabled("cpu"):
+            gpu.peak = max(gpu.peak, 7 * 2**20)
+        else:
+            began = time.perf_counter()
+            time.sleep(0.2)
+            gpu.peak = 50 * 2**20
+            sleeping.append(time.perf_counter() - began)
+            if len(arrays[0]) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
         return forward(*arrays)
 
     encoder.forward = compute
-    _, facts = embed_split(split, encoder, device="cuda:0", precision="tf32", tokens_per_batch=1000)
-    assert len(encoder.sizes) > 3 and facts["peak_gpu_memory_mb"] == 7
+    began = time.perf_counter()
+    _, facts = on_gpu(split, encoder, tokens_per_batch=150)
+    others = time.perf_counter() - began - sum(sleeping)
+    assert len(sleeping) > 2 and facts["gpu_seconds"] <= others and facts["cells_per_second"] >= 150 / others
+    assert facts["precision"] == "bf16" and facts["peak_gpu_memory_mb"] == 7 and facts["halved_batches"] == 0
 
 
 # --- random numbers, genes, padding ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Costs: jobs are those of the grid, each is priced by the table, and what is not known is said."""
+"""Costs: jobs are those of the inputs, each is priced by the table, and what is not known is said."""
 
 import math
 import re
@@ -13,10 +13,10 @@ import yaml
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from made_up import inputs_of
 
 from cellgauge.plan import config as settings
 from cellgauge.plan.cost import STAGES, TERMS, downloads, evaluate, jobs, read_costs, report
-from cellgauge.plan.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = settings.read()
@@ -24,8 +24,8 @@ COSTS = read_costs(ROOT / "config" / "costs.yaml")
 LAWS = ("cpu_seconds", "gflop", "memory_mb")
 
 
-def grid(models=("random",), tasks=("clustering",), datasets=("baron_pancreas",), **changes):
-    """Return the grid of a selection; `changes` are made to entries of models and datasets."""
+def inputs(models=("random",), tasks=("clustering",), datasets=("baron_pancreas",), **changes):
+    """Return the inputs of a selection; `changes` are made to entries of models and datasets."""
     config = deepcopy(CATALOGUE)
     config["run"] |= {"models": list(models), "datasets": list(datasets), "tasks": list(tasks)}
     for dataset in config["datasets"].values():  # sizes are those that a test gives
@@ -33,7 +33,7 @@ def grid(models=("random",), tasks=("clustering",), datasets=("baron_pancreas",)
             known.pop("n_cells", None) if isinstance(known, dict) else None
     for name, change in changes.items():
         config["models" if name in config["models"] else "datasets"][name] |= change
-    return Grid(config)
+    return inputs_of(config)
 
 
 def only(found, stage, model=None):
@@ -47,20 +47,20 @@ def only(found, stage, model=None):
     st.sets(st.sampled_from(sorted(CATALOGUE["tasks"])), min_size=1),
 )
 def test_the_jobs_are_those_of_the_grid(models, datasets, tasks):
-    chosen = grid(sorted(models), sorted(tasks), sorted(datasets))
-    needed = {(rule, result) for cell in chosen.cells for rule, result, _ in chosen.jobs(cell) if rule in STAGES}
+    chosen = inputs(sorted(models), sorted(tasks), sorted(datasets))
+    needed = {(rule, result) for cell in chosen.grid.cells for rule, result, _ in chosen.jobs(cell) if rule in STAGES}
     planned = list(jobs(chosen, COSTS, 1000))
     assert Counter(job.stage for job in planned) == Counter(rule for rule, _ in needed)
     assert all(job.cpu_hours > 0 for job in planned)
     assert {job.model for job in planned if job.gpu_hours} == {
-        cell.model for cell in chosen.cells if CATALOGUE["models"][cell.model].get("gpus")
+        cell.model for cell in chosen.grid.cells if CATALOGUE["models"][cell.model].get("gpus")
     }
 
 
 def test_a_job_costs_what_the_table_says():
     laws = {"cpu_seconds": {"job": 2, "products": 1e-3}, "memory_mb": {"values": 0.5}}
     costs = {**COSTS, "tasks": {"clustering": laws}}
-    human, mouse = only(jobs(grid(), costs, 100), "score")
+    human, mouse = only(jobs(inputs(), costs, 100), "score")
     assert human == mouse
     assert human.cpu_hours * 3600 == pytest.approx(2 + 1e-3 * 100**2 * 50)  # its params say 50 dimensions
     assert human.memory_mb == 0.5 * 100 * 50
@@ -76,60 +76,60 @@ def test_cells_are_those_of_the_catalogue_where_it_tells_them():
         ({"n_cells": 1001}, [500, 500]),
         ({"n_cells": 1001, "splits": {**splits, "mouse": {**splits["mouse"], "n_cells": 7}}}, [500, 7]),
     ):
-        chosen = grid(baron_pancreas=change)
+        chosen = inputs(baron_pancreas=change)
         assert [job.cpu_hours for job in only(jobs(chosen, {**COSTS, "splits": laws}, 100), "split")] == expected
     lines = "\n".join(report(chosen, COSTS, 100, {}))
     assert "Cells: the catalogue's n_cells for 2 of 2 splits." in lines
-    assert "for 0 of 2 splits, 100 (--cells) for each of the other 2." in "\n".join(report(grid(), COSTS, 100, {}))
+    assert "for 0 of 2 splits, 100 (--cells) for each of the other 2." in "\n".join(report(inputs(), COSTS, 100, {}))
 
 
 def test_a_model_that_joins_species_embeds_the_cells_of_all_splits_at_once():
     costs = {**COSTS, "models": {"pca_joint": {"cpu_seconds": {"cells": 3600}}}}
-    assert [job.cpu_hours for job in only(jobs(grid(["pca_joint"], ["cross_species"]), costs, 100), "embed")] == [200]
+    assert [job.cpu_hours for job in only(jobs(inputs(["pca_joint"], ["cross_species"]), costs, 100), "embed")] == [200]
 
 
 @pytest.mark.parametrize(("max_epochs", "cells", "epochs"), [(None, 100, 400), (30, 100, 30), (None, 80_000, 100)])
 def test_training_costs_by_epochs(max_epochs, cells, epochs):
     params = {**CATALOGUE["models"]["scvi_trained"]["params"], "max_epochs": max_epochs}
     costs = {**COSTS, "models": {"scvi_trained": {"cpu_seconds": {"passes": 3600}, "dims": 30}}}
-    first, _ = only(jobs(grid(["scvi_trained"], scvi_trained={"params": params}), costs, cells), "embed")
+    first, _ = only(jobs(inputs(["scvi_trained"], scvi_trained={"params": params}), costs, cells), "embed")
     assert first.cpu_hours == cells * epochs
 
 
 def test_gpu_hours_are_the_operations_over_the_speed():
     for precision in (None, "fp32", "tf32", "bf16"):
         change = {"params": {"precision": precision} if precision else {}}
-        first, *_ = only(jobs(grid(["scgpt_human"], scgpt_human=change), COSTS, 1000), "embed")
+        first, *_ = only(jobs(inputs(["scgpt_human"], scgpt_human=change), COSTS, 1000), "embed")
         gflop = COSTS["models"]["scgpt_human"]["gflop"]["cells"] * 1000
         assert first.gpu_hours == pytest.approx(gflop / (1000 * COSTS["tflops"][precision or "fp32"]) / 3600)
-    small, *_ = only(jobs(grid(["scvi_census_2023_12_15"]), COSTS, 1000), "embed")
+    small, *_ = only(jobs(inputs(["scvi_census_2023_12_15"]), COSTS, 1000), "embed")
     assert small.gpu_hours == small.cpu_hours > 0
     on_cpu = {"scgpt_human": {"gpus": 0}}
-    assert not any(job.gpu_hours for job in jobs(grid(["scgpt_human"], **on_cpu), COSTS, 1000))
-    assert not any("Arithmetic" in line for line in report(grid(["scgpt_human"], **on_cpu), COSTS, 1000, {}))
+    assert not any(job.gpu_hours for job in jobs(inputs(["scgpt_human"], **on_cpu), COSTS, 1000))
+    assert not any("Arithmetic" in line for line in report(inputs(["scgpt_human"], **on_cpu), COSTS, 1000, {}))
 
 
 def test_what_is_not_known_is_said_and_in_no_sum():
     costs = {**COSTS, "models": {name: entry for name, entry in COSTS["models"].items() if name != "scgpt_human"}}
-    planned = list(jobs(grid(["random", "scgpt_human"]), costs, 1000))
+    planned = list(jobs(inputs(["random", "scgpt_human"]), costs, 1000))
     assert {(job.stage, job.model) for job in planned if math.isnan(job.cpu_hours)} == {
         ("embed", "scgpt_human"),
         ("score", "scgpt_human"),  # nothing tells its dimensions
     }
-    lines = list(report(grid(["random", "scgpt_human"]), costs, 1000, {}))
+    lines = list(report(inputs(["random", "scgpt_human"]), costs, 1000, {}))
     assert "Not known, and in no sum (embed: scgpt_human; score: scgpt_human)." in "\n".join(lines)
     assert next(line for line in lines if line.startswith("scgpt_human")).split()[2:] == ["?", "?", "?", "?"]
     assert "nan" not in "\n".join(lines)
 
 
 def test_a_peak_that_is_not_known_is_marked():
-    lines = "\n".join(report(grid(["scgenept_go_all_norman"], ["perturbation"], ["norman"]), COSTS, 1000, {}))
+    lines = "\n".join(report(inputs(["scgenept_go_all_norman"], ["perturbation"], ["norman"]), COSTS, 1000, {}))
     assert re.search(r"^scgenept_go_all_norman .*\d\+$", lines, re.MULTILINE)
     assert "+ At least: the memory of some jobs is not known (predict: scgenept_go_all_norman)." in lines
 
 
 def test_the_sums_are_those_of_the_jobs():
-    chosen = grid(["random", "uce_4l"], ["clustering", "label_prediction"])
+    chosen = inputs(["random", "uce_4l"], ["clustering", "label_prediction"])
     planned = list(jobs(chosen, COSTS, 30_000))
     rows = {line.split()[0]: line.split() for line in report(chosen, COSTS, 30_000, {}) if line}
     hours = sum(job.cpu_hours for job in planned)
@@ -145,9 +145,9 @@ def test_downloads_are_counted_once_and_by_the_archive_that_is_fetched():
         "pypi://came==0.1.13": 16_000_000,
         "pypi://came==0.1.13/came/sample_data.zip!raw-Baron_human.h5ad": 33_000_000,  # lies in it
     }
-    assert downloads(grid(), COSTS, ledger).startswith("Downloads: 0.02 GB in 1 files of known size")
-    assert downloads(grid(), COSTS, {}).endswith("; 1 files of unknown size.")
-    both = downloads(grid(["uce_4l", "uce_4l_reference"]), COSTS, ledger)
+    assert downloads(inputs(), COSTS, ledger).startswith("Downloads: 0.02 GB in 1 files of known size")
+    assert downloads(inputs(), COSTS, {}).endswith("; 1 files of unknown size.")
+    both = downloads(inputs(["uce_4l", "uce_4l_reference"]), COSTS, ledger)
     assert both.startswith("Downloads: 3.42 GB in 2 files of known size")  # they share their checkpoint
 
 
@@ -233,7 +233,7 @@ def test_the_command_line(tmp_path):
 
 def test_a_ledger_of_the_run_tells_sizes(tmp_path):
     (tmp_path / "resources").mkdir()
-    urls = Grid(settings.read([ROOT / "config/full.yaml"])).downloads()
+    urls = inputs_of(settings.read([ROOT / "config/full.yaml"])).downloads()
     ledger = {url: {"size": 10**9} for url in urls if url.endswith("_Bladder_v2_curated.h5ad")}
     (tmp_path / "resources" / "checksums.yaml").write_text(yaml.safe_dump(ledger))
     command = [sys.executable, str(ROOT / "workflow" / "scripts" / "estimate_run.py")]

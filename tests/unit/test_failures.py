@@ -3,11 +3,11 @@
 import os
 
 import pytest
-from test_grid import grid
+from test_grid import inputs
 
 from cellgauge.plan import on_error as publish
-from cellgauge.plan.failures import NOT_RUN, failures
-from cellgauge.plan.on_error import publish_what_there_is, summary, tell_what_failed
+from cellgauge.plan.manifest import catalogue
+from cellgauge.plan.on_error import NOT_RUN, failures, publish_partial_results, report_failures, summary
 
 SCORE = "results/scores/clustering/linear/pair/human.tsv"
 BEGAN = 1000.0
@@ -27,12 +27,12 @@ def files(tmp_path, monkeypatch):
 
 
 def reason():
-    return failures(grid(), BEGAN).get(SCORE, "")
+    return failures(inputs(), BEGAN).get(SCORE, "")
 
 
 def test_jobs_of_a_score_upstream_first():
-    chosen = grid()
-    cell = next(cell for cell in chosen.cells if cell.path == SCORE)
+    chosen = inputs()
+    cell = next(cell for cell in chosen.grid.cells if cell.path == SCORE)
     assert list(chosen.jobs(cell)) == [
         ("download", "resources/datasets/pair/h.h5ad", "logs/download/pair/h.h5ad.log"),
         ("download", "resources/datasets/pair/o.csv", "logs/download/pair/o.csv.log"),
@@ -113,7 +113,7 @@ def test_what_failed_is_told_where_tables_cannot_be_written(files, tmp_path, mon
     monkeypatch.setattr(publish, "SCRIPTS", tmp_path / "scripts")
     monkeypatch.setattr(publish, "BEGAN", BEGAN)
     files("logs/download/pair/h.h5ad.log", "error: h.h5ad: no such object\n")
-    publish_what_there_is(grid())
+    publish_partial_results(inputs())
     said = capsys.readouterr().err
     assert "could not be written: error: disk full" in said
     assert "scores are missing:" in said and "download: h.h5ad: no such object" in said
@@ -131,7 +131,7 @@ def test_what_failed_is_told_where_the_machine_cannot_write(files, tmp_path, mon
 
     monkeypatch.setattr(publish, "SCRIPTS", tmp_path / "scripts")
     monkeypatch.setattr(publish.os, "utime", refuse)
-    publish_what_there_is(grid())
+    publish_partial_results(inputs())
     said = capsys.readouterr().err
     assert "could not be written: results/tables/scores.csv: not yours" in said
     assert "scores are missing:" in said and "Tables and report hold" not in said
@@ -140,17 +140,17 @@ def test_what_failed_is_told_where_the_machine_cannot_write(files, tmp_path, mon
 def test_a_script_that_dies_silently_is_named(files, tmp_path, monkeypatch, capsys):
     files("scripts/collect_tables.py", "raise SystemExit(3)")
     monkeypatch.setattr(publish, "SCRIPTS", tmp_path / "scripts")
-    publish_what_there_is(grid())
+    publish_partial_results(inputs())
     said = capsys.readouterr().err
     assert "could not be written: collect_tables.py ended with status 3" in said and "scores are missing:" in said
 
 
 def test_a_long_catalogue_reaches_the_tables(files, tmp_path, monkeypatch):
-    chosen = grid()
-    catalogue = chosen.catalogue()
-    catalogue["models"]["linear"]["description"] = "x" * 200_000
-    monkeypatch.setattr(chosen, "catalogue", lambda: catalogue)
-    publish_what_there_is(chosen)
+    chosen = inputs()
+    about = catalogue(chosen.grid)
+    about["models"]["linear"]["description"] = "x" * 200_000
+    monkeypatch.setattr("cellgauge.plan.manifest.catalogue", lambda _: about)
+    publish_partial_results(chosen)
     assert "x" * 200_000 in (tmp_path / "results/tables/models.csv").read_text()
 
 
@@ -158,6 +158,6 @@ def test_a_run_without_tables_tells_each_reason_once_and_writes_nothing(files, t
     monkeypatch.setattr(publish, "BEGAN", BEGAN)
     files("logs/download/pair/h.h5ad.log", "error: h.h5ad: no such object\n")
     before = sorted(tmp_path.rglob("*"))
-    tell_what_failed(grid())
+    report_failures(inputs())
     assert capsys.readouterr().err == "failed: download: h.h5ad: no such object\n"
     assert sorted(tmp_path.rglob("*")) == before

@@ -8,8 +8,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from made_up import inputs_of
 
-from cellgauge.plan.grid import Cell, Grid, file_name
+from cellgauge.plan.grid import Cell
+from cellgauge.plan.manifest import catalogue
+from cellgauge.plan.paths import file_name
 from cellgauge.plan.sources import SCRIPTS
 from cellgauge.tasks.traits import task_traits
 
@@ -62,10 +65,10 @@ CONFIG = {
 }
 
 
-def grid(**run):
+def inputs(**run):
     config = copy.deepcopy(CONFIG)
     config["run"] |= run
-    return Grid(config)
+    return inputs_of(config)
 
 
 def w(**wildcards):
@@ -73,7 +76,7 @@ def w(**wildcards):
 
 
 def test_cells_of_the_run():
-    cells = grid().cells
+    cells = inputs().grid.cells
     assert Cell("clustering", "linear", "pair", "mouse") in cells
     assert Cell("clustering", "mine", "pair", "human") in cells
     assert Cell("cross_species", "random", "pair", "all") in cells
@@ -95,12 +98,12 @@ def test_cells_of_the_run():
     ],
 )
 def test_what_does_not_apply_has_a_reason_and_no_cell(task, model, dataset, split, words):
-    chosen = grid()
+    chosen = inputs()
     reasons = [
-        s.reason for s in chosen.skipped if (s.task, s.model, s.dataset, s.split) == (task, model, dataset, split)
+        s.reason for s in chosen.grid.skipped if (s.task, s.model, s.dataset, s.split) == (task, model, dataset, split)
     ]
     assert len(reasons) == 1 and words in reasons[0]
-    assert Cell(task, model, dataset, split) not in chosen.cells
+    assert Cell(task, model, dataset, split) not in chosen.grid.cells
 
 
 def test_a_task_that_compares_no_species_spans_tissues_of_one(monkeypatch):
@@ -115,17 +118,17 @@ def test_a_task_that_compares_no_species_spans_tissues_of_one(monkeypatch):
 
 
 def test_every_part_of_the_run_is_scored_or_has_a_reason():
-    chosen = grid()
-    for task in chosen.tasks:
-        for model in chosen.models:
-            for dataset in chosen.datasets:
+    chosen = inputs()
+    for task in chosen.run.tasks:
+        for model in chosen.run.models:
+            for dataset in chosen.run.datasets:
                 found = [
                     x.split
-                    for x in (*chosen.cells, *chosen.skipped)
+                    for x in (*chosen.grid.cells, *chosen.grid.skipped)
                     if (x.task, x.model, x.dataset) == (task, model, dataset)
                 ]
                 spans = task == "cross_species"
-                assert sorted(found) == sorted(chosen.sets[dataset] if spans else chosen.datasets[dataset])
+                assert sorted(found) == sorted(chosen.run.sets[dataset] if spans else chosen.run.datasets[dataset])
 
 
 def screens(**run):
@@ -149,23 +152,23 @@ def screens(**run):
         "tasks": ["clustering", "perturbation"],
     }
     config["run"] |= run
-    return Grid(config)
+    return inputs_of(config)
 
 
 def test_models_tasks_and_datasets_of_one_modality_meet():
     chosen = screens()
-    assert {(cell.task, cell.model, cell.dataset) for cell in chosen.cells} == {
+    assert {(cell.task, cell.model, cell.dataset) for cell in chosen.grid.cells} == {
         ("clustering", "linear", "pair"),
         *(("perturbation", model, "screen") for model in ("additive", "tuned", "mine_too")),
         *(("perturbation", model, "other") for model in ("additive", "mine_too")),
     }
-    (left_out,) = chosen.skipped  # what is for other data is no news; what was tuned elsewhere is
+    (left_out,) = chosen.grid.skipped  # what is for other data is no news; what was tuned elsewhere is
     assert (left_out.model, left_out.dataset, left_out.reason) == ("tuned", "other", "the model is for screen alone")
 
 
 def test_a_model_without_data_of_its_kind_is_told_why():
     chosen = screens(models=["linear"], datasets=["screen"])
-    assert {skipped.reason for skipped in chosen.skipped} == {
+    assert {skipped.reason for skipped in chosen.grid.skipped} == {
         "the model takes expression data, the dataset holds perturbation data"
     }
 
@@ -173,7 +176,7 @@ def test_a_model_without_data_of_its_kind_is_told_why():
 def test_what_predicting_and_scoring_a_screen_needs():
     chosen = screens()
     job = w(task="perturbation", model="tuned", dataset="screen", split="k562")
-    assert chosen.score_results(job) == ["results/predictions/tuned/screen/k562.h5ad"]
+    assert chosen.results(job) == ["results/predictions/tuned/screen/k562.h5ad"]
     assert chosen.score_splits(job) == ["results/truths/screen/k562.h5ad"]
     assert chosen.score_splits(w(task="clustering", model="linear", dataset="pair", split="human")) == [
         "results/splits/pair/human.h5ad"
@@ -186,46 +189,46 @@ def test_what_predicting_and_scoring_a_screen_needs():
     options = json.loads(chosen.split_options(w(dataset="other", split="thp1")))
     assert (options["modality"], options["control"], options["partition"]) == ("perturbation", "NT", "split")
     assert "modality" not in json.loads(chosen.split_options(w(dataset="pair", split="human")))
-    rules = [rule for rule, _, _ in chosen.jobs(next(c for c in chosen.cells if c.dataset == "other"))]
+    rules = [rule for rule, _, _ in chosen.jobs(next(c for c in chosen.grid.cells if c.dataset == "other"))]
     assert rules == ["download", "split", "predict", "truth", "score"]
     assert not [path for path in chosen.layouts() if "screen" in path or "other" in path]
 
 
 def test_perturbation_data_are_not_for_expression_tasks():
-    chosen = grid(datasets=["screen"])
-    assert not chosen.cells and "the dataset holds perturbation data" in chosen.skipped[0].reason
+    chosen = inputs(datasets=["screen"])
+    assert not chosen.grid.cells and "the dataset holds perturbation data" in chosen.grid.skipped[0].reason
 
 
 def test_a_dataset_may_name_its_tasks():
     config = copy.deepcopy(CONFIG)
     config["datasets"]["pair"]["tasks"] = ["clustering"]
-    assert not [c for c in Grid(config).cells if c.task == "cross_species"]
+    assert not [c for c in inputs_of(config).grid.cells if c.task == "cross_species"]
 
 
 def test_joint_models_need_orthologues():
     config = copy.deepcopy(CONFIG)
     del config["datasets"]["pair"]["orthologues"]
-    assert any("names no table" in s.reason for s in Grid(config).skipped if s.model == "harmony")
+    assert any("names no table" in s.reason for s in inputs_of(config).grid.skipped if s.model == "harmony")
 
 
 def test_joint_models_have_one_embedding_for_a_set():
-    chosen = grid()
-    assert chosen.score_results(w(model="harmony", dataset="pair", split="all")) == [
+    chosen = inputs()
+    assert chosen.results(w(model="harmony", dataset="pair", split="all")) == [
         "results/embeddings/harmony/pair/all.h5ad"
     ]
-    assert chosen.embed_splits(w(model="harmony", dataset="pair", split="all")) == [
+    assert chosen.splits(w(model="harmony", dataset="pair", split="all")) == [
         "results/splits/pair/human.h5ad",
         "results/splits/pair/mouse.h5ad",
     ]
-    assert chosen.score_results(w(model="random", dataset="pair", split="all")) == [
+    assert chosen.results(w(model="random", dataset="pair", split="all")) == [
         "results/embeddings/random/pair/human.h5ad",
         "results/embeddings/random/pair/mouse.h5ad",
     ]
 
 
 def test_further_seeds_replicate_stochastic_models_alone():
-    chosen = grid(seeds=[42, 7])
-    assert chosen.models == [
+    chosen = inputs(seeds=[42, 7])
+    assert chosen.run.models == [
         "linear",
         "random",
         "random@7",
@@ -243,7 +246,7 @@ def test_further_seeds_replicate_stochastic_models_alone():
 def test_tasks_say_what_their_jobs_need():
     config = copy.deepcopy(CONFIG)
     config["tasks"]["clustering"] |= {"threads": 3, "memory_times": 60}
-    for chosen, threads, times in ((Grid(CONFIG), 1, 10), (Grid(config), 3, 60)):
+    for chosen, threads, times in ((inputs_of(CONFIG), 1, 10), (inputs_of(config), 3, 60)):
         job = w(model="random", task="clustering")
         assert (chosen.task_threads(job), chosen.task_memory_times(job)) == (threads, times)
 
@@ -254,20 +257,20 @@ def test_scores_on_a_gpu_ask_for_it():
         config = copy.deepcopy(CONFIG)
         config["run"]["score_device"] = device
         config["tasks"] |= {"label_prediction": {}, "perturbation": {}}
-        chosen = Grid(config)
+        chosen = inputs_of(config)
         assert (chosen.task_gpus(of_cells), chosen.task_env(of_cells)) == (gpus, f"../envs/{env}.yaml")
         assert json.loads(chosen.task_options(of_cells)).get("device", "cpu") == device
         assert (chosen.task_gpus(of_responses), chosen.task_env(of_responses)) == (0, "../envs/score.yaml")
         assert "device" not in json.loads(chosen.task_options(of_responses))
         config["tasks"]["label_prediction"]["env"] = "scib"  # a task of another library
-        assert (Grid(config).task_gpus(of_cells), Grid(config).task_env(of_cells)) == (0, "../envs/scib.yaml")
+        assert (inputs_of(config).task_gpus(of_cells), inputs_of(config).task_env(of_cells)) == (0, "../envs/scib.yaml")
 
 
 def keeping(device="cpu", **params):
     config = copy.deepcopy(CONFIG)
     config["run"]["score_device"] = device
     config["tasks"] |= {"clustering": {"params": params}, "label_prediction": {}}
-    return Grid(config)
+    return inputs_of(config)
 
 
 def test_neighbors_are_kept_where_the_task_says_so():
@@ -276,7 +279,7 @@ def test_neighbors_are_kept_where_the_task_says_so():
     assert keeping().neighbors(job) == [path]
     assert keeping(metrics=["silhouette"]).neighbors(job) == []
     assert keeping().neighbors(w(**vars(job) | {"task": "label_prediction"})) == []
-    cell = next(cell for cell in keeping().cells if vars(cell) == vars(job))
+    cell = next(cell for cell in keeping().grid.cells if vars(cell) == vars(job))
     assert [rule for rule, result, log in keeping().jobs(cell)][-3:] == ["embed", "neighbors", "score"]
     assert ("neighbors", path, "logs/neighbors/clustering/random/pair/human.log") in keeping().jobs(cell)
 
@@ -298,7 +301,7 @@ def test_a_score_asks_for_no_gpu_where_its_neighbors_are_all_it_needs():
 
 
 def test_where_objects_lie():
-    chosen = grid()
+    chosen = inputs()
     assert chosen.split_object(w(dataset="pair", split="human")) == "resources/datasets/pair/h.h5ad"
     assert chosen.split_object(w(dataset="pair", split="mouse")) == "resources/datasets/pair/m.h5ad"
     assert chosen.split_object(w(dataset="tissues", split="lung")) == "my/atlas.h5ad"
@@ -311,9 +314,9 @@ def test_where_objects_lie():
 
 
 def test_split_options():
-    options = json.loads(grid().split_options(w(dataset="tissues", split="lung")))
+    options = json.loads(inputs().split_options(w(dataset="tissues", split="lung")))
     assert options["split_by"] == "tissue" and options["value"] == "Lung" and options["organism"] == "human"
-    options = json.loads(grid().split_options(w(dataset="pair", split="mouse")))
+    options = json.loads(inputs().split_options(w(dataset="pair", split="mouse")))
     table = {"path": "resources/datasets/pair/o.csv", "columns": {"human": "h", "mouse": "m"}}
     assert options["organism"] == "mouse" and options["orthologues"] == [table]
     assert (options["orthologue_key"], options["orthologue_hub"]) == ("symbol", "human")
@@ -328,7 +331,7 @@ def test_the_order_of_keys_changes_no_option():
     config = copy.deepcopy(CONFIG)
     for kind in ("models", "tasks"):
         config[kind] = reverse(config[kind])
-    one, other = Grid(CONFIG), Grid(config)
+    one, other = inputs_of(CONFIG), inputs_of(config)
     assert one.model_options(w(model="linear")) == other.model_options(w(model="linear"))
     assert one.task_options(w(model="linear", task="clustering")) == other.task_options(
         w(model="linear", task="clustering")
@@ -340,8 +343,8 @@ def test_the_order_of_keys_changes_no_option():
 def test_titles_are_no_options():
     config = copy.deepcopy(CONFIG)
     config["models"]["linear"]["title"] = "Another"
-    assert Grid(config).model_options(w(model="linear")) == grid().model_options(w(model="linear"))
-    assert Grid(config).catalogue() != grid().catalogue()
+    assert inputs_of(config).model_options(w(model="linear")) == inputs().model_options(w(model="linear"))
+    assert catalogue(inputs_of(config).grid) != catalogue(inputs().grid)
 
 
 @pytest.mark.parametrize(
@@ -356,19 +359,23 @@ def test_a_planted_screen_is_called_semi_synthetic(title, shown):
     config = copy.deepcopy(CONFIG)
     config["run"]["datasets"] = ["screen", "pair"]
     config["datasets"]["screen"] |= {"planted": {}, **({"title": title} if title else {})}
-    about = Grid(config).catalogue()["datasets"]
+    about = catalogue(inputs_of(config).grid)["datasets"]
     assert about["screen"]["title"] == shown and "title" not in about["pair"]
 
 
 def test_a_hostile_path_is_filled_in_as_text():
     config = copy.deepcopy(CONFIG)
     config["models"]["mine"]["path"] = "{dataset.__class__}/{split}.npy"
-    assert Grid(config).weights(w(model="mine", dataset="pair", split="human")) == ["{dataset.__class__}/human.npy"]
+    assert inputs_of(config).weights(w(model="mine", dataset="pair", split="human")) == [
+        "{dataset.__class__}/human.npy"
+    ]
 
 
 def test_planning_imports_the_standard_library_alone():
-    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.plan.grid import Grid; import json\n" + (
-        f"Grid(json.loads({json.dumps(json.dumps(CONFIG))})).cells\n"
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import json; from cellgauge.plan.grid import Grid;"
+        " from cellgauge.plan.inputs import Inputs\n"
+        f"Inputs(Grid(json.loads({json.dumps(json.dumps(CONFIG))}))).embeddings()\n"
         "print(*sorted({n.partition('.')[0] for n in sys.modules} & {'numpy', 'pandas', 'anndata', 'yaml', 'torch', 'h5py'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -380,26 +387,26 @@ def test_a_model_of_ensembl_ids_needs_data_that_have_them():
     config["models"]["tf"] = {"adapter": "transcriptformer", "weights": "my/tf"}
     config["run"] |= {"models": ["tf"], "tasks": ["clustering"]}
     config["datasets"]["tissues"]["columns"]["ensembl"] = "index"
-    chosen = Grid(config)
-    assert [cell.path for cell in chosen.cells] == ["results/scores/clustering/tf/tissues/lung.tsv"]
-    assert [(s.dataset, s.split) for s in chosen.skipped] == [("pair", "human"), ("pair", "mouse")]
-    assert "the model knows genes by Ensembl ids" in chosen.skipped[0].reason
+    chosen = inputs_of(config)
+    assert [cell.path for cell in chosen.grid.cells] == ["results/scores/clustering/tf/tissues/lung.tsv"]
+    assert [(s.dataset, s.split) for s in chosen.grid.skipped] == [("pair", "human"), ("pair", "mouse")]
+    assert "the model knows genes by Ensembl ids" in chosen.grid.skipped[0].reason
 
 
 def test_a_task_may_have_an_environment_of_its_own(monkeypatch):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["scib"] = {"env": "scib"}
     config["run"]["tasks"] = ["clustering", "scib"]
-    chosen = Grid(config)
+    chosen = inputs_of(config)
     assert chosen.task_env(w(task="clustering")) == "../envs/score.yaml"
     assert chosen.task_env(w(task="scib")) == "../envs/scib.yaml"
     assert chosen.task_python(w(task="clustering")) == "python"
     assert chosen.task_python(w(task="scib")).endswith(".venv-scib/bin/python")
     asked = []
-    monkeypatch.setattr("cellgauge.plan.grid.require", lambda environment, user: asked.append((environment, user)))
+    monkeypatch.setattr("cellgauge.plan.inputs.require", lambda environment, user: asked.append((environment, user)))
     chosen.check_environments()
     assert asked == [("score", "task clustering"), ("scib", "task scib")]
-    grid(tasks=["clustering"]).check_environments()
+    inputs(tasks=["clustering"]).check_environments()
     assert asked[2:] == [("score", "task clustering")]
 
 
@@ -413,9 +420,9 @@ def test_own_embeddings_are_compared_across_splits_only_when_the_entry_says_so(s
     if said is not None:
         config["models"]["mine"]["shared_space"] = said
     config["run"] |= {"models": ["mine"], "datasets": ["pair"], "tasks": ["cross_species"]}
-    made = Grid(config)
-    assert bool(made.cells) == bool(said)
-    reasons = [skipped.reason for skipped in made.skipped]
+    made = inputs_of(config)
+    assert bool(made.grid.cells) == bool(said)
+    reasons = [skipped.reason for skipped in made.grid.skipped]
     if said is None:
         assert reasons == [
             "nothing says that the embeddings of all species come from one model; if they do, write `shared_space: true`"
@@ -436,7 +443,7 @@ def test_paths_are_read_as_people_write_them(monkeypatch, url, path):
     monkeypatch.setenv("HOME", "/home/me")
     config = copy.deepcopy(CONFIG)
     config["datasets"]["pair"]["splits"]["human"]["url"] = url
-    made = Grid(config).split_object(SimpleNamespace(dataset="pair", split="human"))
+    made = inputs_of(config).split_object(SimpleNamespace(dataset="pair", split="human"))
     assert made == path.replace("HOME", "/home/me")
 
 
@@ -444,7 +451,7 @@ def test_what_selects_and_names_cells_reaches_the_split():
     config = copy.deepcopy(CONFIG)
     config["datasets"]["pair"] |= {"cells": {"tissue": ["lung", 3]}, "round": True}
     config["datasets"]["screen"] |= {"control": ["NT", "ctrl*"], "separator": "_", "pool_guides": True}
-    made = Grid(config)
+    made = inputs_of(config)
     options = json.loads(made.split_options(SimpleNamespace(dataset="pair", split="human")))
     assert options["cells"] == {"tissue": ["lung", 3]} and options["round"] is True
     options = json.loads(made.split_options(SimpleNamespace(dataset="screen", split="k562")))

@@ -5,10 +5,10 @@ import json
 import re
 
 import pytest
+from made_up import inputs_of
 from test_grid import CONFIG, w
 
 from cellgauge.plan import config as settings
-from cellgauge.plan.grid import Grid
 
 FILES = {"best_model.pt": "s3://b/scgpt/best_model.pt", "more/vocab.json": "hf://o/r@1/vocab.json"}
 UCE = {
@@ -37,8 +37,8 @@ def configuration(**run):
     return config
 
 
-def grid(**run):
-    return Grid(configuration(**run))
+def inputs(**run):
+    return inputs_of(configuration(**run))
 
 
 def job(model, split="human"):
@@ -47,17 +47,17 @@ def job(model, split="human"):
 
 def test_a_job_needs_the_files_of_its_model_and_species():
     folder = "resources/weights"
-    assert grid().weights(job("scgpt")) == [f"{folder}/scgpt/best_model.pt", f"{folder}/scgpt/more/vocab.json"]
-    assert grid().weights(job("uce")) == [f"{folder}/shared/{name}" for name in ("4l.torch", "genes.csv", "h.pt")]
-    assert grid().weights(job("uce_33", "mouse")) == [
+    assert inputs().weights(job("scgpt")) == [f"{folder}/scgpt/best_model.pt", f"{folder}/scgpt/more/vocab.json"]
+    assert inputs().weights(job("uce")) == [f"{folder}/shared/{name}" for name in ("4l.torch", "genes.csv", "h.pt")]
+    assert inputs().weights(job("uce_33", "mouse")) == [
         f"{folder}/shared/{name}" for name in ("33l.torch", "genes.csv", "m.pt")
     ]
-    assert grid().weights(job("scgpt@7")) == grid().weights(job("scgpt"))
-    assert grid().weights(job("local")) == ["my/scgpt"] and grid().weights(job("linear")) == []
+    assert inputs().weights(job("scgpt@7")) == inputs().weights(job("scgpt"))
+    assert inputs().weights(job("local")) == ["my/scgpt"] and inputs().weights(job("linear")) == []
 
 
 def test_the_script_is_given_the_folder():
-    argument = {name: grid().weights_argument(job(name)) for name in ("scgpt@7", "uce", "local", "linear", "mine")}
+    argument = {name: inputs().weights_argument(job(name)) for name in ("scgpt@7", "uce", "local", "linear", "mine")}
     assert argument == {
         "scgpt@7": ["resources/weights/scgpt"],
         "uce": ["resources/weights/shared"],
@@ -68,7 +68,7 @@ def test_the_script_is_given_the_folder():
 
 
 def test_every_file_is_fetched_once_from_its_url():
-    chosen = grid()
+    chosen = inputs()
     paths = {
         path
         for model in ("scgpt", "uce", "uce_33")
@@ -82,30 +82,30 @@ def test_every_file_is_fetched_once_from_its_url():
         assert url.endswith(found["file"].rpartition("/")[2])
     assert re.fullmatch(chosen.pattern("file"), "shared/another.pt") is None
     assert (
-        re.fullmatch(Grid(CONFIG).pattern("file"), "scgpt/m.pt") is None
+        re.fullmatch(inputs_of(CONFIG).pattern("file"), "scgpt/m.pt") is None
     )  # where no model has a checkpoint nothing matches
 
 
 def test_a_failed_download_is_found_behind_a_missing_score():
-    cell = next(c for c in grid().cells if c.model == "uce" and c.split == "mouse")
-    rules = [(rule, result, log) for rule, result, log in grid().jobs(cell) if rule == "download_weights"]
+    cell = next(c for c in inputs().grid.cells if c.model == "uce" and c.split == "mouse")
+    rules = [(rule, result, log) for rule, result, log in inputs().jobs(cell) if rule == "download_weights"]
     assert ("download_weights", "resources/weights/shared/m.pt", "logs/download_weights/shared/m.pt.log") in rules
     assert len(rules) == 3
 
 
 def test_where_the_files_lie_is_no_option_of_the_model():
-    assert json.loads(grid().model_options(job("scgpt"))) == {"max_length": 5, "seed": 42}
+    assert json.loads(inputs().model_options(job("scgpt"))) == {"max_length": 5, "seed": 42}
 
 
 def test_a_licence_must_be_accepted():
-    refused, accepted = grid(), grid(accept_licences=["non-commercial"])
-    reasons = {skipped.reason for skipped in refused.skipped if skipped.model == "asks"}
+    refused, accepted = inputs(), inputs(accept_licences=["non-commercial"])
+    reasons = {skipped.reason for skipped in refused.grid.skipped if skipped.model == "asks"}
     assert any(
         reason == "the licence non-commercial must be accepted: read it (X), then add it to accept_licences"
         for reason in reasons
     )
-    assert not [cell for cell in refused.cells if cell.model == "asks"]
-    assert [cell for cell in accepted.cells if cell.model == "asks"]
+    assert not [cell for cell in refused.grid.cells if cell.model == "asks"]
+    assert [cell for cell in accepted.grid.cells if cell.model == "asks"]
 
 
 def test_the_configuration_is_right():
@@ -174,8 +174,8 @@ def with_gorilla(**changes):
 def test_an_added_species_is_taken_and_its_files_are_built():
     config = with_gorilla(params={"checkpoint": "4l.torch"})
     settings.check(config)
-    chosen = Grid(config)
-    assert [(s.model, s.split) for s in chosen.skipped if s.task == "clustering"] == [("uce_33", "gorilla")]
+    chosen = inputs_of(config)
+    assert [(s.model, s.split) for s in chosen.grid.skipped if s.task == "clustering"] == [("uce_33", "gorilla")]
     jobs = {split: w(model="uce", dataset="apes", split=split) for split in ("human", "gorilla")}
     folder = "resources/species/uce/gorilla"
     assert chosen.weights(jobs["gorilla"])[2:] == [folder]
@@ -191,7 +191,7 @@ def test_an_added_species_is_taken_and_its_files_are_built():
     assert chosen.weights_folder(build) == "resources/weights/shared"
     url = chosen.weights_url(w(file="shared/new_species/gorilla/pep.all.fa.gz"))
     assert url == "https://h/pep.all.fa.gz"
-    cell = next(c for c in chosen.cells if c.split == "gorilla")
+    cell = next(c for c in chosen.grid.cells if c.split == "gorilla")
     jobs = list(chosen.jobs(cell))
     assert ("build_species", folder, "logs/build_species/uce/gorilla.log") in jobs
     assert ("download_weights", genes) in [job[:2] for job in jobs]
@@ -199,7 +199,7 @@ def test_an_added_species_is_taken_and_its_files_are_built():
 
 @pytest.mark.parametrize("params", [{}, {"checkpoint": "4l.torch"}])
 def test_a_species_is_added_to_a_checkpoint_of_the_users(params):
-    chosen = Grid(with_gorilla(weights="my/uce", params=params))
+    chosen = inputs_of(with_gorilla(weights="my/uce", params=params))
     job = w(model="uce", dataset="apes", split="gorilla")
     assert chosen.weights(job) == ["my/uce", "resources/species/uce/gorilla"]
     assert chosen.weights_argument(job) == ["my/uce"]

@@ -10,9 +10,11 @@ from pathlib import Path
 import made_up
 import pandas as pd
 import pytest
+from made_up import inputs_of
 
 from cellgauge.files.score import read_scores, write_scores
-from cellgauge.plan.grid import Grid
+from cellgauge.plan.inputs import Inputs
+from cellgauge.plan.manifest import catalogue
 from cellgauge.report import render
 from cellgauge.results.export import export
 from cellgauge.results.figures import draw_figures
@@ -29,7 +31,7 @@ def _config() -> dict:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> tuple[Path, Path]:
-    """Folders of two runs of the demo's grid: as it is, and with every task under another name."""
+    """Folders of two runs of the demo's inputs: as it is, and with every task under another name."""
     config, folder = _config(), tmp_path_factory.mktemp("named")
     made_up.write_tables(folder, config)
     renamed = tmp_path_factory.mktemp("renamed")
@@ -39,23 +41,23 @@ def runs(tmp_path_factory) -> tuple[Path, Path]:
             path.rename(path.with_name(path.name + AGAIN))
     for path in (renamed / "results/scores").rglob("*.tsv"):
         write_scores(path, [replace(score, task=score.task + AGAIN) for score in read_scores(path)])
-    grid = Grid(config)
-    catalogue = grid.catalogue()
-    catalogue["tasks"] = {name + AGAIN: entry for name, entry in catalogue["tasks"].items()}
-    catalogue["skipped"] = [[task + AGAIN, *rest] for task, *rest in catalogue["skipped"]]
-    _publish(folder, grid, [cell.path for cell in grid.cells], grid.catalogue())
-    cells = [replace(cell, task=cell.task + AGAIN) for cell in grid.cells]
-    _publish(renamed, grid, [cell.path for cell in cells], catalogue)
+    inputs = inputs_of(config)
+    about = catalogue(inputs.grid)
+    about["tasks"] = {name + AGAIN: entry for name, entry in about["tasks"].items()}
+    about["skipped"] = [[task + AGAIN, *rest] for task, *rest in about["skipped"]]
+    _publish(folder, inputs, [cell.path for cell in inputs.grid.cells], catalogue(inputs.grid))
+    cells = [replace(cell, task=cell.task + AGAIN) for cell in inputs.grid.cells]
+    _publish(renamed, inputs, [cell.path for cell in cells], about)
     return folder, renamed
 
 
-def _publish(folder: Path, grid: Grid, scores: list[str], catalogue: dict) -> None:
+def _publish(folder: Path, inputs: Inputs, scores: list[str], catalogue: dict) -> None:
     collect(
         [folder / path for path in scores],
         folder / "tables",
         benchmarks=folder / "benchmarks",
         catalogue=catalogue,
-        layouts=[folder / path for path in grid.layouts()],
+        layouts=[folder / path for path in inputs.layouts()],
     )
     render(folder / "tables", folder / "report.html")
     export(folder / "tables", folder)
@@ -115,13 +117,13 @@ def test_figures_are_the_same(runs):
 def test_two_screen_tasks_in_one_run_do_not_mix(runs, tmp_path):
     """The same scores under both names: what stands of the one stands of the other."""
     folder, renamed = runs
-    grid = Grid(_config())
-    catalogue = grid.catalogue()
-    catalogue["tasks"]["perturbation" + AGAIN] = catalogue["tasks"]["perturbation"]
-    own = [cell for cell in grid.cells if cell.task == "perturbation"]
+    inputs = inputs_of(_config())
+    about = catalogue(inputs.grid)
+    about["tasks"]["perturbation" + AGAIN] = about["tasks"]["perturbation"]
+    own = [cell for cell in inputs.grid.cells if cell.task == "perturbation"]
     paths = [folder / cell.path for cell in own]
     paths += [renamed / replace(cell, task=cell.task + AGAIN).path for cell in own]
-    collect(paths, tmp_path / "tables", benchmarks=folder / "benchmarks", catalogue=catalogue)
+    collect(paths, tmp_path / "tables", benchmarks=folder / "benchmarks", catalogue=about)
     for name in ("scores", "conditions", "intervals", "summary", "comparisons", "ranks"):
         table = pd.read_csv(tmp_path / f"tables/{name}.csv", keep_default_na=False)
         first, second = (table[table["task"] == task] for task in ("perturbation", "perturbation" + AGAIN))

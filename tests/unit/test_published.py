@@ -190,9 +190,8 @@ def test_files_of_before_the_column_source_still_read(tmp_path):
 
 
 def test_what_a_job_reads_and_is_told():
+    from made_up import inputs_of
     from test_grid import CONFIG
-
-    from cellgauge.plan.grid import Grid
 
     value = {
         "task": "clustering",
@@ -212,19 +211,21 @@ def test_what_a_job_reads_and_is_told():
         "near": {"title": "Near", "url": "mine/scores.parquet", "format": "scores"},
         "here": {"title": "Here", "values": [value]},
     }
-    grid = Grid({**CONFIG, "published": entries, "run": {**CONFIG["run"], "published": ["here", "far", "near", "far"]}})
+    inputs = inputs_of(
+        {**CONFIG, "published": entries, "run": {**CONFIG["run"], "published": ["here", "far", "near", "far"]}}
+    )
     jobs = {name: SimpleNamespace(source=name) for name in entries}
-    assert grid.published_rows() == [f"results/published/{name}.tsv" for name in ("here", "far", "near")]
-    files = {name: grid.published_file(job) for name, job in jobs.items()}
+    assert inputs.published_rows() == [f"results/published/{name}.tsv" for name in ("here", "far", "near")]
+    files = {name: inputs.published_file(job) for name, job in jobs.items()}
     assert files == {"far": ["resources/published/far/results.json"], "near": ["mine/scores.parquet"], "here": []}
-    assert grid.published_url(jobs["far"]) == "https://example.org/a/results.json"
-    told = {name: json.loads(grid.published_options(job)) for name, job in jobs.items()}
+    assert inputs.published_url(jobs["far"]) == "https://example.org/a/results.json"
+    told = {name: json.loads(inputs.published_options(job)) for name, job in jobs.items()}
     assert told["far"] == {"source": "far", "format": "vcp", "models": {"X": "linear"}}
     assert told["here"] == {"source": "here", "values": [value]}
-    about = json.loads(grid.manifest())["catalogue"]["published"]
+    about = json.loads(inputs.manifest())["catalogue"]["published"]
     assert about["far"]["title"] == "Far" and list(about["far"]["models"]) == ["linear"]
     assert set(about["near"]["models"]) == set(CONFIG["models"])
-    assert Grid(CONFIG).published_rows() == []
+    assert inputs_of(CONFIG).published_rows() == []
 
 
 # --- left out --------------------------------------------------------------------------------------------------------

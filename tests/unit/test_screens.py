@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import tiny
 import yaml
+from made_up import inputs_of
 from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError, ContractError
 from cellgauge.data.make_split import make_split
 from cellgauge.files.prediction import Prediction
 from cellgauge.files.split import log_normalised
-from cellgauge.plan.grid import Grid
 from cellgauge.predictors.base import predict_files
 from cellgauge.screens.screen import CONTROL, Screen, simulation_split, strata, targets
 from cellgauge.tasks.run import score_files
@@ -172,7 +172,7 @@ def test_a_sample_of_the_benchmarks_file_goes_through_with_the_catalogues_option
     source = shared_data("czb_norman_schema_50x50/norman_subset.h5ad")
     config = {name: yaml.safe_load((CONFIG / f"{name}.yaml").read_text()) for name in ("models", "datasets", "tasks")}
     config = {**config["models"], **config["datasets"], **config["tasks"], "run": {"datasets": ["norman"]}}
-    options = json.loads(Grid(config).split_options(SimpleNamespace(dataset="norman", split="k562")))
+    options = json.loads(inputs_of(config).split_options(SimpleNamespace(dataset="norman", split="k562")))
     make_split(source, tmp_path / "split.h5ad", options)
     made, data = Screen.open(tmp_path / "split.h5ad"), anndata.read_h5ad(source)
     assert (made.split.counts().toarray() == data.layers["counts"]).all() and made.genes[0].startswith("ENSG")

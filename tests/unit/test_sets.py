@@ -8,11 +8,12 @@ import made_up
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import inputs_of
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.sets import LONGEST, name_of, ordered
 from cellgauge.plan import config as configuration
-from cellgauge.plan.grid import Cell, Grid
+from cellgauge.plan.grid import Cell
 from cellgauge.tasks.traits import TaskTraits, task_traits
 
 SLUGS = st.from_regex(r"[a-z][a-z0-9_]{0,11}", fullmatch=True)
@@ -23,7 +24,9 @@ SPECIES = ("human", "mouse", "chicken", "gorilla")
 def test_names_tell_sets_apart_and_fit_a_path(one, other):
     assert (name_of(one) == name_of(other)) == (one == other)
     assert name_of(sorted(one, reverse=True)) == name_of(one)
-    assert re.fullmatch(Grid({"models": {}, "datasets": {}, "tasks": {}, "run": {}}).pattern("split"), name_of(one))
+    assert re.fullmatch(
+        inputs_of({"models": {}, "datasets": {}, "tasks": {}, "run": {}}).pattern("split"), name_of(one)
+    )
     assert len(name_of(one)) <= LONGEST
 
 
@@ -39,12 +42,12 @@ NINE = ("chicken", "chimpanzee", "gorilla", "human", "marmoset", "mouse", "oposs
 
 @pytest.fixture(scope="module")
 def full():
-    return Grid(configuration.read([made_up.CONFIG / "full.yaml"]))
+    return inputs_of(configuration.read([made_up.CONFIG / "full.yaml"]))
 
 
 def test_what_cz_benchmarks_published_is_scored_on_the_species_that_it_was_published_of(full):
-    models = {c.split: set() for c in full.cells if c.task == "cross_species"}
-    for cell in full.cells:
+    models = {c.split: set() for c in full.grid.cells if c.task == "cross_species"}
+    for cell in full.grid.cells:
         if cell.task == "cross_species":
             assert cell.dataset == "spermatogenesis"
             models[cell.split].add(cell.model)
@@ -58,13 +61,13 @@ def test_what_cz_benchmarks_published_is_scored_on_the_species_that_it_was_publi
     assert full.score_splits(job) == [
         f"results/splits/spermatogenesis/{name}.h5ad" for name in ("human", "mouse", "rhesus_macaque")
     ]
-    assert full.splits_of("spermatogenesis", "all") == list(NINE)
+    assert full.run.splits_of("spermatogenesis", "all") == list(NINE)
 
 
 def test_what_a_set_lacks_is_a_reason_of_that_set_alone(full):
     why = {
         (skipped.model, skipped.split): skipped.reason
-        for skipped in full.skipped
+        for skipped in full.grid.skipped
         if (skipped.task, skipped.dataset) == ("cross_species", "spermatogenesis")
     }
     assert why["uce_4l", "all"].startswith("chicken: the model does not take chicken")
@@ -85,7 +88,7 @@ def test_two_sets_of_one_split_use_its_one_embedding(full):
 def chosen(*datasets):
     config = made_up.configuration()
     config["run"]["datasets"] = list(datasets)
-    return Grid(config).sets
+    return inputs_of(config).run.sets
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_what_is_no_set_and_no_split_is_said(full):
     with pytest.raises(
         CellgaugeError, match="dataset 'spermatogenesis' has no split or set 'commn'; it has human, mouse"
     ):
-        full.splits_of("spermatogenesis", "commn")
+        full.run.splits_of("spermatogenesis", "commn")
 
 
 # --- random catalogues -----------------------------------------------------------------------------------------------
@@ -133,9 +136,9 @@ TASKS = {"clustering": {}, "cross_species": {}, "mine_too": {}}
 
 @pytest.fixture(autouse=True, scope="module")
 def a_users_task():
-    """Let the grid know a task `mine_too` that spans splits."""
+    """Let the inputs know a task `mine_too` that spans splits."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("grid", "config"):
+        for module in ("config", "grid", "inputs", "run"):
             patch.setattr(f"cellgauge.plan.{module}.task_traits", traits_with_mine)
         yield
 
@@ -178,31 +181,31 @@ def catalogues(draw):
     return runs
 
 
-def computations(grid):
+def computations(inputs):
     """Return what each file of a run is computed of: path -> the inputs of its job."""
     files = {}
-    for path in grid.embeddings():
+    for path in inputs.embeddings():
         model, dataset, part = path.removesuffix(".h5ad").split("/")[2:]
         files[path] = (
             "embed",
             model,
-            tuple(grid.embed_splits(SimpleNamespace(model=model, dataset=dataset, split=part))),
+            tuple(inputs.splits(SimpleNamespace(model=model, dataset=dataset, split=part))),
         )
-    for path in grid.layouts():
+    for path in inputs.layouts():
         embedding = path.replace("layouts", "embeddings").replace(".tsv", ".h5ad")
         files[path] = ("layout", embedding, files[embedding])
-    for cell in grid.cells:
-        embeddings = grid.score_results(cell)
-        inputs = (tuple(grid.score_splits(cell)), tuple(embeddings), tuple(files[path] for path in embeddings))
+    for cell in inputs.grid.cells:
+        embeddings = inputs.results(cell)
+        compared = (tuple(inputs.score_splits(cell)), tuple(embeddings), tuple(files[path] for path in embeddings))
         assert cell.path not in files
-        files[cell.path] = ("score", cell.task, cell.model, inputs)
+        files[cell.path] = ("score", cell.task, cell.model, compared)
     return files
 
 
 @settings(max_examples=60, deadline=None)
 @given(catalogues())
 def test_two_different_computations_never_share_a_path(runs):
-    first, second = (computations(Grid(run)) for run in runs)
+    first, second = (computations(inputs_of(run)) for run in runs)
     assert {path: first[path] for path in first.keys() & second.keys()} == {
         path: second[path] for path in first.keys() & second.keys()
     }
@@ -215,29 +218,29 @@ def test_two_different_computations_never_share_a_path(runs):
 @given(catalogues())
 def test_every_path_is_reachable_and_every_part_of_a_run_is_scored_or_has_a_reason(runs):
     configuration.check(copy.deepcopy(runs[0]))
-    grid = Grid(runs[0])
+    inputs = inputs_of(runs[0])
     files = {
-        r"results/embeddings/(?P<model>{model})/(?P<dataset>{dataset})/(?P<split>{split})\.h5ad": grid.embeddings(),
-        r"results/layouts/(?P<model>{model})/(?P<dataset>{dataset})/(?P<split>{split})\.tsv": grid.layouts(),
-        r"results/scores/(?P<task>{task})/(?P<model>{model})/(?P<dataset>{dataset})/(?P<split>{split})\.tsv": grid.scores(),
+        r"results/embeddings/(?P<model>{model})/(?P<dataset>{dataset})/(?P<split>{split})\.h5ad": inputs.embeddings(),
+        r"results/layouts/(?P<model>{model})/(?P<dataset>{dataset})/(?P<split>{split})\.tsv": inputs.layouts(),
+        r"results/scores/(?P<task>{task})/(?P<model>{model})/(?P<dataset>{dataset})/(?P<split>{split})\.tsv": inputs.scores(),
     }
-    patterns = {kind: grid.pattern(kind) for kind in ("model", "dataset", "task", "split")}
+    patterns = {kind: inputs.pattern(kind) for kind in ("model", "dataset", "task", "split")}
     for rule, paths in files.items():
         expression = re.sub(r"\{(\w+)\}", lambda kind: patterns[kind[1]], rule)
         for path in paths:
             found = re.fullmatch(expression, path)
             wildcards = SimpleNamespace(**found.groupdict())
-            assert grid.embed_splits(wildcards)
-            assert not hasattr(wildcards, "task") or grid.score_results(wildcards)
-    parts = [(c.task, c.model, c.dataset, c.split) for c in (*grid.cells, *grid.skipped)]
+            assert inputs.splits(wildcards)
+            assert not hasattr(wildcards, "task") or inputs.results(wildcards)
+    parts = [(c.task, c.model, c.dataset, c.split) for c in (*inputs.grid.cells, *inputs.grid.skipped)]
     expected = [
         (task, model, "d", part)
         for task in TASKS
         for model in MODELS
-        for part in (grid.sets["d"] if traits_with_mine(task).scope == "dataset" else grid.datasets["d"])
+        for part in (inputs.run.sets["d"] if traits_with_mine(task).scope == "dataset" else inputs.run.datasets["d"])
     ]
     assert sorted(parts) == sorted(expected)
-    for cell in grid.cells:
-        assert isinstance(cell, Cell) and grid.splits_of("d", cell.split) == list(
-            ordered(grid.splits_of("d", cell.split))
+    for cell in inputs.grid.cells:
+        assert isinstance(cell, Cell) and inputs.run.splits_of("d", cell.split) == list(
+            ordered(inputs.run.splits_of("d", cell.split))
         )

@@ -8,19 +8,20 @@ from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from cellgauge.plan import config as settings
+from cellgauge.plan import config as settings, paths
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.plan.grid import Grid
+from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.interpreter import prefer_own_python
-from cellgauge.plan.on_error import publish_what_there_is, tell_what_failed
-from cellgauge.plan.sources import code, project_file, script
+from cellgauge.plan.on_error import publish_partial_results, report_failures
+from cellgauge.plan.sources import code, digest, project_file, script
 
 try:
     settings.check(config)
 except settings.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-grid = Grid(config)
+inputs = Inputs(Grid(config))
 
 prefer_own_python()
 
@@ -28,14 +29,14 @@ WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_m
 
 if not WITH_CONDA:
     try:
-        grid.check_environments()
+        inputs.check_environments()
     except CellgaugeError as error:
         raise WorkflowError(str(error)) from None
 
 
 def task_python(wildcards):
     """Return the Python that scores a task: with conda that of the rule's environment."""
-    return "python" if WITH_CONDA else grid.task_python(wildcards)
+    return "python" if WITH_CONDA else inputs.task_python(wildcards)
 
 
 def memory(base_mb, times):
@@ -49,7 +50,7 @@ def memory(base_mb, times):
 
 def score_memory(wildcards, input, attempt):
     """Return the memory that a scoring job asks for, by its task."""
-    return memory(base_mb=1500, times=grid.task_memory_times(wildcards))(wildcards, input, attempt)
+    return memory(base_mb=1500, times=inputs.task_memory_times(wildcards))(wildcards, input, attempt)
 
 
 def largest_memory(base_mb, times):
@@ -69,12 +70,20 @@ def embed_memory(wildcards, input, attempt):
     return int((2000 + times * input.size_mb) * attempt)
 
 
+def shared_memory(wildcards, input, attempt):
+    """Return the memory that an embedding job of several splits asks for: that of the checkpoint and the largest split."""
+    splits_mb, weights_mb = (
+        [Path(file).stat().st_size / 2**20 for file in files] for files in (input.splits, input.weights)
+    )
+    return int((2000 + 2 * (max(splits_mb) + sum(weights_mb))) * attempt)
+
+
 wildcard_constraints:
-    model=grid.pattern("model"),
-    dataset=grid.pattern("dataset"),
-    task=grid.pattern("task"),
-    split=grid.pattern("split"),
-    object=grid.pattern("object"),
-    file=grid.pattern("file"),
-    species=grid.pattern("species"),
-    source=grid.pattern("source"),
+    model=inputs.pattern("model"),
+    dataset=inputs.pattern("dataset"),
+    task=inputs.pattern("task"),
+    split=inputs.pattern("split"),
+    object=inputs.pattern("object"),
+    file=inputs.pattern("file"),
+    species=inputs.pattern("species"),
+    source=inputs.pattern("source"),

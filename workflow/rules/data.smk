@@ -6,9 +6,9 @@ rule download:
         # the bytes are verified, so an edit of the downloader need not fetch them again
         script=ancient(script("download_object")),
     output:
-        "resources/datasets/{dataset}/{object}",
+        paths.OBJECT,
     log:
-        "logs/download/{dataset}/{object}.log",
+        paths.log("download", paths.OBJECT),
     retries: 2
     conda:
         "../envs/data.yaml"
@@ -16,7 +16,7 @@ rule download:
         downloads=1,
         mem_mb=1000,
     params:
-        url=grid.object_url,
+        url=inputs.object_url,
     shell:
         "python {input.script:q} {params.url:q} {output:q} > {log:q} 2>&1"
 
@@ -24,20 +24,20 @@ rule download:
 rule split:
     input:
         script=ancient(script("split_dataset")),
-        object=grid.split_object,
-        orthologues=grid.orthologues,
+        object=inputs.split_object,
+        orthologues=inputs.orthologues,
     output:
-        "results/splits/{dataset}/{split}.h5ad",
+        paths.SPLIT,
     log:
-        "logs/split/{dataset}/{split}.log",
+        paths.log("split", paths.SPLIT),
     benchmark:
-        "benchmarks/split/{dataset}/{split}.tsv"
+        paths.benchmark("split", paths.SPLIT)
     conda:
         "../envs/data.yaml"
     resources:
         mem_mb=memory(base_mb=1000, times=8),
     params:
         code=code("split_dataset"),
-        options=grid.split_options,
+        options=inputs.split_options,
     shell:
         "python {input.script:q} {input.object:q} {output:q} --options {params.options:q} > {log:q} 2>&1"

@@ -4,24 +4,24 @@
 rule neighbors:
     input:
         script=ancient(script("find_neighbors")),
-        embeddings=grid.score_results,
-        splits=grid.score_splits,
+        embeddings=inputs.results,
+        splits=inputs.score_splits,
     output:
-        "results/neighbors/{task}/{model}/{dataset}/{split}.npz",
+        paths.NEIGHBORS,
     log:
-        "logs/neighbors/{task}/{model}/{dataset}/{split}.log",
+        paths.log("neighbors", paths.NEIGHBORS),
     benchmark:
-        "benchmarks/neighbors/{task}/{model}/{dataset}/{split}.tsv"
+        paths.benchmark("neighbors", paths.NEIGHBORS)
     conda:
-        grid.task_env
-    threads: grid.task_threads
+        inputs.task_env
+    threads: inputs.task_threads
     resources:
-        gpu=grid.search_gpus,
+        gpu=inputs.search_gpus,
         mem_mb=score_memory,
     params:
-        code=grid.neighbor_code,
+        code=inputs.neighbor_code,
         python=task_python,
-        options=grid.neighbor_options,
+        options=inputs.neighbor_options,
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.embeddings:q} --splits {input.splits:q}"
         " --set {wildcards.split:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

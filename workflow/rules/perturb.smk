@@ -4,25 +4,25 @@
 rule predict:
     input:
         script=ancient(script("predict_responses")),
-        split="results/splits/{dataset}/{split}.h5ad",
-        weights=grid.weights,
+        split=paths.SPLIT,
+        weights=inputs.weights,
     output:
-        "results/predictions/{model}/{dataset}/{split}.h5ad",
+        paths.PREDICTION,
     log:
-        "logs/predict/{model}/{dataset}/{split}.log",
+        paths.log("predict", paths.PREDICTION),
     benchmark:
-        "benchmarks/predict/{model}/{dataset}/{split}.tsv"
+        paths.benchmark("predict", paths.PREDICTION)
     conda:
-        grid.env
-    threads: grid.threads
+        inputs.env
+    threads: inputs.threads
     resources:
-        gpu=grid.gpus,
+        gpu=inputs.gpus,
         mem_mb=memory(base_mb=2000, times=15),
     params:
-        code=grid.model_code,
-        adapter=grid.adapter,
-        weights=grid.weights_argument,
-        options=grid.model_options,
+        code=inputs.model_code,
+        adapter=inputs.adapter,
+        weights=inputs.weights_argument,
+        options=inputs.model_options,
     shell:
         "python {input.script:q} {params.adapter:q} --split {input.split:q} --weights {params.weights:q}"
         " --model {wildcards.model:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"
@@ -31,13 +31,13 @@ rule predict:
 rule truth:
     input:
         script=ancient(script("measure_truth")),
-        split="results/splits/{dataset}/{split}.h5ad",
+        split=paths.SPLIT,
     output:
-        "results/truths/{dataset}/{split}.h5ad",
+        paths.TRUTH,
     log:
-        "logs/truth/{dataset}/{split}.log",
+        paths.log("truth", paths.TRUTH),
     benchmark:
-        "benchmarks/truth/{dataset}/{split}.tsv"
+        paths.benchmark("truth", paths.TRUTH)
     conda:
         "../envs/score.yaml"
     resources:

@@ -1,7 +1,7 @@
 """Lay cells out for pictures, collect the scores into tables, render the report."""
 
 TABLES = collect(
-    "results/tables/{table}",
+    f"{paths.TABLES}/{{table}}",
     table=[
         "scores.csv",
         "scores.parquet",
@@ -25,21 +25,21 @@ TABLES = collect(
 )
 
 EXPORTS = [
-    "results/czbenchmarks.json",
-    *collect("results/tables/{kind}.parquet", kind=["summary", "runtime", "models", "datasets"]),
-    *collect("results/tables/{name}", name=["leaderboard.md", "leaderboard.tex"]),
+    paths.CZBENCHMARKS,
+    *collect(f"{paths.TABLES}/{{kind}}.parquet", kind=["summary", "runtime", "models", "datasets"]),
+    *collect(f"{paths.TABLES}/{{name}}", name=["leaderboard.md", "leaderboard.tex"]),
 ]
 
 
 rule layout:
     input:
         script=ancient(script("lay_out_cells")),
-        embedding="results/embeddings/{model}/{dataset}/{split}.h5ad",
-        splits=grid.embed_splits,
+        embedding=paths.EMBEDDING,
+        splits=inputs.splits,
     output:
-        "results/layouts/{model}/{dataset}/{split}.tsv",
+        paths.LAYOUT,
     log:
-        "logs/layout/{model}/{dataset}/{split}.log",
+        paths.log("layout", paths.LAYOUT),
     conda:
         "../envs/score.yaml"
     resources:
@@ -55,11 +55,11 @@ rule manifest:
     input:
         template=project_file("workflow/templates/manifest.json"),
     output:
-        "results/manifest.json",
+        paths.MANIFEST,
     log:
         "logs/manifest.log",
     params:
-        text=grid.manifest,  # grows with the run, as a command may not: Snakemake itself writes it
+        text=inputs.manifest,  # grows with the run, as a command may not: Snakemake itself writes it
     template_engine:
         "jinja2"
 
@@ -67,10 +67,10 @@ rule manifest:
 rule tables:
     input:
         script=ancient(script("collect_tables")),
-        manifest="results/manifest.json",
-        scores=grid.scores,
-        layouts=grid.layouts,
-        published=grid.published_rows,
+        manifest=paths.MANIFEST,
+        scores=inputs.scores,
+        layouts=inputs.layouts,
+        published=inputs.published_rows,
     output:
         TABLES,
     log:
@@ -79,7 +79,7 @@ rule tables:
         "../envs/publish.yaml"
     params:
         code=code("collect_tables"),
-        ledger="resources/checksums.yaml",  # no input: every download writes to it
+        ledger=paths.LEDGER,  # no input: every download writes to it
     shell:
         "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks"
         " --ledger {params.ledger:q} --output results/tables > {log:q} 2>&1"
@@ -91,7 +91,7 @@ rule report:
         tables=TABLES,
     output:
         report(
-            "results/report.html",
+            paths.REPORT,
             caption="../report/report.rst",
             category="Report",
             labels={"what": "all results, one page"},
@@ -113,7 +113,7 @@ rule exports:
     output:
         EXPORTS,
         leaderboard=report(
-            "results/tables/leaderboard.csv",
+            f"{paths.TABLES}/leaderboard.csv",
             caption="../report/leaderboard.rst",
             category="Tables",
             labels={"what": "leaderboard"},
@@ -134,7 +134,7 @@ rule figures:
         tables=TABLES,
     output:
         report(
-            directory("results/figures"),
+            directory(paths.FIGURES),
             patterns=["{kind}.{data}.svg"],
             caption="../report/figures.rst",
             category="Figures",

@@ -3,27 +3,27 @@
 
 use rule download as download_published with:
     output:
-        "resources/published/{source}/{object}",
+        paths.PUBLISHED_OBJECT,
     log:
-        "logs/download_published/{source}/{object}.log",
+        paths.log("download_published", paths.PUBLISHED_OBJECT),
     params:
-        url=grid.published_url,
+        url=inputs.published_url,
 
 
 rule import_published:
     input:
         script=ancient(script("import_published")),
-        file=grid.published_file,
+        file=inputs.published_file,
     output:
-        "results/published/{source}.tsv",
+        paths.PUBLISHED,
     log:
-        "logs/import_published/{source}.log",
+        paths.log("import_published", paths.PUBLISHED),
     conda:
         "../envs/publish.yaml"
     resources:
         mem_mb=memory(base_mb=500, times=50),
     params:
-        options=grid.published_options,
+        options=inputs.published_options,
         code=code("import_published"),
     shell:
         "python {input.script:q} {input.file:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

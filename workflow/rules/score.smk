@@ -4,25 +4,25 @@
 rule score:
     input:
         script=ancient(script("score_task")),
-        results=grid.score_results,
-        splits=grid.score_splits,
-        neighbors=grid.neighbors,
+        results=inputs.results,
+        splits=inputs.score_splits,
+        neighbors=inputs.neighbors,
     output:
-        "results/scores/{task}/{model}/{dataset}/{split}.tsv",
+        paths.SCORE,
     log:
-        "logs/score/{task}/{model}/{dataset}/{split}.log",
+        paths.log("score", paths.SCORE),
     benchmark:
-        "benchmarks/score/{task}/{model}/{dataset}/{split}.tsv"
+        paths.benchmark("score", paths.SCORE)
     conda:
-        grid.task_env
-    threads: grid.task_threads
+        inputs.task_env
+    threads: inputs.task_threads
     resources:
-        gpu=grid.task_gpus,
+        gpu=inputs.task_gpus,
         mem_mb=score_memory,
     params:
-        code=grid.task_code,
+        code=inputs.task_code,
         python=task_python,
-        options=grid.task_options,
+        options=inputs.task_options,
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.results:q} --splits {input.splits:q}"
         " --set {wildcards.split:q} --neighbors {input.neighbors:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

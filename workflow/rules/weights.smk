@@ -5,9 +5,9 @@ rule download_weights:
     input:
         script=ancient(script("download_object")),
     output:
-        "resources/weights/{file}",
+        paths.WEIGHTS_FILE,
     log:
-        "logs/download_weights/{file}.log",
+        paths.log("download_weights", paths.WEIGHTS_FILE),
     retries: 2
     conda:
         "../envs/data.yaml"
@@ -15,7 +15,7 @@ rule download_weights:
         downloads=1,
         mem_mb=1000,
     params:
-        url=grid.weights_url,
+        url=inputs.weights_url,
     shell:
         "python {input.script:q} {params.url:q} {output:q} > {log:q} 2>&1"
 
@@ -23,21 +23,21 @@ rule download_weights:
 rule build_species:
     input:
         script=ancient(script("build_species")),
-        weights=grid.species_weights,
-        sources=grid.species_inputs,
+        weights=inputs.species_weights,
+        sources=inputs.species_inputs,
     output:
-        directory("resources/species/{model}/{species}"),
+        directory(paths.SPECIES),
     log:
-        "logs/build_species/{model}/{species}.log",
+        paths.log("build_species", paths.SPECIES),
     conda:
-        grid.env
+        inputs.env
     resources:
         mem_mb=4000,
     params:
-        code=grid.species_code,
-        adapter=grid.adapter,
-        weights=grid.weights_folder,
-        options=grid.species_options,
+        code=inputs.species_code,
+        adapter=inputs.adapter,
+        weights=inputs.weights_folder,
+        options=inputs.species_options,
     shell:
         "python {input.script:q} {params.adapter:q} {wildcards.species:q} --weights {params.weights:q}"
         " --options {params.options:q} --output {output:q} > {log:q} 2>&1"

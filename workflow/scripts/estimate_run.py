@@ -10,6 +10,7 @@ from cellgauge.fetch.ledger import SHIPPED, read
 from cellgauge.plan import config as settings
 from cellgauge.plan.cost import read_costs, report
 from cellgauge.plan.grid import Grid
+from cellgauge.plan.inputs import Inputs
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -23,8 +24,8 @@ def main() -> None:
     args = cli.parse_args()
     ledger = read(Path("resources/checksums.yaml")) | read(SHIPPED)
     sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
-    grid = Grid(settings.read(args.configfile))
-    print("\n".join(report(grid, read_costs(CONFIG / "costs.yaml"), args.cells, sizes)))
+    inputs = Inputs(Grid(settings.read(args.configfile)))
+    print("\n".join(report(inputs, read_costs(CONFIG / "costs.yaml"), args.cells, sizes)))
 
 
 def positive(text: str) -> int:

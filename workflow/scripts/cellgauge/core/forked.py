@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cellgauge.core import threads
 from cellgauge.core.errors import CellgaugeError
@@ -52,7 +52,7 @@ def run_apart(functions: Sequence[Callable[[], T]], n_processes: int = 1) -> lis
         _inherited.clear()
 
 
-def _call(position: int) -> object:
+def _call(position: int) -> Any:
     return _inherited[position]()
 
 

@@ -16,7 +16,8 @@ def without_optional(*names: str) -> Iterator[None]:
     stays, and afterwards the names can be imported as ever.
     """
     hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # None stands for "not to be found" (the reference on the import system)
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # None stands for "not to be found" (the reference on the import system)
     try:
         yield
     finally:

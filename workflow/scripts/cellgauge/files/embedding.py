@@ -145,22 +145,22 @@ def write_embedding(
     """
     matrix = np.ascontiguousarray(matrix, dtype=np.float32)
     expected = np.concatenate([split.cells for split in splits])
-    cells = np.asarray(cells, dtype=object)
-    if matrix.ndim != 2 or matrix.shape[1] == 0 or len(matrix) != len(cells):
-        raise ContractError(f"an embedding of {len(cells)} cells must be a matrix of as many rows, not {matrix.shape}")
-    if not np.array_equal(cells, expected):
+    ids = np.asarray(cells, dtype=object)
+    if matrix.ndim != 2 or matrix.shape[1] == 0 or len(matrix) != len(ids):
+        raise ContractError(f"an embedding of {len(ids)} cells must be a matrix of as many rows, not {matrix.shape}")
+    if not np.array_equal(ids, expected):
         raise ContractError(
-            f"the rows are not those of the split's cells in their order ({first_difference(cells, expected)})"
+            f"the rows are not those of the split's cells in their order ({first_difference(ids, expected)})"
         )
     unembedded = np.isnan(matrix).all(axis=1)
     if unembedded.all() and not uns.get("not_applicable"):
         raise ContractError("no cell was embedded: every row is NaN")
     if not np.isfinite(matrix[~unembedded]).all():
         row = np.flatnonzero(~np.isfinite(matrix).all(axis=1) & ~unembedded)[0]
-        raise ContractError(f"the row of cell {cells[row]} holds a value that is not finite")
+        raise ContractError(f"the row of cell {ids[row]} holds a value that is not finite")
 
     names = np.repeat([split.name for split in splits], [len(split.cells) for split in splits])
     facts = {**uns, "unembedded": int(unembedded.sum()), "n_dims": matrix.shape[1]}
     facts = {key: as_plain(value) for key, value in facts.items() if value is not None}
     with atomic_path(path) as temporary:
-        write_h5ad(temporary, matrix, cells, names, facts)
+        write_h5ad(temporary, matrix, ids, names, facts)

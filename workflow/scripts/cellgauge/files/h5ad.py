@@ -5,7 +5,8 @@ must not pay a second for importing anndata. What h5py cannot place is read by a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ def write_h5ad(path: Path, matrix: np.ndarray, cells: np.ndarray, splits: np.nda
             _encoded(file["uns"].create_dataset(name, data=value), kind, "0.2.0")
 
 
-def _write_frame(file: h5py.File, name: str, index: Sequence[str], columns: Sequence[str]) -> h5py.Group:
+def _write_frame(file: h5py.File, name: str, index: Iterable[str], columns: Sequence[str]) -> h5py.Group:
     import h5py
 
     frame = _encoded(file.create_group(name), "dataframe", "0.2.0")
@@ -98,7 +99,7 @@ def _write_frame(file: h5py.File, name: str, index: Sequence[str], columns: Sequ
     return frame
 
 
-def _write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
+def _write_strings(group: h5py.Group, name: str, values: Iterable[str]) -> None:
     import h5py
 
     strings = np.asarray([str(value) for value in values], dtype=object)
@@ -162,18 +163,23 @@ def read_csr(item: h5py.Group | h5py.Dataset, path: Path) -> csr_matrix:
     raise ContractError(f"{path}: X is encoded as {encoding!r}, not as a CSR, CSC or dense matrix")
 
 
-def read_row_blocks(item: h5py.Group | h5py.Dataset, size: int, path: Path) -> Iterator[tuple[int, csr_matrix]]:
+def read_row_blocks(
+    item: h5py.Group | h5py.Dataset, size: int, path: Path, first: int = 0, last: int | None = None
+) -> Iterator[tuple[int, csr_matrix]]:
+    """Yield (first row, rows) of a matrix of an h5ad file, CSR float32, `size` rows at a time, from `first` up to `last`."""
     from scipy.sparse import csr_matrix
 
     if item.attrs.get("encoding-type", "array") != "csr_matrix":
         whole = read_csr(item, path) if hasattr(item, "keys") else item
-        for start in range(0, whole.shape[0], size):
-            yield start, csr_matrix(whole[start : start + size], dtype=np.float32)
+        last = whole.shape[0] if last is None else min(last, whole.shape[0])
+        for start in range(first, last, size):
+            yield start, csr_matrix(whole[start : min(start + size, last)], dtype=np.float32)
         return
     n_rows, n_columns = item.attrs["shape"]
-    ends = item["indptr"][:]
-    for start in range(0, n_rows, size):
-        bounds = ends[start : start + size + 1]
+    last = n_rows if last is None else min(last, n_rows)
+    ends = item["indptr"][first : last + 1]
+    for start in range(first, last, size):
+        bounds = ends[start - first : start - first + size + 1]
         stored = slice(int(bounds[0]), int(bounds[-1]))
         parts = (item["data"][stored].astype(np.float32, copy=False), item["indices"][stored], bounds - bounds[0])
         yield start, csr_matrix(parts, shape=(len(bounds) - 1, n_columns))
@@ -195,14 +201,13 @@ def read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:
 
 
 def check_unique(cells: np.ndarray, where: object) -> None:
-    seen: set[str] = set()
-    repeated = next((cell for cell in cells if cell in seen or seen.add(cell)), None)
-    if repeated is not None:
+    if len(set(cells)) < len(cells):
+        repeated, _ = Counter(cells).most_common(1)[0]
         raise ContractError(f"{where}: cell ids must be unique, '{repeated}' appears more than once")
 
 
-def first_difference(found: np.ndarray, expected: np.ndarray) -> str:
-    if len(found) != len(expected):
-        return f"{len(found)} rows, expected {len(expected)}"
-    row = int(np.argmax(found != expected))
-    return f"row {row} is '{found[row]}', expected '{expected[row]}'"
+def first_difference(cells: np.ndarray, expected: np.ndarray) -> str:
+    if len(cells) != len(expected):
+        return f"{len(cells)} rows, expected {len(expected)}"
+    row = int(np.argmax(cells != expected))
+    return f"row {row} is '{cells[row]}', expected '{expected[row]}'"

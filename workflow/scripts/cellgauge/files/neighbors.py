@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,9 +77,10 @@ def write_neighbors(
     cells: np.ndarray,
 ) -> None:
     """Write what `Neighbors` describes."""
-    about = {"facts": np.array(json.dumps(facts)), "cells": np.array(_digest(cells)), "embedded": embedded}
+    about: dict[str, Any] = {"facts": np.array(json.dumps(facts)), "cells": np.array(_digest(cells))}
+    about |= {"embedded": embedded, **arrays}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **about, **arrays)
+        np.savez(file, **about)
 
 
 def _digest(cells: np.ndarray) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -116,8 +116,11 @@ def _parse_score(row: Mapping[str, str], where: str) -> Score:
     kinds = {"value": float, "seed": int, "fold": int}
     texts = {name: text for name, text in row.items() if name not in TABLE_COLUMNS}
     try:
-        numbers = {name: kind(row[name]) if row[name] else None for name, kind in kinds.items()}
-        return Score(**{**texts, **numbers})
+        fields: dict[str, Any] = {
+            **texts,
+            **{name: kind(row[name]) if row[name] else None for name, kind in kinds.items()},
+        }
+        return Score(**fields)
     except (ValueError, ContractError) as error:
         raise ContractError(f"{where}: {one_line(error)}") from None
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from cellgauge.inference.kernels import attend, compiled
+
 
 def torch_name(name: str) -> str:
     """Return the name in torch, which this module uses, of a tensor in a checkpoint made with flash-attn.
@@ -33,8 +35,7 @@ class SelfAttention(nn.Module):
         else:
             q = F.linear(queries, self.in_proj_weight[:width], self.in_proj_bias[:width])
             k, v = F.linear(tokens, self.in_proj_weight[width:], self.in_proj_bias[width:]).split(width, dim=-1)
-        mask = None if mask is None else mask[:, None, None, :]
-        attended = F.scaled_dot_product_attention(*map(self._by_head, (q, k, v)), attn_mask=mask)
+        attended = attend(*map(self._by_head, (q, k, v)), mask)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _by_head(self, x: Tensor) -> Tensor:
@@ -52,6 +53,7 @@ class PostNormLayer(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
 
+    @compiled
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Return the layer's output for `queries`: the tokens themselves, or some of them."""
         x = self.norm1(queries + self.self_attn(queries, tokens, mask))

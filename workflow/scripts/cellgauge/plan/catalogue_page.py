@@ -97,15 +97,15 @@ def _data(config: Mapping[str, Any], grid: Grid) -> Iterator[str]:
     yield "## Data\n"
     rows = []
     for name, entry in config["datasets"].items():
-        species = list(dict.fromkeys(grid.source(name, split).organism for split in entry["splits"]))
+        species = list(dict.fromkeys(grid.run.source(name, split).organism for split in entry["splits"]))
         splits = ", ".join(split.replace("_", " ") for split in entry["splits"])
-        urls = list(dict.fromkeys(grid.source(name, split).url for split in entry["splits"]))
+        urls = list(dict.fromkeys(grid.run.source(name, split).url for split in entry["splits"]))
         folder = urls[0].rpartition("/")[0] if len(urls) > 1 else urls[0]
         rows.append(
             (
                 _named(name, entry),
                 _text(entry["description"]),
-                ", ".join(f"{count:,} {what.removeprefix('n_')}" for what, count in grid.size(name).items()),
+                ", ".join(f"{count:,} {what.removeprefix('n_')}" for what, count in grid.run.size(name).items()),
                 ", ".join(s.replace("_", " ") for s in species),
                 f"{len(entry['splits'])}: {splits}" if len(entry["splits"]) > 1 else splits,
                 f"`{folder}`",

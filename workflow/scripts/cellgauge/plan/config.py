@@ -14,7 +14,8 @@ from cellgauge.data.organisms import organism
 from cellgauge.data.sets import ALL, ordered
 from cellgauge.inference.adapter_job import Traits
 from cellgauge.models.base import adapter_names
-from cellgauge.plan.grid import REMOTE, file_name, is_remote, tables_of
+from cellgauge.plan.paths import REMOTE, file_name, is_remote
+from cellgauge.plan.run import tables_of
 from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.tasks.traits import task_traits
 
@@ -163,6 +164,8 @@ def _environments() -> list[str]:
 def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
     if "path" in model and "weights" in model:
         yield f"{where}: `path` is for embeddings, `weights` for checkpoints; give one of them"
+    if "splits_per_job" in model and "weights" not in model:
+        yield f"{where}.splits_per_job: only models with `weights` gain by it; remove the key"
     for key in ("path", "weights"):
         if isinstance(model.get(key), str):
             yield from _url_faults(f"{where}.{key}", model[key])

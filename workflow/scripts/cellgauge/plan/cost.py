@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from cellgauge.plan.grid import Cell, Grid
+    from cellgauge.plan.grid import Cell
+    from cellgauge.plan.inputs import Inputs
+    from cellgauge.plan.run import Run
 
 STAGES = ("split", "embed", "predict", "truth", "score")
 """The stages that cost something, in the order in which they run; a score counts with the search of its neighbors."""
@@ -69,34 +71,36 @@ def evaluate(law: Law, cells: int, dims: int = 0, epochs: int = 0) -> float:
     return sum(weight * TERMS[term](cells, dims, epochs) for term, weight in law.items())
 
 
-def jobs(grid: Grid, costs: Costs, cells: int) -> Iterator[Job]:
+def jobs(inputs: Inputs, costs: Costs, cells: int) -> Iterator[Job]:
     """Yield the jobs that cost something, each once; `cells` is what a split has whose size the catalogue does not tell."""
 
-    def size(dataset: str, splits: Iterable[str]) -> int:
-        return sum(grid.n_cells(dataset, split) or cells for split in splits)
+    run, grid = inputs.run, inputs.grid
 
-    for dataset, split in _splits(grid):
-        modality, n_cells = grid.modality(dataset), size(dataset, [split])
+    def size(dataset: str, splits: Iterable[str]) -> int:
+        return sum(run.n_cells(dataset, split) or cells for split in splits)
+
+    for dataset, split in _splits(inputs):
+        modality, n_cells = run.modality(dataset), size(dataset, [split])
         yield _job("split", "", costs["splits"][modality], n_cells)
         if modality == "perturbation":
             yield _job("truth", "", costs["truth"], n_cells)
-    results = {path: cell for cell in grid.cells for path in grid.score_results(cell)}
+    results = {path: cell for cell in grid.cells for path in inputs.results(cell)}
     for path, cell in results.items():
-        n_cells = size(cell.dataset, grid.splits_of(cell.dataset, Path(path).stem))
-        params = grid.params(cell.model)
+        n_cells = size(cell.dataset, run.splits_of(cell.dataset, Path(path).stem))
+        params = run.params(cell.model)
         epochs = params.get("max_epochs") or min(EPOCHS, round(EPOCHS * EPOCH_CELLS / n_cells))
-        stage = "predict" if grid.modality(cell.dataset) == "perturbation" else "embed"
+        stage = "predict" if run.modality(cell.dataset) == "perturbation" else "embed"
         speeds = costs["tflops"]
-        speed = speeds.get(params.get("precision"), speeds["fp32"]) if grid.gpus(cell) else 0
-        yield _job(stage, cell.model, _of_model(grid, costs, cell), n_cells, 0, epochs, speed)
+        speed = speeds.get(params.get("precision"), speeds["fp32"]) if inputs.gpus(cell) else 0
+        yield _job(stage, cell.model, _of_model(run, costs, cell), n_cells, 0, epochs, speed)
     for cell in grid.cells:
-        of_counts = cell.task in grid.traits(cell.model).expression_tasks
+        of_counts = cell.task in run.traits(cell.model).expression_tasks
         laws = costs["tasks"].get(cell.task + "_on_counts" * of_counts, {})
-        params, usual = grid.params(cell.model), _of_model(grid, costs, cell).get("dims", 0)
+        params, usual = run.params(cell.model), _of_model(run, costs, cell).get("dims", 0)
         dims = next((params[name] for name in DIMS if name in params), usual)
-        if not dims and grid.modality(cell.dataset) == "expression":
+        if not dims and run.modality(cell.dataset) == "expression":
             laws = {}
-        yield _job("score", cell.model, laws, size(cell.dataset, grid.splits_of(cell.dataset, cell.split)), dims)
+        yield _job("score", cell.model, laws, size(cell.dataset, run.splits_of(cell.dataset, cell.split)), dims)
 
 
 def _job(
@@ -110,29 +114,30 @@ def _job(
     return Job(stage, model, cpu / 3600, gpu / 3600, memory)
 
 
-def _of_model(grid: Grid, costs: Costs, cell: Cell) -> Mapping[str, Any]:
+def _of_model(run: Run, costs: Costs, cell: Cell) -> Mapping[str, Any]:
     """Return the entry of a model: that of its name, else that of its adapter, else an empty one."""
     models = costs["models"]
-    return models.get(cell.model.partition("@")[0]) or models.get(grid.adapter(cell), {})
+    return models.get(cell.model.partition("@")[0]) or models.get(run.model(cell.model)["adapter"], {})
 
 
-def _splits(grid: Grid) -> list[tuple[str, str]]:
+def _splits(inputs: Inputs) -> list[tuple[str, str]]:
     """Return the (dataset, split) that some score needs."""
-    needed = ((cell.dataset, split) for cell in grid.cells for split in grid.splits_of(cell.dataset, cell.split))
+    run, cells = inputs.run, inputs.grid.cells
+    needed = ((cell.dataset, split) for cell in cells for split in run.splits_of(cell.dataset, cell.split))
     return list(dict.fromkeys(needed))
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
 
 
-def report(grid: Grid, costs: Costs, cells: int, known_sizes: Mapping[str, int]) -> Iterator[str]:
+def report(inputs: Inputs, costs: Costs, cells: int, known_sizes: Mapping[str, int]) -> Iterator[str]:
     """Yield the lines of the report.
 
     Args:
         cells: see `jobs`.
         known_sizes: the bytes of objects that were ever fetched, by URL.
     """
-    planned = list(jobs(grid, costs, cells))
+    planned = list(jobs(inputs, costs, cells))
     yield f"{'':34}{'':>6}{'without GPUs':>14}{'with GPUs':>22}"
     yield f"{'stage':34}{'jobs':>6}{'CPU h':>14}{'CPU h':>12}{'GPU h*':>10}{'peak MB':>10}"
     for stage in STAGES:
@@ -152,14 +157,14 @@ def report(grid: Grid, costs: Costs, cells: int, known_sizes: Mapping[str, int])
         yield f"Not known, and in no sum ({unknown}). An entry in config/costs.yaml makes them known."
     if unknown := _names(job for job in planned if math.isnan(job.memory_mb) and not math.isnan(job.cpu_hours)):
         yield f"+ At least: the memory of some jobs is not known ({unknown})."
-    splits = _splits(grid)
-    known = [split for split in splits if grid.n_cells(*split)]
+    splits = _splits(inputs)
+    known = [split for split in splits if inputs.run.n_cells(*split)]
     others = len(splits) - len(known)
     yield (
         f"Cells: the catalogue's n_cells for {len(known)} of {len(splits)} splits"
         + (f", {cells:,} (--cells) for each of the other {others}." if others else ".")
     )
-    yield downloads(grid, costs, known_sizes)
+    yield downloads(inputs, costs, known_sizes)
 
 
 def _row(name: str, chosen: Sequence[Job]) -> Iterator[str]:
@@ -182,9 +187,9 @@ def _names(chosen: Iterable[Job]) -> str:
     return "; ".join(f"{stage}: {', '.join(models)}" for stage, models in stages.items())
 
 
-def downloads(grid: Grid, costs: Costs, known_sizes: Mapping[str, int]) -> str:
+def downloads(inputs: Inputs, costs: Costs, known_sizes: Mapping[str, int]) -> str:
     """Return a sentence on the bytes that the run fetches into an empty folder, and on files of unknown size."""
-    files = dict.fromkeys(map(_fetched, grid.downloads()))
+    files = dict.fromkeys(map(_fetched, inputs.downloads()))
     sizes = {url: float(known_sizes[url]) for url in files if url in known_sizes}
     for end, gigabytes in costs["downloads_gb"].items():
         sizes |= {url: gigabytes * 1e9 for url in files if url.endswith(end) and url not in sizes}

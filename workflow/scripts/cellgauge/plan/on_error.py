@@ -1,4 +1,4 @@
-"""Publish what there is when a run ends with failed jobs: the other models' tables and report stay of use."""
+"""When a run ends with failed jobs: which scores are missing and why, and tables and report of the others."""
 
 from __future__ import annotations
 
@@ -12,54 +12,85 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellgauge.core.errors import one_line
-from cellgauge.plan.failures import NOT_RUN, failures
+from cellgauge.plan import paths
 from cellgauge.plan.sources import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cellgauge.plan.grid import Grid
+    from cellgauge.plan.inputs import Inputs
 
 BEGAN = time.time()
 """When Snakemake read the workflow, seconds since the epoch: logs of this run are newer."""
+NOT_RUN = "the job was not run"
 LONG_AGO = 0
 """An mtime (seconds) that is older than any input: the next run makes the tables anew, whatever has changed by then."""
 
 
-def tell_what_failed(grid: Grid) -> None:
+def failures(inputs: Inputs, since: float) -> dict[str, str]:
+    """Return the reason of every score of the run that was not made, by the score file's path.
+
+    A job has failed when its log was written since the run began and its result is not there: Snakemake removes the output
+    of a failed job and keeps its log. What depends on it counts as failed too, even where an older score file remains.
+
+    Args:
+        since: when the run began, seconds since the epoch.
+    """
+    reasons: dict[str, str] = {}
+    for cell in inputs.grid.cells:
+        reason = next(filter(None, (_failure(*job, since) for job in inputs.jobs(cell))), "")
+        if not reason and not Path(cell.path).exists():
+            reason = NOT_RUN
+        if reason:
+            reasons[cell.path] = reason
+    return reasons
+
+
+def _failure(rule: str, result: str, log: str, since: float) -> str:
+    """Return why one job failed since then, "" if it did not."""
+    path = Path(log)
+    if Path(result).exists() or not path.is_file() or path.stat().st_mtime < since:
+        return ""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    stated = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    silent = "the job wrote nothing; it may have been killed, by hand or for its memory"
+    return f"{rule}: {one_line((stated or lines or [silent])[-1])}"
+
+
+def report_failures(inputs: Inputs) -> None:
     """Say what failed and why, and write nothing: for a run that was asked for some files, not for the tables."""
-    reasons = (reason for reason in failures(grid, BEGAN).values() if reason != NOT_RUN)
+    reasons = (reason for reason in failures(inputs, BEGAN).values() if reason != NOT_RUN)
     for reason in dict.fromkeys(reasons):
         print(f"failed: {reason}", file=sys.stderr)
 
 
-def publish_what_there_is(grid: Grid) -> None:
+def publish_partial_results(inputs: Inputs) -> None:
     """Write tables and report from the scores that exist; the others become rows `failed` with their reason.
 
     Called by Snakemake in the run's folder after a failure. It never raises: the failure that led here is the news.
     """
-    failed = failures(grid, BEGAN)
+    failed = failures(inputs, BEGAN)
     try:
-        fault = _publish(grid, failed)
+        fault = _publish(inputs, failed)
     except OSError as error:  # such as a full disk
         fault = one_line(error)
     if fault:
         print(f"the tables of what did succeed could not be written: {fault}", file=sys.stderr)
-    print(summary(failed, len(grid.cells), written=not fault), file=sys.stderr)
+    print(summary(failed, len(inputs.grid.cells), written=not fault), file=sys.stderr)
 
 
-def _publish(grid: Grid, failed: Mapping[str, str]) -> str:
+def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
     """Write tables, report and exports, older than any input; return what went wrong, "" if nothing did."""
     with tempfile.TemporaryDirectory() as folder:
         manifest, reasons = Path(folder, "manifest.json"), Path(folder, "reasons.json")
-        manifest.write_text(grid.manifest(), encoding="utf-8")
+        manifest.write_text(inputs.manifest(), encoding="utf-8")
         reasons.write_text(json.dumps(failed), encoding="utf-8")
         collect = ["collect_tables.py", "--manifest", str(manifest), "--failed", str(reasons)]
-        collect += ["--ledger", "resources/checksums.yaml"]
-        render = ["render_report.py", "results/tables", "--output", "results/report.html"]
-        exports = ["export_results.py", "results/tables", "--output", "results"]
-        fault = _run([*collect, "--output", "results/tables"], render, exports)
-    outputs = (*Path("results/tables").glob("*.*"), *map(Path, ("results/report.html", "results/czbenchmarks.json")))
+        collect += ["--ledger", paths.LEDGER]
+        render = ["render_report.py", paths.TABLES, "--output", paths.REPORT]
+        exports = ["export_results.py", paths.TABLES, "--output", "results"]
+        fault = _run([*collect, "--output", paths.TABLES], render, exports)
+    outputs = (*Path(paths.TABLES).glob("*.*"), *map(Path, (paths.REPORT, paths.CZBENCHMARKS)))
     for path in filter(Path.exists, outputs):
         os.utime(path, (LONG_AGO, LONG_AGO))
     return fault
@@ -95,6 +126,6 @@ def summary(failed: Mapping[str, str], total: int, written: bool = True) -> str:
         lines.append(f"  {', '.join(cells[:3])}{f' and {len(cells) - 3} more' if len(cells) > 3 else ''}: {reason}")
     if list(by_reason) == [NOT_RUN]:
         lines.append("None of these scores' own jobs failed: another job did, see its log above.")
-    told = "Tables and report hold the other scores, and these as rows 'failed'. " if written else ""
-    lines.append(f"{told}The same command tries them again.")
+    written_too = "Tables and report hold the other scores, and these as rows 'failed'. " if written else ""
+    lines.append(f"{written_too}The same command tries them again.")
     return "\n".join(lines)

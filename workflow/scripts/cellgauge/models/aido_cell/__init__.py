@@ -46,7 +46,7 @@ def embed(
     pool_depth: bool = False,
     round_input: bool = False,
     min_matched_genes: float = 0.5,
-    precision: str = "fp32",
+    precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
     """Return the mean output over the genes that the split has, float32, shape (n_cells, hidden_size).

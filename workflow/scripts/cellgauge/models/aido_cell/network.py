@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cellgauge.inference.checkpoints import Checkpoint, CheckpointError
+from cellgauge.inference.kernels import attend, compiled
 
 UNUSED = (r"cls\.", r"gene_embedding\.(mask|pad)_embedding\.")
 NORMS = {"LayerNorm": nn.LayerNorm, "RMSNorm": nn.RMSNorm}
@@ -89,6 +90,7 @@ class Layer(nn.Module):
         sizes = {"up_proj": (width, hidden), "gate_proj": (width, hidden), "down_proj": (hidden, width)}
         self.mlp = nn.ModuleDict({name: linear(*size) for name, size in sizes.items()})
 
+    @compiled
     def forward(self, x: Tensor, queried: Tensor | None = None) -> Tensor:
         """Return the layer's output for x (batch, n, width), or only at the positions `queried` (m,)."""
         normed = self.attention["ln"](x)
@@ -96,7 +98,7 @@ class Layer(nn.Module):
         projections = self.attention["self"]
         inputs = {"query": queries, "key": normed, "value": normed}
         q, k, v = (projections[name](y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name, y in inputs.items())
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        attended = attend(q, k, v).transpose(1, 2).flatten(2)
         x = x + self.attention["output"]["dense"](attended)
         normed = self.ln(x)
         return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](normed)) * self.mlp["up_proj"](normed))

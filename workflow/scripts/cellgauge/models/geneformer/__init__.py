@@ -43,7 +43,7 @@ def embed(
     layer: int = -1,
     max_length: int | None = None,
     min_matched_genes: float = 0.5,
-    precision: str = "fp32",
+    precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
     """Return hidden states, float32, shape (n_cells, hidden_size).

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 from transformers.models.bert.modeling_bert import BertLayer
 
 from cellgauge.inference.checkpoints import Checkpoint, CheckpointError
+from cellgauge.inference.kernels import attend, compiled
 
 UNUSED = (r"cls\.", r"bert\.pooler\.", r"bert\.embeddings\.position_ids$")
 SIZES = (
@@ -38,19 +38,20 @@ class Geneformer(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return (batch, n, width), or (batch, 1, width), for tokens (batch, n); `mask` is False on padding."""
-        mask = None if mask is None else mask[:, None, None, :]  # the (batch, n) mask would be expanded to all pairs
-        x = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
-        return x if self.last is None else _first_of(self.last, x, mask)
+        x = self.bert.embeddings(input_ids=tokens)
+        for layer in self.bert.encoder.layer:
+            x = _output(layer, x, x, mask)
+        return x if self.last is None else _output(self.last, x[:, :1], x, mask)
 
 
-def _first_of(layer: BertLayer, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return a layer's output at the first token of x (batch, n, width), shape (batch, 1, width); mask (batch, 1, 1, n)."""
-    first, attention = x[:, :1], layer.attention.self
-    inputs = ((attention.query, first), (attention.key, x), (attention.value, x))
+@compiled
+def _output(layer: BertLayer, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Return a layer's output for `queries` (batch, m, width): the tokens (batch, n, width) themselves, or some of them."""
+    attention = layer.attention.self
+    inputs = ((attention.query, queries), (attention.key, tokens), (attention.value, tokens))
     heads = attention.num_attention_heads
-    q, k, v = (project(states).unflatten(-1, (heads, -1)).transpose(1, 2) for project, states in inputs)
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
-    attended = layer.attention.output(attended, first)
+    q, k, v = (project(x).unflatten(-1, (heads, -1)).transpose(1, 2) for project, x in inputs)
+    attended = layer.attention.output(attend(q, k, v, mask).transpose(1, 2).flatten(2), queries)
     return layer.output(layer.intermediate(attended), attended)
 
 
@@ -70,7 +71,7 @@ def load_geneformer(checkpoint: Checkpoint, config: dict[str, Any], layer: int, 
             f"{checkpoint.path}: `layer` must be from {1 - layers} to 0 (the last layer), not {layer}"
         )
     checkpoint.check_heads(config["hidden_size"], config["num_attention_heads"])
-    settings = BertConfig(**{**config, "use_cache": False, "is_decoder": False, "attn_implementation": "sdpa"})
+    settings = BertConfig(**{**config, "use_cache": False, "is_decoder": False})
     network = checkpoint.load(lambda: Geneformer(settings), UNUSED)
     network.truncate(layers + layer, first_only=first_only)
     return network

@@ -43,7 +43,7 @@ def embed(
     device: str,
     seed: int,
     min_matched_genes: float = 0.5,
-    precision: str = "fp32",
+    precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
     """Return the mean of q(z | x), float32, shape (n_cells, n_latent).

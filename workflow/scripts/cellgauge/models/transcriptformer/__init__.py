@@ -48,7 +48,7 @@ def embed(
     surgery: str = "fixed",
     clip_counts: float = 30.0,
     min_matched_genes: float = 0.5,
-    precision: str = "fp32",
+    precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
     """Return the sum of a cell's outputs divided by the number of positions, float32, shape (n_cells, embed_dim).

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cellgauge.inference.checkpoints import Checkpoint, CheckpointError
+from cellgauge.inference.kernels import capped_attention, causal_blocks, compiled, fused
 
 UNUSED = (r"mu\.", r"gene_id_head\.", r"gene_embeddings\.embedding\.")
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
@@ -71,10 +73,27 @@ class Settings:
         return settings
 
 
+class Keys(NamedTuple):
+    """What attention knows of the keys of a mini-batch.
+
+    Attributes:
+        bias: added to their logits before the cap, (batch, n).
+        hidden: whether the first ones, the covariates, are hidden, bool, (batch, n_columns).
+        offset: added to their logits after the cap, which hides the same ones, (batch, n).
+        blocks: the block mask of a fused kernel; None where the plain one computes, which needs no `offset` either.
+    """
+
+    bias: Tensor
+    hidden: Tensor
+    offset: Tensor | None = None
+    blocks: Any = None
+
+
 class SelfAttention(nn.Module):
     """Attention to earlier tokens and itself: softmax(cap tanh((q.k / sqrt(d) + bias of the key) / cap)).
 
-    Fused attention kernels have no cap, so the logits are computed here, for some queries at a time and the keys before them.
+    The kernels of scaled_dot_product_attention have no cap. Without flex_attention, which takes one, the logits are computed
+    here, for some queries at a time and the keys before them.
     """
 
     def __init__(self, width: int, settings: Settings) -> None:
@@ -82,22 +101,31 @@ class SelfAttention(nn.Module):
         self.linears = nn.ModuleList(nn.Linear(width, width, bias=settings.attention_bias) for _ in range(4))
         self._heads, self._cap = settings.heads, settings.cap
 
-    def forward(self, x: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
-        """Return (batch, n, width) for x of that shape, `bias` of the keys (batch, n), and `hidden` as in TranscriptFormer."""
+    def forward(self, x: Tensor, keys: Keys) -> Tensor:
+        """Return (batch, n, width) for x of that shape."""
         q, k, v = (linear(x).unflatten(-1, (self._heads, -1)).transpose(1, 2) for linear in self.linears[:3])
+        if keys.blocks is None:
+            attended = self._by_queries(q, k, v, keys.bias, keys.hidden)
+        else:
+            attended = capped_attention(q, k, v, keys.bias, keys.offset, self._cap, keys.blocks)
+        return self.linears[3](attended.transpose(1, 2).flatten(2))
+
+    def _by_queries(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
+        """Return the attention for q, k and v of shape (batch, heads, n, width of a head); like `capped_attention`."""
         unit = self._cap if self._cap > 0 else 1.0
         q, bias = q / (math.sqrt(q.shape[-1]) * unit), bias[:, None, None] / unit
         parts = []
-        for start in range(0, x.shape[1], QUERIES_AT_ONCE):
-            stop = min(start + QUERIES_AT_ONCE, x.shape[1])
+        n = q.shape[2]
+        for start in range(0, n, QUERIES_AT_ONCE):
+            stop = min(start + QUERIES_AT_ONCE, n)
             logits = (q[:, :, start:stop] @ k[:, :, :stop].mT).float().add_(bias[..., :stop])
             if self._cap > 0:
                 logits.tanh_().mul_(self._cap)
-            later = torch.ones(stop - start, stop - start, dtype=torch.bool, device=x.device).triu_(1)
+            later = torch.ones(stop - start, stop - start, dtype=torch.bool, device=q.device).triu_(1)
             logits[..., start:].masked_fill_(later, -torch.inf)
             logits[..., : hidden.shape[1]].masked_fill_(hidden[:, None, None], HIDDEN)
             parts.append(logits.softmax(dim=-1).to(v.dtype) @ v[:, :, :stop])
-        return self.linears[3](torch.cat(parts, dim=2).transpose(1, 2).flatten(2))
+        return torch.cat(parts, dim=2)
 
 
 class Layer(nn.Module):
@@ -112,24 +140,25 @@ class Layer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self._activation = ACTIVATIONS[settings.activation]
 
-    def forward(self, x: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
+    @compiled
+    def forward(self, x: Tensor, keys: Keys) -> Tensor:
         """Return (batch, n, width)."""
-        x = self._attended(x, bias, hidden)
+        x = self._attended(x, keys)
         return x + self.linear2(self._activation(self.linear1(x)))
 
-    def total(self, x: Tensor, bias: Tensor, hidden: Tensor, counted: Tensor) -> Tensor:
+    def total(self, x: Tensor, keys: Keys, counted: Tensor) -> Tensor:
         """Return the sum of the output over the last positions, (batch, width); `counted` (batch, m) is 1 or 0.
 
         The sum is computed before the last matrix product, which is linear.
         """
-        x = self._attended(x, bias, hidden)[:, -counted.shape[1] :]
+        x = self._attended(x, keys)[:, -counted.shape[1] :]
         units = self._activation(self.linear1(x)) * counted[..., None]
         total = F.linear(units.sum(dim=1), self.linear2.weight) + (x * counted[..., None]).sum(dim=1)
         return total if self.linear2.bias is None else total + counted.sum(dim=1, keepdim=True) * self.linear2.bias
 
-    def _attended(self, x: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
+    def _attended(self, x: Tensor, keys: Keys) -> Tensor:
         x = self.norm1(x)
-        return self.norm2(x + self.self_attn(x, bias, hidden))
+        return self.norm2(x + self.self_attn(x, keys))
 
 
 class TranscriptFormer(nn.Module):
@@ -171,11 +200,16 @@ class TranscriptFormer(nn.Module):
         covariates = [table(values[:, i]) for i, table in enumerate(self.aux_embeddings.values())]
         x = torch.cat([torch.stack(covariates, dim=1), self.rows[rows]], dim=1) if covariates else self.rows[rows]
         bias = torch.log1p(F.pad(counts, (len(covariates), 0), value=1.0) + self._settings.epsilon)
+        keys = Keys(bias, hidden)
+        if fused():
+            n = x.shape[1]
+            offset = F.pad(hidden.float() * HIDDEN, (0, n - hidden.shape[1]))
+            keys = Keys(bias, hidden, offset, causal_blocks(n, x.device))
         counted = (torch.arange(rows.shape[1], device=rows.device) < lengths[:, None]).to(x.dtype)
         *others, last = self.transformer_encoder["encoder_layers"]
         for layer in others:
-            x = layer(x, bias, hidden)
-        return last.total(x, bias, hidden, counted) / self._settings.positions
+            x = layer(x, keys)
+        return last.total(x, keys, counted) / self._settings.positions
 
 
 def load_transcriptformer(checkpoint: Checkpoint, settings: Settings) -> TranscriptFormer:

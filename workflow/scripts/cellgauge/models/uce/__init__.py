@@ -50,7 +50,7 @@ def embed(
     batch_size: int = 25,
     random_stream: str = "cell",
     min_matched_genes: float = 0.5,
-    precision: str = "fp32",
+    precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Embedded:
     """Return the normalized output of the decoder at CLS, float32, shape (n_cells, n_dims).
@@ -138,6 +138,7 @@ class Encoder:
         from cellgauge.models.uce.tokens import CLS, END, PADDING
 
         self.tokenize, self._network, self._additive = sentences.tokenize, network, additive
+        self.in_order = sentences.in_order
         self.n_dims = network.decoder[-1].out_features
         used = np.unique([PADDING, END, CLS, *sentences.tokens, *range(sentences.first_chromosome, len(proteins))])
         network.fill_table(proteins, torch.from_numpy(used))

@@ -42,7 +42,7 @@ def predict(
     draw: str = "each",
     panel: str = "",
     min_matched_genes: float = 0.5,
-    precision: str = "fp32",
+    precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Predicted:
     """Return for each condition the cells that the model predicts from controls, the same controls for all conditions.
@@ -129,10 +129,10 @@ class Cells:
         tokens_per_batch: int | None,
         facts: dict[str, Any],
     ) -> None:
-        from cellgauge.inference.run import Network, default_tokens
+        from cellgauge.inference.device import Network, default_tokens
 
-        self._expression, self._facts, self._device, self._precision = expression, facts, device, precision
-        self._forward, self._network = network.forward, Network(network.forward, device)
+        self._expression, self._facts, self._device = expression, facts, device
+        self._network = Network(network.forward, device, precision)
         self._cells_per_batch = max(1, (tokens_per_batch or default_tokens(device)) // expression.shape[1])
 
     def predict(self, rows: np.ndarray, perturbed: list[int]) -> np.ndarray:
@@ -140,25 +140,22 @@ class Cells:
         import numpy as np
         import torch
 
+        from cellgauge.inference.device import MiniBatch
         from cellgauge.inference.onednn import onednn
-        from cellgauge.inference.run import MiniBatch, deviation, in_precision
 
         n_genes = self._expression.shape[1]
-        predicted = np.empty((len(rows), n_genes), dtype=np.float32)
-        with torch.inference_mode(), onednn(self._device):
+
+        def batches() -> Iterator[MiniBatch]:
             for start in range(0, len(rows), self._cells_per_batch):
                 part = rows[start : start + self._cells_per_batch]
                 values = self._expression[part].toarray()
                 flags = np.zeros(values.shape, dtype=np.int64)
                 flags[:, perturbed] = 1
-                batch = MiniBatch(part, (values, flags), n_genes)
-                with in_precision(self._precision, self._device):
-                    predicted[start : start + len(part)] = self._network(batch)
-                if self._precision != "fp32" and "fp32_max_deviation" not in self._facts:
-                    rounded = predicted[start : start + len(part)]
-                    self._facts |= deviation(rounded, batch, self._forward, self._device)
-        self._facts |= {"precision": self._precision, "halved_batches": self._network.halved}
-        self._facts |= self._network.device_facts()
+                yield MiniBatch(part, (values, flags), n_genes, values.size)
+
+        with torch.inference_mode(), onednn(self._device):
+            predicted = np.concatenate([result for _, result in self._network.run(batches())])
+        self._facts |= self._network.facts()
         return predicted
 
 

@@ -1,0 +1,421 @@
+"""What the rules ask of the grid: Snakemake's functions of inputs, params and resources.
+
+The methods that take `w` are such functions: `w` holds the wildcards of a job.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from cellgauge.data.genes import hub_of
+from cellgauge.plan import paths
+from cellgauge.plan.grid import Cell, Grid
+from cellgauge.plan.interpreter import python_of, require
+from cellgauge.plan.manifest import manifest
+from cellgauge.plan.paths import file_name, is_remote, local
+from cellgauge.plan.run import tables_of
+from cellgauge.plan.sources import code
+from cellgauge.plan.weights import Weights
+from cellgauge.tasks.traits import task_traits
+
+SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
+SCREEN_OPTIONS = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
+"""Keys of a dataset's entry that change the file of a split."""
+
+
+class Wildcards(Protocol):
+    """The wildcards of a job, as attributes."""
+
+    task: str
+    model: str
+    dataset: str
+    split: str
+    object: str
+    file: str
+    species: str
+    source: str
+
+
+@dataclass(frozen=True)
+class SharedJob:
+    """One embedding job of several splits: the checkpoint is read once for all of them."""
+
+    model: str
+    dataset: str
+    splits: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"embed_{self.model}_{self.dataset}_from_{self.splits[0]}".replace("@", "_")
+
+    @property
+    def log(self) -> str:
+        return paths.log("embed", self.each(paths.EMBEDDING)[0])
+
+    def each(self, pattern: str) -> list[str]:
+        """Return a path of `paths` for each split."""
+        return [pattern.format(model=self.model, dataset=self.dataset, split=split) for split in self.splits]
+
+
+class Inputs:
+    """Snakemake's view of a grid."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.run = grid.run
+        self.weights_of = Weights(grid.run)
+
+    def pattern(self, kind: str) -> str:
+        """Return the regular expression of a wildcard: the catalogue's keys and nothing else."""
+        entries = self.run.entries
+        kinds = {"model": "models", "dataset": "datasets", "task": "tasks", "source": "published"}
+        if kind in kinds:
+            names = "|".join(map(re.escape, entries[kinds[kind]])) or r"(?!)"
+            return rf"(?:{names})(?:@\d+)?" if kind == "model" else names
+        if kind == "file":
+            files = (path.removeprefix(f"{paths.WEIGHTS}/") for path in self.weights_of.remote)
+            return "|".join(sorted(map(re.escape, files))) or r"(?!)"
+        return {"split": r"[a-z0-9_+]+", "object": r"[^/]+", "species": r"[a-z_]+"}[kind]
+
+    # --- targets -----------------------------------------------------------------------------------------------------
+
+    def scores(self, w: object = None) -> list[str]:
+        """Return the score files of the run."""
+        return [cell.path for cell in self.grid.cells]
+
+    def embeddings(self, w: object = None) -> list[str]:
+        """Return the embeddings of the run, and the predictions."""
+        return list(dict.fromkeys(path for cell in self.grid.cells for path in self.results(cell)))
+
+    def layouts(self, w: object = None) -> list[str]:
+        """Return the pictures of embeddings of the run, one file per embedding."""
+        cells = [cell for cell in self.grid.cells if self.run.modality(cell.dataset) == "expression"]
+        parts = sorted({(cell.model, cell.dataset, part) for cell in cells for part in self._embedded(cell)})
+        return [paths.LAYOUT.format(model=model, dataset=dataset, split=part) for model, dataset, part in parts]
+
+    def published_rows(self, w: object = None) -> list[str]:
+        """Return the score rows of others of the run, one file per source."""
+        return [paths.PUBLISHED.format(source=source) for source in self.run.published]
+
+    def manifest(self, w: object = None) -> str:
+        """Return as JSON what the tables are made of."""
+        return manifest(self.grid, self.scores(), self.layouts(), self.published_rows())
+
+    def downloads(self) -> list[str]:
+        """Return the URL of everything that the run fetches into an empty folder, each once."""
+        urls: dict[str, None] = {}
+        for cell in self.grid.cells:
+            for split in self.run.splits_of(cell.dataset, cell.split):
+                urls[self.run.source(cell.dataset, split).url] = None
+                urls |= dict.fromkeys(self.weights_of.urls(cell.model, cell.dataset, split))
+                for species in self.weights_of.added(cell.model, cell.dataset, split):
+                    sources = self.weights_of.species_sources(cell.model, species).values()
+                    urls |= dict.fromkeys(url for url, _ in sources)
+            urls |= dict.fromkeys(table["url"] for table in tables_of(self.run.dataset(cell.dataset)))
+        return [url for url in urls if is_remote(url)]
+
+    def jobs(self, cell: Cell) -> Iterator[tuple[str, str, str]]:
+        """Yield (rule, result, log) of every job that a score needs, upstream first."""
+        shared = {path: job.log for job in self.shared_jobs for path in job.each(paths.EMBEDDING)}
+        for rule, result in self._jobs(cell):
+            yield rule, result, shared.get(result) or paths.log(rule, result)
+
+    def _jobs(self, cell: Cell) -> Iterator[tuple[str, str]]:
+        run, weights = self.run, self.weights_of
+        splits = run.splits_of(cell.dataset, cell.split)
+        urls = [run.source(cell.dataset, split).url for split in splits]
+        species = run.species(cell.dataset, cell.split)
+        urls += [table["url"] for name in sorted(species) for table in run.orthologue_tables(cell.dataset, name)]
+        for url in dict.fromkeys(filter(is_remote, urls)):
+            yield "download", self._object(url, cell.dataset)
+        yield from (("split", path) for path in self.splits(cell))
+        for split in splits:
+            if is_remote(run.model(cell.model).get("path", "")):
+                yield "download_weights", weights.of_split(cell.model, cell.dataset, split)[1]
+        yield from (("download_weights", path) for path in weights.checkpoint(cell.model, species))
+        for name in weights.added(cell.model, cell.dataset, cell.split):
+            for url, path in weights.species_sources(cell.model, name).values():
+                if is_remote(url):
+                    yield "download_weights", path
+            yield "build_species", weights.species_folder(cell.model, name)
+        if run.traits(cell.model).modality == "perturbation":
+            yield from (("predict", path) for path in self.results(cell))
+            yield from (("truth", path) for path in self.score_splits(cell))
+        else:
+            yield from (("embed", path) for path in self.results(cell))
+        yield from (("neighbors", path) for path in self.neighbors(cell))
+        yield "score", cell.path
+
+    # --- data --------------------------------------------------------------------------------------------------------
+
+    def object_url(self, w: Wildcards) -> str:
+        """Return the URL that a download job fetches."""
+        return self.objects(w.dataset)[w.object]
+
+    def objects(self, dataset: str) -> dict[str, str]:
+        """Return the URL of every object of a dataset by its file name, orthologue tables among them."""
+        entry = self.run.dataset(dataset)
+        urls = [self.run.source(dataset, split).url for split in entry["splits"]]
+        urls += [table["url"] for table in tables_of(entry)]
+        return {file_name(url): url for url in urls}
+
+    def _object(self, url: str, dataset: str) -> str:
+        return local(url, f"{paths.DATASETS}/{dataset}")
+
+    def split_object(self, w: Wildcards) -> str:
+        """Return the file that a split is made from: downloaded, or where the user keeps it."""
+        return self._object(self.run.source(w.dataset, w.split).url, w.dataset)
+
+    def orthologues(self, w: Wildcards) -> list[str]:
+        """Return the orthologue tables that a split is made with."""
+        tables = self.run.orthologue_tables(w.dataset, self.run.source(w.dataset, w.split).organism)
+        return [self._object(table["url"], w.dataset) for table in tables]
+
+    def split_options(self, w: Wildcards) -> str:
+        """Return the options of split_dataset.py as JSON: what of the dataset's entry changes the split's file."""
+        entry, source = self.run.dataset(w.dataset), self.run.source(w.dataset, w.split)
+        options: dict[str, Any] = {
+            **entry.get("columns", {}),
+            "dataset": w.dataset,
+            "split": w.split,
+            "organism": source.organism,
+            "source": source.url,
+            "licence": entry.get("licence", ""),
+        }
+        options |= {key: entry[key] for key in SPLIT_OPTIONS if key in entry}
+        if entry["modality"] == "perturbation":
+            options["modality"] = "perturbation"
+            options |= {key: entry[key] for key in SCREEN_OPTIONS if key in entry}
+        if "split_by" in entry:
+            options |= {"split_by": entry["split_by"], "value": source.value}
+        if files := self.orthologues(w):
+            columns = [table["columns"] for table in self.run.orthologue_tables(w.dataset, source.organism)]
+            options["orthologues"] = [{"path": p, "columns": c} for p, c in zip(files, columns, strict=True)]
+            options["orthologue_key"] = tables_of(entry)[0].get("key", "symbol")
+            options["orthologue_hub"] = hub_of([table["columns"] for table in tables_of(entry)])
+        return json.dumps(options, sort_keys=True)
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    def adapter(self, w: Cell | Wildcards) -> str:
+        """Return the adapter of a model."""
+        return self.run.model(w.model)["adapter"]
+
+    def env(self, w: Cell | Wildcards) -> str:
+        """Return the environment file of a model, as seen from workflow/rules."""
+        return f"../envs/{self.run.model(w.model).get('env', 'baselines')}.yaml"
+
+    def gpus(self, w: Cell | Wildcards) -> int:
+        """Return how many GPUs a job of this model asks for."""
+        return self.run.model(w.model).get("gpus", 0)
+
+    def threads(self, w: Cell | Wildcards) -> int:
+        """Return how many threads a job of this model uses."""
+        return self.run.model(w.model).get("threads", 1)
+
+    def model_options(self, w: Cell | Wildcards) -> str:
+        """Return the options of embed_cells.py as JSON: the model's params and the seed."""
+        entry = self.run.model(w.model)
+        options = {**entry.get("params", {}), "seed": self.run.seed(w.model)}
+        if "shared_space" in entry:
+            options["shared_space"] = entry["shared_space"]
+        if self.run.added_species(w.model) and (added := self.weights_of.added(w.model, w.dataset, w.split)):
+            files = {name: self.weights_of.species_folder(w.model, name) for name in added}
+            options["species_files"] = {**options.get("species_files", {}), **files}
+        return json.dumps(options, sort_keys=True)
+
+    def model_code(self, w: Cell | Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a model's job runs."""
+        if self.run.traits(w.model).modality == "perturbation":
+            return code("predict_responses", f"cellgauge.predictors.{self.adapter(w)}")
+        return code("embed_cells", f"cellgauge.models.{self.adapter(w)}")
+
+    def splits(self, w: Cell | Wildcards) -> list[str]:
+        """Return the files of a split, or of the splits of a set."""
+        names = self.run.splits_of(w.dataset, w.split)
+        return [paths.SPLIT.format(dataset=w.dataset, split=name) for name in names]
+
+    # --- weights -----------------------------------------------------------------------------------------------------
+
+    def weights_url(self, w: Wildcards) -> str:
+        """Return the URL of a file of a checkpoint, or of the file of one dataset and split that a `path` names."""
+        return self.weights_of.remote[paths.WEIGHTS_FILE.format(file=w.file)]
+
+    def weights(self, w: Cell | Wildcards) -> list[str]:
+        """Return the files that a model needs beside the splits."""
+        entry = self.run.model(w.model)
+        if "path" in entry:
+            return [self.weights_of.of_split(w.model, w.dataset, w.split)[1]]
+        added = self.weights_of.added(w.model, w.dataset, w.split)
+        built = [self.weights_of.species_folder(w.model, name) for name in added]
+        if isinstance(entry.get("weights"), str):
+            return [self.weights_folder(w), *built]
+        return [*self.weights_of.checkpoint(w.model, self.run.species(w.dataset, w.split)), *built]
+
+    @cached_property
+    def shared_jobs(self) -> list[SharedJob]:
+        """The embedding jobs of several splits: of models whose entry has `splits_per_job`, which embed split by split."""
+        splits: dict[tuple[str, str, int], dict[str, None]] = {}
+        for cell in self.grid.cells:
+            size = self.run.model(cell.model).get("splits_per_job", 1)
+            if size > 1 and self.run.traits(cell.model).scope == "split":
+                names = self.run.splits_of(cell.dataset, cell.split)
+                splits.setdefault((cell.model, cell.dataset, size), {}).update(dict.fromkeys(names))
+        return [
+            SharedJob(model, dataset, tuple(sorted(names))[start : start + size])
+            for (model, dataset, size), names in splits.items()
+            for start in range(0, len(names), size)
+            if len(names) - start > 1
+        ]
+
+    def shared_weights(self, job: SharedJob) -> list[str]:
+        """Return the files that a model needs beside the splits of a shared job."""
+        parts = (Cell("", job.model, job.dataset, split) for split in job.splits)
+        return list(dict.fromkeys(path for part in parts for path in self.weights(part)))
+
+    def shared_options(self, job: SharedJob) -> str:
+        """Return the options of embed_cells.py as JSON for the splits of a shared job, with all their added species."""
+        parts = [json.loads(self.model_options(Cell("", job.model, job.dataset, split))) for split in job.splits]
+        species_files = {name: folder for part in parts for name, folder in part.pop("species_files", {}).items()}
+        return json.dumps({**parts[0], **({"species_files": species_files} if species_files else {})}, sort_keys=True)
+
+    def weights_argument(self, w: Cell | Wildcards) -> list[str]:
+        """Return what embed_cells.py is given of them: the file, the folder of the checkpoint, or nothing."""
+        entry = self.run.model(w.model)
+        if "path" in entry or "weights" not in entry:
+            return self.weights(w)[:1]
+        return [self.weights_folder(w)]
+
+    def weights_folder(self, w: Cell | Wildcards) -> str:
+        """Return the folder of a model's checkpoint."""
+        return self.weights_of.folder(w.model)
+
+    def species_inputs(self, w: Wildcards) -> list[str]:
+        """Return what the files of an added species are made of."""
+        return [path for _, path in self.weights_of.species_sources(w.model, w.species).values()]
+
+    def species_weights(self, w: Wildcards) -> list[str]:
+        """Return the checkpoint that the files of an added species are made for: its files, or the user's folder."""
+        return list(self.weights_of.checkpoint(w.model, [])) or [self.weights_folder(w)]
+
+    def species_options(self, w: Wildcards) -> str:
+        """Return the options of build_species.py as JSON: what to build from, and what of the model's params it takes."""
+        chosen = self.run.traits(w.model).species_options
+        options = {name: value for name, value in self.run.params(w.model).items() if name in chosen}
+        files = {name: path for name, (_, path) in self.weights_of.species_sources(w.model, w.species).items()}
+        return json.dumps({**options, **files}, sort_keys=True)
+
+    def species_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that make the files of an added species."""
+        return code("build_species", f"cellgauge.models.{self.adapter(w)}")
+
+    # --- scores ------------------------------------------------------------------------------------------------------
+
+    def _embedded(self, cell: Cell | Wildcards) -> list[str]:
+        """Return what a model embeds for a cell of the grid: each split, or at once a set that it joins."""
+        joint = self.run.traits(cell.model).scope == "dataset"
+        return [cell.split] if joint else self.run.splits_of(cell.dataset, cell.split)
+
+    def results(self, w: Cell | Wildcards) -> list[str]:
+        """Return what a model made for a cell of the grid: embeddings, or predicted responses."""
+        predicts = self.run.traits(w.model).modality == "perturbation"
+        pattern, parts = (paths.PREDICTION, [w.split]) if predicts else (paths.EMBEDDING, self._embedded(w))
+        return [pattern.format(model=w.model, dataset=w.dataset, split=part) for part in parts]
+
+    def score_splits(self, w: Cell | Wildcards) -> list[str]:
+        """Return what a scoring job compares them with: the splits, or what was measured in a screen."""
+        if task_traits(w.task).modality == "perturbation":
+            return [paths.TRUTH.format(dataset=w.dataset, split=w.split)]
+        return self.splits(w)
+
+    def neighbors(self, w: Cell | Wildcards) -> list[str]:
+        """Return the file of neighbors that a scoring job reads, as a list of one or none."""
+        if not self._keeps_neighbors(w):
+            return []
+        return [paths.NEIGHBORS.format(task=w.task, model=w.model, dataset=w.dataset, split=w.split)]
+
+    def _keeps_neighbors(self, w: Cell | Wildcards) -> bool:
+        scores_expression = w.task in self.run.traits(w.model).expression_tasks
+        return not scores_expression and task_traits(w.task).keeps_neighbors(self.run.task_params(w.task))
+
+    def neighbor_options(self, w: Wildcards) -> str:
+        """Return the options of find_neighbors.py as JSON: those of the scoring job that change which neighbors there are."""
+        chosen = {"seed", "device", *(task_traits(w.task).searched or ())}
+        options = self._task_options(w)
+        return json.dumps({name: value for name, value in options.items() if name in chosen}, sort_keys=True)
+
+    def neighbor_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a search of neighbors runs."""
+        return code("find_neighbors", f"cellgauge.tasks.{w.task}.neighbors")
+
+    def task_options(self, w: Wildcards) -> str:
+        """Return the options of score_task.py as JSON: the task's params, the profiles, the seed, the device if not "cpu"."""
+        return json.dumps(self._task_options(w), sort_keys=True)
+
+    def _task_options(self, w: Wildcards) -> dict[str, Any]:
+        profiles, device = self.run.options["profiles"], self._score_device(w.task)
+        options = {**self.run.task_params(w.task), "profiles": profiles, "seed": self.run.seed(w.model)}
+        return options | ({"device": device} if device != "cpu" else {})
+
+    def _score_device(self, task: str) -> str:
+        """Return where a task is to compute: predicted responses and libraries of its own leave a GPU nothing to do."""
+        ours = task_traits(task).modality == "expression" and "env" not in self.run.task(task)
+        return self.run.score_device if ours else "cpu"
+
+    def search_gpus(self, w: Wildcards) -> int:
+        """Return how many GPUs a search of neighbors asks for; with "auto" none, it takes one that is free or does without."""
+        return int(self._score_device(w.task) == "cuda")
+
+    def task_gpus(self, w: Wildcards) -> int:
+        """Return how many GPUs a scoring job asks for: none where the search of neighbors was what needed one."""
+        return 0 if self._keeps_neighbors(w) else self.search_gpus(w)
+
+    def task_memory_times(self, w: Wildcards) -> float:
+        """Return how many times its input a job of this task may hold in memory."""
+        return self.run.task(w.task).get("memory_times", 10)
+
+    def task_threads(self, w: Wildcards) -> int:
+        """Return how many threads a job of this task uses."""
+        return self.run.task(w.task).get("threads", 1)
+
+    def task_env(self, w: Wildcards) -> str:
+        """Return the environment file of a task, as seen from workflow/rules: PyTorch is large, so only where it is used."""
+        return f"../envs/{self._env_name(w.task)}{'' if self._score_device(w.task) == 'cpu' else '_gpu'}.yaml"
+
+    def _env_name(self, task: str) -> str:
+        return self.run.task(task).get("env", "score")
+
+    def task_python(self, w: Wildcards) -> str:
+        """Return the Python that scores a task where jobs run without conda."""
+        return python_of(self._env_name(w.task))
+
+    def check_environments(self) -> None:
+        """Raise CellgaugeError where a score of the run needs an environment of its own that has not been made."""
+        for task in dict.fromkeys(cell.task for cell in self.grid.cells):
+            require(self._env_name(task), f"task {task}")
+
+    def task_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a task's job runs."""
+        return code("score_task", f"cellgauge.tasks.{w.task}.scores")
+
+    # --- what others published ---------------------------------------------------------------------------------------
+
+    def published_url(self, w: Wildcards) -> str:
+        """Return the URL of the result file of a source."""
+        return self.run.entries["published"][w.source]["url"]
+
+    def published_file(self, w: Wildcards) -> list[str]:
+        """Return the result file of a source, as a list of one, or none where its entry holds the values."""
+        url = self.run.entries["published"][w.source].get("url")
+        return [local(url, f"{paths.PUBLISHED_FILES}/{w.source}")] if url else []
+
+    def published_options(self, w: Wildcards) -> str:
+        """Return the options of import_published.py as JSON."""
+        entry = self.run.entries["published"][w.source]
+        chosen = {key: entry[key] for key in ("format", "models", "datasets", "left_out", "values") if key in entry}
+        return json.dumps({"source": w.source, **chosen}, sort_keys=True)

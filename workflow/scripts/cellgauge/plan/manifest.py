@@ -1,0 +1,92 @@
+"""The manifest of a run: which files the tables are made of, and what they say of models, data and tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cellgauge.plan.grid import Grid, spans
+from cellgauge.plan.weights import Weights
+from cellgauge.tasks.traits import task_traits
+
+ABOUT = (
+    *("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage"),
+    *("organisms", "modality", "scope", "adapter", "metrics"),
+)
+"""What the tables and the report say of an entry of the catalogue."""
+NOT_ABOUT_PUBLISHED = ("models", "datasets", "left_out", "values")
+
+
+def manifest(grid: Grid, scores: list[str], layouts: list[str], published: list[str]) -> str:
+    """Return as JSON the paths of `scores`, `layouts` and `published`, and the `catalogue`.
+
+    It grows with the run, and so it is a file: a command has its greatest length (on Linux 131,072 bytes an argument).
+    """
+    text = {"scores": scores, "layouts": layouts, "published": published, "catalogue": catalogue(grid)}
+    return json.dumps(text, sort_keys=True)
+
+
+def catalogue(grid: Grid) -> dict[str, Any]:
+    """Return what the tables and the report say of models, datasets and tasks, and what does not apply."""
+    run = grid.run
+    return {
+        "models": {model: _about_model(grid, model) for model in run.models},
+        "datasets": {dataset: _about_dataset(grid, dataset) for dataset in run.datasets},
+        "tasks": {task: _about({**run.task(task), **_traits_of_task(task)}) for task in run.tasks},
+        "skipped": [list(vars(skipped).values()) for skipped in grid.skipped],
+        "published": {source: _about_published(grid, source) for source in run.published},
+    }
+
+
+def _about(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: entry[key] for key in ABOUT if key in entry}
+
+
+def _about_model(grid: Grid, model: str) -> dict[str, Any]:
+    run, weights = grid.run, Weights(grid.run)
+    files = dict.fromkeys(
+        url
+        for dataset, splits in run.datasets.items()
+        for split in splits
+        if not grid.why_not_split(model, dataset, split)
+        for url in weights.urls(model, dataset, split)
+    )
+    traits = run.traits(model)
+    facts = {"files": list(files), "uninformed": traits.uninformed, "czbenchmarks": traits.czbenchmarks}
+    return _about(run.model(model)) | {key: value for key, value in facts.items() if value}
+
+
+def _about_dataset(grid: Grid, dataset: str) -> dict[str, Any]:
+    run = grid.run
+    entry, text = run.dataset(dataset), _about(run.dataset(dataset))
+    if "planted" in entry:
+        text["title"] = _semi_synthetic(entry.get("title") or dataset)
+    text["splits"] = {split: run.source(dataset, split).organism for split in run.datasets[dataset]}
+    text |= run.size(dataset)
+    parts = [(part.dataset, part.task, part.split) for part in grid.cells]
+    parts += [(part.dataset, part.task, part.split) for part in grid.skipped]
+    sets = {name: run.splits_of(dataset, name) for owner, task, name in parts if owner == dataset and spans(task)}
+    return text | ({"sets": sets} if sets else {})
+
+
+def _semi_synthetic(title: str) -> str:
+    """Return the title of a dataset into which effects were planted: it says so wherever it is shown."""
+    return title if "semi-synthetic" in title.lower() else f"{title} (semi-synthetic)"
+
+
+def _traits_of_task(task: str) -> dict[str, str]:
+    """Return what the module of a task says of it that tables and report need."""
+    traits = task_traits(task)
+    return {"modality": traits.modality, "scope": traits.scope}
+
+
+def _about_published(grid: Grid, source: str) -> dict[str, Any]:
+    """Return what the tables and the report say of a source, and of the models, data and tasks that it may name."""
+    entries, entry = grid.run.entries, grid.run.entries["published"][source]
+    named = entry.get("models")
+    models = entries["models"] if named is None else {name: entries["models"][name] for name in named.values()}
+    kinds = {"models": models, "datasets": entries["datasets"], "tasks": entries["tasks"]}
+    return {key: value for key, value in entry.items() if key not in NOT_ABOUT_PUBLISHED} | {
+        kind: {name: _about(each) for name, each in entries.items()} for kind, entries in kinds.items()
+    }

@@ -1,0 +1,200 @@
+"""What a run selects from the catalogue, and what the entries say of it: models, data, tasks, published values.
+
+A model's name in a path is its key in config/models.yaml, or `key@seed` for the replicates that `seeds:` asks for.
+Nothing is imported here but the standard library: planning costs no second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.organisms import organism
+from cellgauge.data.sets import ALL, name_of, ordered
+from cellgauge.files.text_columns import as_text
+from cellgauge.inference.adapter_job import Traits
+from cellgauge.predictors.base import traits_of
+from cellgauge.tasks.traits import task_traits
+
+
+@dataclass(frozen=True)
+class SplitSource:
+    """Where a split comes from: the object's URL or path, its species, and the value of `split_by` that selects it.
+
+    `n_cells` is how many cells it has, None where the catalogue does not say.
+    """
+
+    url: str
+    organism: str
+    value: str
+    n_cells: int | None = None
+
+
+class Run:
+    """The merged and checked configuration: the lists of the run, and the entries of the catalogue.
+
+    Attributes:
+        entries: the catalogue, kind ("models", "datasets", "tasks", "published") -> name -> entry.
+        options: what else the run says, such as seeds and profiles.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.entries: dict[str, Mapping[str, Any]] = {
+            kind: config.get(kind, {}) for kind in ("models", "datasets", "tasks", "published")
+        }
+        self.options: Mapping[str, Any] = config["run"]
+
+    # --- the lists of the run ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The models of the run; a model that draws random numbers once more for each further seed."""
+        first, *further = self.options["seeds"]
+        names = list(dict.fromkeys(self.options["models"]))
+        return [
+            name if seed == first else f"{name}@{seed}"
+            for name in names
+            for seed in (first, *(further if self.traits(name).stochastic else ()))
+        ]
+
+    @cached_property
+    def datasets(self) -> dict[str, list[str]]:
+        """The datasets of the run with their splits: all of them, or those named as `dataset/split` or `dataset/set`."""
+        chosen: dict[str, list[str]] = {}
+        for item in self.options["datasets"]:
+            dataset, _, split = item.partition("/")
+            splits = self._named_sets(dataset).get(split, [split]) if split else list(self.dataset(dataset)["splits"])
+            chosen[dataset] = list(dict.fromkeys([*chosen.get(dataset, []), *splits]))
+        return chosen
+
+    @cached_property
+    def sets(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """The sets of splits of each dataset of the run: those of its entry, or where the run names splits the set of these."""
+        chosen = {}
+        for dataset, splits in self.datasets.items():
+            named, choice = self._named_sets(dataset), ordered(splits)
+            name = next((name for name, members in named.items() if members == choice), name_of(choice))
+            chosen[dataset] = named if dataset in self.options["datasets"] else {name: choice}
+        return chosen
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks of the run."""
+        return list(dict.fromkeys(self.options["tasks"]))
+
+    @property
+    def published(self) -> list[str]:
+        """The sources of published values of the run."""
+        return list(dict.fromkeys(self.options.get("published", ())))
+
+    @property
+    def score_device(self) -> str:
+        """Where expression tasks compute: "cpu", "cuda", or "auto" for a GPU that is free."""
+        return self.options.get("score_device", "cpu")
+
+    def seed(self, model: str) -> int:
+        """Return the seed of a model: that of its name, or the first of the run."""
+        return int(model.partition("@")[2] or self.options["seeds"][0])
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    def model(self, name: str) -> Mapping[str, Any]:
+        """Return the entry of a model, whatever its seed."""
+        return self.entries["models"][name.partition("@")[0]]
+
+    def traits(self, model: str) -> Traits:
+        """Return what the adapter of a model says of itself."""
+        return traits_of(self.model(model)["adapter"])
+
+    def params(self, model: str) -> Mapping[str, Any]:
+        """Return the options of a model's adapter."""
+        return self.model(model).get("params", {})
+
+    def added_species(self, model: str) -> dict[str, Mapping[str, str]]:
+        """Return what the files of each species that the user adds to a model are made of, by its canonical name."""
+        return {organism(name).name: files for name, files in self.model(model).get("new_species", {}).items()}
+
+    # --- data --------------------------------------------------------------------------------------------------------
+
+    def dataset(self, name: str) -> Mapping[str, Any]:
+        """Return the entry of a dataset."""
+        return self.entries["datasets"][name]
+
+    def modality(self, dataset: str) -> str:
+        """Return what a dataset holds: expression (cells with labels) or perturbation (a screen)."""
+        return self.dataset(dataset)["modality"]
+
+    def _named_sets(self, dataset: str) -> dict[str, tuple[str, ...]]:
+        entry = self.dataset(dataset)
+        return {name: ordered(splits) for name, splits in entry.get("sets", {ALL: entry["splits"]}).items()}
+
+    def splits_of(self, dataset: str, name: str) -> list[str]:
+        """Return the splits that a part of a path stands for: those of a set, or the split of this name.
+
+        Raises:
+            CellgaugeError: the dataset has neither.
+        """
+        sets = self._named_sets(dataset) | self.sets.get(dataset, {})
+        splits = list(self.dataset(dataset)["splits"])
+        if name not in sets and name not in splits:
+            raise CellgaugeError(
+                f"dataset '{dataset}' has no split or set '{name}'; it has {', '.join([*splits, *sets])}"
+            )
+        return list(sets.get(name, [name]))
+
+    def source(self, dataset: str, split: str) -> SplitSource:
+        """Return where a split comes from."""
+        entry = self.dataset(dataset)
+        of_split = entry["splits"][split]
+        of_split = {"url": of_split} if isinstance(of_split, str) else dict(of_split or {})
+        return SplitSource(
+            url=of_split.get("url") or entry.get("url", ""),
+            organism=organism(of_split.get("organism") or entry.get("organism", "")).name,
+            value=as_text(of_split.get("value", split)),
+            n_cells=of_split.get("n_cells"),
+        )
+
+    def species(self, dataset: str, name: str) -> list[str]:
+        """Return the species of a split, or of the splits of a set, each once."""
+        return list(dict.fromkeys(self.source(dataset, split).organism for split in self.splits_of(dataset, name)))
+
+    def orthologue_tables(self, dataset: str, species: str) -> list[Mapping[str, Any]]:
+        """Return the orthologue tables of a dataset that name the genes of a species."""
+        tables = tables_of(self.dataset(dataset))
+        return [table for table in tables if species in {organism(name).name for name in table["columns"]}]
+
+    def size(self, dataset: str) -> dict[str, int]:
+        """Return `n_cells` and `n_donors` of the dataset's splits in the run together, as far as the catalogue says."""
+        entry, splits = self.dataset(dataset), self.datasets[dataset]
+        whole = set(splits) == set(entry["splits"])
+        known = [n_cells for split in splits if (n_cells := self.source(dataset, split).n_cells) is not None]
+        cells = sum(known) if len(known) == len(splits) else entry.get("n_cells") if whole else None
+        counts = {"n_cells": cells, "n_donors": entry.get("n_donors") if whole else None}
+        return {key: count for key, count in counts.items() if count}
+
+    def n_cells(self, dataset: str, split: str) -> int | None:
+        """Return how many cells a split has by its entry, or its equal share of the dataset's; None where neither tells."""
+        entry = self.dataset(dataset)
+        n_cells = self.source(dataset, split).n_cells
+        if n_cells:
+            return n_cells
+        return round(entry["n_cells"] / len(entry["splits"])) if entry.get("n_cells") else None
+
+    # --- tasks -------------------------------------------------------------------------------------------------------
+
+    def task(self, name: str) -> Mapping[str, Any]:
+        """Return the entry of a task."""
+        return self.entries["tasks"][name]
+
+    def task_params(self, task: str) -> Mapping[str, Any]:
+        """Return the params of a task: its defaults, and what its entry sets in their place."""
+        return {**task_traits(task).params, **self.task(task).get("params", {})}
+
+
+def tables_of(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the orthologue tables of a dataset's entry, which names one or a list of them."""
+    tables = entry.get("orthologues", [])
+    return [tables] if isinstance(tables, Mapping) else list(tables)
