@@ -109,12 +109,12 @@ def test_what_does_not_apply_has_a_reason_and_no_cell(task, model, dataset, spli
 def test_a_task_that_compares_no_species_spans_tissues_of_one(monkeypatch):
     traits = task_traits("cross_species")
     tissues = Cell("cross_species", "random", "tissues", "lung")
-    assert tissues not in grid().cells
+    assert tissues not in inputs().grid.cells
     other = replace(traits, compares="")
     monkeypatch.setattr(
         "cellgauge.plan.grid.task_traits", lambda task: other if task == "cross_species" else task_traits(task)
     )
-    assert tissues in grid().cells
+    assert tissues in inputs().grid.cells
 
 
 def test_every_part_of_the_run_is_scored_or_has_a_reason():
