@@ -280,16 +280,21 @@ def _perturbation(model: str, profile: str, skill: float, generator: np.random.G
 
 
 def _cross_species(profile: str, skill: float, generator: np.random.Generator) -> Iterator[Score]:
-    for subset in ("", "balanced") if profile == "corrected" else ("",):
-        mixed = _near(0.9 - skill, generator)
-        yield Score("entropy_per_cell", mixed, profile, subset=subset)
-        if profile == "corrected":
-            yield Score("entropy_expected", 0.95, profile, subset=subset)
-            yield Score("entropy_ratio", mixed / 0.95, profile, subset=subset)
-    if profile == "corrected":
-        for label in LABELS[:-1]:
-            yield Score("entropy_per_cell", _near(0.9 - skill, generator), profile, condition=label)
-            yield Score("batch_silhouette", _near(0.8, generator), profile, condition=label)
-    yield Score("batch_silhouette", _near(0.8, generator), profile)
-    if profile == "corrected":
-        yield Score("labels_not_shared", 1.0, profile, reason="in one species only: schwann cell")
+    if profile == "reference":
+        yield Score("entropy_per_cell", _near(0.9 - skill, generator), profile)
+        yield Score("batch_silhouette", _near(0.8, generator), profile)
+        return
+    for metric, classifier in product(("transfer_f1", "transfer_balanced_accuracy"), ("mean", *CLASSIFIERS[:2])):
+        of_pairs = {pair: _near(skill, generator) for pair in ("human to mouse", "mouse to human")}
+        yield Score(metric, float(np.mean(list(of_pairs.values()))), profile, classifier)
+        for pair, value in of_pairs.items():
+            yield Score(metric, value, profile, classifier, condition=pair)
+    for pair in ("human to mouse", "mouse to human"):
+        yield Score("labels_shared", float(len(LABELS) - 1), profile, condition=pair)
+    for metric in ("bras", "entropy_ratio"):
+        of_labels = {label: _near(0.9 - skill, generator) for label in LABELS[:-1]}
+        yield Score(metric, float(np.mean(list(of_labels.values()))), profile)
+        for label, value in of_labels.items():
+            yield Score(metric, value, profile, condition=label)
+    yield Score("labels_shared", float(len(LABELS) - 1), profile)
+    yield Score("labels_not_shared", 1.0, profile, reason="in one species only: schwann cell")

@@ -175,7 +175,7 @@ def test_fewer_cells_than_the_references_neighborhood(tmp_path):
     splits = [tiny.split_file(tmp_path, organism=name, n_cells=60) for name in ("human", "mouse")]
     rows = {(r.profile, r.metric, r.subset): r for r in score(tmp_path, splits, "cross_species")}
     assert rows[("reference", "entropy_per_cell", "")].status == "not_applicable"
-    assert rows[("corrected", "entropy_per_cell", "")].status == "ok"
+    assert rows[("corrected", "entropy_ratio", "")].status == "ok"
 
 
 def test_species_without_a_shared_label(tmp_path):
@@ -186,8 +186,8 @@ def test_species_without_a_shared_label(tmp_path):
     options = json.dumps(tiny.options(organism="mouse", split="mouse"))
     assert call("split_dataset", tmp_path / "m.h5ad", tmp_path / "mouse.h5ad", "--options", options).returncode == 0
     rows = score(tmp_path, [human, tmp_path / "mouse.h5ad"], "cross_species")
-    silhouettes = [r for r in rows if r.metric == "batch_silhouette" or (r.metric == "" and "label" in r.reason)]
-    assert silhouettes and all(r.status == "not_applicable" and r.reason for r in silhouettes)
+    of_labels = [r for r in rows if r.metric in ("batch_silhouette", "bras", "entropy_ratio", "transfer_f1")]
+    assert len(of_labels) == 4 and all(r.status == "not_applicable" and r.reason for r in of_labels)
 
 
 def test_a_per_split_model_is_not_compared_across_species(tmp_path):

@@ -248,13 +248,14 @@ def test_the_task_filter_hides_the_other_tasks_columns(page):
         '[...document.querySelectorAll("#overview thead th")].filter((h) => h.checkVisibility()).map((h) => h.dataset.key)'
     )
     assert [head for head in heads if head] == [
-        "model", "cross-species.entropy_per_cell", "cross-species.entropy_ratio", "cross-species.batch_silhouette",
+        "model", "cross-species.transfer_f1", "cross-species.transfer_balanced_accuracy", "cross-species.bras",
+        "cross-species.entropy_ratio",
     ]  # fmt: skip
     cells = browser.run(
         """[...document.querySelectorAll("#overview .panel")].find((p) => p.checkVisibility()).querySelector("tbody tr")
            .querySelectorAll("td:not([hidden])").length"""
     )
-    assert cells == 3
+    assert cells == 4
 
 
 def test_nothing_left_is_said(page):

@@ -18,9 +18,10 @@ from project import ROOT
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.make_split import make_split
-from cellgauge.files.embedding import write_embedding
+from cellgauge.files.embedding import Embedding, write_embedding
 from cellgauge.files.score import read_scores
 from cellgauge.files.split import Split
+from cellgauge.metrics.silhouette import batch_silhouettes, bras_widths
 from cellgauge.plan.interpreter import require
 from cellgauge.tasks.scib import scores as scib
 
@@ -81,7 +82,7 @@ def job(folder, cells, name, batch):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, baron, scib_python):
-    """(rows of all donors, what the Benchmarker reports of the same, rows of a single donor)."""
+    """(rows of all donors, what the Benchmarker reports of the same, rows of a single donor, files of all donors)."""
     import anndata
 
     folder = tmp_path_factory.mktemp("scib")
@@ -97,13 +98,13 @@ def results(tmp_path_factory, baron, scib_python):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     theirs = json.loads((folder / "theirs.json").read_text())
-    return read_scores(jobs[0]["output"]), theirs, read_scores(jobs[1]["output"])
+    return read_scores(jobs[0]["output"]), theirs, read_scores(jobs[1]["output"]), jobs[0]
 
 
 @pytest.mark.network
 @pytest.mark.xdist_group("scib")
 def test_rows_are_what_the_benchmarker_reports(results):
-    rows, theirs, _ = results
+    rows, theirs, *_ = results
     found = {row.metric: row.value for row in rows if row.status == "ok" and not row.condition}
     assert {name: found[name] for name in THEIRS} == pytest.approx(
         {name: theirs[their] for name, their in THEIRS.items()}, rel=0, abs=1e-6
@@ -116,8 +117,19 @@ def test_rows_are_what_the_benchmarker_reports(results):
 
 @pytest.mark.network
 @pytest.mark.xdist_group("scib")
+def test_our_bras_is_that_of_the_benchmarker(results):
+    _, theirs, _, files = results
+    split = Split.open(files["split"])
+    labels, matrix = split.column("label"), Embedding.read(files["embedding"]).rows_of(split)
+    ours = batch_silhouettes(bras_widths(matrix, labels, split.column("batch")), labels)
+    assert np.mean(list(ours.values())) == pytest.approx(theirs["BRAS"], abs=1e-6)
+    assert 0.2 < theirs["BRAS"] < 0.99
+
+
+@pytest.mark.network
+@pytest.mark.xdist_group("scib")
 def test_every_label_that_kbet_can_test_has_a_row(results):
-    rows, theirs, _ = results
+    rows, theirs, *_ = results
     by_label = {row.condition: row.value for row in rows if row.metric == "kbet" and row.condition}
     assert set(by_label) == set(KEPT) - {"T cell"}
     assert np.mean(list(by_label.values())) == pytest.approx(theirs["KBET"], abs=1e-9)

@@ -61,7 +61,7 @@ def _task(name: str, metrics: tuple[str, ...], in_full: list[str]) -> dict[str, 
         metric: {"title": metric.title(), "description": "What it is.", "higher_is_better": RISING.get(metric)}
         | ({"range": RANGES[metric]} if metric in RANGES else {})
         | ({"in_full": in_full} if in_full else {})
-        | ({"of_pairs": True} if metric == "confusion" else {})
+        | ({"of_pairs": "labels"} if metric == "confusion" else {})
         for metric in metrics
     }
     return {"title": name.title(), "modality": "perturbation" if "screens" in name else "expression", "metrics": facts}

@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from cellgauge.plan.grid import Cell
 from cellgauge.plan.manifest import catalogue
 from cellgauge.plan.paths import file_name
 from cellgauge.plan.sources import SCRIPTS
+from cellgauge.tasks.traits import task_traits
 
 CONFIG = {
     "run": {
@@ -102,6 +104,17 @@ def test_what_does_not_apply_has_a_reason_and_no_cell(task, model, dataset, spli
     ]
     assert len(reasons) == 1 and words in reasons[0]
     assert Cell(task, model, dataset, split) not in chosen.grid.cells
+
+
+def test_a_task_that_compares_no_species_spans_tissues_of_one(monkeypatch):
+    traits = task_traits("cross_species")
+    tissues = Cell("cross_species", "random", "tissues", "lung")
+    assert tissues not in inputs().grid.cells
+    other = replace(traits, compares="")
+    monkeypatch.setattr(
+        "cellgauge.plan.grid.task_traits", lambda task: other if task == "cross_species" else task_traits(task)
+    )
+    assert tissues in inputs().grid.cells
 
 
 def test_every_part_of_the_run_is_scored_or_has_a_reason():

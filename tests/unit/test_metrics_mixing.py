@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from cellgauge.metrics.entropy import balanced_subsample, expected_entropy, neighborhood_entropy
+from cellgauge.metrics.entropy import expected_entropy, neighborhood_entropy
 from cellgauge.metrics.knn.exact import neighborhoods
 
 
@@ -61,14 +61,3 @@ def test_neighborhoods_of_all_cells_have_the_entropy_of_the_proportions():
     assert expected_entropy((90, 5, 5), 100) == pytest.approx(entropy([0.9, 0.05, 0.05]) / np.log(3), abs=1e-12)
     assert expected_entropy((1, 1), 2) == pytest.approx(1)
     assert expected_entropy((1, 1), 1) == 0
-
-
-def test_balanced_subsample():
-    groups = np.asarray(["b"] * 50 + ["a"] * 8 + ["c"] * 20)
-    rows = balanced_subsample(groups, 1)
-    assert np.unique(groups[rows], return_counts=True)[1].tolist() == [8, 8, 8]
-    assert len(set(rows.tolist())) == 24
-    assert (np.diff(rows) > 0).all()
-    assert (balanced_subsample(groups, 1) == rows).all()
-    assert (balanced_subsample(groups, 2) != rows).any()
-    assert set(range(50, 58)) <= set(rows.tolist())  # the smallest group is there whole

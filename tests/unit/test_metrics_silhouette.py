@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import silhouette_samples
+from sklearn.metrics import pairwise_distances, silhouette_samples
 
 from cellgauge.metrics import silhouette
 from cellgauge.metrics.knn import distances
-from cellgauge.metrics.silhouette import batch_silhouettes, batch_widths, scaled, silhouette_widths
+from cellgauge.metrics.silhouette import batch_silhouettes, batch_widths, bras_widths, scaled, silhouette_widths
 
 # Each float32 distance may be off by 1e-4 of itself where it is short against the cell's distance to the centre, and far
 # less elsewhere; errors have either sign, so a mean over some hundred cells keeps 1e-6 of them at most.
@@ -186,3 +186,90 @@ def test_batches_that_mix_score_near_one_and_batches_apart_near_zero():
     assert min(batch_silhouettes(batch_widths(matrix, labels, batches), labels).values()) > 0.95
     matrix[batches == "b"] += 100
     assert max(batch_silhouettes(batch_widths(matrix, labels, batches), labels).values()) < 0.05
+
+
+# --- BRAS ------------------------------------------------------------------------------------------------------------
+
+
+def bras(matrix, labels, batches):
+    return batch_silhouettes(bras_widths(matrix, labels, batches), labels)
+
+
+def plain_bras(matrix, labels, batches):
+    """The definition, cell by cell: cosine distances, against the cells of all other batches together."""
+    values = {}
+    for label in np.unique(labels):
+        rows, own = matrix[labels == label].astype(np.float64), batches[labels == label]
+        if len(np.unique(own)) in (1, len(own)):
+            continue
+        distances, terms = pairwise_distances(rows, metric="cosine"), []
+        for i in range(len(rows)):
+            same = own == own[i]
+            b = distances[i, ~same].mean()
+            same[i] = False
+            a = distances[i, same].mean() if same.any() else b  # a cell alone in its batch has width 0
+            terms.append(1 - abs(b - a) / max(a, b) if max(a, b) > 1e-12 else 1.0)
+        values[str(label)] = np.mean(terms)
+    return values
+
+
+def uneven_cells():
+    """Four labels in three batches of unequal sizes; one label in one batch alone, one batch with a single cell of another."""
+    generator, n = np.random.default_rng(5), 240
+    labels = np.asarray(["a", "b", "c", "d"])[generator.integers(0, 4, n)]
+    batches = np.asarray(["x", "y", "z"])[generator.choice(3, n, p=[0.5, 0.35, 0.15])]
+    matrix = (
+        generator.normal(0, 2, (4, 8))[np.unique(labels, return_inverse=True)[1]] + generator.normal(size=(n, 8)) + 1
+    )
+    matrix += np.outer(batches == "z", np.full(8, 1.5))
+    batches[labels == "d"] = "x"
+    batches[np.flatnonzero((labels == "c") & (batches == "z"))[1:]] = "y"
+    return matrix.astype(np.float32), labels, batches
+
+
+def test_bras_is_that_of_scib_metrics():
+    """Values of scib_metrics.bras 0.6.1, which computes in float32; tests/integration/test_scib.py asks the library itself."""
+    of_labels = bras(*uneven_cells())
+    theirs = {"a": 0.7950505614, "b": 0.8329847455, "c": 0.8307477832}
+    assert of_labels == pytest.approx(theirs, abs=2e-7)
+    assert np.mean(list(of_labels.values())) == pytest.approx(0.8195943832, abs=2e-7)
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(2, 40), st.integers(1, 5)), elements=st.floats(-4, 4, width=16)),
+    st.randoms(use_true_random=False),
+    st.sampled_from([1.0, 1e-30, 1e30]),
+)
+@settings(max_examples=150)
+def test_bras_is_the_plain_definition(matrix, random, size):
+    labels, batches = (np.asarray([random.choice("pqr"[:n]) for _ in matrix]) for n in (2, 3))
+    expected = plain_bras(matrix, labels, batches)
+    assert bras((matrix * np.float32(size)).astype(np.float32), labels, batches) == pytest.approx(expected, abs=1e-6)
+
+
+def test_bras_in_blocks(monkeypatch):
+    matrix, labels, batches = uneven_cells()
+    whole = bras(matrix, labels, batches)
+    monkeypatch.setattr(silhouette, "DIRECTIONS", 7)
+    assert bras(matrix, labels, batches) == pytest.approx(whole, abs=1e-12)
+
+
+@pytest.mark.parametrize("n_pairs", [1, 3])
+def test_batches_that_mix_in_pairs_and_are_apart_are_seen_by_bras_alone(n_pairs):
+    generator = np.random.default_rng(0)
+    batches = np.arange(600) % (2 * n_pairs + 2)
+    matrix = generator.normal(1, 0.1, (600, 12)).astype(np.float32)
+    matrix[np.arange(600), batches // 2] += 4
+    labels = np.full(600, "one")
+    assert batch_silhouettes(batch_widths(matrix, labels, batches), labels)["one"] > 0.95
+    assert bras(matrix, labels, batches)["one"] < 0.3
+
+
+def test_bras_of_a_single_point_and_of_the_origin():
+    labels, batches = np.full(60, "one"), np.arange(60) % 3
+    for value in (0.0, 3.3, -1e-20):
+        assert bras(np.full((60, 5), value, dtype=np.float32), labels, batches) == {"one": 1.0}
+    matrix = np.random.default_rng(0).normal(3, 1, (60, 5)).astype(np.float32)
+    before = bras(matrix, labels, batches)["one"]
+    matrix[0] = 0  # one cell without a direction does not make the label a perfect one
+    assert before - 0.3 < bras(matrix, labels, batches)["one"] < before

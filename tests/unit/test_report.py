@@ -199,7 +199,7 @@ def test_overview_and_task_means_equal_the_summary(demo, page):
     titles = pd.read_csv(demo / "models.csv").set_index("model")["title"]
     checked = 0
     for row in summary.itertuples():
-        if row.classifier not in ("", "mean") or row.metric in ("entropy_expected",) or row.metric.endswith("_sd"):
+        if row.classifier not in ("", "mean") or row.metric.endswith("_sd"):
             continue
         task = row.task.replace("_", "-")
         for place, key in (
@@ -320,15 +320,28 @@ def test_the_spread_of_seeds_stands_beside_a_rank_too(tables):
     assert all(small.partition("±")[2].startswith("0.012") for small in smalls)
 
 
-def test_cross_species_shows_the_expected_entropy_beside_the_observed(page):
-    table = page.of("task-cross-species", profile="corrected")[0]
+def test_cross_species_shows_mixing_beside_label_transfer(page):
+    table = page.of("task-cross-species", profile="corrected", classifier="mean")[0]
     assert heading(table)[1:] == [
-        "entropy_per_cell", "entropy_ratio", "batch_silhouette", "entropy_per_cell.balanced", "entropy_ratio.balanced",
-        "n_cells", "n_unembedded", "entropy_expected", "labels_not_shared", "n_donors", "n_batches",
-        "entropy_expected.balanced",
+        "transfer_f1", "transfer_balanced_accuracy", "bras", "entropy_ratio",
+        "n_cells", "n_unembedded", "labels_shared", "labels_not_shared", "n_donors", "n_batches",
     ]  # fmt: skip
-    assert rows(table)["Joint PCA"]["entropy_expected"] == "0.950"
     assert "in one species only: schwann cell" in page.text
+    (overview,) = page.of("overview", profile="corrected", dataset="baron_pancreas")
+    shown = [key for key in heading(overview) if key.startswith("cross-species.")]
+    assert shown == [
+        f"cross-species.{key}" for key in ("transfer_f1", "transfer_balanced_accuracy", "bras", "entropy_ratio")
+    ]
+
+
+def test_pairs_of_species_have_a_table_of_their_own_and_give_no_interval(demo, page):
+    tables = [t for t in page.of("task-cross-species") if "by pair of species" in t["caption"]]
+    assert len(tables) == 6  # two scores, by two classifiers and their mean
+    for table in tables:
+        assert [row["label"] for row in rows(table).values()] == ["human to mouse", "mouse to human"]
+    intervals = pd.read_csv(demo / "intervals.csv", keep_default_na=False)
+    of_task = intervals[(intervals["task"] == "cross_species") & (intervals["condition"] == "")]
+    assert set(of_task["metric"]) == {"bras", "entropy_ratio"} and set(of_task["resampled"]) == {"labels"}
 
 
 # --- ranks, colors --------------------------------------------------------------------------------------------------
@@ -881,7 +894,7 @@ def test_species_of_labels_stand_on_the_page_of_the_task(page):
     assert rows(table)["cell type A"] == {"label": "cell type A", "of.human": "200", "of.mouse": "200"}
     assert [t["caption"] for t in page.of("task-cross-species") if ", by label" in t["caption"]] == [
         f"Baron pancreas, all: human, mouse: {title}, by label, recommended scores"
-        for title in ("Entropy of species", "Silhouette of species within labels")
+        for title in ("BRAS of species within labels", "Entropy of species within labels")
     ]
 
 
@@ -895,7 +908,7 @@ def of_sets(tmp_path_factory):
 def test_sets_have_tables_of_their_own_with_their_species(of_sets):
     page = page_of(of_sets)
     summary = pd.read_csv(of_sets / "summary.csv", keep_default_na=False)
-    ours = summary[(summary["metric"] == "entropy_per_cell") & (summary["profile"] == "corrected")]
+    ours = summary[(summary["metric"] == "entropy_ratio") & (summary["profile"] == "corrected")]
     means = ours[ours["subset"] == ""].set_index(["set", "model"])["mean"].astype(float)
     assert ("all", "uce_4l") not in means and ("common", "uce_4l") in means
     captions = [table["caption"] for table in page.of("task-cross-species")]
@@ -906,12 +919,12 @@ def test_sets_have_tables_of_their_own_with_their_species(of_sets):
     for name, words in (("common", common), ("all", everything)):
         (table,) = [
             t
-            for t in page.of("task-cross-species", profile="corrected")
-            if t["caption"].startswith(f"Spermatogenesis, {words}") and "label" not in t["caption"]
+            for t in page.of("task-cross-species", profile="corrected", classifier="mean")
+            if t["caption"].startswith(f"Spermatogenesis, {words}")
         ]
         shown = rows(table)
         for model, title in (("tf_metazoa", "TF-Metazoa"), ("tf_exemplar", "TF-Exemplar")):
-            text = next(value for key, value in shown[title].items() if key == "entropy_per_cell")
+            text = next(value for key, value in shown[title].items() if key == "entropy_ratio")
             assert float(text) == pytest.approx(means[name, model], abs=0.0005 + 1e-9)
         assert ("UCE, 4 layers" in shown) == (name == "common")
     assert sum("by label" in caption and common in caption for caption in captions) == 2

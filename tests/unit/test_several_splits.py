@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made_up import inputs_of
 
 from cellgauge.core.errors import CellgaugeError
-from cellgauge.models import several_splits
+from cellgauge.inference.several_splits import embed_several
 from cellgauge.plan import paths
 
 FULL = made_up.configuration()
@@ -59,7 +59,7 @@ def test_the_log_of_a_shared_job_is_that_of_each_of_its_scores():
 
 
 @pytest.fixture
-def job(tmp_path, monkeypatch):
+def job(tmp_path):
     """Return a job of three splits, whose second split fails while `job.faults` holds it; `job.calls` counts."""
 
     class Job:
@@ -71,7 +71,7 @@ def job(tmp_path, monkeypatch):
 
         def run(self, **options):
             about = {"weights": tmp_path / "weights", "model": "m", "options": options, "code": "1"}
-            several_splits.embed_several("random", self.splits, self.outputs, benchmarks=self.benchmarks, **about)
+            embed_several(embed, "random", self.splits, self.outputs, benchmarks=self.benchmarks, **about)
 
     def embed(adapter, split_paths, output, **about):
         (split,) = split_paths
@@ -81,7 +81,6 @@ def job(tmp_path, monkeypatch):
         output.parent.mkdir(exist_ok=True)
         output.write_text(split.stem + str(about["options"]))
 
-    monkeypatch.setattr(several_splits, "embed_files", embed)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "model.pt").write_text("1")
     for split in Job.splits:

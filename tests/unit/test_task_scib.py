@@ -11,9 +11,11 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.embedding import Embedding, write_embedding
 from cellgauge.files.split import Split
 from cellgauge.models.base import embed_files
+from cellgauge.models.pca_joint import joint_components
 from cellgauge.tasks.cells import CellsToScore, NotScorable
 from cellgauge.tasks.run import score_files
 from cellgauge.tasks.scib import scores as scib
+from cellgauge.tasks.scib_species import scores as scib_species
 
 VALUES = {name: 0.1 * place for place, name in enumerate(scib.METRICS, 1)}
 
@@ -155,3 +157,54 @@ def test_the_unintegrated_components_are_those_of_the_linear_baseline(tmp_path):
     kept = np.arange(120) % 5 > 0
     of_some = CellsToScore(linear[kept], {}, splits=[split], kept=kept)
     assert scib._Suite(of_some, [], None, "", 30, 10, 42).unintegrated().shape == (96, 10)
+
+
+# --- species ---------------------------------------------------------------------------------------------------------
+
+
+def two_species(tmp_path):
+    table = tiny.orthologue_table(tmp_path / "orthologues.csv")
+    tables = tiny.orthologues(table)
+    splits = [
+        Split.open(tiny.split_file(tmp_path, organism=name, n_cells=60, orthologues=tables))
+        for name in ("human", "mouse")
+    ]
+    organism = np.concatenate([np.full(len(s.cells), s.organism, dtype=object) for s in splits])
+    embedded = np.arange(len(organism)) % 7 > 0
+    columns = {"label": np.concatenate([s.column("label") for s in splits]), "organism": organism}
+    obs = {name: column[embedded] for name, column in columns.items()}
+    matrix = np.random.default_rng(0).normal(size=(embedded.sum(), 4)).astype(np.float32)
+    return CellsToScore(matrix, obs, int((~embedded).sum()), splits, embedded)
+
+
+def test_over_species_each_is_a_batch(library, monkeypatch, tmp_path):
+    suites = []
+    monkeypatch.setattr(scib, "_compute", lambda metric, suite: suites.append(suite) or VALUES[metric])
+    cells = two_species(tmp_path)
+    rows = {s.metric: s for s in scib_species.score(cells, profiles=["corrected"], seed=42) if not s.condition}
+    assert list(rows) == ["total", "bio_conservation", "batch_correction", *scib.METRICS]
+    assert rows["bras"].value == VALUES["bras"] and rows["bras"].reason == ""
+    assert (suites[0].batches == cells.obs["organism"]).all()
+
+
+def test_pcr_over_species_is_compared_with_the_joint_components(tmp_path):
+    cells = two_species(tmp_path)
+    suite = scib._Suite(cells, cells.obs["label"], cells.obs["organism"], "", 20, 5, 42)
+    _, joint = joint_components(cells.splits, 20, 5, 42)
+    np.testing.assert_array_equal(suite.unintegrated(), joint[cells.kept])
+
+
+def test_without_orthologs_pcr_over_species_is_not_applicable(library, monkeypatch, tmp_path):
+    def compute(metric, suite):
+        if metric == "pcr_comparison":
+            suite.unintegrated()
+        return VALUES[metric]
+
+    monkeypatch.setattr(scib, "_compute", compute)
+    cells = two_species(tmp_path)
+    for split in cells.splits:
+        split.__dict__["orthologues"] = np.full(len(split.genes), "", dtype=object)
+    rows = {s.metric: s for s in scib_species.score(cells, profiles=["corrected"], seed=42) if not s.condition}
+    assert rows["pcr_comparison"].status == "not_applicable" and "orthologue" in rows["pcr_comparison"].reason
+    assert rows["batch_correction"].reason.endswith("without a value: pcr_comparison")
+    assert rows["bras"].status == "ok"

@@ -6,8 +6,8 @@ import argparse
 import json
 
 from cellgauge.core.errors import run_cli
+from cellgauge.inference.several_splits import embed_several
 from cellgauge.models.base import embed_files
-from cellgauge.models.several_splits import embed_several
 
 
 def main() -> None:
@@ -26,7 +26,8 @@ def main() -> None:
     if len(args.output) == 1:
         embed_files(args.adapter, args.split, args.output[0], split_set=args.set, **about)
     else:
-        embed_several(args.adapter, args.split, args.output, code=args.code, benchmarks=args.benchmarks, **about)
+        about |= {"code": args.code, "benchmarks": args.benchmarks}
+        embed_several(embed_files, args.adapter, args.split, args.output, **about)
 
 
 if __name__ == "__main__":

@@ -20,15 +20,34 @@ def neighborhood_entropy(neighbors: np.ndarray, groups: np.ndarray) -> np.ndarra
         float64, shape (n_cells,), in [0, 1].
     """
     names, codes = np.unique(groups, return_inverse=True)
-    n_cells, k = neighbors.shape
-    if len(names) < 2:
-        raise ValueError("an entropy of groups needs at least two groups")
-    counts = np.empty((n_cells, len(names)), dtype=np.int64)
-    for code in range(len(names)):
+    return entropy_of_counts(neighbor_counts(neighbors, codes, len(names)))
+
+
+def neighbor_counts(neighbors: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
+    """Count each cell's neighbors by group, int64, shape (n_cells, n_groups).
+
+    Args:
+        neighbors: row indices, shape (n_cells, k).
+        codes: the group of each cell, 0 to n_groups - 1, shape (n_cells,).
+    """
+    counts = np.empty((len(neighbors), n_groups), dtype=np.int64)
+    for code in range(n_groups):
         counts[:, code] = (codes == code)[neighbors].sum(axis=1)
+    return counts
+
+
+def entropy_of_counts(counts: np.ndarray) -> np.ndarray:
+    """Return the entropy of each row of counts, divided by log(number of groups), float64, shape (n_cells,).
+
+    Args:
+        counts: int, shape (n_cells, n_groups), at least two groups; all rows have the same sum, at least 1.
+    """
+    if counts.shape[1] < 2:
+        raise ValueError("an entropy of groups needs at least two groups")
+    k = int(counts[0].sum())
     shares = np.arange(k + 1) / k
     terms = -shares * np.log(shares, out=np.zeros(k + 1), where=shares > 0)
-    return terms[counts].sum(axis=1) / log(len(names))
+    return terms[counts].sum(axis=1) / log(counts.shape[1])
 
 
 def expected_entropy(sizes: np.ndarray, k: int) -> float:
@@ -56,16 +75,3 @@ def expected_entropy(sizes: np.ndarray, k: int) -> float:
 
 def _log_choose(n: int, k: int) -> float:
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
-
-
-def balanced_subsample(groups: np.ndarray, seed: int) -> np.ndarray:
-    """Draw as many cells of every group as the smallest has, without replacement.
-
-    Returns:
-        rows, int64, ascending.
-    """
-    generator = np.random.default_rng(seed)
-    codes = np.unique(groups, return_inverse=True)[1]
-    size = np.bincount(codes).min()
-    drawn = [generator.choice(np.flatnonzero(codes == code), size, replace=False) for code in range(codes.max() + 1)]
-    return np.sort(np.concatenate(drawn))

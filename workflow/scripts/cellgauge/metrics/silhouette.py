@@ -16,6 +16,7 @@ from cellgauge.metrics.knn.distances import (
     DistanceTiles,
     block_pairs,
     pair_distances,
+    safe_scale,
     slices,
     squared_norms,
     tile_edge,
@@ -32,6 +33,10 @@ DEVICE_EDGE = 8192
 """Cells to a side of a tile of distances on a GPU, to which rows are sent anew for every tile."""
 SUMS_BYTES = 512 << 20
 """Largest table of every cell's distance sums to every group that is held at a time."""
+DIRECTIONS = 2048
+"""Most rows whose directions are held at a time."""
+SAME_DIRECTION = 1e-12
+"""A mean cosine distance below this, an angle of 1.4e-6, is rounding and counts as 0."""
 
 
 def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None = None) -> np.ndarray:
@@ -155,10 +160,11 @@ def batch_widths(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray, de
 def batch_silhouettes(widths: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Compute, within each label, the mean of 1 - |silhouette width of the batches|; 1 is perfect mixing.
 
-    The mean over labels is scib-metrics' `silhouette_batch` (Luecken et al. 2022). Labels without widths are left out.
+    The mean over labels is scib-metrics' `silhouette_batch` (Luecken et al. 2022) of the widths of `batch_widths`, and its
+    `bras` of those of `bras_widths`. Labels without widths are left out.
 
     Args:
-        widths: what `batch_widths` returns.
+        widths: what `batch_widths` or `bras_widths` returns.
         labels: str, shape (n_cells,).
 
     Returns:
@@ -167,6 +173,64 @@ def batch_silhouettes(widths: np.ndarray, labels: np.ndarray) -> dict[str, float
     names, codes = np.unique(labels, return_inverse=True)
     means = ((name, np.mean(1 - np.abs(widths[codes == code]))) for code, name in enumerate(names))
     return {str(name): float(mean) for name, mean in means if not np.isnan(mean)}
+
+
+def bras_widths(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> np.ndarray:
+    """Compute, within each label, the silhouette width of every cell among the batches as BRAS has it.
+
+    Distances are 1 - cosine, and b is the mean distance to the cells of all other batches together: against the nearest
+    batch alone, two batches that mix hide that both are far from all others. Source: Rautenstrauch & Ohler (2025), as
+    scib-metrics' `bras`. The mean cosine with a group is the product with the group's mean direction, so no two cells are
+    compared. A cell at the origin has no direction and counts as at distance 1 from all others.
+
+    Args:
+        matrix: float32, finite, shape (n_cells, n_dims).
+        labels, batches: comparable values, shape (n_cells,).
+
+    Returns:
+        float64, shape (n_cells,); NaN in labels where it is not defined: all cells in one batch, or each in one of its own.
+    """
+    codes, batches = (np.unique(names, return_inverse=True)[1] for names in (labels, batches))
+    scale = safe_scale(matrix)
+    widths = np.full(len(codes), np.nan)
+    for code in range(codes.max() + 1):
+        members = np.flatnonzero(codes == code)
+        groups = np.unique(batches[members], return_inverse=True)[1]
+        if 0 < groups.max() < len(members) - 1:
+            widths[members] = _cosine_widths(matrix, members, groups, scale)
+    return widths
+
+
+def _cosine_widths(matrix: np.ndarray, members: np.ndarray, groups: np.ndarray, scale: float) -> np.ndarray:
+    """Return the widths of `bras_widths` of the rows `members`, whose batches are `groups`, 0 to their number - 1."""
+    sizes = np.bincount(groups)
+    sums = np.zeros((len(sizes), matrix.shape[1]))
+    parts = list(slices(len(members), tile_edge(matrix.shape[1], DIRECTIONS)))
+
+    def directions(part: slice) -> np.ndarray:
+        rows = matrix[members[part]].astype(np.float64) * scale
+        lengths = np.sqrt(squared_norms(rows))[:, None]
+        return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+
+    for part in parts:
+        units = directions(part)
+        for code in np.unique(groups[part]):
+            sums[code] += units[groups[part] == code].sum(axis=0)
+    widths = np.empty(len(members))
+    for part in parts:
+        units, own = directions(part), groups[part]
+        each = np.arange(len(own))
+        cosines = units @ sums.T
+        itself = squared_norms(units)  # 1, or 0 at the origin
+        n_others = sizes[own] - 1
+        within = n_others - (cosines[each, own] - itself)
+        between = (len(members) - sizes[own]) - (cosines.sum(axis=1) - cosines[each, own])
+        within, between = within / np.maximum(n_others, 1), between / (len(members) - sizes[own])
+        within, between = (np.where(mean < SAME_DIRECTION, 0, mean) for mean in (within, between))
+        larger = np.maximum(within, between)
+        widths[part] = np.divide(between - within, larger, out=np.zeros(len(own)), where=larger > 0)
+        widths[part][n_others == 0] = 0
+    return widths
 
 
 class Distances:

@@ -93,7 +93,7 @@ class Grid:
         if offered is not None and task not in offered:
             return f"the dataset is not meant for this task (its entry lists {', '.join(offered)})"
         if spans(task):
-            reason = self._why_not_compared(model, dataset, splits)
+            reason = self._why_not_compared(task, model, dataset, splits)
             if reason:
                 return reason
         elif traits.scope == "dataset":
@@ -108,11 +108,11 @@ class Grid:
                 return f"{split}: {reason}" if spans(task) else reason
         return ""
 
-    def _why_not_compared(self, model: str, dataset: str, splits: Sequence[str]) -> str:
+    def _why_not_compared(self, task: str, model: str, dataset: str, splits: Sequence[str]) -> str:
         """Return why a model's embeddings of some splits cannot be compared with each other, "" if they can."""
         species = dict.fromkeys(self.run.source(dataset, split).organism for split in splits)
         entry = self.run.model(model)
-        if len(species) < 2:
+        if len(species) < 2 and task_traits(task).compares == "organism":
             return f"the task compares species, the selected splits hold {', '.join(species)} alone"
         if entry.get("shared_space", self.run.traits(model).shared_space):
             return ""

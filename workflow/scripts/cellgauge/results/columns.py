@@ -32,7 +32,7 @@ class Column:
 
 
 def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[str, Variant, Column]]:
-    """Yield a column for each score of a task, of the classifier that stands for the task."""
+    """Yield a column for each score of a task, of the classifier that stands for the score."""
     variants = [v for v in tables.variants(task.name, dataset) if v.profile == profile]
     scores = [v for v in variants if tables.metric(task.name, v.metric).is_score]
     if not variants and _has_failed(tables, task.name, dataset):
@@ -40,8 +40,7 @@ def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[
         scores = [
             Variant(profile, name, "", "", split_set) for split_set in tables.sets(task.name, dataset) for name in known
         ]
-    chosen = usual(scores).classifier if scores else ""
-    for split_set, name in dict.fromkeys((v.set, v.metric) for v in scores if v.classifier == chosen):
+    for split_set, name in dict.fromkeys((v.set, v.metric) for v in scores):
         fitting = [v for v in scores if (v.set, v.metric) == (split_set, name)]
         variant = usual(_widespread(tables, task, dataset, fitting))
         metric = tables.metric(task.name, name)

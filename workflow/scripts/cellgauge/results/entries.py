@@ -36,8 +36,9 @@ class Metric:
     """A metric as config/tasks.yaml describes it; one without a direction is a count that stands beside the scores.
 
     `counts_missing` is what counts as wrong where a model left it out, "cells" or "genes".
-    `in_full` holds the subsets of which every single condition is shown; where `of_pairs`, a condition is a pair of labels in
-    JSON, the true and the predicted one. `czbenchmarks` holds the `task` and the `metric` under which cz-benchmarks has it.
+    `in_full` holds the subsets of which every single condition is shown. Where `of_pairs` is "labels", a condition is a pair
+    of labels in JSON, the true and the predicted one; where it is "species", an ordered pair of them, "human to mouse".
+    `czbenchmarks` holds the `task` and the `metric` under which cz-benchmarks has it.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Metric:
     low: float | None = None
     high: float | None = None
     in_full: Sequence[str] = ()
-    of_pairs: bool = False
+    of_pairs: str = ""
     czbenchmarks: Mapping[str, str] = field(default_factory=dict)
     also_known_as: tuple[str, ...] = ()
     counts_missing: str = ""

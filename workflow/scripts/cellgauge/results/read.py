@@ -421,7 +421,7 @@ def _metric(row: Mapping[str, str]) -> Metric:
         low,
         high,
         parsed(row.get("in_full", "")) or (),
-        row.get("of_pairs", "").lower() == "true",
+        row.get("of_pairs", ""),
         parsed(row.get("czbenchmarks", "")) or {},
         parsed_names(row.get("also_known_as", "")),
         row.get("counts_missing", ""),

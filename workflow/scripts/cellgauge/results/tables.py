@@ -143,6 +143,18 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
     return table.assign(set=table["split"].where(table["task"].isin(spanning), ""))
 
 
+def _of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
+    """Return which rows are of one pair of species: pairs share cells, so they are no units to be drawn for an interval."""
+    metrics = {
+        (task, metric)
+        for task, entry in tasks.items()
+        for metric, facts in entry.get("metrics", {}).items()
+        if facts.get("of_pairs") == "species"
+    }
+    of_metric = table.set_index(["task", "metric"]).index.isin(metrics)
+    return of_metric & (table["condition"] != "")
+
+
 def headline(table: pd.DataFrame) -> pd.DataFrame:
     """Return the row that stands for each score: the mean over folds and seeds where there is one, else the only row.
 
@@ -173,7 +185,7 @@ def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.
         if facts.get("higher_is_better") is not None and not is_beside(name)
     }
     controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
-    every = list(sheets(table, best, screens))
+    every = list(sheets(table[~_of_species_pairs(table, tasks)], best, screens))
     coverage = Coverage(table, best, tasks)
     summary = summary_intervals(summarise(whole, spanning), every, ranges)
     keys = [((task, *rest), model) for task, model, *rest in summary[SUMMARY_KEY].itertuples(index=False, name=None)]

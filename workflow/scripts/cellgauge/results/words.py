@@ -8,7 +8,7 @@ from cellgauge.results.entries import Variant
 from cellgauge.results.numbers import readable
 
 CLASSIFIERS = {"": "", "mean": "mean of the classifiers", "knn": "k nearest neighbors"}
-SUBSETS = {"": "all cells", "donor_folds": "donors held out", "balanced": "equal cells per species"}
+SUBSETS = {"": "all cells", "donor_folds": "donors held out"}
 SUBSETS |= {"all": "all genes", "top20_de": "top 20 genes", "top100_de": "top 100 genes"}
 SUBSETS |= {"de": "significant genes", "unmasked": "all genes, targets included"}
 STRATA = {

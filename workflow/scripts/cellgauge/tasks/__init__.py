@@ -3,6 +3,7 @@
 `scores.py` of the folder says what the task is, and scores:
 
     SCOPE = "split"       # scored per split, or "dataset": over the splits of a set
+    COMPARES = "organism"  # of scope "dataset": it needs splits of several species (default: any splits)
     MODALITY = "expression"  # scores embedded cells (the default), or "perturbation": predicted responses
     NEEDS = ("label",)    # columns of obs that every split must have (default: none)
     PROFILES = ("corrected",)  # the profiles that it has rows in (default: both)

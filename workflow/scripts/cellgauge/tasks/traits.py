@@ -27,6 +27,7 @@ class TaskTraits:
 
     Attributes:
         scope: "split" (scored per split) or "dataset" (over all splits of a dataset).
+        compares: "organism" where a task of scope "dataset" needs several species, else "".
         modality: "expression" (scores embedded cells) or "perturbation" (predicted responses).
         needs: columns of obs that every split must have.
         profiles: the profiles that it has rows in.
@@ -36,6 +37,7 @@ class TaskTraits:
     """
 
     scope: str
+    compares: str = ""
     modality: str = "expression"
     needs: tuple[str, ...] = ()
     profiles: tuple[str, ...] = PROFILES
@@ -61,7 +63,7 @@ def task_traits(task: str) -> TaskTraits:
     module = _Module(f"{tasks.__name__}.{task}.scores")
     constants = {
         name.lower(): module.constant(name)
-        for name in ("SCOPE", "MODALITY", "NEEDS", "PROFILES")
+        for name in ("SCOPE", "COMPARES", "MODALITY", "NEEDS", "PROFILES")
         if name == "SCOPE" or name in module.constants
     }
     not_params = ("profiles", "seed")

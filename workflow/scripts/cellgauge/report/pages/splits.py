@@ -147,7 +147,7 @@ class _Known:
     @property
     def mistakes(self) -> str:
         """The shares of each label's cells that were given each label, as JSON: [true, predicted, share] by model."""
-        key = self._usual(lambda metric, subset: metric.of_pairs)
+        key = self._usual(lambda metric, subset: metric.of_pairs == "labels")
         if key is None:
             return ""
         pairs = {(model, *json.loads(pair)): n for (model, pair), n in self.of_labels[key].items()}

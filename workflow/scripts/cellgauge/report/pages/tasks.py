@@ -177,12 +177,16 @@ def _labels(tables: Tables, task: Task) -> Iterator[LabelTable]:
         for variant, values in own.items():
             metric = tables.metric(task.name, variant.metric)
             if metric.is_score:
-                caption = _caption(f"{title}: {metric.title}", "by label", variant.profile, variant.classifier)
+                pairs = metric.of_pairs == "species"
+                by = "by pair of species (trained on the first, tested on the second)" if pairs else "by label"
+                caption = _caption(f"{title}: {metric.title}", by, variant.profile, variant.classifier)
                 of_label: dict[str, float] = {}
                 for (_, label), n in sizes.items():
                     of_label[label] = of_label.get(label, 0) + n
                 about = {"profile": variant.profile, "dataset": dataset}
-                table = label_table(caption, tables.models, values, metric, of_label, about)
+                heading = "Species" if pairs else "Label"
+                rows = {} if pairs else of_label
+                table = label_table(caption, tables.models, values, metric, rows, about, heading=heading)
                 if table:
                     yield table
 

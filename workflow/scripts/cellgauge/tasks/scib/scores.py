@@ -188,10 +188,20 @@ class _Suite:
         return {str(label): float(rate) for label, rate in zip(table["cluster"], table["kBET"], strict=True)}
 
     def unintegrated(self) -> np.ndarray:
-        """Return principal components of the cells' expression, shape (n_cells, <= n_components)."""
-        from cellgauge.data.expression import principal_components
+        """Return principal components of the cells' expression, shape (n_cells, <= n_components).
+
+        Of several splits they are of the genes that all share, and of all cells, also of those that are not embedded.
+
+        Raises:
+            CellgaugeError: the splits share no genes, or their orthologs are not known.
+        """
+        from cellgauge.data.expression import join_species, principal_components
         from cellgauge.data.variable_genes import Counts, variable_expression
 
+        if len(self.cells.splits) > 1:
+            parts, names = join_species(self.cells.splits)
+            _, expression = variable_expression(parts, self.n_top_genes, names)
+            return principal_components(expression, self.n_components, self.seed)[self.cells.kept]
         counts = self.cells.expression()
         _, expression = variable_expression([Counts(lambda: [counts])], self.n_top_genes)
         return principal_components(expression, self.n_components, self.seed)
@@ -222,6 +232,8 @@ def _row(metric: str, suite: _Suite, note: str) -> Score:
         return Score(metric, profile="corrected", status="not_applicable", reason=reason)
     try:
         value = _compute(metric, suite)
+    except CellgaugeError as error:
+        return Score(metric, profile="corrected", status="not_applicable", reason=one_line(error))
     except (ValueError, ArithmeticError, RuntimeError) as error:
         return Score(metric, profile="corrected", status="failed", reason=f"scib-metrics: {one_line(error)}")
     if not np.isfinite(value):

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cellgauge.inference.adapter_job import Stopwatch
-from cellgauge.models.base import embed_files
 
 DIGEST_LENGTH = 16
 
 
 def embed_several(
+    embed: Callable[..., None],
     adapter: str,
     split_paths: Sequence[str | Path],
     outputs: Sequence[str | Path],
@@ -32,13 +32,14 @@ def embed_several(
     """Embed each split and write its embedding file.
 
     Args:
+        embed: `cellgauge.models.base.embed_files`, which embeds one split.
         split_paths, outputs: the splits, and the embedding file of each.
-        weights, model, options: see `cellgauge.models.base.embed_files`.
+        weights, model, options: see there.
         code: a digest of the code that embeds: what other code began is not taken up.
         benchmarks: where to write seconds, CPU seconds and peak MiB of each split, as Snakemake does for a job of one.
 
     Raises:
-        CellgaugeError: see `embed_files`; what was embedded before is kept for the next attempt.
+        CellgaugeError: what `embed` raises; what was embedded before is kept for the next attempt.
     """
     stages = []
     for number, (split, output) in enumerate(zip(map(Path, split_paths), map(Path, outputs), strict=True)):
@@ -52,7 +53,7 @@ def embed_several(
             print(f"{output.stem}: embedded by an earlier attempt")
             continue
         clock = Stopwatch()
-        embed_files(adapter, [split], stage, weights=weights, model=model, options=options)
+        embed(adapter, [split], stage, weights=weights, model=model, options=options)
         print(f"{output.stem}: embedded, {number + 1} of {len(outputs)}", flush=True)
         if benchmarks:
             _write_benchmark(Path(benchmarks[number]), clock)

@@ -1,0 +1,285 @@
+"""Label transfer: a classifier trained on the cells of one species names the labels of another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellgauge.files.score import Score
+from cellgauge.metrics.classifiers import Prediction, k_nearest_neighbors, logistic_regression, standardize
+from cellgauge.tasks.cells import without_donors
+
+if TYPE_CHECKING:
+    from cellgauge.tasks.cells import CellsToScore
+
+CLASSIFIERS = ("logistic_regression", "knn")
+METRICS = ("transfer_f1", "transfer_balanced_accuracy")
+ITERATIONS = "iterations"
+MAX_ITERATIONS = 1000
+NONE = -1
+"""In place of the code of a label, where a cell was given none."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An ordered pair of species, by their codes, and the labels (codes, ascending) that classifiers are asked about."""
+
+    train: int
+    test: int
+    shared: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Who is asked about which cells: all cells of the splits, embedded or not, those without a row at the end.
+
+    Attributes:
+        species_names, label_names: str, ascending.
+        species, labels: codes of all cells, shape (n_cells,).
+        min_class_size: a label is shared by two species if each has so many cells of it, embedded or not: what a model cannot
+            embed makes its question no easier.
+    """
+
+    species_names: np.ndarray
+    label_names: np.ndarray
+    species: np.ndarray
+    labels: np.ndarray
+    min_class_size: int
+
+    @classmethod
+    def of(cls, cells: CellsToScore, min_class_size: int) -> Question:
+        """Ask about the cells of a task."""
+        (species_names, species), (label_names, labels) = (
+            np.unique(_of_all(cells, column), return_inverse=True) for column in ("organism", "label")
+        )
+        return cls(species_names, label_names, species, labels, min_class_size)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Cells of each species and label, int64, shape (n_species, n_labels)."""
+        shape = len(self.species_names), len(self.label_names)
+        return np.bincount(self.species * shape[1] + self.labels, minlength=shape[0] * shape[1]).reshape(shape)
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """All ordered pairs of species."""
+        large = self.sizes >= self.min_class_size
+        return [
+            Pair(train, test, tuple(np.flatnonzero(large[train] & large[test]).tolist()))
+            for train, test in permutations(range(len(self.species_names)), 2)
+        ]
+
+    @property
+    def asked(self) -> list[Pair]:
+        """The pairs that share two labels or more: with one, every answer is right."""
+        return [pair for pair in self.pairs if len(pair.shared) > 1]
+
+    def name(self, pair: Pair) -> str:
+        """Return the name of a pair in score rows."""
+        return f"{self.species_names[pair.train]} to {self.species_names[pair.test]}"
+
+    def rows(self, species: Sequence[int], shared: Sequence[int], n_cells: int | None = None) -> np.ndarray:
+        """Return the cells (the first `n_cells` of them) of some species that carry one of the labels, ascending."""
+        chosen = np.isin(self.species[:n_cells], species) & np.isin(self.labels[:n_cells], shared)
+        return np.flatnonzero(chosen)
+
+
+def _of_all(cells: CellsToScore, column: str) -> np.ndarray:
+    """Return a column of the cells that are embedded, followed by that of those that are not."""
+    return np.concatenate([cells.obs[column], cells.left_out.get(column, [])])
+
+
+def transferred(
+    matrix: np.ndarray, question: Question, knn_neighbors: int, device: str | None = None
+) -> dict[str, np.ndarray]:
+    """Train on each species and name the cells of all others.
+
+    Axes are scaled to variance 1 on the training cells, as in label prediction. Test species that share the same labels with
+    the training species are asked together.
+
+    Args:
+        matrix: float32, finite, shape (n_cells, n_dims): the first cells of `question`, those that are embedded.
+
+    Returns:
+        By classifier the code of the label that it gives each cell, int32, shape (n_species, n_cells), by training species;
+        NONE where it was not asked. `iterations`: the most that logistic regression took, int64, shape (1,).
+    """
+    answers = {name: np.full((len(question.species_names), len(matrix)), NONE, dtype=np.int32) for name in CLASSIFIERS}
+    together: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for pair in question.asked:
+        together.setdefault((pair.train, pair.shared), []).append(pair.test)
+    iterations = 0
+    for (species, shared), tests in together.items():
+        train, test = (question.rows(chosen, shared, len(matrix)) for chosen in ([species], tests))
+        if not len(train) or not len(test):
+            continue
+        present, codes = np.unique(question.labels[train], return_inverse=True)
+        if len(present) == 1:  # the model could not embed the others
+            for answer in answers.values():
+                answer[species, test] = present[0]
+            continue
+        for name, prediction in _predictions(matrix[train], codes, matrix[test], len(present), knn_neighbors, device):
+            answers[name][species, test] = present[prediction.classes]
+            iterations = max(iterations, prediction.iterations)
+    return {**answers, ITERATIONS: np.array([iterations])}
+
+
+def _predictions(
+    train: np.ndarray, codes: np.ndarray, test: np.ndarray, n_classes: int, knn_neighbors: int, device: str | None
+) -> Iterator[tuple[str, Prediction]]:
+    standardize(train, test)
+    (converged,) = logistic_regression(train, codes, test, n_classes, [MAX_ITERATIONS], device)
+    yield "logistic_regression", converged
+    k = min(knn_neighbors, len(train))
+    yield "knn", k_nearest_neighbors(train, codes, test, n_classes, k, device)
+
+
+# --- from labels given to rows ---------------------------------------------------------------------------------------
+
+
+def scores(cells: CellsToScore, question: Question, answers: Mapping[str, np.ndarray]) -> Iterator[Score]:
+    """Yield macro F1 and balanced accuracy: the mean over pairs, the same without each donor, and every pair.
+
+    A cell without a row counts as named wrong. The mean over the classifiers comes first.
+    """
+    names = [question.name(pair) for pair in question.asked]
+    if not names:
+        reason = f"no two species share two labels of at least {question.min_class_size} cells in each"
+        for metric in METRICS:
+            yield Score(metric, profile="corrected", status="not_applicable", reason=reason)
+    else:
+        missing = [question.name(pair) for pair in question.pairs if len(pair.shared) < 2]
+        note = f"without pairs that share fewer than two labels: {', '.join(missing)}" if missing else ""
+        donors = Donors.of(cells, question)
+        values = _values(question, answers, donors)
+        for classifier in ("mean", *CLASSIFIERS):
+            for metric in METRICS:
+                of_pairs = values[classifier][metric]
+                where = {"profile": "corrected", "classifier": classifier}
+                whole = [float(of_pair[0]) for of_pair in of_pairs]
+                yield Score(metric, float(np.mean(whole)), **where, reason=note)
+                for name, value in zip(names, whole, strict=True):
+                    yield Score(metric, value, **where, condition=name)
+                yield from without_donors(metric, _without(question, of_pairs, donors), classifier=classifier)
+        iterations = float(answers[ITERATIONS][0])
+        yield Score("iterations", iterations, "corrected", classifier="logistic_regression")
+    yield from _shared(question)
+
+
+def _shared(question: Question) -> Iterator[Score]:
+    """Yield how many labels each pair shares, with the labels of the test species that are not asked about."""
+    for pair in question.pairs:
+        left = np.setdiff1d(np.flatnonzero(question.sizes[pair.test]), pair.shared)
+        n_cells, labels = question.sizes[pair.test, left].sum(), ", ".join(question.label_names[left])
+        reason = f"without {n_cells} cells of the test species, of labels that are not shared: {labels}"
+        yield Score(
+            "labels_shared",
+            float(len(pair.shared)),
+            "corrected",
+            condition=question.name(pair),
+            reason=reason if len(left) else "",
+        )
+
+
+@dataclass(frozen=True)
+class Donors:
+    """The donors of each species, where every species has two or more; otherwise one nameless donor of all its cells.
+
+    Attributes:
+        names: those of each species, by its code; empty where no donor can be left out.
+        codes: the position of each cell's donor among those of its species, int64, shape (n_cells,).
+    """
+
+    names: Sequence[Sequence[str]]
+    codes: np.ndarray
+
+    @classmethod
+    def of(cls, cells: CellsToScore, question: Question) -> Donors:
+        """Return the donors of all cells, embedded or not."""
+        nameless = cls([[] for _ in question.species_names], np.zeros(len(question.species), dtype=np.int64))
+        if "donor" not in cells.obs:
+            return nameless
+        column, codes, names = _of_all(cells, "donor"), nameless.codes.copy(), []
+        for species in range(len(question.species_names)):
+            members = question.species == species
+            present, codes[members] = np.unique(column[members], return_inverse=True)
+            names.append([str(name) for name in present])
+        known = not (column == "").any() and min(map(len, names)) > 1
+        return cls(names, codes) if known else nameless
+
+    def choices(self, species: int) -> np.ndarray:
+        """Return all donors of a species, then all but each: 1 where a donor is chosen, int64, shape (1 + n, n)."""
+        n = len(self.names[species])
+        return (
+            np.vstack([np.ones((1, n), dtype=np.int64), 1 - np.eye(n, dtype=np.int64)]) if n else np.ones((1, 1), int)
+        )
+
+
+def _values(
+    question: Question, answers: Mapping[str, np.ndarray], donors: Donors
+) -> dict[str, dict[str, list[np.ndarray]]]:
+    """Return by classifier ("mean" of them, too) and metric the values of every pair: of all cells, then without each donor
+    of its test species, shape (1 + n_donors,).
+    """
+    values: dict[str, dict[str, list[np.ndarray]]] = {}
+    for classifier in CLASSIFIERS:
+        given = np.full((len(question.species_names), len(question.species)), NONE)
+        given[:, : answers[classifier].shape[1]] = answers[classifier]
+        of_pairs = [
+            _of_pair(question, pair, given[pair.train], donors.codes, donors.choices(pair.test))
+            for pair in question.asked
+        ]
+        values[classifier] = dict(zip(METRICS, map(list, zip(*of_pairs, strict=True)), strict=True))
+    values["mean"] = {
+        metric: [np.mean(parts, axis=0) for parts in zip(*(values[name][metric] for name in CLASSIFIERS), strict=True)]
+        for metric in METRICS
+    }
+    return values
+
+
+def _without(question: Question, of_pairs: Sequence[np.ndarray], donors: Donors) -> dict[str, float]:
+    """Return the mean over pairs without each donor, by species/donor; where it is undefined there is none."""
+    means = {}
+    for species, names in enumerate(donors.names):
+        for place, name in enumerate(names, 1):
+            parts = [
+                of_pair[place] if pair.test == species else of_pair[0]
+                for pair, of_pair in zip(question.asked, of_pairs, strict=True)
+            ]
+            if np.isfinite(parts).all():
+                means[f"{question.species_names[species]}/{name}"] = float(np.mean(parts))
+    return means
+
+
+def _of_pair(
+    question: Question, pair: Pair, given: np.ndarray, donors: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the macro F1 and the balanced accuracy of a pair for each choice of donors.
+
+    Both are means over the shared labels that a chosen donor has; NaN where there is none.
+    """
+    rows, shared = question.rows([pair.test], pair.shared), np.array(pair.shared)
+    truth = np.searchsorted(shared, question.labels[rows])
+    predicted = np.where(given[rows] == NONE, NONE, np.searchsorted(shared, given[rows]))
+    shape = weights.shape[1], len(shared)
+
+    def count(chosen: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        places = donors[rows][chosen] * shape[1] + labels[chosen]
+        return weights @ np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
+
+    everything = np.full(len(rows), True)
+    true, right, claimed = (
+        count(everything, truth),
+        count(truth == predicted, truth),
+        count(predicted != NONE, predicted),
+    )
+    present = true > 0
+    n_present = np.where(present.any(axis=1), present.sum(axis=1), np.nan)
+    f1 = np.where(present, 2 * right / np.maximum(true + claimed, 1), 0).sum(axis=1) / n_present
+    recall = np.where(present, right / np.maximum(true, 1), 0).sum(axis=1) / n_present
+    return f1, recall
