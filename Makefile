@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help types setup setup-scib scib-python demo test lint format bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help types setup setup-scib scib-python demo test lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/snakefmt Snakefile workflow/rules
+
+calibrate: .venv/.installed-dev .venv-scib/.installed  ## score planted worlds, where the right order of models is known; writes docs/calibration.md
+	$(BIN)/python tests/calibration/calibrate.py --processes $(CORES)
 
 bench: .venv/.installed-dev  ## time the scorers against cz-benchmarks in one run; writes results/bench/
 	$(BIN)/python bench/bench_scorers.py
