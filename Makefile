@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help types setup setup-scib scib-python demo test lint format bench estimate bench-models check-weights dag docs screenshots lock clean
+.PHONY: help types setup setup-scib scib-python demo test lint format bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,16 @@ bench: .venv/.installed-dev  ## time the scorers against cz-benchmarks in one ru
 bench-models: .venv/.installed-dev  ## time the foundation models against the official paths (DEVICE=cuda: on a GPU)
 	$(BIN)/python bench/bench_models.py --device $(DEVICE)
 
+bench-host: .venv/.installed-dev  ## measure how many cells the host prepares for a GPU, with a network that returns at once
+	$(BIN)/python bench/bench_models.py --host
+
+gpu-bundle: .venv/.installed-dev  ## what gpu-check takes to a GPU machine without network: .gpu-check (GPU_PYTHON=3.12: its Python)
+	$(BIN)/python bench/gpu_bundle.py $(if $(GPU_PYTHON),--python $(GPU_PYTHON))
+
+# The GPU machine may have no .venv and no network: any Python with PyTorch does.
+gpu-check:  ## check a GPU in 8 minutes: golden vectors, speed, scoring, memory; writes results/bench/gpu.json
+	$(PYTHON) bench/gpu_check.py $(ARGS)
+
 check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with the embeddings that their authors ship
 	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --rerun-incomplete --show-failed-logs
 	$(BIN)/python bench/check_weights.py
@@ -88,8 +98,9 @@ dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs grap
 screenshots: .venv/.installed-dev  ## pictures of every page of the report, phone and desktop: results/screenshots
 	CELLGAUGE_SCREENSHOTS=$(CURDIR)/results/screenshots $(BIN)/python -m pytest -q tests/integration/test_report_page.py -k wider
 
-docs: setup  ## write docs/assets.md from the catalogue
+docs: setup  ## write docs/assets.md from the catalogue, and GPUs' table in docs/performance.md from docs/gpu
 	$(BIN)/python workflow/scripts/write_assets.py config --output docs/assets.md
+	$(BIN)/python bench/gpu_table.py
 
 # CUDA builds of torch bring their own companions at exact versions; a CPU build has none, so the lock names neither.
 CUDA := cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \

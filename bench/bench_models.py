@@ -1,6 +1,7 @@
 """Time the foundation models against the official paths: the same real cells, the same weights of full size, one thread.
 
     .venv/bin/python bench/bench_models.py [--models scgpt uce ...] [--cells 28] [--device cpu] [--skip-precisions]
+    .venv/bin/python bench/bench_models.py --host [--processes 0 1 2] [--repeats 3]  # with a network that returns at once
 
 Official is bench/official, what the published codes do; ours is embed_cells.py. Both are whole processes, on as many cells
 and on a few: the difference is what a cell costs, without imports and the reading of weights. Weights are random, so only
@@ -8,6 +9,9 @@ costs and the equality of the embeddings mean something. Cells of models that sa
 (random_stream official). On the CPU costs are CPU seconds (user + system), so that other work on the machine hardly counts;
 on a GPU they are seconds. Then our side again in the precisions that are not fp32. Prints tables, writes
 results/bench/models.{csv,md}, and fails when a goal is missed.
+
+--host measures what comes before the network, as it runs for a GPU: cells per CPU second, and per second, which depends on
+what else the machine does; beside them what an H100 takes at 40 % of its peak, by arithmetic. It writes host.csv and host.md.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,11 +30,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # Only the standard library here: the system counts a parent's memory as its child's peak.
-from bench_scorers import ROOT, Cost, run, show
+from bench_scorers import ROOT, SINGLE_THREAD, Cost, run, show
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 BARON = "pypi://came==0.1.13/came/sample_data.zip!raw-Baron_human.h5ad"
 TOLERANCE = 1e-5  # of the largest value: sums of float32 in another order
+HOST_CELLS = (2048, 10_240)  # of the two runs of --host
 GPU_CELLS = 40  # times as many as on the CPU
 
 
@@ -39,6 +47,7 @@ class Bench:
         title: the model, and the cells if they are special.
         cells, few: cells of the two runs.
         our_cells: cells of our longer run, where a cell costs us so little that more are needed to tell.
+        h100: cells per second that an H100 takes at 40 % of its bf16 peak (operations of the network, not measured).
         official: options of the official path. Batches are small on the CPU, which costs it nothing but memory.
         ours: options of the adapter.
         cpu: the official cost of a cell must be at least this many times ours.
@@ -51,18 +60,19 @@ class Bench:
     official: Mapping[str, object]
     ours: Mapping[str, object]
     cpu: float
+    h100: int
     memory: float = float("inf")
     our_cells: int = 0
 
 
 SAME_SAMPLE = {"random_stream": "official"}
 BENCHES = {
-    "scgpt": Bench("scGPT whole human", 28, 4, {"batch_size": 32}, SAME_SAMPLE, 2.5),
+    "scgpt": Bench("scGPT whole human", 28, 4, {"batch_size": 32}, SAME_SAMPLE, 2.5, 5000),
     # one by one, because its padding changes what a cell's neighbors in a batch get
-    "uce": Bench("UCE, 4 layers", 6, 2, {"batch_size": 1, "min_cells": 0, "min_genes": 0}, SAME_SAMPLE, 1.3),
-    "aido_cell": Bench("AIDO.Cell-3M", 2, 1, {"batch_size": 1}, {}, 1.0, 1 / 3),
-    "geneformer": Bench("Geneformer 12L-95M, 4,096 tokens", 4, 2, {"batch_size": 2}, {}, 1.4),
-    "transcriptformer": Bench("TF-Sapiens, 600 genes", 2, 1, {"batch_size": 1}, {}, 3.0, our_cells=12),
+    "uce": Bench("UCE, 4 layers", 6, 2, {"batch_size": 1, "min_cells": 0, "min_genes": 0}, SAME_SAMPLE, 1.3, 1400),
+    "aido_cell": Bench("AIDO.Cell-3M", 2, 1, {"batch_size": 1}, {}, 1.0, 350, 1 / 3),
+    "geneformer": Bench("Geneformer 12L-95M, 4,096 tokens", 4, 2, {"batch_size": 2}, {}, 1.4, 640),
+    "transcriptformer": Bench("TF-Sapiens, 600 genes", 2, 1, {"batch_size": 1}, {}, 3.0, 530, our_cells=12),
 }
 
 
@@ -265,21 +275,61 @@ def precisions(family: str, folder: Path, n_cells: tuple[int, int], device: str)
     return rows
 
 
+def host_rows(family: str, folder: Path, processes: Sequence[int], repeats: int) -> list[dict[str, str]]:
+    """Return a row for each number of processes: how many cells the host prepares, beyond what a start costs anyway."""
+    make_inputs(family, folder, {"official": HOST_CELLS, "ours": HOST_CELLS})
+    rows = []
+    for n_processes in processes:
+        pairs = [[host_run(family, folder, n, n_processes) for n in HOST_CELLS] for _ in range(repeats)]
+        n_cells = HOST_CELLS[1] - HOST_CELLS[0]
+        rates = {of: statistics.median(n_cells / (more[of] - few[of]) for few, more in pairs) for of in ("cpu", "wall")}
+        largest = pairs[0][1]
+        rows.append(
+            {
+                "model": BENCHES[family].title,
+                "prepared by": f"{n_processes} processes" if n_processes else "a thread",
+                "cells per CPU s": f"{rates['cpu']:.0f}",
+                "cells per s": f"{rates['wall']:.0f}",
+                "an H100 at 40 % takes": str(BENCHES[family].h100),
+                "CPU cores for 1.5 times that": f"{1.5 * BENCHES[family].h100 / rates['cpu']:.1f}",
+                "MB": f"{largest['memory_mb']:.0f}",
+                "MB of a process": f"{largest['largest_child_mb']:.0f}" if n_processes else "",
+            }
+        )
+    return rows
+
+
+def host_run(family: str, folder: Path, n_cells: int, n_processes: int) -> dict[str, float]:
+    paths = ["--split", str(folder / f"{n_cells}.h5ad"), "--weights", str(folder / "weights")]
+    command = [sys.executable, str(ROOT / "bench" / "host_rate.py"), family, *paths, "--processes", str(n_processes)]
+    environment = os.environ | dict.fromkeys(SINGLE_THREAD, "1")
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
+
+
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write(tables: Mapping[str, Sequence[Mapping[str, str]]], folder: Path) -> None:
-    """Write models.md, and a csv of each table: models.csv, and models_precisions.csv."""
+def write(tables: Mapping[str, Sequence[Mapping[str, str]]], folder: Path, page: str = "models.md") -> None:
+    """Write a page of the tables, and a csv of each: models.csv, and models_precisions.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {name: rows for name, rows in tables.items() if rows}
-    (folder / "models.md").write_text("\n".join(markdown(rows) for rows in tables.values()), encoding="utf-8")
+    (folder / page).write_text("\n".join(markdown(rows) for rows in tables.values()), encoding="utf-8")
     for name, rows in tables.items():
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def measure_host(families: Sequence[str], processes: Sequence[int], repeats: int, output: Path) -> None:
+    rows = []
+    for family in families:
+        with tempfile.TemporaryDirectory() as scratch:
+            rows += host_rows(family, Path(scratch) / family, processes, repeats)
+        show(rows[-len(processes) :])
+    write({"host": rows}, output, "host.md")
 
 
 def main() -> None:
@@ -289,7 +339,13 @@ def main() -> None:
     cli.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     cli.add_argument("--skip-precisions", action="store_true", help="measure fp32 alone")
     cli.add_argument("--output", type=Path, default=ROOT / "results" / "bench")
+    cli.add_argument("--host", action="store_true", help="measure what comes before the network alone")
+    cli.add_argument("--processes", type=int, nargs="+", default=[0, 1, 2], help="of --host, 0 is a thread")
+    cli.add_argument("--repeats", type=int, default=3, help="of --host: pairs of runs, of which the median is taken")
     args = cli.parse_args()
+    if args.host:
+        measure_host(args.models, args.processes, args.repeats, args.output)
+        return
     idle_mb = timed([sys.executable, "-c", "import anndata, torch"]).memory_mb
     lines, rows = [], []
     for family in args.models:

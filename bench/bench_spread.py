@@ -95,7 +95,7 @@ def main() -> None:
             folder = args.folder / "results/splits" / path.parent.name
             embedding = Embedding.read(path)
             splits = [Split.open(folder / f"{split}.h5ad") for split in dict.fromkeys(embedding.splits)]
-            cells = gather([embedding], splits, ("label",), "clustering")  # the embedding, for every task
+            cells = gather([embedding], splits, ("label",))  # the embedding, for every task
             for kind, found in spreads(cells, args.runs):
                 for (metric, classifier), sd in found.items():
                     print(

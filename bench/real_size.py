@@ -49,8 +49,8 @@ def scgpt(folder: Path, symbols: Sequence[str]) -> None:
     (folder / "args.json").write_text(json.dumps({"nheads": 8, "pad_token": "<pad>", "pad_value": -2}))
 
 
-def uce(folder: Path, symbols: Sequence[str]) -> None:
-    """UCE of 4 layers: 1280 dimensions, 20 heads. Of the table of protein vectors only the human part is made."""
+def uce(folder: Path, symbols: Sequence[str], layers: int = 4) -> None:
+    """UCE of 4 layers, or 33: 1280 dimensions, 20 heads. Of the table of protein vectors only the human part is made."""
     names = _vocabulary(symbols, 19_790, 0.8)
     files, first, chromosomes = folder / "model_files", 4, [*map(str, range(1, 23)), "X", "Y", "MT"]
     (files / "protein_embeddings").mkdir(parents=True)
@@ -59,10 +59,10 @@ def uce(folder: Path, symbols: Sequence[str]) -> None:
     (files / "species_offsets.pkl").write_bytes(pickle.dumps({"human": first}))
     lines = [f"{name},{chromosomes[i % 25]},{1000 * i},human" for i, name in enumerate(names)]
     (files / "species_chrom.csv").write_text("\n".join(["gene_symbol,chromosome,start,species", *lines]) + "\n")
-    state = _weights(lambda: UCE(1536, 5120, 1280, 5120, 4, 20, [1024, 1280, 1280, 1280]))
+    state = _weights(lambda: UCE(1536, 5120, 1280, 5120, layers, 20, [1024, 1280, 1280, 1280]))
     state["pos_encoder.pe"] = _sinusoids(1536, 1280)
     state["pe_embedding.weight"] = torch.randn(first + len(names) + len(chromosomes), 5120)
-    torch.save(state, folder / "4layer_model.torch")
+    torch.save(state, folder / f"{layers}layer_model.torch")
 
 
 def aido_cell(folder: Path, symbols: Sequence[str]) -> None:
@@ -229,20 +229,27 @@ FAMILIES = {
 def write_cells(folder: Path, family: str, baron: Path, sizes: Sequence[int]) -> list[str]:
     """Write a split of each size; return the symbols."""
     import anndata
-    import pandas as pd
 
     published = anndata.read_h5ad(baron)
     counts = FAMILIES[family].cells(published.X.tocsr(), max(sizes), np.random.default_rng(SEED))
     symbols = published.var_names.tolist()
     for n_rows in sizes:
-        data = anndata.AnnData(
-            X=counts[:n_rows],
-            obs=pd.DataFrame({"label": "cell", "assay": ASSAY}, index=[f"cell{row}" for row in range(n_rows)]),
-            var=pd.DataFrame({"feature_name": symbols}, index=_ids(symbols)),
-            uns={"dataset": "baron", "split": f"first{n_rows}", "organism": "human"},
-        )
-        write_split(folder / f"{n_rows}.h5ad", data)
+        write_split_of(folder / f"{n_rows}.h5ad", counts[:n_rows], symbols)
     return symbols
+
+
+def write_split_of(path: Path, counts: csr_matrix, symbols: Sequence[str]) -> None:
+    """Write cells as a split: counts (n_cells, n_genes) of genes with these symbols and made-up ids."""
+    import anndata
+    import pandas as pd
+
+    data = anndata.AnnData(
+        X=counts,
+        obs=pd.DataFrame({"label": "cell", "assay": ASSAY}, index=[f"cell{row}" for row in range(counts.shape[0])]),
+        var=pd.DataFrame({"feature_name": symbols}, index=_ids(symbols)),
+        uns={"dataset": "baron", "split": path.stem, "organism": "human"},
+    )
+    write_split(path, data)
 
 
 # --- random weights --------------------------------------------------------------------------------------------------

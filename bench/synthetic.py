@@ -108,7 +108,7 @@ def write(folder: Path, n_cells: int, n_dims: int, n_genes: int = 0) -> None:
             )
             write_split(folder / f"split_{name}.h5ad", data)
         split = Split.open(folder / "split_counts.h5ad")
-        uns = {"model": "linear", "dataset": "synthetic", "split": "counts", "expression_tasks": '["label_prediction"]'}
+        uns = {"model": "linear", "dataset": "synthetic", "split": "counts", "reference_on_counts": True}
         write_embedding(folder / "embedding_counts.h5ad", made["matrix"][:, :2], split.cells, [split], uns)
         split = Split.open(folder / "split_expressed.h5ad")
         uns = {"model": "synthetic", "dataset": "synthetic", "split": "expressed"}

@@ -33,7 +33,8 @@ SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to h
     "apt-get install chromium": "the report in a browser: install Chromium",
     "pypi://came": "real cells: reach the package index, or set PIP_INDEX_URL to a mirror",
     "CELLGAUGE_ANCHOR_PYTHON": "cz-benchmarks: name a Python that has it",
-    "-m pip install": "cz-benchmarks: reach the package index, or set PIP_INDEX_URL to a mirror",
+    "CELLGAUGE_CELL_EVAL_PYTHON": "cell-eval: name a Python that has it",
+    "-m pip install": "cz-benchmarks, cell-eval: reach the package index, or set PIP_INDEX_URL to a mirror",
 }
 
 

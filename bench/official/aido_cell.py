@@ -102,7 +102,7 @@ def embed(
         mask = torch.ones(values.shape, dtype=torch.float64, device=device) if unread_mask else None
         with torch.no_grad():
             states = model(values.to(device), mask)
-        rows.append(states[-1][:, :-2][:, present].mean(dim=1).cpu().numpy())
+        rows.append(states[-1][:, :-2][:, present].mean(dim=1).float().cpu().numpy())
     return np.concatenate(rows)
 
 

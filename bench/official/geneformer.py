@@ -84,7 +84,7 @@ def embed(
         with torch.no_grad():
             _, states = model(ids.to(device), (torch.arange(ids.shape[1]) < lengths[:, None]).to(device))
         # one layer before the last
-        state = states[-2].cpu()
+        state = states[-2].float().cpu()
         if mode == "cls":
             matrix[batch] = state[:, 0].numpy()
         else:

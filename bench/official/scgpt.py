@@ -52,7 +52,7 @@ def embed(
         genes, values = collate(cells, min(max_length, max(len(g) for g, _ in cells)), pad)
         with torch.no_grad():
             output = model(genes.to(device), values.to(device), (genes == pad).to(device))
-        rows.append(output[:, 0].cpu().numpy())
+        rows.append(output[:, 0].float().cpu().numpy())
     matrix = np.concatenate(rows)
     return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
 

@@ -115,7 +115,7 @@ def embed(split: Path, weights: Path, *, seed: int = 42, device: str = "cpu", ba
         batch = slice(first, first + batch_size)
         arrays = (torch.from_numpy(array[batch]).to(device) for array in (tokens, counts, assays))
         with torch.no_grad():
-            rows.append(model(*arrays, start, pad).cpu().numpy())
+            rows.append(model(*arrays, start, pad).float().cpu().numpy())
     return np.concatenate(rows)
 
 

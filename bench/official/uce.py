@@ -94,7 +94,7 @@ def embed(
         longest = max(map(len, batch))
         with torch.no_grad():
             arrays = (torch.from_numpy(array[:, :longest]).to(device) for array in (ids, mask))
-            rows.append(model(*arrays).cpu().numpy())
+            rows.append(model(*arrays).float().cpu().numpy())
     matrix = np.concatenate(rows)
     full = np.full((len(data), matrix.shape[1]), np.nan, dtype=np.float32)
     full[kept] = matrix

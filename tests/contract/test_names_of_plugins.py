@@ -16,8 +16,7 @@ THEIRS = {
     "results/czbenchmarks.py",
     "results/published.py",
 }  # cz-benchmarks' names of its tasks are partly ours
-OTHERWISE = {  # the name means something else there, but for the first
-    ("models/linear.py", "label_prediction"),  # its EXPRESSION_TASKS
+OTHERWISE = {  # the name means something else there
     ("models/uce/__init__.py", "additive"),  # a kind of padding
     ("inference/checkpoints.py", "scvi"),  # a library
 }

@@ -89,7 +89,7 @@ def test_rows_of_several_files_are_in_memory_once(tmp_path):
     others = np.concatenate([split.cells for split in splits[1:]])
     write_embedding(joined, matrix[50:], others, splits[1:], about | {"split": "all"})
     embeddings = [Embedding.read(own), Embedding.read(joined)]
-    cells = gather(embeddings, splits, ("label",), "cross_species")
+    cells = gather(embeddings, splits, ("label",))
     np.testing.assert_array_equal(cells.matrix, matrix)
     assert not any("matrix" in vars(embedding) for embedding in embeddings)
 

@@ -6,26 +6,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from vectors import GOLDEN, embedding, same, split_of, tokens
+from vectors import AIDO_CELL_GENES as N_GENES
+from vectors import GOLDEN, aido_cell_weights, embedding, same, split_of, tokens
 
 from cellgauge.files.split import Split
 from cellgauge.models.aido_cell import Encoder
 
 CASE = GOLDEN / "aido_cell" / "case_a"
-N_GENES = 19264
 TOLERANCE = 5e-6  # poolings and roundings are 3e-4 and more apart
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """The checkpoint with a list of genes in which those of the input have their true positions."""
-    folder = tmp_path_factory.mktemp("aido_cell") / "checkpoint"
-    shutil.copytree(CASE / "checkpoint", folder)
-    lines = (CASE / "genes_present.tsv").read_text().splitlines()
-    true = {int(index): symbol for symbol, index in (line.split("\t") for line in lines[1:])}
-    genes = (f"{true.get(index, f'ABSENT{index}')}\t{index}" for index in range(N_GENES))
-    (folder / "OS_scRNA_gene_index.19264.tsv").write_text("\n".join([lines[0], *genes]) + "\n")
-    return folder
+    return aido_cell_weights(CASE, tmp_path_factory.mktemp("aido_cell") / "checkpoint")
 
 
 def test_the_networks_input_is_that_of_the_official_code(weights, tmp_path):

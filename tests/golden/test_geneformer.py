@@ -2,10 +2,9 @@
 
 import json
 
-import anndata
 import numpy as np
 import pytest
-from vectors import GOLDEN, embedding, same, split_of, tokens
+from vectors import GOLDEN, embedding, geneformer_split, same, tokens
 
 from cellgauge.files.split import Split
 from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
@@ -17,12 +16,7 @@ TOLERANCE = 2e-6  # the README allows 2e-5; typical mistakes move values by much
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
-    path = split_of(CASE, tmp_path_factory.mktemp("geneformer") / "case_a.h5ad")
-    data = anndata.read_h5ad(path)
-    ids = data.var["ensembl_id"].str.replace(r"\.\d+$", "", regex=True)  # as split_dataset.py does
-    data.var_names, data.var["feature_name"] = ids.to_list(), ids.to_list()
-    data.write_h5ad(path)
-    return path
+    return geneformer_split(CASE, tmp_path_factory.mktemp("geneformer") / "case_a.h5ad")
 
 
 def test_tokens_are_those_of_the_official_code(split):

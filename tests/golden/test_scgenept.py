@@ -1,13 +1,11 @@
 """scGenePT predicts what the official class predicts, for every control and for the bootstrap of them."""
 
 import json
-import shutil
 
-import anndata
 import numpy as np
 import pytest
 import torch
-from vectors import GOLDEN, same
+from vectors import GOLDEN, same, scgenept_panel, scgenept_screen, scgenept_weights
 
 from cellgauge.inference.checkpoints import Checkpoint, find_file
 from cellgauge.predictors.scgenept import bootstrap, predict
@@ -27,24 +25,13 @@ def expected(folder, condition, kind):
 
 @pytest.fixture(scope="module")
 def screen(tmp_path_factory):
-    """The case's data as a screen whose every condition is to be predicted, the control too."""
-    data = anndata.read_h5ad(CASE / "dataset.h5ad")
-    data.layers["expression"] = data.X
-    data.obs["label"], data.obs["partition"] = data.obs["condition"], data.obs["split"]
-    held_out = json.dumps(dict.fromkeys(CONFIG["perts"], "unseen_single"))
-    data.uns = {"dataset": "golden", "split": "case_a", "organism": "human", "strata": held_out}
-    path = tmp_path_factory.mktemp("scgenept") / "screen.h5ad"
-    data.write_h5ad(path)
-    return Screen.open(path)
+    return Screen.open(scgenept_screen(CASE, tmp_path_factory.mktemp("scgenept") / "screen.h5ad"))
 
 
 @pytest.fixture(scope="module", params=FOLDERS)
 def model(request, tmp_path_factory):
     """A checkpoint in a folder of its own beside the vocabulary."""
-    folder = tmp_path_factory.mktemp("model")
-    shutil.copy(find_file(CASE / "models/finetuned" / request.param / "norman", "*.pt"), folder)
-    shutil.copy(CASE / "models/pretrained/scgpt/vocab.json", folder)
-    return request.param, folder
+    return request.param, scgenept_weights(CASE, request.param, tmp_path_factory.mktemp("model"))
 
 
 def test_the_network_predicts_every_control(screen, model):
@@ -63,8 +50,7 @@ def test_the_network_predicts_every_control(screen, model):
 @pytest.mark.parametrize(("draw", "kind"), [("each", "all_ctrl"), ("bootstrap", "bootstrap")])
 def test_predictions_are_those_of_the_official_code(screen, model, tmp_path, draw, kind):
     name, folder = model
-    panel = tmp_path / "panel.txt"
-    panel.write_text("\n".join(anndata.read_h5ad(CASE / "ref_adata.h5ad").var_names))
+    panel = scgenept_panel(CASE, tmp_path / "panel.txt")
     options = {"heads": CONFIG["nhead"], "draw": draw, "panel": str(panel)}
     predicted = predict(screen, folder, device="cpu", seed=CONFIG["seed"], **options)
     assert list(predicted.genes) == ORDER["ensembl"]

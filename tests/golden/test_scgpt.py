@@ -10,8 +10,9 @@ from vectors import GOLDEN, embedding, same, split_of, tokens
 
 from cellgauge.files.split import Split
 from cellgauge.inference.checkpoints import Checkpoint
-from cellgauge.models.scgpt import BINS, Encoder
+from cellgauge.models.scgpt import Encoder
 from cellgauge.models.scgpt.network import load_scgpt
+from cellgauge.models.scgpt.tokens import BINS
 
 CASE = GOLDEN / "scgpt" / "case_a"
 CONFIG = json.loads((CASE / "config.json").read_text())

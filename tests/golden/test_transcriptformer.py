@@ -2,11 +2,10 @@
 
 import shutil
 
-import anndata
 import numpy as np
 import pytest
 import torch
-from vectors import GOLDEN, embedding, same, tokens
+from vectors import GOLDEN, embedding, same, tokens, transcriptformer_split
 
 from cellgauge.files.split import Split
 from cellgauge.models.transcriptformer.tokens import Proteins, Sentences, Special
@@ -19,13 +18,7 @@ TOLERANCE = 2e-6  # the README gives 2e-5; the two ways to replace a vocabulary 
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
-    """The input as a split: its ids are in a column."""
-    data = anndata.read_h5ad(CASE / "input.h5ad")
-    data.var_names = data.var["ensembl_id"].astype(str).to_numpy()
-    data.uns = {"dataset": "golden", "split": "case_a", "organism": "mouse"}
-    path = tmp_path_factory.mktemp("transcriptformer") / "split.h5ad"
-    data.write_h5ad(path)
-    return path
+    return transcriptformer_split(CASE, tmp_path_factory.mktemp("transcriptformer") / "split.h5ad")
 
 
 def sentences(path, special):

@@ -74,6 +74,8 @@ def aido_cell(folder: Path, symbols: Sequence[str], norm: str = "LayerNorm", bia
     _fill(state)
     save_file({f"bert.{name}": tensor for name, tensor in state.items()}, folder / "model.safetensors")
     config = {"num_attention_heads": 2, "bin_alpha": 1.0, "normalization_type": norm, "layer_norm_eps": 1e-5}
+    config |= {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 24, "bin_num": 6}
+    config |= {"max_position_embeddings": len(genes)}
     config |= {"add_linear_bias": bias, "hidden_act": "swiglu", "position_embedding_type": "absolute"}
     (folder / "config.json").write_text(json.dumps(config))
     lines = ["gene_name\tindex", *(f"{gene}\t{index}" for index, gene in enumerate(genes))]
@@ -90,6 +92,7 @@ def geneformer(folder: Path, genes: Mapping[str, str], seed: int = 0, **changes:
     config = BertConfig(**{**sizes, **layers, **changes})
     torch.manual_seed(seed)
     state = {name: tensor.clone() for name, tensor in BertForMaskedLM(config).state_dict().items()}
+    state = {name: tensor for name, tensor in state.items() if ".decoder." not in name}  # tied to other tensors
     _fill(state)
     save_file(state, folder / "model.safetensors")
     (folder / "config.json").write_text(config.to_json_string())
@@ -140,9 +143,17 @@ def transcriptformer(
     """
     (folder / "vocabs").mkdir(parents=True)
     special = ["unknown", "[PAD]", "[START]", "[END]", "[RD]", "[CELL]", "[MASK]"]
-    model = {"num_heads": 2, "seq_len": 40, "softcap": 10, "log_counts_eps": 1e-6, "activation": "gelu"}
+    model = {
+        "num_heads": 2,
+        "num_layers": 2,
+        "seq_len": 40,
+        "softcap": 10,
+        "log_counts_eps": 1e-6,
+        "activation": "gelu",
+    }
     model |= {"attn_bias": False, "fw_bias": False}
-    data = {"special_tokens": special, "aux_cols": "assay", "esm2_mappings": [f"{name}_gene.h5" for name in trained]}
+    data = {"special_tokens": special, "aux_cols": "assay", "clip_counts": 30}
+    data["esm2_mappings"] = [f"{name}_gene.h5" for name in trained]
     config = {"model": {"model_config": model, "data_config": data}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "vocabs/assay_vocab.json").write_text(json.dumps({"unknown": 0, "10x": 1}))
@@ -161,7 +172,13 @@ def transcriptformer(
     settings = TranscriptFormerSettings.parse(config, folder)
     state = TranscriptFormer(10, 12, 16, 24, 2, [2], settings).state_dict()
     _fill(state)
-    state |= {"gene_embeddings.embedding.weight": torch.cat(rows), "mu.gene_embedding.weight": torch.ones(2, 1)}
+    table = torch.cat(rows)
+    state |= {"gene_embeddings.embedding.weight": table, "mu.gene_embedding.weight": torch.ones(len(table), 1)}
+    for head, inputs, outputs in (("mu.mlp", 32, 1), ("gene_id_head", 16, len(table))):  # which no embedding needs
+        layers = {"0": torch.ones(8, inputs), "4": torch.ones(outputs, 8)}
+        state |= {f"{head}.layers.{name}.weight": weight for name, weight in layers.items()}
+        state |= {f"{head}.layers.{name}.bias": weight[:, 0].clone() for name, weight in layers.items()}
+        state |= {f"{head}.layers.2.{name}": torch.ones(8) for name in ("weight", "bias")}
     torch.save(state, folder / "model_weights.pt")
     return folder
 

@@ -205,8 +205,8 @@ def _clustering(profile: str, skill: float, generator: np.random.Generator) -> I
     silhouette = 0.5 + _near(skill, generator) / 4
     yield Score("silhouette", silhouette, profile)
     if profile == "corrected":
-        yield Score("silhouette_low", silhouette - 0.03, profile)
-        yield Score("silhouette_high", silhouette + 0.02, profile)
+        for donor in range(6):
+            yield Score("silhouette_without", silhouette + 0.002 * (donor - 2.5), profile, condition=f"donor {donor}")
 
 
 def _label_prediction(profile: str, skill: float, generator: np.random.Generator) -> Iterator[Score]:

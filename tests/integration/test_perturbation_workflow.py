@@ -62,7 +62,7 @@ def test_every_model_has_scores_and_the_pair_that_does_not_fit_has_a_reason(proj
 def test_single_conditions_have_a_table_of_their_own(project):
     table = project.table("conditions")
     assert set(table["condition"]) == {"GENE2+GENE0", "GENE1+GENE4", "GENE4+ctrl", "GENE3+GENE1"}
-    assert set(table["genes"]) == {"all", "top20_de", "top100_de"}
+    assert set(table["genes"]) == {"all", "top20_de", "top100_de", "de", "unmasked"}
     assert set(table["stratum"]) == {"unseen_single", "combo_seen1", "combo_seen2"}
     missing = table[(table["model"] == "mine") & (table["condition"] == "GENE1+GENE4")]
     assert set(missing["reason"]) == {"tiny_screen.csv has no row of this condition"}

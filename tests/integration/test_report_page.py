@@ -194,9 +194,9 @@ def test_text_sorts_by_alphabet(page):
 
 def test_filters_narrow_what_is_shown_and_stand_in_the_address(page):
     browser = page("#overview")
-    assert len(captions(browser)) == 3 and all("profile corrected" in text for text in captions(browser))
+    assert len(captions(browser)) == 3 and all("recommended scores" in text for text in captions(browser))
     choose(browser, "profile", "reference")
-    assert len(captions(browser)) == 3 and all("profile reference" in text for text in captions(browser))
+    assert len(captions(browser)) == 3 and all("cz-benchmarks scores" in text for text in captions(browser))
     choose(browser, "dataset", "baron_pancreas")
     assert [text.partition(":")[0] for text in captions(browser)] == ["Baron pancreas"]
     browser.run(
@@ -265,19 +265,17 @@ def test_nothing_left_is_said(page):
 
 def test_choices_on_a_task_page(page):
     browser = page("#task-label-prediction")
-    assert (
-        captions(browser)[0] == "Baron pancreas: Accuracy, mean of the classifiers, donors held out, profile corrected"
-    )
+    assert captions(browser)[0] == "Baron pancreas: F1, mean of the classifiers, donors held out, recommended scores"
     choose(browser, "metric", "f1")
     choose(browser, "classifier", "knn")
     choose(browser, "subset", "random_folds")
-    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbors, random folds, profile corrected"
+    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbors, random folds, recommended scores"
     choose(browser, "profile", "reference")
-    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbors, profile reference"
+    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbors, cz-benchmarks scores"
     subset = '[...document.querySelectorAll("#task-label-prediction [name=subset]")][0].closest("label")'
     assert not browser.run(f"{subset}.checkVisibility()")
     choose(browser, "profile", "corrected")
-    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbors, random folds, profile corrected"
+    assert captions(browser)[0] == "Baron pancreas: F1, k nearest neighbors, random folds, recommended scores"
     assert (
         browser.run(
             '[...document.querySelectorAll("#task-label-prediction dt")].filter((d) => d.checkVisibility()).length'
@@ -324,7 +322,7 @@ def test_the_overview_begins_with_what_each_task_says(page):
     assert top < 600 and top < table
     choose(browser, "task", "perturbation")
     corrected = browser.run(lines)
-    assert len(corrected) == 1 and " scores best: Mean squared error" in corrected[0][1]
+    assert len(corrected) == 1 and " scores best: Correlation of changes" in corrected[0][1]
     choose(browser, "profile", "reference")
     assert len(browser.run(lines)) == 1 and browser.run(lines) != corrected
 

@@ -125,7 +125,7 @@ def test_models_of_both_screens_are_compared_over_conditions(project):
     for dataset in SCREENS:
         tuned = {name for name in SCGENEPT if TUNED_ON[name] == dataset}
         compared = ranks[(ranks["dataset"] == dataset) & (ranks["metric"] == "mse") & (ranks["subset"] == "all")]
-        assert tuned < set(compared["model"]) and set(compared["n_splits"]) == {7}
+        assert tuned < set(compared["model"]) and set(compared["n_units"]) == {7}
         assert set(intervals.loc[intervals["dataset"] == dataset, "resampled"]) == {"conditions"}
 
 

@@ -124,7 +124,7 @@ def test_a_wrong_option_is_one_clear_sentence(files, tmp_path):
     arguments = command("clustering", [files()], tmp_path / "scores.tsv", metrics=["purity"])
     result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr.strip() == "error: clustering: unknown metric 'purity'; there are ari, nmi, silhouette"
+    assert result.stderr.strip() == "error: clustering: unknown metric 'purity'; there are ari, nmi, ami, silhouette"
     assert not (tmp_path / "scores.tsv").exists()
 
 

@@ -28,15 +28,20 @@ def demo(tmp_path_factory):
 
 @pytest.fixture
 def written(tmp_path):
-    """Export the ARI of some models, by {title: (value, half-width)}."""
+    """Export the ARI of some models over eight donors, by {title: (value, by how much donors differ)}."""
 
     def write(models, kind="foundation"):
         paths, entries = [], {}
-        for place, (title, (value, half)) in enumerate(models.items()):
+        for place, (title, (value, spread)) in enumerate(models.items()):
             own = {"task": "clustering", "model": f"m{place}", "dataset": "d", "split": "s"}
             path = tmp_path / "results/scores/clustering" / f"m{place}" / "d" / "s.tsv"
-            rows = [Score("ari", value, "corrected", **own), Score("ari_low", value - half, "corrected", **own)]
-            write_scores(path, [*rows, Score("ari_high", value + half, "corrected", **own)])
+            donors = value + spread * np.random.default_rng(place).normal(size=8)
+            others = {f"d{n}": (donors.sum() - of_one) / 7 for n, of_one in enumerate(donors)}
+            rows = [Score("ari", float(donors.mean()), "corrected", **own)]
+            rows += [Score("ari_without", float(v), "corrected", condition=d, **own) for d, v in others.items()]
+            left_out = 752.0 if title == "Short" else 0.0
+            counts = {"n_cells": 2142.0 - left_out, "n_unembedded": left_out}
+            write_scores(path, [*rows, *(Score(name, n, "corrected", **own) for name, n in counts.items())])
             paths.append(path)
             entries[f"m{place}"] = {"title": title, "kind": "control" if title == "Oracle" else kind}
         metrics = {"ari": {"title": "ARI", "higher_is_better": True, "range": [-0.5, 1]}}
@@ -45,6 +50,7 @@ def written(tmp_path):
         export(tmp_path / "tables", tmp_path)
         return [(tmp_path / f"tables/leaderboard.{kind}").read_text() for kind in ("md", "tex")]
 
+    write.folder = tmp_path / "tables"
     return write
 
 
@@ -54,20 +60,29 @@ def test_leaderboards_hold_the_means_of_the_summary(demo):
     row = summary[
         (summary["model"] == "hvg") & (summary["metric"] == "nmi") & (summary["profile"] == "corrected")
     ].iloc[0]
-    board = text.split("## Clustering, Baron pancreas, profile corrected")[1].split("##")[0]
+    board = text.split("## Clustering, Baron pancreas, recommended scores")[1].split("##")[0]
     (line,) = [line for line in board.splitlines() if line.startswith("| Highly variable genes")]
     assert f"{row['mean']:.3f}" in line and f"({float(row['low']):.3f} to {float(row['high']):.3f})" in line
-    assert "Harmony (batches)" not in text and "profile reference" in text
+    assert "Harmony (batches)" not in text and "cz-benchmarks scores" in text
 
 
-def test_the_best_and_those_within_its_interval_are_bold(written):
-    models = {"First": (0.8, 0.1), "Second": (0.75, 0.2), "Third": (0.6, 0.3), "Oracle": (1.0, 0.0)}
+def test_those_that_no_other_is_ahead_of_are_bold(written):
+    models = {
+        "First": (0.8, 0.05),
+        "Second": (0.79, 0.05),
+        "Third": (0.2, 0.05),
+        "Oracle": (1.0, 0.0),
+        "Short": (0.9, 0.0),
+    }
     md, tex = written(models)
-    assert (
-        set(re.findall(r"\*\*([\d.]+)\*\*", md)) == set(re.findall(r"\\textbf\{([\d.]+)\}", tex)) == {"0.800", "0.750"}
-    )
-    assert "| Oracle (control) | 1.000 (1.000 to 1.000) |" in md
-    assert r"\textbf{0.800} {\scriptsize [0.700, 0.900]}" in tex and r"\emph{Oracle} & 1.000" in tex
+    bold = {line.split(" | ")[0].strip("| ") for line in md.splitlines() if "**" in line}
+    assert bold == {"First", "Second"} and tex.count("\\textbf{") == 2
+    assert "| Oracle (control) | 1.000 (1.000 to 1.000) |" in md and r"\emph{Oracle} & 1.000" in tex
+    assert "| Short | 0.900 (0.900 to 0.900) 1,390 of 2,142 cells |" in md
+    assert r"& 0.900 {\scriptsize [0.900, 0.900]} {\scriptsize 1,390 of 2,142 cells} \\" in tex
+    table = pd.read_csv(written.folder / "leaderboard.csv", keep_default_na=False).set_index("model")
+    assert table["rank"].to_dict() == {"First": "1", "Second": "1", "Third": "3", "Oracle": "", "Short": ""}
+    assert table["coverage"].to_dict()["Short"] == "1,390 of 2,142 cells"
 
 
 def test_names_are_escaped(written):

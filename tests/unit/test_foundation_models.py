@@ -19,6 +19,7 @@ import torch
 from scipy.sparse import csr_matrix, hstack
 from vectors import embedding
 
+from cellgauge.core import spawned
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.split import Split
 from cellgauge.models.base import traits
@@ -94,6 +95,18 @@ def test_rows_do_not_depend_on_batches_other_cells_or_their_order(checkpoints, s
     order = np.random.default_rng(0).permutation(90)[:40]
     part = embedding(family, changed(split, tmp_path / "part.h5ad", lambda data: data[order]), checkpoints[family])
     np.testing.assert_allclose(part.matrix, whole.matrix[order], atol=1e-5)
+
+
+@pytest.mark.skipif(not spawned.AVAILABLE, reason="processes are spawned on Linux alone")
+@every_family
+def test_cells_that_a_process_prepares_get_the_same_rows(checkpoints, split, family, monkeypatch):
+    expected = embedding(family, split, checkpoints[family]).matrix
+    started = []
+    start = spawned.Spawned.__init__
+    monkeypatch.setattr(spawned.Spawned, "__init__", lambda *arguments: (started.append(1), start(*arguments))[1])
+    monkeypatch.setattr("cellgauge.inference.run.default_processes", lambda device: 1)
+    np.testing.assert_array_equal(embedding(family, split, checkpoints[family]).matrix, expected)
+    assert started
 
 
 @every_family

@@ -113,7 +113,7 @@ def test_logistic_regression_is_scikit_learns(n_classes, sparse):
     if sparse:
         train, test = csr_matrix(train), csr_matrix(test)
     expected = LogisticRegression().fit(train, codes)
-    found = logistic_regression(train, codes, test, n_classes)
+    (found,) = logistic_regression(train, codes, test, n_classes)
     assert (found.classes == expected.predict(test)).all()
     assert (found.probabilities == expected.predict_proba(test)).all()
     assert found.iterations == expected.n_iter_.max()
@@ -124,7 +124,29 @@ def test_logistic_regression_that_does_not_converge_says_so_by_its_iterations():
     train *= np.logspace(0, 3, train.shape[1], dtype=np.float32)  # columns of unlike scales
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert logistic_regression(train, codes, test, 4).iterations == 100
+        first, second, third = logistic_regression(train, codes, test, 4, (100, 120, 20_000))
+    assert (first.iterations, first.converged) == (100, False)
+    assert (second.iterations, second.converged) == (120, False)
+    assert 120 < third.iterations < 20_000 and third.converged
+
+
+def test_logistic_regression_goes_on_to_the_solution_that_one_fit_reaches():
+    train, codes, test, _ = fold()
+    whole = LogisticRegression(max_iter=10_000, tol=1e-6).fit(train, codes)
+    stopped, ended = logistic_regression(train, codes, test, 4, (3, 1000))
+    expected = whole.predict_proba(test)
+    # scikit-learn's tolerance of 1e-4 leaves some hundredths
+    assert np.abs(ended.probabilities - expected).max() < 0.05 < np.abs(stopped.probabilities - expected).max()
+    assert (
+        logistic_regression(train, codes, test, 4, (100, 1000))[0].probabilities
+        == (LogisticRegression().fit(train, codes).predict_proba(test))
+    ).all()
+
+
+def test_a_converged_regression_is_not_fitted_again():
+    train, codes, test, _ = fold()
+    first, second = logistic_regression(train, codes, test, 4, (100, 1000))
+    assert first.converged and second is first
 
 
 def test_logistic_regression_of_one_class_fails_with_a_reason():
@@ -185,6 +207,7 @@ def test_a_class_missing_in_training_has_probability_zero(classify):
     train, codes, test, _ = fold()
     kept = codes != 1
     found = classify(train[kept], codes[kept], test, 4)
+    found = found[0] if isinstance(found, list) else found
     assert found.probabilities.shape == (100, 4)
     assert (found.probabilities[:, 1] == 0).all()
     assert 1 not in found.classes

@@ -1,13 +1,24 @@
-"""Scores over draws of donors equal writing each draw out, and are as unsure as donors differ."""
+"""Scores without a donor equal scoring the cells of all others, and are as unlike as donors differ."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, precision_score
 
-from cellgauge.metrics.bootstrap import draw_counts, percentile_interval
-from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
-from cellgauge.metrics.donors import DonorCounts, prediction_intervals
+from cellgauge.metrics.agreement import adjusted_rand_index, contingency, normalized_mutual_info
+from cellgauge.metrics.classification import (
+    accuracy,
+    auroc_per_class,
+    class_scores,
+    confidence_gaps,
+    confusion_matrix,
+    squared_errors,
+)
+from cellgauge.metrics.donors import DonorCounts, agreements_without, means_without, predictions_without
 
-METRICS = ("accuracy", "f1", "precision", "recall", "auroc")
+METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_rare", "precision", "auroc", "brier", "calibration_error")
+RARE = np.arange(4) > 1
 N_CLASSES = 4
 
 
@@ -25,30 +36,33 @@ def plain(truth, predicted, probabilities, trained):
     present = confusion.sum(axis=1) > 0
     areas = auroc_per_class(truth, probabilities)
     areas = areas[trained & ~np.isnan(areas)]
-    means = {name: values[present].mean() for name, values in class_scores(confusion).items()}
-    return {"accuracy": accuracy(confusion), **means, "auroc": areas.mean() if len(areas) else np.nan}
+    of_classes = class_scores(confusion)
+    rare = of_classes["f1"][present & RARE]
+    bins, gaps = confidence_gaps(truth, predicted, probabilities)
+    return {
+        "accuracy": accuracy(confusion),
+        "balanced_accuracy": of_classes["recall"][present].mean(),
+        "f1": of_classes["f1"][present].mean(),
+        "f1_rare": rare.mean() if len(rare) else np.nan,
+        "precision": of_classes["precision"][present].mean(),
+        "auroc": areas.mean() if len(areas) else np.nan,
+        "brier": squared_errors(truth, probabilities).mean(),
+        "calibration_error": np.abs(np.bincount(bins, gaps)).sum() / len(truth),
+    }
 
 
-def plain_interval(folds, counts, metric):
-    def over_folds(drawn):
-        values, weights = [], []
-        for (truth, predicted, probabilities, donors), trained in folds:
-            own = np.unique(donors)
-            rows = np.concatenate([np.flatnonzero(donors == d) for d in own for _ in range(drawn[d])] or [[]]).astype(
-                int
-            )
-            value = plain(truth[rows], predicted[rows], probabilities[rows], trained)[metric] if len(rows) else np.nan
-            if not np.isnan(value):
-                values.append(value)
-                weights.append(drawn[own].mean())
-        return np.average(values, weights=weights) if values else np.nan
-
-    draws = np.array([over_folds(drawn) for drawn in counts])
-    whole = over_folds(np.ones(counts.shape[1], dtype=int))
-    return draws, whole
+def plain_without(folds, left_out, metric):
+    values, weights = [], []
+    for (truth, predicted, probabilities, donors), trained in folds:
+        rows = donors != left_out
+        value = plain(truth[rows], predicted[rows], probabilities[rows], trained)[metric] if rows.any() else np.nan
+        if not np.isnan(value):
+            values.append(value)
+            weights.append(np.mean(np.unique(donors) != left_out))
+    return np.average(values, weights=weights)
 
 
-def test_the_draws_equal_writing_each_of_them_out():
+def test_scores_without_a_donor_equal_scoring_the_others():
     of_classifiers, folds = {}, {}
     for place, name in enumerate(("knn", "random_forest")):
         folds[name] = []
@@ -56,41 +70,92 @@ def test_the_draws_equal_writing_each_of_them_out():
             truth, predicted, probabilities, donors = predictions(n_donors, 60, seed=10 * place + fold)
             trained = np.arange(N_CLASSES) != fold
             folds[name].append(((truth, predicted, probabilities, donors + (0, 3, 5)[fold]), trained))
-        of_classifiers[name] = [DonorCounts.of(*cells, trained) for cells, trained in folds[name]]
-    found = prediction_intervals(of_classifiers, 6, 42)
-    counts = draw_counts(6, 400, 42)
-    assert set(found) == {(name, metric) for name in ("knn", "random_forest", "mean") for metric in METRICS}
+        of_classifiers[name] = [DonorCounts.of(*cells, trained, RARE) for cells, trained in folds[name]]
+    values = predictions_without(of_classifiers, 6)
+    assert set(values) == {(name, metric) for name in ("knn", "random_forest", "mean") for metric in METRICS}
     for metric in METRICS:
-        written = {name: plain_interval(own, counts, metric) for name, own in folds.items()}
-        written["mean"] = tuple(np.mean([one, other], axis=0) for one, other in zip(*written.values(), strict=True))
-        for name, (draws, whole) in written.items():
-            assert np.isfinite(draws).all()
-            assert found[name, metric] == pytest.approx(percentile_interval(draws, whole), abs=1e-9), (name, metric)
+        written = {name: [plain_without(own, donor, metric) for donor in range(6)] for name, own in folds.items()}
+        written["mean"] = np.mean(list(written.values()), axis=0)
+        for name, expected in written.items():
+            assert values[name, metric] == pytest.approx(expected, abs=1e-9), (name, metric)
 
 
-def test_the_more_donors_differ_the_wider_the_interval():
-    """Ten donors, half of them hard: cells drawn one by one would not know."""
-    generator = np.random.default_rng(3)
-    donors = np.repeat(np.arange(10), 100)
-    truth = generator.integers(0, 2, 1000)
-    right = generator.random(1000) < np.where(donors % 2, 0.95, 0.65)
-    predicted = np.where(right, truth, 1 - truth)
-    probabilities = np.eye(2)[predicted]
-    trained = np.full(2, True)
-
-    def width(groups, metric):
-        folds = [groups % 5 == fold for fold in range(5)]
-        counts = [DonorCounts.of(truth[f], predicted[f], probabilities[f], groups[f], trained) for f in folds]
-        low, high = prediction_intervals({"knn": counts}, int(groups.max()) + 1, 42)["knn", metric]
-        assert low < right.mean() < high
-        return high - low
-
-    for metric in ("accuracy", "f1"):
-        assert width(donors, metric) > 2.5 * width(np.arange(1000), metric)
+def test_agreements_and_means_without_a_donor_equal_those_of_the_others():
+    generator = np.random.default_rng(1)
+    labels, donors = generator.integers(0, 4, 300), generator.integers(0, 5, 300).astype(str)
+    partitions = [np.where(generator.random(300) < 0.6, labels, generator.integers(0, 6, 300)) for _ in range(2)]
+    agreements = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
+    values = agreements_without(labels, partitions, donors, agreements)
+    widths = generator.normal(size=300)
+    means = means_without(widths, donors)
+    for donor in "01234":
+        rows = donors != donor
+        for name, agreement in agreements.items():
+            expected = np.mean([agreement(contingency(labels[rows], groups[rows])) for groups in partitions])
+            assert values[name][donor] == pytest.approx(expected, abs=1e-12)
+        assert means[donor] == pytest.approx(widths[rows].mean())
 
 
-def test_a_score_that_no_donor_defines_has_no_interval():
+def test_a_score_that_no_donor_defines_is_left_out():
     truth, predicted, probabilities, donors = predictions(3, 60, seed=1)
     counts = DonorCounts.of(truth, predicted, probabilities, donors, np.full(N_CLASSES, False))
-    found = prediction_intervals({"knn": [counts]}, 3, 42)
-    assert {metric for name, metric in found if name == "knn"} == set(METRICS) - {"auroc"}
+    values = predictions_without({"knn": [counts]}, 3)
+    assert {metric for name, metric in values if name == "knn"} == set(METRICS) - {"auroc", "f1_rare"}
+
+
+# --- cells without a row ---------------------------------------------------------------------------------------------
+
+
+def whole(truth, predicted, probabilities, donors, left_out=None):
+    counts = DonorCounts.of(truth, predicted, probabilities, donors, np.full(N_CLASSES, True), RARE, left_out)
+    return {name: values[0] for name, values in counts.scores(np.ones((1, len(counts.donors)), dtype=int)).items()}
+
+
+@given(st.integers(0, 10_000), st.floats(0, 3), st.floats(0.01, 1), st.sampled_from(["any", "wrong", "right", "all"]))
+def test_no_prediction_is_worth_leaving_out(seed, skill, share, which):
+    """Exactly, where nothing is trained anew: of whatever cells, at whatever skill."""
+    cells = truth, predicted, _, donors = predictions(3, 60, seed, skill)
+    chosen = {"any": truth == truth, "wrong": truth != predicted, "right": truth == predicted, "all": truth == truth}
+    gone = chosen[which] & (np.random.default_rng(seed).random(60) < (1 if which == "all" else share))
+    full = whole(*cells)
+    cut = whole(*(part[~gone] for part in cells), (truth[gone], donors[gone]))
+    for metric in ("accuracy", "balanced_accuracy", "auroc"):
+        assert cut[metric] <= full[metric] + 1e-12, metric
+    for metric in ("brier", "calibration_error"):
+        assert cut[metric] >= full[metric] - 1e-12, metric
+    unassigned = np.where(gone, N_CLASSES, predicted)
+    present = np.unique(truth)
+    averaged = {"labels": present, "average": "macro", "zero_division": 0}
+    assert cut["accuracy"] == pytest.approx((unassigned == truth).mean())
+    assert cut["balanced_accuracy"] == pytest.approx(mean_recall(truth, unassigned, present))
+    # what is given to nobody claims something here
+    assert cut["f1"] <= f1_score(truth, unassigned, **averaged) + 1e-12
+    assert cut["precision"] <= precision_score(truth, unassigned, **averaged) + 1e-12
+
+
+def mean_recall(truth, predicted, present):
+    return np.mean([(predicted[truth == code] == code).mean() for code in present])
+
+
+def test_wrong_cells_of_equal_labels_are_not_worth_leaving_out_in_f1_and_precision():
+    """Every label is given to two cells of the next one: left out, they claim a share of all labels instead."""
+    truth = np.repeat(np.arange(N_CLASSES), 10)
+    predicted = np.where(np.tile(np.arange(10), N_CLASSES) < 2, (truth + 1) % N_CLASSES, truth)
+    probabilities, donors = np.eye(N_CLASSES)[predicted], np.zeros(40, dtype=int)
+    cells = truth, predicted, probabilities, donors
+    full = whole(*cells)
+    gone = truth != predicted
+    cut = whole(*(part[~gone] for part in cells), (truth[gone], donors[gone]))
+    assert full["f1"] == full["precision"] == cut["f1"] == cut["precision"] == 0.8
+    given_to_nobody = f1_score(truth, np.where(gone, N_CLASSES, predicted), labels=range(N_CLASSES), average="macro")
+    assert given_to_nobody == pytest.approx(8 / 9)  # what leaving them out would win
+    half = gone & (truth < 2)
+    cut = whole(*(part[~half] for part in cells), (truth[half], donors[half]))
+    assert cut["f1"] < full["f1"] + 0.005 and cut["precision"] < full["precision"] + 0.01
+
+
+def test_nothing_embedded_is_the_worst_of_all():
+    truth = np.repeat(np.arange(N_CLASSES), 5)
+    nothing = np.zeros(0, dtype=int), np.zeros(0, dtype=int), np.zeros((0, N_CLASSES)), np.zeros(0, dtype=int)
+    scores = whole(*nothing, (truth, np.zeros(20, dtype=int)))
+    assert scores == {**dict.fromkeys(METRICS, 0.0), "brier": 2.0, "calibration_error": 1.0}

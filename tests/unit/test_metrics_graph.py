@@ -7,7 +7,7 @@ import scanpy
 from sklearn.metrics import adjusted_rand_score
 
 from cellgauge.metrics.knn.exact import nearest_neighbors
-from cellgauge.metrics.knn.graph import fuzzy_edges, leiden, neighbor_count
+from cellgauge.metrics.knn.graph import Leiden, fuzzy_edges, neighbor_count
 
 
 def cells(n=600, dims=20, seed=0):
@@ -51,7 +51,7 @@ def test_communities_are_scanpys(n, dims, seed):
     matrix = cells(n, dims)
     data = scanpy_of(matrix)
     scanpy.tl.leiden(data, flavor="igraph", n_iterations=2, random_state=seed, directed=False)
-    (found,) = leiden(graph_of(matrix), [seed])
+    found = Leiden(graph_of(matrix)).communities(seed)
     assert found.tolist() == data.obs["leiden"].astype(int).tolist()
 
 
@@ -61,7 +61,7 @@ def test_communities_of_leidenalg_are_scanpys(n, dims):
     matrix = cells(n, dims)
     data = scanpy_of(matrix)
     scanpy.tl.leiden(data, flavor="leidenalg", n_iterations=2, random_state=42)
-    (found,) = leiden(graph_of(matrix), [42], flavor="leidenalg")
+    found = Leiden(graph_of(matrix), flavor="leidenalg").communities(42)
     assert found.tolist() == data.obs["leiden"].astype(int).tolist()
 
 
@@ -69,18 +69,19 @@ def test_each_seed_is_on_its_own_and_python_keeps_its_generator():
     import random
 
     edges = graph_of(cells())
-    together = leiden(edges, [1, 2, 3])
-    assert [found.tolist() for found in together] == [leiden(edges, [seed])[0].tolist() for seed in (1, 2, 3)]
+    together = Leiden(edges)
+    for seed in (1, 2, 3):
+        assert together.communities(seed).tolist() == Leiden(edges).communities(seed).tolist()
     random.seed(5)
     expected = random.random()
     random.seed(5)
-    leiden(edges, [1])
+    Leiden(edges).communities(1)
     assert random.random() == expected
 
 
 def test_the_resolution_decides_how_many_communities():
     edges = graph_of(cells(dims=2))
-    few, many = (leiden(edges, [0], resolution=resolution)[0].max() for resolution in (0.2, 3.0))
+    few, many = (Leiden(edges).communities(0, resolution).max() for resolution in (0.2, 3.0))
     assert few < many
 
 
@@ -99,7 +100,7 @@ def test_duplicate_cells_make_a_graph_too(rows):
     matrix = cells(40)[rows]
     edges = graph_of(matrix)
     assert np.isfinite(edges.weights).all()
-    (found,) = leiden(edges, [42])
+    found = Leiden(edges).communities(42)
     assert len(found) == len(matrix)
     if rows.any():
         assert adjusted_rand_score(rows, found) > 0

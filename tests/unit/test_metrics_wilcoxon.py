@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, vstack
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 
 from cellgauge.metrics.wilcoxon import ControlRanks
 
@@ -24,12 +24,12 @@ def expression(n_cells, n_genes, seed, *, shift=0.0):
     return csr_matrix(np.log1p(counts / totals * 1e3).astype(np.float32))
 
 
-def scanpy_scores(controls, group):
+def scanpy_scores(controls, group, **options):
     import scanpy
 
     data = anndata.AnnData(vstack([controls, group]).toarray())
     data.obs["condition"] = ["ctrl"] * controls.shape[0] + ["group"] * group.shape[0]
-    scanpy.tl.rank_genes_groups(data, "condition", groups=["group"], reference="ctrl", method="wilcoxon")
+    scanpy.tl.rank_genes_groups(data, "condition", groups=["group"], reference="ctrl", method="wilcoxon", **options)
     frame = scanpy.get.rank_genes_groups_df(data, "group").set_index("names")
     return frame["scores"].reindex(data.var_names).to_numpy()
 
@@ -53,10 +53,37 @@ def test_scores_equal_scanpys_and_name_the_same_genes():
 def test_dense_groups_and_any_number_of_cells_give_the_same(monkeypatch):
     controls, group = expression(300, 50, seed=1), expression(40, 50, seed=2)
     ranks = ControlRanks(controls)
-    whole = ranks.scores(group)
-    assert np.array_equal(ranks.scores(group.toarray()), whole)
-    monkeypatch.setattr("cellgauge.metrics.wilcoxon.ROWS_AT_ONCE", 7)
-    assert np.array_equal(ranks.scores(group), whole)
+    for tie_correct in (False, True):
+        whole = ranks.scores(group, tie_correct=tie_correct)
+        assert np.array_equal(ranks.scores(group.toarray(), tie_correct=tie_correct), whole)
+        with monkeypatch.context() as patched:
+            patched.setattr("cellgauge.metrics.wilcoxon.ROWS_AT_ONCE", 7)
+            assert np.array_equal(ranks.scores(group, tie_correct=tie_correct), whole)
+            assert np.array_equal(ranks.scores(group.toarray(), tie_correct=tie_correct), whole)
+
+
+def test_scores_corrected_for_ties_equal_scipys():
+    from scipy.stats import mannwhitneyu
+
+    controls, group = expression(300, 60, seed=1), expression(70, 60, seed=2, shift=0.7)
+    scores = ControlRanks(controls).scores(group, tie_correct=True)
+    tested = mannwhitneyu(
+        *(cells.toarray().astype(float) for cells in (group, controls)),
+        use_continuity=False,
+        method="asymptotic",
+        axis=0,
+    )
+    alike = np.isnan(tested.pvalue)  # of genes that no cell expresses
+    assert (scores[alike] == 0).all() and alike.sum() < 20
+    assert np.allclose(2 * norm.sf(np.abs(scores))[~alike], tested.pvalue[~alike], rtol=1e-9)
+    pairs = 300 * 70 / 2
+    assert (np.sign(scores) == np.sign(tested.statistic - pairs))[~alike].all()
+
+
+def test_scores_corrected_for_ties_equal_scanpys():
+    controls, group = expression(300, 60, seed=1), expression(70, 60, seed=2, shift=0.7)
+    theirs = scanpy_scores(controls, group, tie_correct=True)
+    assert np.abs(ControlRanks(controls).scores(group, tie_correct=True) - theirs)[3:].max() < 2e-6
 
 
 def test_a_constant_group_is_as_many_equal_cells():
@@ -74,8 +101,14 @@ VALUES = st.lists(st.sampled_from([0.0, -0.0, -1.5, 1e-30, 0.5, 0.5000001, 2.0, 
 @given(VALUES, VALUES)
 def test_ties_zeros_and_negative_values_rank_as_they_should(controls, group):
     controls, group = np.float32(controls)[:, None], np.float32(group)[:, None]
-    found = ControlRanks(csr_matrix(controls)).scores(csr_matrix(group))
-    assert np.allclose(found, by_ranks(controls, group), atol=1e-12)
+    ranks = ControlRanks(csr_matrix(controls))
+    assert np.allclose(ranks.scores(csr_matrix(group)), by_ranks(controls, group), atol=1e-12)
+    corrected = ranks.scores(csr_matrix(group), tie_correct=True)
+    times = np.unique(np.vstack([controls, group]) + 0.0, return_counts=True)[1]
+    total = times.sum()
+    varied = 1 - (times**3 - times).sum() / (total**3 - total)
+    expected = by_ranks(controls, group) / np.sqrt(varied) if varied > 0 else 0
+    assert np.allclose(corrected, expected, atol=1e-9)
 
 
 def test_it_takes_a_tenth_of_scanpys_cpu():

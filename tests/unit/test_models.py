@@ -3,19 +3,21 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import yaml
 from scipy.spatial.distance import cdist
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.make_split import make_split
 from cellgauge.files.embedding import Embedding
 from cellgauge.files.split import Split
-from cellgauge.models.base import embed_files
+from cellgauge.models.base import adapter_names, embed_files, traits
 from cellgauge.plan.sources import SCRIPTS
 from cellgauge.tasks.run import score_files
 
@@ -51,7 +53,7 @@ def test_linear_is_the_references_pca(human, tmp_path):
     scanpy.pp.pca(data, n_comps=10, random_state=42)
     found = embed("linear", human, tmp_path, n_top_genes=40, n_components=10)
     np.testing.assert_array_equal(found.matrix, data.obsm["X_pca"])
-    assert json.loads(found.uns["expression_tasks"]) == ["label_prediction"]
+    assert found.uns["reference_on_counts"] and found.uns["fitted_on_split"] and not found.uns["common_units"]
 
 
 def test_linear_on_fewer_cells_than_components(tmp_path):
@@ -314,3 +316,11 @@ def test_script(human, tmp_path):
     assert Embedding.read(tmp_path / "o.h5ad").uns["model"] == "noise"
     done = subprocess.run([*command, "--options", '{"n_dim": 3}'], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: adapter 'random': unknown option")
+
+
+def test_what_is_fitted_to_the_scored_cells_says_so():
+    """All baselines but the controls that look at no expression: `random` and `oracle`."""
+    catalogue = yaml.safe_load((Path(__file__).parents[2] / "config/models.yaml").read_text(encoding="utf-8"))["models"]
+    names = {entry["adapter"] for entry in catalogue.values()} & set(adapter_names())
+    fitted = {name for name in names if traits(name).fitted_on_split}
+    assert fitted == {"linear", "hvg", "pca_joint", "harmony", "harmony_species", "scvi_trained", "shuffled"}

@@ -49,7 +49,7 @@ def test_a_prediction_file(split, weights, tmp_path):
     assert list(prediction.conditions) == screen.test_conditions and list(prediction.genes) == list(screen.genes)
     with open_h5(tmp_path / "p.h5ad") as file:
         uns = read_scalars(file)
-    controls = (screen.conditions == "ctrl").sum()
+    controls = len(screen.divided_controls()[0])  # of profile corrected, whose facts these are
     assert uns["controls"] == 20 and uns["controls_available"] == controls and uns["matched_genes"] == 36
     assert uns["device"] == "cpu" and uns["precision"] == "fp32" and uns["revision"].startswith("sha256:")
     assert uns["unpredicted"] == 0 and json.loads(uns["versions"])["torch"]

@@ -28,9 +28,9 @@ def screen(path):
 
 @pytest.fixture
 def predict(path, tmp_path):
-    def run(adapter, weights=None, **options):
+    def run(adapter, weights=None, profile="corrected", **options):
         predict_files(adapter, path, tmp_path / "p.h5ad", weights=weights, model="mine", options=options)
-        return Prediction.read(tmp_path / "p.h5ad")
+        return Prediction.read(tmp_path / "p.h5ad", profile)
 
     return run
 
@@ -44,10 +44,17 @@ def mean(screen, condition):
     return screen.expression(screen.rows_of(condition)).toarray().astype(float).mean(axis=0)
 
 
-def test_no_change(screen, predict):
-    controls = screen.controls().toarray().astype(float)
-    assert np.allclose(predict("no_change").means, controls.mean(axis=0))
-    assert np.allclose(predict("no_change", statistic="median").means, np.median(controls, axis=0))
+@pytest.fixture(params=["reference", "corrected"])
+def controls(request, screen):
+    """Return a profile, and the controls that predictors see for it."""
+    seen = screen if request.param == "reference" else screen.without_withheld()
+    return request.param, seen.controls().toarray().astype(float)
+
+
+def test_no_change(predict, controls):
+    profile, cells = controls
+    assert np.allclose(predict("no_change", profile=profile).means, cells.mean(axis=0))
+    assert np.allclose(predict("no_change", profile=profile, statistic="median").means, np.median(cells, axis=0))
     with pytest.raises(CellgaugeError, match="statistic must be mean or median"):
         predict("no_change", statistic="mode")
 
@@ -67,9 +74,10 @@ def test_matching_mean(screen, predict):
     assert np.allclose(of(prediction, "GENE2+GENE0")[0], both, atol=1e-6)
 
 
-def test_additive(screen, predict):
-    prediction = predict("additive")
-    expected = mean(screen, "GENE2+ctrl") + mean(screen, "GENE0+ctrl") - mean(screen, "ctrl")
+def test_additive(screen, predict, controls):
+    profile, cells = controls
+    prediction = predict("additive", profile=profile)
+    expected = mean(screen, "GENE2+ctrl") + mean(screen, "GENE0+ctrl") - cells.mean(axis=0)
     assert np.allclose(of(prediction, "GENE2+GENE0")[0], expected, atol=1e-6)
     # a single that the data write the other way round counts too
     assert np.isfinite(of(prediction, "GENE3+GENE1")[0]).all()
@@ -77,11 +85,12 @@ def test_additive(screen, predict):
     assert of(prediction, "GENE1+GENE4")[1] == "GENE4 alone is not among the training conditions"
 
 
-def test_linear_is_the_papers_closed_form(screen, predict):
+def test_linear_is_the_papers_closed_form(screen, predict, controls):
     """Against the normal equations of the same model, solved for all entries of W at once."""
-    prediction = predict("linear_responses", n_components=3, ridge=0.1)
+    profile, cells = controls
+    prediction = predict("linear_responses", profile=profile, n_components=3, ridge=0.1)
     names = ["ctrl", *screen.training_conditions]
-    expression = np.stack([mean(screen, name) for name in names], axis=1)
+    expression = np.stack([cells.mean(axis=0), *(mean(screen, name) for name in names[1:])], axis=1)
     change = expression - expression[:, :1]
     centered = expression - expression.mean(axis=0)
     values, vectors = np.linalg.eigh(centered.T @ centered)
@@ -114,7 +123,35 @@ def test_ceiling_is_the_first_half_of_the_cells(screen, predict):
 def test_provenance(predict):
     uns = predict("no_change", seed=7).uns
     assert (uns["model"], uns["adapter"], uns["dataset"], uns["split"]) == ("mine", "no_change", "tiny_screen", "k562")
-    assert uns["seed"] == 7 and uns["unpredicted"] == 0 and uns["controls_compared"] > 100 and uns["cpu_seconds"] >= 0
+    assert uns["seed"] == 7 and uns["unpredicted"] == 0 and uns["controls_compared"] == 70 and uns["cpu_seconds"] >= 0
+
+
+@pytest.mark.parametrize("adapter", ["training_mean", "matching_mean", "ceiling"])
+def test_what_says_that_it_uses_no_controls_uses_none(path, screen, predict, adapter):
+    """It runs once; both profiles take the result."""
+    module = load_predictor(adapter)
+    assert module.USES_CONTROLS is False
+    both = [predict(adapter, profile=profile).means for profile in ("reference", "corrected")]
+    assert np.array_equal(*both)
+    for visible in (screen, screen.without_withheld()):
+        for response in module.predict(visible, None, device="cpu", seed=0).responses:
+            (row,) = np.flatnonzero(np.asarray(screen.test_conditions) == response.condition)
+            given = response.mean if response.cells is None else response.cells.toarray().astype(float).mean(axis=0)
+            assert np.allclose(given, both[0][row], atol=1e-6)
+
+
+def test_half_of_the_controls_is_withheld_by_their_ids_and_the_split_says_which(path, screen):
+    import anndata
+
+    obs = anndata.read_h5ad(path, backed="r").obs
+    seen, withheld = screen.divided_controls()
+    assert obs.index[obs["withheld"]].tolist() == screen.split.cells[withheld].tolist()
+    assert sorted([*seen, *withheld]) == screen.rows_of("ctrl").tolist() and min(len(seen), len(withheld)) > 50
+    visible = screen.without_withheld()
+    assert visible.rows_of("ctrl").tolist() == seen.tolist()
+    assert (visible.controls() != screen.expression(seen)).nnz == 0
+    assert np.allclose(visible.means(["ctrl"])[0], screen.expression(seen).toarray().mean(axis=0), atol=1e-6)
+    assert visible.test_conditions == screen.test_conditions
 
 
 # --- a user's predictions --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from itertools import combinations, pairwise
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import made_up
@@ -31,7 +32,7 @@ from cellgauge.results.export import export
 from cellgauge.results.numbers import DASH, MINUS, alternatives, as_printed, number, size
 from cellgauge.results.ranking import cliques, letters_of
 from cellgauge.results.read import Tables
-from cellgauge.results.scales import Scale, ranks
+from cellgauge.results.scales import Scale
 from cellgauge.results.tables import RUNTIME_COLUMNS, collect
 from cellgauge.results.words import usual
 
@@ -186,7 +187,7 @@ def test_every_score_of_every_split_is_on_the_page_as_it_is_in_the_table(demo, p
         if pd.isna(known.loc[(row.task, row.metric), "higher_is_better"]) or row.metric.endswith("_sd"):
             continue
         about = {key: getattr(row, key) for key in ("profile", "metric", "classifier", "subset", "dataset")}
-        (table,) = page.of(f"task-{row.task.replace('_', '-')}", **about)
+        (table,) = [t for t in page.of(f"task-{row.task.replace('_', '-')}", **about) if "ranks" not in t["caption"]]
         cell = rows(table)[titles[row.model]][row.split]
         assert float(cell.replace(MINUS, "-")) == pytest.approx(row.value, abs=0.0005 + 1e-9), about
         checked += 1
@@ -254,7 +255,7 @@ def test_overview_takes_random_folds_where_few_splits_have_donors(tables):
     cells["a", "t"] = cells["a", "u"]
     page = page_of(tables(cells, catalogue=catalogue))
     assert rows(page.of("overview")[0])["a"]["clustering.f1"] == "0.200"
-    assert "without s: one donor" in page.text and "corrected; donors held out" in page.text
+    assert "without s: one donor" in page.text and "recommended scores; donors held out" in page.text
 
 
 def test_pictures_come_with_enough_splits(tables):
@@ -308,10 +309,15 @@ def test_the_spread_of_seeds_stands_beside_the_score(demo, page):
 
 def test_the_spread_of_seeds_stands_beside_a_rank_too(tables):
     spread = Metric("ari_sd", "Standard deviation of the ARI over Leiden seeds", higher_is_better=False, low=0.0)
-    cells = {(m, "s"): [*ari(v), Score("ari_sd", 0.012, "corrected")] for m, v in (("a", 0.5), ("b", 0.6))}
+    cells = {}
+    for model, value in (("a", 0.5), ("b", 0.6)):
+        donors = [Score("ari_without", value + n / 1000, "corrected", condition=f"d{n}") for n in range(6)]
+        cells[model, "s"] = [*ari(value), Score("ari_sd", 0.012, "corrected"), *donors]
     kinds = {"a": "foundation", "b": "foundation"}
     page = page_of(tables(cells, catalogue=described(ARI, spread, models=kinds)))
-    assert [cell_of(page, model)["small"] for model in "AB"] == ["rank #2±0.012", "rank #1±0.012"]
+    smalls = [cell_of(page, model)["small"] for model in "AB"]
+    assert [small.partition("±")[0] for small in smalls] == ["rank #2", "rank #1"]
+    assert all(small.partition("±")[2].startswith("0.012") for small in smalls)
 
 
 def test_cross_species_shows_the_expected_entropy_beside_the_observed(page):
@@ -336,19 +342,30 @@ def cell_of(page, model, key="clustering.ari", place="overview"):
 
 def test_ranks_share_a_place_leave_controls_out_and_need_every_split(tables):
     kinds = {"a": "foundation", "b": "baseline", "c": "baseline", "part": "foundation", "noise": "control"}
-    values = {"a": (0.5, 0.7), "b": (0.6, 0.6001), "c": (0.1, 0.2), "part": (0.9,), "noise": (0.99, 0.99)}
-    cells = {(m, split): ari(v) for m, own in values.items() for split, v in zip(("s", "t"), own, strict=False)}
+    spread = np.random.default_rng(1).normal(0, 0.02, (5, 7))
+    values = dict(zip(kinds, np.array([[0.6], [0.601], [0.2], [0.9], [0.99]]) + spread, strict=True))
+    cells = {(m, split): ari(v) for m, own in values.items() for split, v in zip("stuvwxy", own, strict=True)}
+    del cells["part", "t"]
     catalogue = described(ARI, models=kinds, skipped=[["clustering", "part", "d", "t", "no embedding of it"]])
     folder = tables(cells, catalogue=catalogue)
     page = page_of(folder)
     text = (folder / "report.html").read_text()
     first = text[text.index('id="overview"') : text.index("</figure>")]
     shown = dict(re.findall(r'<tr data-model="(\w+)".*?<td[^>]*>[\d.]+(.*?)</td>', first))
-    assert [re.sub("<[^>]+>", "", shown[m]).strip() for m in "abc"] == ["rank #1", "rank #1", "rank #3"]
+    assert [re.findall(r"#\d", shown[m]) for m in "abc"] == [["#1"], ["#1"], ["#3"]]
     assert "rank" not in shown["noise"]
-    assert "1 of 2 splits" in shown["part"] and "rank" not in shown["part"]
+    assert "6 of 7 splits" in shown["part"] and "rank" not in shown["part"]
     assert "class" not in cell_of(page, "Part") and cell_of(page, "Noise")["class"] == "v12"
     assert "n/a: no embedding of it" in page.text
+    assert "Part: " in verdicts(page) and "over 6 of 7 splits, above the best baseline there" in verdicts(page)
+    assert "beats" in page.text or "Noise" not in verdicts(page)
+
+
+def test_without_units_that_models_share_there_are_no_ranks(tables):
+    cells = {(m, "s"): ari(v) for m, v in (("a", 0.5), ("b", 0.9))}
+    page = page_of(tables(cells, catalogue=described(ARI, models={"a": "baseline", "b": "foundation"})))
+    assert cell_of(page, "B")["small"] == "" and "Nothing that the models share allows a test" in page.text
+    assert "B: 0.900, above the best baseline 0.500 (A; not tested)." in page.text
 
 
 def test_lower_is_better_turns_ranks_and_colors(tables):
@@ -361,7 +378,6 @@ def test_lower_is_better_turns_ranks_and_colors(tables):
     assert cell_of(page, "Good", "clustering.mse")["class"] == "v12"
     assert cell_of(page, "Bad", "clustering.mse")["class"] == "v0"
     assert "lower is better" in page.text
-    assert ranks({"good": 0.001, "bad": 0.5}, MSE) == {"good": 1, "bad": 2}
 
 
 def test_colors_do_not_blow_up_small_differences():
@@ -590,7 +606,7 @@ def test_intervals_stand_below_the_means(demo, page):
             assert f"{float(row.low):.3f} to {float(row.high):.3f}" in found["small"]
             checked += 1
     assert checked >= 8
-    assert "its 95 % interval, by drawing donors with replacement" in page.text
+    assert "its 95 % interval over donors" in page.text
 
 
 def splits_of(demo, dataset):
@@ -623,25 +639,12 @@ def test_who_can_be_told_apart(many):
     assert found["Good"]["group"] == found["Twin"]["group"] == "a" and found["Poor"]["group"] == "b"
     assert found["Good"]["ahead"] == "Poor" and found["Poor"]["ahead"] == DASH
     ranks = pd.read_csv(many / "ranks.csv").set_index("model")["mean_rank"]
-    assert {name.lower(): float(row["rank"]) for name, row in found.items()} == ranks.round(2).to_dict()
-    assert "Over 12 splits; rank 1 is the best." in page.text and "Too few" not in page.text
+    assert {name.lower(): float(row["mean_rank"]) for name, row in found.items()} == ranks.round(2).to_dict()
+    assert {name: row["rank"] for name, row in found.items()} == {"Good": "1", "Twin": "1", "Poor": "3"}
+    assert "Over 12 splits." in page.text
     (diagram,) = [a["aria-label"] for tag, a in page.tags if tag == "svg" and a.get("class") == "ranks"]
     assert f"Poor {ranks['poor']:.2f}. Bars join those that no test tells apart: " in diagram
     assert {"Good", "Twin"} == set(diagram.rpartition(": ")[2].rstrip(".").split(", "))
-
-
-def test_too_few_splits_to_tell_anyone_apart_are_said(tmp_path):
-    paths = []
-    for split in "abcdefg":
-        for model, value in {"x": 0.9, "y": 0.5, "z": 0.1}.items():
-            paths.append(tmp_path / "results/scores/clustering" / model / "d" / f"{split}.tsv")
-            own = {"task": "clustering", "model": model, "dataset": "d", "split": split}
-            write_scores(paths[-1], [Score("ari", value + len(paths) / 1000, "corrected", **own)])
-    for n_splits, said in ((6, "p would be 0.094"), (7, "")):
-        kept = [path for path in paths if path.stem < "abcdefgh"[n_splits]]
-        collect(kept, tmp_path / "tables", catalogue=described(ARI, models=dict.fromkeys("xyz", "foundation")))
-        text = page_of(tmp_path / "tables").text
-        assert ("Too few splits to tell any two of 3 models apart" in text) == bool(said) and said in text
 
 
 def told_apart(*pairs):
@@ -742,8 +745,8 @@ def test_a_verdict_says_how_sure_it_is(many):
     means = pd.read_csv(many / "summary.csv").set_index("model")["mean"]
     best, other = ("Good", "Twin") if means["good"] > means["twin"] else ("Twin", "Good")
     assert f"{best} scores best: ARI {means[best.lower()]:.3f}. Not told apart from it over 12 splits: {other}." in said
-    assert f"The best baseline is Poor ({means['poor']:.3f})." in said
-    assert "Whether it has seen these data in training is unknown." in said and "Caution" not in said
+    assert f"Above the best baseline {means['poor']:.3f} (Poor): {best} ({means[best.lower()]:.3f}), {other} (" in said
+    assert "Whether it has seen these data in training is unknown." in said and "beats" not in said
 
 
 def cells_of(values, n_splits, task="clustering", metric="ari"):
@@ -771,23 +774,19 @@ def test_a_model_that_wins_everywhere_is_ahead(tmp_path):
     values = {"a": np.linspace(0.8, 0.9, 9), "b": np.linspace(0.4, 0.52, 9), "random": np.linspace(0, 0.01, 9)}
     said = verdict_of(tmp_path, values, {"a": "baseline", "b": "foundation", "random": "control"})
     assert "A scores best: ARI 0.850. Ahead of every other model over 9 splits." in said
-    assert "It is a baseline; the best pretrained model is B (0.460)." in said
+    assert "B: 0.460, below the best baseline 0.850 (A)." in said
 
 
 def test_few_splits_and_noise_that_wins_are_said(tmp_path):
     values = {"a": [0.8, 0.7], "b": [0.5, 0.5], "c": [0.9], "random": [0.99, 0.98]}
     models = {"a": "foundation", "b": "foundation", "c": "foundation", "random": "control"}
     said = verdict_of(tmp_path, values, models)
-    assert "A scores best: ARI 0.750. Too few splits to say how sure that is." in said
-    assert "Caution: Random (0.985) does better, so do not choose by this score alone." in said
-    assert "Not compared, as it lacks splits: C." in said and "baseline" not in said
-
-
-def test_where_no_test_can_tell_anyone_apart_that_is_said(tmp_path):
-    values = {model: np.linspace(0.1, 0.2, 6) + n / 10 for n, model in enumerate("abcd")}
-    said = verdict_of(tmp_path, values, dict.fromkeys("abcd", "baseline"), metric=MSE)
-    assert "A scores best: MSE 0.150 (lower is better). 6 splits are too few to tell any of 4 models apart." in said
-    assert "No pretrained model could be compared." in said
+    assert "A scores best: ARI 0.750. Nothing that the models share allows a test of how sure that is." in said
+    assert "There is no baseline to compare with A (0.750) and B (0.500)." in said
+    assert "C: 0.900 over 1 of 2 splits." in said
+    page = page_of(tmp_path / "tables")
+    assert "Random (0.985), which knows nothing of the cells, beats A (0.750) and B (0.500)." in page.text
+    assert page.text.count("beats A (0.750)") == 2, "on the overview and on the page of the task"
 
 
 def test_fewer_than_two_models_are_not_compared(tmp_path):
@@ -881,7 +880,7 @@ def test_species_of_labels_stand_on_the_page_of_the_task(page):
     (table,) = [t for t in page.of("task-cross-species") if "cells of each label and species" in t["caption"]]
     assert rows(table)["cell type A"] == {"label": "cell type A", "of.human": "200", "of.mouse": "200"}
     assert [t["caption"] for t in page.of("task-cross-species") if ", by label" in t["caption"]] == [
-        f"Baron pancreas, all: human, mouse: {title}, by label, profile corrected"
+        f"Baron pancreas, all: human, mouse: {title}, by label, recommended scores"
         for title in ("Entropy of species", "Silhouette of species within labels")
     ]
 
@@ -955,7 +954,7 @@ def test_models_of_a_screen_are_compared_over_conditions(demo, page):
         if "ranks" in t["caption"]
     ]
     assert "Training mean" in rows(contest) and "Additive" not in rows(contest)
-    assert "differences per condition" in page.text
+    assert "Over 6 conditions." in page.text
     intervals = pd.read_csv(demo / "intervals.csv", keep_default_na=False)
     own = intervals[
         (intervals["task"] == "perturbation") & (intervals["subset"] == "all") & (intervals["metric"] == "mse")
@@ -1039,22 +1038,39 @@ def test_speed_is_cells_over_seconds(demo, page):
     assert rows(table)["Highly variable genes"]["speed"] == f"{n / own['seconds'].sum():,.0f}"
 
 
-def test_the_frontier_is_what_nothing_beats_in_both():
-    points = {"slow": (1, 0.9), "fast": (9, 0.2), "middling": (3, 0.5), "beaten": (2, 0.4), "equal": (1, 0.9)}
-    assert frontier(points, rising=True) == ["fast", "middling", "slow"]
-    assert frontier({name: (x, -y) for name, (x, y) in points.items()}, rising=False) == ["fast", "middling", "slow"]
+def contest_of(better):
+    """A result in which models are told apart as `better` says: {(first, second): the one ahead}."""
+    pairs = {frozenset(pair): ahead for pair, ahead in better.items()}
+    return SimpleNamespace(ahead=lambda first, second: pairs.get(frozenset((first, second)), ""))
+
+
+def test_the_frontier_is_what_nothing_beats_beyond_noise():
+    speed = {"slow": 1.0, "fast": 9.0, "middling": 3.0, "beaten": 2.0, "alike": 1.1}
+    order = ["fast", "beaten", "middling", "slow"]
+    better = {(a, b): b for n, a in enumerate(order) for b in order[n + 1 :]} | {("alike", "fast"): "alike"}
+    assert frontier(contest_of(better), speed) == ["fast", "middling", "slow"]
+    del better["middling", "slow"]
+    assert frontier(contest_of(better), speed) == ["fast", "middling"], "slower and not told apart"
+    assert frontier(contest_of({}), {"one": 1.0, "other": 1.15}) == ["other", "one"], "neither is clearly faster"
 
 
 def test_the_frontier_is_of_models_that_have_every_split(tables, tmp_path):
     counts = [Score("n_cells", 100, "corrected")]
-    scores = {"whole": (0.5, 0.5), "part": (0.9,), "noise": (0.99, 0.99)}
-    cells = {(m, s): ari(v) + counts for m, own in scores.items() for s, v in zip("st", own, strict=False)}
+    skill = {"whole": 0.5, "other": 0.2, "part": 0.9, "noise": 0.99, "elsewhere": 0.95}
+    cells = {(m, s): ari(v + n / 100) + counts for m, v in skill.items() for n, s in enumerate("stuvwx")}
+    del cells["part", "t"]
     for model, split in cells:
         path = tmp_path / "benchmarks/embed" / model / "d" / f"{split}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        seconds = 1 if model == "part" else 10
+        seconds = {"part": 1, "other": 12}.get(model, 10)
         path.write_text(f"s\tcpu_time\tmax_rss\n{seconds}\t{seconds}\t100\n")
-    kinds = {"whole": "foundation", "part": "foundation", "noise": "control"}
+    kinds = {
+        "whole": "foundation",
+        "other": "foundation",
+        "part": "foundation",
+        "noise": "control",
+        "elsewhere": "precomputed",
+    }
     skipped = [["clustering", "part", "d", "t", "no embedding of it"]]
     n_cells = Metric("n_cells", "Cells")
 
@@ -1066,13 +1082,16 @@ def test_the_frontier_is_of_models_that_have_every_split(tables, tmp_path):
         )
 
     assert said(kinds) == [
-        "ARI (Clustering) against cells per second of 3 models; none is both better and faster than: Whole"
+        "ARI (Clustering) against cells per second of 4 models; none is both better and faster than: Whole"
+    ], "what was computed elsewhere has no speed"
+    assert said(kinds | {"whole": "control", "other": "control"}) == [
+        "ARI (Clustering) against cells per second of 4 models"
     ]
-    assert said(kinds | {"whole": "control"}) == ["ARI (Clustering) against cells per second of 3 models"]
 
 
 def test_models_say_what_they_were_trained_on_and_what_their_files_are(tmp_path, tables):
-    catalogue = described(ARI, models={"a": "foundation", "b": "baseline"})
+    catalogue = described(ARI, models={"a": "foundation", "b": "baseline", "c": "baseline"})
+    catalogue["models"]["c"] |= {"title": "Components", "fitted_on_split": True}
     catalogue["models"]["a"] |= {
         "training": "33 million cells",
         "leakage": {"d": {"state": "likely", "source": "it predates the corpus"}},
@@ -1088,6 +1107,8 @@ def test_models_say_what_they_were_trained_on_and_what_their_files_are(tmp_path,
     text = page_of(tmp_path / "tables").text
     assert "33 million cells" in text and "d: likely (it predates the corpus)" in text and "nothing beforehand" in text
     assert "ab" * 32 in text and "5.1 MB" in text and "not recorded yet" in text
+    assert "Components: fitted to the cells that they are scored on, test cells included, without the labels." in text
+    assert "the cells that it is scored on, without their labels" in text
 
 
 @pytest.mark.parametrize(

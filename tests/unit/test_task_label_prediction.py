@@ -1,13 +1,18 @@
 """The label prediction task: folds, profiles, means, donors, expression features, and everything that can fail."""
 
+import itertools
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss
 from sklearn.model_selection import StratifiedKFold, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -17,9 +22,13 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.split import Split
 from cellgauge.tasks.cells import CellsToScore, NotScorable
 from cellgauge.tasks.label_prediction import scores as label_prediction
-from cellgauge.tasks.label_prediction.scores import CLASSIFIERS, METRICS
+from cellgauge.tasks.label_prediction.scores import CLASSIFIERS
+from cellgauge.tasks.label_prediction.scores import METRICS as METRICS_OF
 
 BOTH = ("reference", "corrected")
+METRICS = METRICS_OF["reference"]
+SHARED = [metric for metric in METRICS if metric in METRICS_OF["corrected"]]
+ALWAYS = [metric for metric in METRICS_OF["corrected"] if metric != "f1_rare"]
 FAST = {"n_trees": 10}
 
 
@@ -84,8 +93,8 @@ def test_two_classes_are_averaged_in_the_corrected_profile():
     data = cells((90, 60))
     macro, binary = (plain(data.matrix, data.obs["label"], average) for average in ("macro", "binary"))
     scores = score(data)
-    for metric in ("f1", "precision", "recall"):
-        found = pick(scores, metric, "corrected", "knn", "random_folds").value
+    for metric, ours in (("f1", "f1"), ("precision", "precision"), ("recall", "balanced_accuracy")):
+        found = pick(scores, ours, "corrected", "knn", "random_folds").value
         assert found == pytest.approx(np.mean(macro["knn"][metric]), abs=1e-12)
         assert found != pytest.approx(np.mean(binary["knn"][metric]), abs=1e-6)
     assert pick(scores, "auroc", "corrected", "knn", "random_folds").value == pytest.approx(
@@ -100,12 +109,12 @@ def test_random_folds_are_fitted_once_for_both_profiles(monkeypatch):
     scores = score(cells(donors=0))
     assert len(fitted) == 5
     for classifier in CLASSIFIERS:
-        for metric in METRICS:
+        for metric in SHARED:
             pair = [
                 pick(scores, metric, p, classifier, s).value
                 for p, s in (("reference", ""), ("corrected", "random_folds"))
             ]
-            assert pair[0] == pair[1]
+            assert pair[0] == pytest.approx(pair[1], abs=1e-12)
 
 
 def test_small_classes_are_dropped_and_counted():
@@ -132,8 +141,9 @@ def test_means_and_indicators():
         for classifier in CLASSIFIERS:
             n_folds = 4 if subset == "donor_folds" else 5
             assert pick(scores, "folds_succeeded", profile, classifier, subset).value == n_folds
-            folds = [pick(scores, "recall", profile, classifier, subset, fold).value for fold in range(n_folds)]
-            assert pick(scores, "recall", profile, classifier, subset).value == pytest.approx(np.mean(folds))
+            metric = "recall" if profile == "reference" else "balanced_accuracy"
+            folds = [pick(scores, metric, profile, classifier, subset, fold).value for fold in range(n_folds)]
+            assert pick(scores, metric, profile, classifier, subset).value == pytest.approx(np.mean(folds))
         assert 1 <= pick(scores, "iterations", profile, "logistic_regression", subset).value <= 100
 
 
@@ -191,21 +201,19 @@ def test_without_several_donors_the_reason_stands_in_a_row(donor, reason):
     assert reason in row.reason
 
 
-def test_donors_are_drawn_for_the_intervals_of_their_folds():
+def test_each_score_of_held_out_donors_stands_without_one_donor_after_the_other():
     data = cells(donors=8, spread=2.0)
     data.obs["donor"][:20] = ""
     scores = score(data)
-    ends = [s for s in scores if s.metric.endswith(("_low", "_high"))]
-    assert len(ends) == 2 * len(METRICS) * 4 and {(s.profile, s.subset) for s in ends} == {("corrected", "donor_folds")}
-    for name in ("logistic_regression", "knn", "random_forest", "mean"):
-        for metric in METRICS:
-            value, low, high = (
-                pick(scores, metric + end, "corrected", name, "donor_folds").value for end in ("", "_low", "_high")
-            )
-            assert low <= value + 1e-12 and value - 1e-12 <= high and high - low < 0.5, (name, metric)
-    assert pick(scores, "accuracy_low", "corrected", "knn", "donor_folds").value < 1
+    without = [s for s in scores if s.metric.endswith("_without")]
+    assert len(without) == 8 * len(ALWAYS) * 4 and {(s.profile, s.subset) for s in without} == {
+        ("corrected", "donor_folds")
+    }
+    assert {s.condition for s in without} == {f"donor {n}" for n in range(8)}
+    whole = pick(scores, "accuracy", "corrected", "knn", "donor_folds").value
+    values = [s.value for s in without if (s.metric, s.classifier) == ("accuracy_without", "knn")]
+    assert min(values) < whole < max(values)
     assert pick(scores, "n_donors", "corrected", subset="donor_folds").value == 8
-    assert not [s for s in score(cells(donors=2)) if s.metric.endswith("_low")]
 
 
 def test_cells_of_unknown_donor_are_left_out_and_counted():
@@ -230,15 +238,17 @@ def test_a_class_of_one_donor_counts_as_errors_and_leaves_the_auroc():
     ]
     assert len(held_out) == 1
     for fold in range(3):
-        row = {m: pick(scores, m, "corrected", "knn", "donor_folds", fold).value for m in METRICS}
+        row = {m: pick(scores, m, "corrected", "knn", "donor_folds", fold).value for m in ALWAYS}
         absent = pick(scores, "classes_not_in_test", "corrected", subset="donor_folds", fold=fold).value
         if fold in held_out:
             assert absent == 0
-            assert row["recall"] == pytest.approx(2 / 3, abs=0.02)  # two classes all right, the third all wrong
+            assert row["balanced_accuracy"] == pytest.approx(
+                2 / 3, abs=0.02
+            )  # two classes all right, the third all wrong
             assert row["auroc"] > 0.8  # of the two classes that training knows
         else:
             assert absent == 1
-            assert row["recall"] > 0.98  # over the two classes that are there
+            assert row["balanced_accuracy"] > 0.98  # over the two classes that are there
 
 
 def test_a_fold_that_cannot_be_fitted_is_a_row_with_its_reason():
@@ -301,6 +311,168 @@ def test_processes_of_their_own_change_nothing(monkeypatch, threads):
     assert calls == [min(int(threads), 5), 1]
 
 
+# --- what corrected adds ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_corrected_scores_are_scikit_learns():
+    data = cells((90, 60, 40), spread=0.6)
+    scores, codes = score(data, classifiers=["knn"]), np.unique(data.obs["label"], return_inverse=True)[1]
+    pipeline = make_pipeline(StandardScaler(), KNeighborsClassifier())
+    for fold, (train, test) in enumerate(StratifiedKFold(5, shuffle=True, random_state=42).split(data.matrix, codes)):
+        fitted = pipeline.fit(data.matrix[train], codes[train])
+        predicted, probabilities = fitted.predict(data.matrix[test]), fitted.predict_proba(data.matrix[test])
+        expected = {
+            "balanced_accuracy": balanced_accuracy_score(codes[test], predicted),
+            "brier": brier_score_loss(codes[test], probabilities, scale_by_half=False),
+            "calibration_error": plain_calibration_error(codes[test], probabilities),
+        }
+        for metric, value in expected.items():
+            found = pick(scores, metric, "corrected", "knn", "random_folds", fold).value
+            assert found == pytest.approx(value, abs=1e-12), metric
+
+
+def plain_calibration_error(truth, probabilities):
+    """Guo et al. (2017), equation 3, bin by bin."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    total = 0.0
+    for low, high in itertools.pairwise(np.linspace(0, 1, 16)):
+        chosen = (confidence > low + 1e-12) & (confidence <= high + 1e-12)
+        if chosen.any():
+            total += chosen.mean() * abs(right[chosen].mean() - confidence[chosen].mean())
+    return total
+
+
+def test_rare_labels_have_a_score_of_their_own():
+    data = cells((1500, 600, 15), donors=0, spread=3.0)
+    scores = score(data, classifiers=["knn"])
+    assert pick(scores, "n_classes_rare", "corrected").value == 1
+    of_label = {s.condition: s.value for s in scores if s.metric == "f1" and s.condition}
+    folds = [pick(scores, "f1_rare", "corrected", "knn", "random_folds", fold).value for fold in range(5)]
+    assert pick(scores, "f1_rare", "corrected", "knn", "random_folds").value == pytest.approx(np.mean(folds))
+    assert np.mean(folds) == pytest.approx(of_label["type 2"], abs=0.1)
+    data.matrix[data.obs["label"] == "type 2"] = data.matrix[data.obs["label"] == "type 0"][:15]  # in a common label
+    merged = score(data, classifiers=["knn"])
+    assert pick(merged, "f1_rare", "corrected", "knn", "random_folds").value < 0.2
+    assert pick(merged, "accuracy", "corrected", "knn", "random_folds").value > 0.95
+
+
+def test_without_rare_labels_one_row_says_so():
+    rows = [s for s in score(cells(donors=0)) if s.metric == "f1_rare"]
+    assert [(s.classifier, s.status) for s in rows] == [("mean", "not_applicable")]
+    assert rows[0].reason == "every label that is predicted has at least 1% of the cells"
+
+
+@pytest.mark.parametrize("limit, n_converged", [(2, 0), (1000, 5)])
+def test_a_regression_that_is_stopped_is_told_in_every_row_that_rests_on_it(monkeypatch, limit, n_converged):
+    monkeypatch.setattr(label_prediction, "REFERENCE_ITERATIONS", 1)
+    scores = score(cells(donors=0), max_iterations=limit)
+    where = ("corrected", "logistic_regression", "random_folds")
+    assert pick(scores, "folds_converged", *where).value == n_converged
+    notes = [pick(scores, "f1", *where, fold).reason for fold in range(5)] + [pick(scores, "f1", *where).reason]
+    told = "logistic_regression did not converge in 5 of 5 folds" if not n_converged else ""
+    assert set(notes) == {told}
+    assert (pick(scores, "iterations", "reference", "logistic_regression").value == 1) and (
+        pick(scores, "iterations", *where).value == limit if not n_converged else True
+    )
+
+
+def test_common_units_are_not_scaled_in_corrected_alone():
+    """Genes of noise with little variance beside two that tell the labels: scaled, the noise drowns them."""
+    generator = np.random.default_rng(0)
+    codes = np.repeat([0, 1, 2], 60)
+    signal = 4 * np.eye(3)[codes] + generator.normal(size=(180, 3))
+    matrix = np.hstack([signal, generator.normal(0, 0.05, (180, 300))]).astype(np.float32)
+    data = CellsToScore(matrix, {"label": codes.astype(str).astype(object)})
+    scaled, plain_units = score(data), score(replace(data, common_units=True))
+    of = ("corrected", "knn", "random_folds")
+    assert pick(plain_units, "f1", *of).value > 0.9 > pick(scaled, "f1", *of).value + 0.1
+    for classifier in CLASSIFIERS:
+        assert pick(scaled, "f1", classifier=classifier) == pick(plain_units, "f1", classifier=classifier)
+    of = ("corrected", "random_forest", "random_folds")
+    assert pick(plain_units, "f1", *of) == pick(scaled, "f1", *of)
+
+
+# --- cells that the model did not embed ------------------------------------------------------------------------------
+
+
+def without(data, gone):
+    """The same cells, some of them without a row."""
+    obs, left_out = ({name: column[rows] for name, column in data.obs.items()} for rows in (~gone, gone))
+    return CellsToScore(data.matrix[~gone], obs, left_out, kept=~gone)
+
+
+def test_the_folds_are_those_of_all_cells(monkeypatch):
+    """A forest that answers by chance would do: every cell's prediction is that of the full run, where training is the same."""
+    data = cells((60, 60, 60), donors=0, spread=8)
+    gone = np.random.default_rng(0).random(180) < 0.3
+    full, part = score(data, classifiers=["knn"]), score(without(data, gone), classifiers=["knn"])
+    codes = np.unique(data.obs["label"], return_inverse=True)[1]
+    for fold, (_, test) in enumerate(StratifiedKFold(5, shuffle=True, random_state=42).split(codes, codes)):
+        assert pick(full, "accuracy", "corrected", "knn", "random_folds", fold).value == 1
+        found = pick(part, "accuracy", "corrected", "knn", "random_folds", fold).value
+        assert found == pytest.approx((~gone[test]).mean())
+
+
+def test_the_reference_knows_nothing_of_cells_left_out():
+    data = cells(donors=0)
+    gone = np.random.default_rng(0).random(180) < 0.3
+    alone = CellsToScore(data.matrix[~gone], {"label": data.obs["label"][~gone]})
+    expected = [s for s in score(alone) if s.profile == "reference"]
+    assert [s for s in score(without(data, gone)) if s.profile == "reference"] == expected
+
+
+def test_a_label_left_out_as_a_whole_counts_in_every_mean():
+    data = cells((60, 60, 60), donors=3, spread=8)
+    scores = score(without(data, data.obs["label"] == "type 1"))
+    assert pick(scores, "n_classes", "reference").value == 2
+    assert pick(scores, "n_classes", "corrected").value == 3
+    for subset in ("random_folds", "donor_folds"):
+        for metric in ("accuracy", "balanced_accuracy", "auroc"):
+            assert pick(scores, metric, "corrected", "knn", subset).value < 0.7, metric
+        assert pick(scores, "f1", "corrected", "knn", subset).value < 0.6
+        assert pick(scores, "brier", "corrected", "knn", subset).value == pytest.approx(2 / 3, abs=0.02)
+        assert pick(scores, "calibration_error", "corrected", "knn", subset).value == pytest.approx(1 / 3, abs=0.02)
+    of_label = {s.condition: s.value for s in scores if s.metric == "f1" and s.subset == "random_folds" and s.condition}
+    assert of_label["type 1"] == 0
+
+
+def test_where_only_the_reference_cannot_be_scored_corrected_is():
+    data = cells((60, 60, 60), donors=0, spread=8)
+    scores = score(without(data, data.obs["label"] != "type 1"), classifiers=["knn"])
+    (row,) = [s for s in scores if s.profile == "reference"]
+    assert row.status == "not_applicable" and "1 of 1 labels" in row.reason
+    assert pick(scores, "accuracy", "corrected", "knn", "random_folds").value == pytest.approx(1 / 3, abs=0.01)
+
+
+@settings(max_examples=8)
+@given(st.data())
+def test_no_cells_are_worth_leaving_out(data):
+    """By chance, by label, or the hardest cells, in worlds whose labels can be told, apart or overlapping.
+
+    Where labels cannot be told at all, a classifier that is trained without the cells that lie wrong does guess better.
+    """
+    seed, spread = data.draw(st.integers(0, 50)), data.draw(st.sampled_from([1.0, 3.0]))
+    world = cells((40, 40, 40, 40), dims=4, seed=seed, donors=0, spread=spread)
+    centers = np.stack(
+        [world.matrix[world.obs["label"] == label].mean(axis=0) for label in np.unique(world.obs["label"])]
+    )
+    codes = np.unique(world.obs["label"], return_inverse=True)[1]
+    distances = np.linalg.norm(world.matrix[:, None] - centers, axis=2)
+    margin = np.partition(distances, 1, axis=1)[:, 1] - distances[np.arange(160), codes]  # negative: nearer to another
+    order = {
+        "hardest": np.argsort(margin),
+        "by label": np.argsort(codes, kind="stable"),
+        "any": np.random.default_rng(seed).permutation(160),
+    }[data.draw(st.sampled_from(["hardest", "by label", "any"]))]
+    gone = np.isin(np.arange(160), order[: data.draw(st.integers(1, 120))])
+    kept, cut = (score(d, ["corrected"], classifiers=["knn"]) for d in (world, without(world, gone)))
+    # training on the rest may change a cell or two, at most as many as a fold's noise
+    for metric, sign in (("accuracy", 1), ("balanced_accuracy", 1), ("f1", 1), ("auroc", 1), ("brier", -1)):
+        before, after = (pick(s, metric, "corrected", "knn", "random_folds").value for s in (kept, cut))
+        assert sign * after <= sign * before + 0.03, metric
+
+
 # --- options and features --------------------------------------------------------------------------------------------
 
 
@@ -331,20 +503,29 @@ def expression(tmp_path):
     """Cells of a split file that are scored on their counts; every tenth was not embedded."""
     split = Split.open(tiny.split_file(tmp_path))
     kept = np.arange(len(split.cells)) % 10 > 0
-    obs = {name: split.column(name)[kept] for name in ("label", "donor")}
-    return CellsToScore(np.zeros((kept.sum(), 2), np.float32), obs, 0, (split,), kept, uses_expression=True)
+    matrix = np.random.default_rng(0).normal(size=(kept.sum(), 2)).astype(np.float32)
+    columns = {name: split.column(name) for name in ("label", "donor")}
+    obs, left_out = ({name: column[rows] for name, column in columns.items()} for rows in (kept, ~kept))
+    return CellsToScore(matrix, obs, left_out, (split,), kept, reference_on_counts=True)
 
 
-def test_expression_is_used_dense_and_centred(expression):
+def test_the_reference_is_scored_on_expression_dense_and_centred(expression):
     dense = expression.expression().toarray()
-    scores, same = score(expression), score(CellsToScore(dense, expression.obs))
-    for profile, subset in (("reference", ""), ("corrected", "random_folds"), ("corrected", "donor_folds")):
-        for classifier in (*CLASSIFIERS, "mean"):
-            row = pick(scores, "f1", profile, classifier, subset)
-            assert row.value == pick(same, "f1", profile, classifier, subset).value
-            assert row.reason == "expression matrix, dense and centred"
-            assert row.status == "ok"
+    scores, same = score(expression), score(CellsToScore(dense, expression.obs), ["reference"])
+    for classifier in (*CLASSIFIERS, "mean"):
+        row = pick(scores, "f1", "reference", classifier)
+        assert row.value == pick(same, "f1", "reference", classifier).value
+        assert row.reason == "expression matrix, dense and centred"
+        assert row.status == "ok"
     assert np.isfinite(pick(scores, "auroc", classifier="knn", fold=0).value)
+
+
+def test_corrected_is_scored_on_the_embedding_whatever_the_reference_sees(expression, monkeypatch):
+    embedded = replace(expression, reference_on_counts=False)
+    expected = [s for s in score(embedded) if s.profile == "corrected"]
+    assert [s for s in score(expression) if s.profile == "corrected"] == expected
+    monkeypatch.setattr(CellsToScore, "expression", None)  # nor are the counts read for it
+    assert score(expression, ["corrected"]) == expected
 
 
 def test_expression_above_the_limit_is_used_sparse_and_says_so(expression):

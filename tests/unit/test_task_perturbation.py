@@ -142,16 +142,21 @@ def test_the_median_baseline_is_cz_benchmarks(screen, folder):
 
 
 def test_a_perfect_prediction(screen, folder):
+    """Of the changes, in profile corrected, but for the noise of the two halves of the controls that they are taken from."""
     path = write(screen, folder / "perfect.h5ad", lambda c: {"cells": screen.expression(screen.rows_of(c))})
     table = scored(path, folder / "truth.h5ad")
-    for profile in ("reference", "corrected"):
-        for genes in ("all", "top20_de", "top100_de"):
-            assert value(table, "mse", genes, profile)["value"] < 1e-12
-            assert value(table, "pearson_delta", genes, profile)["value"] == pytest.approx(1)
-        for genes in ("top20_de", "top100_de"):
-            assert value(table, "jaccard", genes, profile)["value"] == 1
-    for metric in ("discrimination_l1", "discrimination_l2", "discrimination_cosine", "centroid_accuracy"):
-        assert value(table, metric)["value"] == 1
+    for genes in ("all", "top20_de", "top100_de"):
+        assert value(table, "mse", genes, "reference")["value"] < 1e-12 and value(table, "mse", genes)["value"] < 1e-12
+        assert value(table, "pearson_delta", genes, "reference")["value"] == pytest.approx(1)
+        assert value(table, "pearson_delta", genes)["value"] > 0.97
+    for genes in ("top20_de", "top100_de"):
+        assert value(table, "jaccard", genes, "reference")["value"] == 1
+    assert value(table, "pearson_specific")["value"] == pytest.approx(1)
+    assert value(table, "r2_delta")["value"] > 0.95 and 0.95 < value(table, "r2_scaled")["value"] <= 1.02
+    assert value(table, "de_auprc")["value"] > 0.9 and value(table, "de_direction", "de")["value"] > 0.98
+    for kind in ("l1", "l2", "cosine"):
+        assert value(table, f"discrimination_{kind}")["value"] == 1
+    assert value(table, "centroid_accuracy")["value"] == 1
     assert value(table, "e_distance")["value"] < 0.05  # below 0: these are the very cells that it is compared with
     assert value(table, "n_conditions")["value"] == 4 and value(table, "n_unpredicted")["value"] == 0
 
@@ -169,8 +174,11 @@ def test_controls_bracket_and_additive_recovers_what_was_planted(screen, folder)
         < (value(tables["no_change"], "e_distance", "all/combo_seen2")["value"])
     )
     # the same prediction for all conditions cannot tell them apart
-    for metric in ("discrimination_l1", "discrimination_l2"):
-        assert value(tables["training_mean"], metric)["value"] == pytest.approx(0.5)
+    for subset in ("all", "all/combo_seen2"):
+        for metric in ("discrimination_l1", "discrimination_l2"):
+            assert value(tables["training_mean"], metric, subset)["value"] == 0.5
+    row = value(tables["training_mean"], "discrimination_l1", "all/unseen_single", condition="GENE4+ctrl")
+    assert row["reason"] == "there is no other condition of its stratum to tell it from"
 
 
 def test_no_change_has_no_correlation_and_no_differential_expression(screen, folder):
@@ -187,7 +195,7 @@ def test_no_change_has_no_correlation_and_no_differential_expression(screen, fol
 
 def test_rounding_is_no_correlation(screen, folder):
     """A file of float32 control means, written by hand: what is left of the change is noise of the last digit."""
-    mean = screen.controls().toarray().mean(axis=0)
+    mean = screen.without_withheld().controls().toarray().mean(axis=0)
     path = write(screen, folder / "rounded.h5ad", lambda c: {"mean": mean})
     table = scored(path, folder / "truth.h5ad")
     assert value(table, "pearson_delta", profile="corrected")["status"] == "not_applicable"
@@ -294,6 +302,13 @@ def test_a_prediction_serves_both_orders(twice, tmp_path):
     prediction = Prediction.read(tmp_path / "p.h5ad")
     there = set(prediction.conditions[prediction.reasons == ""])
     assert there == {"GENE4+ctrl", "ctrl+GENE4"}
+    table = scored(tmp_path / "p.h5ad", folder / "truth.h5ad")
+    assert "perhaps with the controls that are withheld" in value(table, "mse")["reason"]
+    assert "withheld" not in value(table, "mse", profile="reference")["reason"]
+    options = {"without_withheld": True}
+    files = {"weights": tmp_path / "mine.csv", "options": options}
+    predict_files("precomputed_responses", folder / "split.h5ad", tmp_path / "p.h5ad", **files)
+    assert "withheld" not in value(scored(tmp_path / "p.h5ad", folder / "truth.h5ad"), "mse")["reason"]
 
 
 def test_a_name_that_is_not_predicted_takes_the_same_perturbations_prediction(twice, tmp_path):
@@ -352,7 +367,7 @@ def test_a_condition_without_cells(tmp_path):
     assert row["status"] == "not_applicable" and row["reason"] == "no cell of the screen has this condition"
     assert value(table, "n_unpredicted", "all/unseen_single")["value"] == 1
     row = value(table, "discrimination_l2")
-    assert row["status"] == "not_applicable" and "no other test condition" in row["reason"]
+    assert row["status"] == "not_applicable" and "no other condition of its stratum" in row["reason"]
 
 
 def test_a_condition_of_one_cell_has_no_ceiling_whoever_says_so(tmp_path):
@@ -364,30 +379,46 @@ def test_a_condition_of_one_cell_has_no_ceiling_whoever_says_so(tmp_path):
         make_screen(tmp_path, part)
         predict_files("ceiling", tmp_path / "split.h5ad", tmp_path / "p.h5ad")
         table = scored(tmp_path / "p.h5ad", tmp_path / "truth.h5ad")
-        row = value(table, "mse", "all/unseen_single", condition="GENE4+ctrl")
+        row = value(table, "mse", "all/unseen_single", "reference", condition="GENE4+ctrl")
         assert row["status"] == "not_applicable" and row["reason"] == "1 cells cannot be halved"
 
 
-def test_where_no_gene_changes_nothing_is_told_apart_by_direction(screen, folder, tmp_path):
-    silent = screen.genes[10:13]
-    path = write(screen, tmp_path / "p.h5ad", lambda c: {"mean": np.array([0.1, 0.2, 0.3])}, genes=silent)
-    table = scored(path, folder / "truth.h5ad")
-    row = value(table, "discrimination_cosine", "all/unseen_single", condition="GENE4+ctrl")
-    assert row["status"] == "not_applicable"
-    assert row["reason"] == "the measured change of GENE4+ctrl is zero, so it has no direction"
-    assert value(table, "discrimination_l2")["value"] == 0.5
-
-
-def test_genes_that_no_cell_expresses_and_genes_that_are_not_predicted(screen, folder):
+def test_what_is_not_predicted_does_not_change(screen, folder):
+    """A model may predict few genes: profile reference scores these alone, corrected takes the others as unchanged."""
     assert (screen.controls()[:, 10:13].nnz) == 0
-    kept = screen.genes[:30]
-    path = write(screen, folder / "few.h5ad", lambda c: {"cells": predicted_cells(screen, c)[:, :30]}, genes=kept)
+    few = screen.genes[:30]
+    path = write(screen, folder / "few.h5ad", lambda c: {"cells": predicted_cells(screen, c)[:, :30]}, genes=few)
     table = scored(path, folder / "truth.h5ad")
     row = value(table, "n_genes")
     assert row["value"] == 30 and row["reason"] == "120 genes of the screen are not predicted"
     assert (table.loc[table["metric"] == "mse", "status"] == "ok").all()
     # fewer genes than 100: all of them are the top 100
-    assert value(table, "mse", "top100_de")["value"] == pytest.approx(value(table, "mse", "all")["value"])
+    of_few = [value(table, "mse", genes, "reference")["value"] for genes in ("top100_de", "all")]
+    assert of_few[0] == pytest.approx(of_few[1])
+    unchanged = np.asarray(screen.without_withheld().controls().mean(axis=0, dtype=np.float64)).ravel()
+
+    def whole(condition):
+        mean = unchanged.copy()
+        mean[:30] = predicted_cells(screen, condition)[:, :30].mean(axis=0, dtype=np.float64)
+        return {"mean": mean}
+
+    filled = scored(write(screen, folder / "filled.h5ad", whole), folder / "truth.h5ad")
+    for metric in ("mse", "r2_delta", "pearson_delta", "pearson_specific", "discrimination_l2", "de_direction"):
+        subset = "de" if metric == "de_direction" else "all"
+        assert value(table, metric, subset)["value"] == pytest.approx(value(filled, metric, subset)["value"], abs=1e-9)
+    cells = scored(
+        write(screen, folder / "cells.h5ad", lambda c: {"cells": predicted_cells(screen, c)}), folder / "truth.h5ad"
+    )
+    for metric in ("r2_delta", "pearson_delta", "jaccard", "de_auprc", "de_recall"):
+        subset = "top20_de" if metric == "jaccard" else "all"
+        assert value(table, metric, subset)["value"] < value(cells, metric, subset)["value"], metric
+
+
+def test_where_only_silent_genes_are_predicted_nothing_is_told_apart(screen, folder, tmp_path):
+    silent = screen.genes[10:13]
+    path = write(screen, tmp_path / "p.h5ad", lambda c: {"mean": np.array([0.1, 0.2, 0.3])}, genes=silent)
+    table = scored(path, folder / "truth.h5ad")
+    assert value(table, "discrimination_l2")["value"] == 0.5
 
 
 @pytest.mark.parametrize("scale", [np.expm1, lambda x: x / np.log(2), lambda x: x - x.mean(), lambda x: x * 0])

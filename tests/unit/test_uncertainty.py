@@ -1,272 +1,373 @@
-"""Intervals and comparisons: what they are drawn from, what they equal, and when there are none."""
+"""Intervals and comparisons from score rows: what they are over, whom they compare, and when there are none."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import bootstrap, false_discovery_control, wilcoxon
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
-from cellgauge.metrics.agreement import adjusted_rand_index, contingency, normalized_mutual_info
-from cellgauge.metrics.bootstrap import agreement_intervals, draw_counts, mean_interval, percentile_interval
-from cellgauge.results.tables import headline, summarise, with_set
-from cellgauge.results.uncertainty import SCORE_KEY, compare, holm, intervals, mean_intervals, summary_intervals
+from cellgauge.metrics.intervals import interval
+from cellgauge.results.tables import conclude
+from cellgauge.results.uncertainty import SCORE_KEY, Sheet, Units, estimated
 
-AGREEMENT = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
+METRICS = {
+    "ari": {"title": "ARI", "higher_is_better": True, "range": [-0.5, 1]},
+    "f1": {"title": "F1", "higher_is_better": True},
+    "mse": {"title": "MSE", "higher_is_better": False},
+    "batch_silhouette": {"title": "Silhouette", "higher_is_better": True},
+}
+TASKS = {
+    "clustering": {"metrics": METRICS},
+    "label_prediction": {"metrics": {"f1": METRICS["f1"] | {"counts_missing": "cells"}, "kappa": METRICS["f1"]}},
+    "my_screens": {"modality": "perturbation", "metrics": METRICS},
+    "cross_species": {"scope": "dataset", "metrics": METRICS},
+}
 
 
 def table(*rows):
     """Score rows as collect holds them; keys that a row does not name are empty."""
-    empty = dict.fromkeys([*SCORE_KEY, "reason"], "") | {"seed": None, "fold": None, "status": "ok"}
-    own = {"task": "clustering", "model": "m", "dataset": "d", "split": "s", "metric": "ari", "profile": "corrected"}
-    found = pd.DataFrame([empty | own | row for row in rows])
-    return found.astype({"value": "float64", "seed": "Int64", "fold": "Int64"})
+    empty = dict.fromkeys([*SCORE_KEY, "reason"], "") | {"seed": None, "fold": None, "status": "ok", "value": np.nan}
+    common = {"task": "clustering", "model": "m", "dataset": "d", "split": "s", "metric": "ari", "profile": "corrected"}
+    return pd.DataFrame([empty | common | row for row in rows]).astype(
+        {"value": "float64", "seed": "Int64", "fold": "Int64"}
+    )
 
 
-def found(*rows, screens=()):
-    all_rows = table(*rows)
-    return intervals(all_rows, headline(all_rows), screens)
+def concluded(*rows, controls=()):
+    models = {name: {"kind": "control"} for name in controls}
+    return conclude(table(*rows), {"tasks": TASKS, "models": models})
 
 
-# --- donors ----------------------------------------------------------------------------------------------------------
-
-
-def test_agreement_over_donors_equals_writing_each_draw_out():
-    generator = np.random.default_rng(1)
-    labels, donors = generator.integers(0, 4, 300), generator.integers(0, 5, 300)
-    partitions = [np.where(generator.random(300) < 0.6, labels, generator.integers(0, 6, 300)) for _ in range(2)]
-    expected = {name: [] for name in AGREEMENT}
-    for counts in draw_counts(5, 400, 42):
-        rows = np.concatenate([np.flatnonzero(donors == donor) for donor in range(5) for _ in range(counts[donor])])
-        for name, agreement in AGREEMENT.items():
-            values = [agreement(contingency(labels[rows], groups[rows])) for groups in partitions]
-            expected[name].append(np.mean(values))
-    made = agreement_intervals(labels, partitions, donors, AGREEMENT, 42)
-    for name, draws in expected.items():
-        whole = np.mean([AGREEMENT[name](contingency(labels, groups)) for groups in partitions])
-        assert made[name] == pytest.approx(percentile_interval(np.array(draws), whole), abs=1e-12)
-
-
-def test_percentiles_follow_the_bias_of_the_draws():
-    draws = np.random.default_rng(6).normal(0.5, 0.1, 4000)
-    assert percentile_interval(draws, 0.5) == pytest.approx((0.304, 0.696), abs=0.02)
-    low, high = percentile_interval(draws + 0.1, 0.5)  # every draw too high by as much
-    assert low < 0.4 and 0.55 < high < 0.65
-    assert percentile_interval(np.full(9, 0.3), 0.3) == (0.3, 0.3)
-    assert percentile_interval(draws, 2.0)[1] == 2.0
-
-
-def test_how_draws_are_rounded_moves_no_end():
-    """Of few donors many draws are the estimate itself, summed in another order."""
-    generator = np.random.default_rng(3)
-    draws = np.concatenate([generator.normal(0.4, 0.1, 300), np.full(100, 0.4)])
-    rounded = draws - generator.choice([0, 1e-16], 400)
-    assert (rounded != draws).any()
-    assert percentile_interval(rounded, 0.4) == pytest.approx(percentile_interval(draws, 0.4), abs=1e-12)
-
-
-def test_the_mean_over_donors_is_wider_than_one_over_cells():
-    generator = np.random.default_rng(2)
-    donors = np.repeat(np.arange(6), 200)
-    values = generator.normal(size=6)[donors] + generator.normal(0, 0.1, 1200)
-    low, high = mean_interval(values, donors, 42)
-    of_cells = bootstrap((values,), np.mean, n_resamples=400, method="percentile", rng=1).confidence_interval
-    assert low < values.mean() < high
-    assert high - low > 3 * (of_cells.high - of_cells.low)
-
-
-def test_strata_keep_their_donors():
-    donors = np.array(["a", "b", "c", "d"])
-    species = np.array(["human", "human", "mouse", "mouse"])
-    assert mean_interval(np.array([0.0, 0.0, 1.0, 1.0]), donors, 42, species) == (0.5, 0.5)
-    low, high = mean_interval(np.array([0.0, 0.0, 1.0, 1.0]), donors, 42)
-    assert low < 0.2 and high > 0.8
+def of_units(values, column, **where):
+    """The rows of single units and of their mean."""
+    rows = [{**where, column: name, "value": value} for name, value in values.items()]
+    return [*rows, {**where, "value": float(np.mean(list(values.values())))}]
 
 
 # --- single scores ---------------------------------------------------------------------------------------------------
 
 
-def test_ends_that_the_score_file_gives_are_taken():
-    rows = [{"value": 0.5}, {"value": 0.4, "seed": 1}, {"value": 0.5, "seed": 2}, {"value": 0.6, "seed": 3}]
-    rows += [
-        {"metric": "ari_low", "value": 0.2},
-        {"metric": "ari_high", "value": 0.7},
-        {"metric": "n_donors", "value": 9},
+def test_donors_folds_conditions_labels_and_seeds_are_named():
+    values = dict(enumerate((0.1, 0.2, 0.25, 0.3, 0.6)))
+    named = {f"c{n}": value for n, value in values.items()}
+    without = {f"d{n}": 0.3 + value / 10 for n, value in values.items()}
+    rows = [
+        *of_units(values, "seed"),
+        *of_units(values, "fold", task="label_prediction", metric="f1", classifier="knn"),
+        *of_units(named, "condition", task="my_screens", metric="mse"),
+        *of_units(named, "condition", task="cross_species", metric="batch_silhouette"),
+        {"metric": "mse", "value": 0.34},
+        *({"metric": "mse_without", "condition": donor, "value": value} for donor, value in without.items()),
     ]
-    (row,) = found(*rows)[["metric", "value", "low", "high", "resampled", "n_resampled"]].to_numpy().tolist()
-    assert row == ["ari", 0.5, 0.2, 0.7, "donors", 9]
-
-
-def test_ends_of_some_donors_are_told_with_their_number():
-    rows = [{"metric": "f1", "subset": "donor_folds", "value": 0.5}, {"metric": "f1", "value": 0.6}]
-    rows += [{**row, "metric": f"f1_{end}", "value": v} for row in rows for end, v in (("low", 0.2), ("high", 0.7))]
-    rows += [
-        {"metric": "n_donors", "value": 9},
-        {"metric": "n_donors", "subset": "donor_folds", "value": 7},
-    ]
-    assert found(*rows).set_index("subset")["n_resampled"].to_dict() == {"donor_folds": 7, "": 9}
-
-
-def test_seeds_folds_conditions_and_labels_are_drawn():
-    seeds = [{"value": v, "seed": n} for n, v in enumerate((0.1, 0.5, 0.9))] + [{"value": 0.5}]
-    folds = [
-        {"metric": "f1", "classifier": "knn", "subset": "donor_folds", "value": v, "fold": n}
-        for n, v in enumerate((0.2, 0.4, 0.6))
-    ]
-    folds += [{**folds[0], "fold": None, "value": 0.4}]
-    single = [*zip("abcd", (1, 2, 3, 4), strict=True), ("", 2.5)]
-    conditions = [{"task": "my_screens", "metric": "mse", "condition": c, "value": v} for c, v in single]
-    labels = [{"task": "cross_species", "metric": "batch_silhouette", "condition": c, "value": v} for c, v in single]
-    result = found(*seeds, *folds, *conditions, *labels, screens={"my_screens"}).set_index("metric")
-    assert result["resampled"].to_dict() == {
-        "ari": "seeds",
-        "f1": "folds",
-        "mse": "conditions",
-        "batch_silhouette": "labels",
+    found = concluded(*rows)["intervals"].set_index(["task", "metric"])
+    assert found["resampled"].to_dict() == {
+        ("clustering", "ari"): "seeds",
+        ("label_prediction", "f1"): "folds",
+        ("my_screens", "mse"): "conditions",
+        ("cross_species", "batch_silhouette"): "labels",
+        ("clustering", "mse"): "donors",
     }
-    assert result["n_resampled"].to_dict() == {"ari": 3, "f1": 3, "mse": 4, "batch_silhouette": 4}
-    assert (result["low"] < result["value"]).all() and (result["value"] < result["high"]).all()
+    assert set(found["n_resampled"]) == {5}
+    assert (found["low"] < found["value"]).all() and (found["value"] < found["high"]).all()
 
 
-def test_a_fold_is_drawn_with_all_its_classifiers():
+def test_a_fold_counts_with_all_its_classifiers():
     rows = [
         {"metric": "f1", "classifier": name, "value": value, "fold": fold}
-        for name, values in {"knn": (0.0, 0.5, 1.0), "random_forest": (1.0, 0.5, 0.0)}.items()
+        for name, values in {"knn": (0, 0.25, 0.5, 0.75, 1), "random_forest": (1, 0.75, 0.5, 0.25, 0)}.items()
         for fold, value in enumerate(values)
     ]
     rows += [{"metric": "f1", "classifier": name, "value": 0.5} for name in ("knn", "random_forest", "mean")]
-    result = found(*rows).set_index("classifier")
-    assert result.loc["mean", ["low", "high"]].tolist() == [0.5, 0.5]
-    assert result.loc["knn", "high"] > 0.8
+    found = concluded(*rows)["intervals"].set_index("classifier")
+    assert found.loc["mean", ["low", "high"]].tolist() == [0.5, 0.5]
+    assert found.loc["knn", "high"] > 0.8
 
 
-def test_what_rests_on_less_than_three_has_no_interval():
-    rows = [{"value": v, "seed": n} for n, v in enumerate((0.1, 0.9))] + [{"value": 0.5}]
-    assert found(*rows).empty
+def test_ends_stay_within_the_range_of_the_metric():
+    (row,) = concluded(*of_units(dict(enumerate((1.0, 1.0, 1.0, 1.0, 0.2))), "seed"))["intervals"].to_dict("records")
+    assert row["high"] == 1 and row["low"] < 0.6
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_what_rests_on_less_than_five_units_has_no_interval(n):
+    rows = of_units({place: place / 10 for place in range(n)}, "seed")
+    assert concluded(*rows)["intervals"].empty
 
 
 def test_a_value_that_is_no_mean_of_its_conditions_has_no_interval_of_them():
-    rows = [{"condition": c, "value": v} for c, v in zip("abc", (0.1, 0.2, 0.3), strict=True)] + [{"value": 0.9}]
-    assert found(*rows).empty
-
-
-def test_draws_equal_scipys_bootstrap():
-    values = np.random.default_rng(3).normal(size=(4, 9))
-    low, high = mean_intervals(values)
-    for row, a, b in zip(values, low, high, strict=True):
-        theirs = bootstrap((row,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
-        assert [a, b] == pytest.approx([theirs.low, theirs.high], abs=0.06)
-
-
-def test_equal_values_have_an_interval_of_no_width():
-    low, high = mean_intervals(np.full((1, 5), 0.1))
-    assert (low, high) == (0.1, 0.1)
+    rows = [{"condition": c, "value": n / 10} for n, c in enumerate("abcdef")] + [{"value": 0.9}]
+    assert concluded(*rows)["intervals"].empty
 
 
 # --- means over splits -----------------------------------------------------------------------------------------------
 
 
 def summary_of(*rows):
-    all_rows = table(*rows)
-    best = headline(all_rows)
-    of_splits = (with_set(rows, ()) for rows in (best, intervals(all_rows, best)))
-    return summary_intervals(summarise(all_rows), *of_splits)
+    return concluded(*rows)["summary"].set_index("metric").loc["ari"]
 
 
-def test_many_splits_are_drawn():
-    rows = [{"split": str(n), "value": n / 10} for n in range(8)]
-    (row,) = summary_of(*rows).to_dict("records")
+def test_many_splits_are_the_units():
+    row = summary_of(*({"split": str(n), "value": n / 10} for n in range(8)))
     assert (row["resampled"], row["n_resampled"]) == ("splits", 8)
     assert 0.1 < row["low"] < row["mean"] == pytest.approx(0.35) and row["mean"] < row["high"] < 0.6
 
 
-def test_few_splits_join_their_own_intervals():
-    rows = []
-    for split, value, half in (("a", 0.4, 0.3), ("b", 0.6, 0.4)):
-        own = {"split": split}
-        rows += [{**own, "value": value}, {**own, "metric": "ari_low", "value": value - half}]
-        rows += [{**own, "metric": "ari_high", "value": value + half}, {**own, "metric": "n_donors", "value": 3}]
-    row = summary_of(*rows).set_index("metric").loc["ari"]
-    assert [row["low"], row["high"]] == pytest.approx([0.5 - 0.25, 0.5 + 0.25])
-    assert (row["resampled"], row["n_resampled"]) == ("donors", 6)
+def donors_of(split, value, effects, **where):
+    """A score that is the mean of donors of equal size, and without each of them."""
+    whole = value + np.mean(list(effects.values()))
+    n = len(effects)
+    yield {"split": split, "value": whole, **where}
+    for donor, effect in effects.items():
+        yield {
+            "split": split,
+            "metric": "ari_without",
+            "condition": donor,
+            "value": (n * whole - value - effect) / (n - 1),
+            **where,
+        }
 
 
-def test_one_split_without_an_interval_leaves_the_mean_without():
-    rows = [{"split": "a", "value": 0.4}, {"split": "a", "metric": "ari_low", "value": 0.1}]
-    rows += [{"split": "a", "metric": "ari_high", "value": 0.9}, {"split": "b", "value": 0.6}]
-    row = summary_of(*rows).set_index("metric").loc["ari"]
+def test_few_splits_rest_on_the_units_of_all_and_a_donor_of_two_is_one():
+    rng = np.random.default_rng(0)
+    effects = dict(zip("abcdef", rng.normal(0, 0.1, 6), strict=True))
+    others = {f"{name}2": value for name, value in effects.items()}
+    apart = summary_of(*donors_of("x", 0.3, effects), *donors_of("y", 0.5, others))
+    shared = summary_of(*donors_of("x", 0.3, effects), *donors_of("y", 0.5, effects))
+    assert (apart["resampled"], apart["n_resampled"], shared["n_resampled"]) == ("donors", 12, 6)
+    assert shared["high"] - shared["low"] > 1.3 * (apart["high"] - apart["low"])
+
+
+def test_one_split_without_units_leaves_the_mean_without():
+    rows = [*of_units(dict(enumerate((0.1, 0.2, 0.3, 0.4, 0.6))), "seed", split="a"), {"split": "b", "value": 0.6}]
+    row = summary_of(*rows)
     assert np.isnan(row["low"]) and row["resampled"] == ""
+
+
+def test_intervals_over_tissues_cover_where_they_share_donors():
+    """Eight tissues of six donors: what is a donor's own is in all of them, and no difference between tissues shows it."""
+    rng = np.random.default_rng(2)
+    hits = {"both": [], "tissues alone": []}
+    for _ in range(400):
+        people, tissues = rng.normal(0, 0.1, 6), rng.normal(0, 0.1, 8)
+        values = 0.3 + tissues[:, None] + people + rng.normal(0, 0.05, (8, 6))
+        pseudo = {f"t{n}": {"donors": Units([f"d{d}" for d in range(6)], row[None])} for n, row in enumerate(values)}
+        sheet = Sheet(("",) * 7, ["m"], list(pseudo), values.mean(axis=1)[None], pseudo)
+        for name, one in (("both", sheet), ("tissues alone", replace(sheet, units={}))):
+            found, (named,) = estimated(one)
+            (low,), (high,) = interval(found)
+            hits[name].append(low <= 0.3 <= high)
+        assert named == "splits"
+    assert 0.93 <= np.mean(hits["both"]) <= 0.985 and np.mean(hits["tissues alone"]) < 0.9, {
+        name: np.mean(found) for name, found in hits.items()
+    }
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------
 
 
-def scores(rising=True, n_splits=20):
+def scores(rising=True, n_splits=20, **where):
     """Three models, good > middling > poor by far more than the noise, and a twin of the first."""
     generator = np.random.default_rng(4)
     skill = {"good": 0.8, "twin": 0.8, "middling": 0.5, "poor": 0.2}
     values = {m: s + generator.normal(0, 0.02, n_splits) for m, s in skill.items()}
+    metric = "ari" if rising else "mse"
     rows = [
-        {"model": m, "split": str(n), "value": v if rising else 1 - v}
-        for m, own in values.items()
-        for n, v in enumerate(own)
+        {"model": m, "split": str(n), "metric": metric, "value": v if rising else 1 - v, **where}
+        for m, of_model in values.items()
+        for n, v in enumerate(of_model)
     ]
-    return headline(table(*rows)), values
+    return rows, values
+
+
+def better_of(pairs):
+    return {frozenset((row.first, row.second)): row.better for row in pairs.itertuples()}
 
 
 @pytest.mark.parametrize("rising", [True, False])
 def test_models_that_differ_are_told_apart_and_twins_are_not(rising):
-    best, values = scores(rising)
-    pairs, ranked = compare(best, {("clustering", "ari"): rising})
-    better = {(row.first, row.second): row.better for row in pairs.itertuples(index=False)}
-    assert better["good", "twin"] == ""
-    assert better["good", "middling"] == "good" and better["middling", "poor"] == "middling"
-    p = pairs.set_index(["first", "second"]).loc[("good", "twin"), "p"]
-    assert p == pytest.approx(wilcoxon(values["good"], values["twin"]).pvalue)
-    assert (pairs["p_holm"] >= pairs["p"]).all()
-    ranks = ranked.set_index("model")["mean_rank"]
-    assert ranks["poor"] == 4 and ranks["middling"] == 3 and ranks["good"] + ranks["twin"] == pytest.approx(3)
-    # Demsar (2006), table 5: q of Nemenyi's test for four models at 5 % is 2.569
-    assert ranked["critical_difference"][0] == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 20)), abs=1e-3)
-    assert ranked["p_friedman"][0] < 1e-8
+    rows, values = scores(rising)
+    found = concluded(*rows)
+    better = better_of(found["comparisons"])
+    assert better[frozenset(("good", "twin"))] == ""
+    assert better[frozenset(("good", "middling"))] == "good" and better[frozenset(("middling", "poor"))] == "middling"
+    row = found["comparisons"].set_index(["first", "second"]).loc[("good", "twin")]
+    assert row["p"] == pytest.approx(ttest_1samp(values["good"] - values["twin"], 0).pvalue)
+    assert row["low"] < row["difference"] < row["high"] and (row["units"], row["n_units"]) == ("splits", 20)
+    assert (found["comparisons"]["p_holm"] >= found["comparisons"]["p"]).all()
+    ranks = found["ranks"].set_index("model")
+    assert ranks["rank"].to_dict() == {"good": 1, "twin": 1, "middling": 3, "poor": 4}
+    mean_ranks = ranks["mean_rank"]
+    assert mean_ranks["poor"] == 4 and mean_ranks["good"] + mean_ranks["twin"] == pytest.approx(3)
 
 
-@pytest.mark.parametrize("rising", [True, False])
-def test_the_better_one_is_ahead_by_signed_ranks_whatever_the_mean_says(rising):
-    generator = np.random.default_rng(7)
-    steady = np.concatenate([0.1 + generator.normal(0, 0.01, 27), -5 + generator.normal(0, 0.01, 3)])
-    sign = 1 if rising else -1
-    rows = [{"model": "often", "split": str(n), "value": sign * v} for n, v in enumerate(steady)]
-    rows += [{"model": "zero", "split": str(n), "value": 0.0} for n in range(30)]
-    (row,) = compare(headline(table(*rows)), {("clustering", "ari"): rising})[0].to_dict("records")
-    assert sign * row["difference"] < -0.4 and row["p"] == pytest.approx(wilcoxon(steady).pvalue) and row["p"] < 0.05
-    assert row["better"] == "often"
+def test_what_is_hard_for_both_does_not_hide_who_is_ahead():
+    """The intervals of both overlap by far, the differences are all of one sign."""
+    hard = np.linspace(0.1, 0.9, 8)
+    rows = [
+        {"model": model, "split": str(n), "value": value + ahead + 0.002 * (n % 3)}
+        for model, ahead in (("a", 0.02), ("b", 0.0))
+        for n, value in enumerate(hard)
+    ]
+    rows = [{**row, "value": row["value"] - 0.003 * (row["model"] == "b") * (int(row["split"]) % 2)} for row in rows]
+    found = concluded(*rows)
+    ends = found["summary"].set_index("model")
+    assert ends.loc["a", "low"] < ends.loc["b", "high"]
+    assert list(better_of(found["comparisons"]).values()) == ["a"]
 
 
-def test_ties_of_one_pair_leave_the_other_pairs_exact():
-    generator = np.random.default_rng(8)
-    own = {m: generator.integers(0, 64, 20) / 64 for m in ("a", "b")} | {"c": generator.normal(0.3, 0.1, 20)}
-    assert len(np.unique(np.abs(own["a"] - own["b"]))) < 20  # the differences of one pair are tied
-    rows = [{"model": m, "split": str(n), "value": v} for m, values in own.items() for n, v in enumerate(values)]
-    pairs = compare(headline(table(*rows)), {("clustering", "ari"): True})[0].set_index(["first", "second"])["p"]
-    for first, second in (("a", "b"), ("a", "c"), ("b", "c")):
-        assert pairs[first, second] == wilcoxon(own[first], own[second]).pvalue
-    assert pairs["b", "c"] == wilcoxon(own["b"], own["c"], method="exact").pvalue
+def test_folds_are_compared_in_pairs_where_there_are_few_splits():
+    rows = []
+    for model, skill in (("a", 0.8), ("b", 0.6)):
+        folds = {n: skill + 0.1 * (n % 2) + 0.001 * n for n in range(5)}
+        rows += of_units(folds, "fold", model=model, metric="f1", task="label_prediction", classifier="knn")
+    (pair,) = concluded(*rows)["comparisons"].query("classifier == 'knn'").to_dict("records")
+    assert (pair["units"], pair["n_units"], pair["better"]) == ("folds", 5, "a")
 
 
-def test_few_splits_counts_and_controls_are_not_compared():
-    assert compare(scores(n_splits=5)[0], {("clustering", "ari"): True})[0].empty
-    assert compare(scores()[0], {})[0].empty
-    pairs, ranked = compare(scores()[0], {("clustering", "ari"): True}, left_out=["poor"])
-    assert "poor" not in {*pairs["first"], *pairs["second"], *ranked["model"]}
+def test_tasks_that_span_splits_are_compared_by_labels_and_sets_are_kept_apart():
+    rows = []
+    for split_set in ("all", "common"):
+        for model, skill in (("a", 0.8), ("b", 0.6)):
+            labels = {f"label {n}": skill + 0.1 * (n % 2) + 0.001 * n for n in range(6)}
+            where = {"task": "cross_species", "metric": "batch_silhouette", "split": split_set}
+            rows += of_units(labels, "condition", model=model, **where)
+    found = concluded(*rows)
+    assert found["comparisons"]["set"].tolist() == ["all", "common"]
+    assert set(found["comparisons"]["better"]) == {"a"} and set(found["comparisons"]["units"]) == {"labels"}
+    assert found["ranks"]["set"].tolist() == ["all", "all", "common", "common"]
 
 
-def test_a_model_that_lacks_a_split_is_not_compared():
-    best, _ = scores()
-    pairs, _ = compare(best[~((best["model"] == "twin") & (best["split"] == "3"))], {("clustering", "ari"): True})
-    assert "twin" not in {*pairs["first"], *pairs["second"]} and len(pairs) == 3
+def test_seeds_are_shared_by_no_two_models():
+    rows = [row for m in "ab" for row in of_units({n: 0.1 * n + (m == "a") for n in range(10)}, "seed", model=m)]
+    assert concluded(*rows)["comparisons"].empty
 
 
-def test_holm_steps_down():
-    assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm(np.array([0.9, 0.8])).tolist() == [1, 1]
-    p = np.random.default_rng(5).random(30) / 20
-    assert (holm(p) >= false_discovery_control(p) - 1e-12).all()
+def test_few_splits_and_what_is_no_score_are_not_compared():
+    assert concluded(*scores(n_splits=4)[0])["comparisons"].empty
+    assert concluded(*scores(task="unknown")[0])["comparisons"].empty
+
+
+def test_controls_are_compared_and_not_ranked():
+    found = concluded(*scores()[0], controls=["poor"])
+    assert "poor" not in set(found["ranks"]["model"])
+    assert better_of(found["comparisons"])[frozenset(("good", "poor"))] == "good"
+
+
+# --- like with like --------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_split_costs_a_model_its_rank_and_nobody_a_test():
+    rows, _ = scores()
+    found = concluded(*(row for row in rows if (row["model"], row["split"]) != ("twin", "3")))
+    assert set(found["ranks"]["model"]) == {"good", "middling", "poor"}
+    assert len(found["comparisons"]) == 6
+    units = found["comparisons"].set_index(["first", "second"])["n_units"]
+    assert units["good", "twin"] == 19 and units["good", "poor"] == 20
+    assert found["summary"].set_index("model")["coverage"].to_dict() == {
+        "good": "", "twin": "19 of 20 splits", "middling": "", "poor": "",
+    }  # fmt: skip
+
+
+def counts(model, scored, left_out, splits, task="clustering"):
+    for split in splits:
+        where = {"task": task, "model": model, "split": split}
+        yield {**where, "metric": "n_cells", "value": float(scored)}
+        yield {**where, "metric": "n_unembedded", "value": float(left_out)}
+
+
+def test_cells_that_are_left_out_cost_rank_and_test():
+    rows, _ = scores(n_splits=8)
+    splits = [str(n) for n in range(8)]
+    rows += [row for m in ("good", "middling", "poor") for row in counts(m, 2142, 0, splits)]
+    rows += counts("twin", 1490, 652, splits)
+    found = concluded(*rows)
+    assert set(found["ranks"]["model"]) == {"good", "middling", "poor"}
+    assert "twin" not in {*found["comparisons"]["first"], *found["comparisons"]["second"]}
+    summary = found["summary"].query("metric == 'ari'").set_index("model")
+    assert summary.loc["twin", "coverage"] == "11,920 of 17,136 cells"
+    assert (summary.loc["twin", "n_scored"], summary.loc["twin", "n_total"]) == (11920, 17136)
+
+
+def test_a_metric_that_counts_what_is_missing_as_wrong_is_compared():
+    rows = []
+    for metric in ("f1", "kappa"):
+        for model, skill in (("a", 0.9), ("b", 0.5)):
+            folds = {n: skill + 0.01 * n for n in range(5)}
+            for profile in ("corrected", "reference"):
+                where = {"model": model, "metric": metric, "task": "label_prediction", "classifier": "knn"}
+                rows += of_units(folds, "fold", profile=profile, **where)
+                rows += [
+                    {**row, "profile": profile}
+                    for row in counts(
+                        model, 90 if model == "a" else 100, 10 * (model == "a"), ["s"], "label_prediction"
+                    )
+                ]
+    ranked = concluded(*rows)["ranks"].query("classifier == 'knn'")
+    assert set(zip(ranked["metric"], ranked["profile"], strict=True)) == {("f1", "corrected")}
+
+
+def test_a_screen_is_compared_over_all_conditions_or_not_at_all():
+    rows = []
+    for model, n in (("whole", 8), ("other", 8), ("part", 6)):
+        values = {f"c{place}": 0.1 * place + (model == "other") for place in range(n)}
+        rows += of_units(values, "condition", model=model, task="my_screens", metric="mse", subset="all")
+    found = concluded(*rows)
+    assert set(found["ranks"]["model"]) == {"whole", "other"} and len(found["comparisons"]) == 1
+    assert found["summary"].set_index("model")["coverage"].to_dict()["part"] == "6 of 8 conditions"
+
+
+def test_genes_that_are_not_predicted_are_said():
+    rows = []
+    for model, missing in (("whole", 0), ("part", 259)):
+        values = {f"c{place}": 0.1 * place for place in range(8)}
+        rows += of_units(values, "condition", model=model, task="my_screens", metric="mse", subset="all")
+        for name, n in (("n_genes", 299 - missing), ("n_genes_unpredicted", missing)):
+            rows.append({"task": "my_screens", "model": model, "metric": name, "subset": "all", "value": float(n)})
+    found = concluded(*rows)["summary"].query("metric == 'mse'").set_index("model")["coverage"]
+    assert found.to_dict() == {"whole": "", "part": "40 of 299 genes"}
+
+
+# --- properties ------------------------------------------------------------------------------------------------------
+
+GRIDS = st.integers(3, 5).flatmap(
+    lambda n_models: st.lists(
+        st.lists(st.integers(0, 40), min_size=7, max_size=7), min_size=n_models, max_size=n_models
+    )
+)
+
+
+def ranks_of(values):
+    rows = [
+        {"model": model, "split": f"s{n}", "value": value}
+        for model, of_model in values.items()
+        for n, value in enumerate(of_model)
+        if value is not None
+    ]
+    ranks = concluded(*rows)["ranks"]
+    return dict(zip(ranks["model"], ranks["rank"], strict=True))
+
+
+@settings(max_examples=15, deadline=None)
+@given(GRIDS, st.randoms(use_true_random=False))
+def test_other_names_and_another_order_change_no_rank(grid, random):
+    values = {f"m{n}": [value / 40 for value in row] for n, row in enumerate(grid)}
+    names = list(values)
+    random.shuffle(names)
+    renamed = dict(zip(values, names, strict=True))
+    order = list(values)
+    random.shuffle(order)
+    ranks = ranks_of(values)
+    assert ranks_of({renamed[name]: values[name] for name in order}) == {renamed[n]: r for n, r in ranks.items()}
+
+
+@settings(max_examples=15, deadline=None)
+@given(GRIDS, st.data())
+def test_leaving_out_splits_never_improves_a_rank(grid, data):
+    values = {f"m{n}": [value / 40 for value in row] for n, row in enumerate(grid)}
+    left_out = data.draw(st.sets(st.integers(0, 6), min_size=1, max_size=6))
+    fewer = {**values, "m0": [None if n in left_out else value for n, value in enumerate(values["m0"])]}
+    assert "m0" not in ranks_of(fewer)
+    assert {m: r for m, r in ranks_of(fewer).items() if m != "m0"}.keys() == ranks_of(values).keys() - {"m0"}

@@ -14,7 +14,7 @@ from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.interpreter import prefer_own_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
-from cellgauge.plan.sources import code, project_file, script
+from cellgauge.plan.sources import code, digest, project_file, script
 
 try:
     settings.check(config)
@@ -68,6 +68,14 @@ def embed_memory(wildcards, input, attempt):
     weights_mb = sum(Path(file).stat().st_size for file in input.get("weights", [])) / 2**20
     times = 2 if weights_mb else 20
     return int((2000 + times * input.size_mb) * attempt)
+
+
+def shared_memory(wildcards, input, attempt):
+    """Return the memory that an embedding job of several splits asks for: that of the checkpoint and the largest split."""
+    splits_mb, weights_mb = (
+        [Path(file).stat().st_size / 2**20 for file in files] for files in (input.splits, input.weights)
+    )
+    return int((2000 + 2 * (max(splits_mb) + sum(weights_mb))) * attempt)
 
 
 wildcard_constraints:

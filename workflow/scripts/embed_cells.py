@@ -1,4 +1,4 @@
-"""Embed the cells of one split (or, for a model that joins them, of the splits of a set) with one model."""
+"""Embed the cells of one split with one model, or of several: each on its own, or together by a model that joins them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 
 from cellgauge.core.errors import run_cli
 from cellgauge.models.base import embed_files
+from cellgauge.models.several_splits import embed_several
 
 
 def main() -> None:
@@ -17,10 +18,15 @@ def main() -> None:
     cli.add_argument("--model", default="", help="the model's name in the tables (default: the adapter's)")
     cli.add_argument("--set", default="", metavar="NAME", help="what several splits are called together")
     cli.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="seed, device, adapter's params")
-    cli.add_argument("--output", required=True, metavar="H5AD")
+    cli.add_argument("--output", nargs="+", required=True, metavar="H5AD", help="one, or one for each split")
+    cli.add_argument("--code", default="", metavar="DIGEST", help="of the code; with several outputs")
+    cli.add_argument("--benchmarks", nargs="*", default=[], metavar="TSV", help="time and memory of each output")
     args = cli.parse_args()
-    about = {"weights": args.weights, "model": args.model, "split_set": args.set, "options": args.options}
-    embed_files(args.adapter, args.split, args.output, **about)
+    about = {"weights": args.weights, "model": args.model, "options": args.options}
+    if len(args.output) == 1:
+        embed_files(args.adapter, args.split, args.output[0], split_set=args.set, **about)
+    else:
+        embed_several(args.adapter, args.split, args.output, code=args.code, benchmarks=args.benchmarks, **about)
 
 
 if __name__ == "__main__":

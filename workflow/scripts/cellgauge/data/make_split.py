@@ -21,7 +21,7 @@ from cellgauge.data.published import Published, open_published
 from cellgauge.files.split import as_counts, as_expression, log_normalised, write_split
 from cellgauge.files.text_columns import TextColumn, as_text, ids, shorten, text_column
 from cellgauge.screens.condition_names import ConditionNames, UnknownTargets, as_names
-from cellgauge.screens.screen import CONTROL, PARTITIONS, simulation_split, strata, targets
+from cellgauge.screens.screen import CONTROL, PARTITIONS, in_second_half, simulation_split, strata, targets
 
 if TYPE_CHECKING:
     import anndata
@@ -298,6 +298,7 @@ def _screen(data: anndata.AnnData, obs: pd.DataFrame, wanted: SplitOptions, note
     partition, held_out = _held_out(conditions, obs, names, wanted)
     data.obs["label"] = pd.Categorical(conditions)
     data.obs["partition"] = pd.Categorical([partition.get(condition, "") for condition in conditions])
+    data.obs["withheld"] = in_second_half(data.obs_names.to_numpy()) & (data.obs["label"] == CONTROL).to_numpy()
     data.uns["strata"] = json.dumps(held_out, sort_keys=True)
     if wanted.planted is None:
         about = {"control": list(names.control), "separator": names.separator, "pool_guides": names.pool_guides}

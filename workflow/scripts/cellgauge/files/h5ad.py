@@ -163,18 +163,23 @@ def read_csr(item: h5py.Group | h5py.Dataset, path: Path) -> csr_matrix:
     raise ContractError(f"{path}: X is encoded as {encoding!r}, not as a CSR, CSC or dense matrix")
 
 
-def read_row_blocks(item: h5py.Group | h5py.Dataset, size: int, path: Path) -> Iterator[tuple[int, csr_matrix]]:
+def read_row_blocks(
+    item: h5py.Group | h5py.Dataset, size: int, path: Path, first: int = 0, last: int | None = None
+) -> Iterator[tuple[int, csr_matrix]]:
+    """Yield (first row, rows) of a matrix of an h5ad file, CSR float32, `size` rows at a time, from `first` up to `last`."""
     from scipy.sparse import csr_matrix
 
     if item.attrs.get("encoding-type", "array") != "csr_matrix":
         whole = read_csr(item, path) if hasattr(item, "keys") else item
-        for start in range(0, whole.shape[0], size):
-            yield start, csr_matrix(whole[start : start + size], dtype=np.float32)
+        last = whole.shape[0] if last is None else min(last, whole.shape[0])
+        for start in range(first, last, size):
+            yield start, csr_matrix(whole[start : min(start + size, last)], dtype=np.float32)
         return
     n_rows, n_columns = item.attrs["shape"]
-    ends = item["indptr"][:]
-    for start in range(0, n_rows, size):
-        bounds = ends[start : start + size + 1]
+    last = n_rows if last is None else min(last, n_rows)
+    ends = item["indptr"][first : last + 1]
+    for start in range(first, last, size):
+        bounds = ends[start - first : start - first + size + 1]
         stored = slice(int(bounds[0]), int(bounds[-1]))
         parts = (item["data"][stored].astype(np.float32, copy=False), item["indices"][stored], bounds - bounds[0])
         yield start, csr_matrix(parts, shape=(len(bounds) - 1, n_columns))

@@ -124,22 +124,29 @@ class Split:
         with open_h5(self.path) as file:
             return read_csr(file["X"], self.path)
 
-    def count_blocks(self, rows_per_block: int = ROWS_AT_ONCE) -> Iterator[tuple[int, csr_matrix]]:
+    def count_blocks(
+        self, rows_per_block: int = ROWS_AT_ONCE, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, csr_matrix]]:
         """Yield (position of the first cell, counts) of the cells in their order, CSR float32, so many rows at a time.
 
         Only the rows of one block are in memory; column indices ascend and no zero is stored. Splits of cellgauge are CSR
         (a CSC matrix cannot be read by rows and is read whole).
+
+        Args:
+            first, last: the cells to read, `last` excluded (default: all).
 
         Raises:
             ContractError: a count that is negative or not finite, or a block that cannot be read.
         """
         with open_h5(self.path) as file:
             try:
-                for start, block in read_row_blocks(file["X"], rows_per_block, self.path):
-                    if not (np.isfinite(block.data) & (block.data >= 0)).all():
+                for start, block in read_row_blocks(file["X"], rows_per_block, self.path, first, last):
+                    least = block.data.min(initial=np.inf)
+                    if not (least >= 0 and block.data.max(initial=0) < np.inf):  # neither holds of NaN
                         raise ContractError(f"{self.path}: X holds counts that are negative or not finite")
                     block.sum_duplicates()
-                    block.eliminate_zeros()
+                    if least == 0:
+                        block.eliminate_zeros()
                     yield start, block
             except (OSError, KeyError, ValueError) as error:
                 raise ContractError(
@@ -217,6 +224,9 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
     Raises:
         ContractError: no label column, no `feature_name`, duplicate ids, an empty split or X not raw counts.
     """
+    import h5py
+    from anndata.io import write_elem
+
     where = f"split {data.uns.get('split', path)}"
     if data.n_obs == 0:
         raise ContractError(f"{where}: no cells")
@@ -227,7 +237,14 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
     check_unique(data.obs_names.to_numpy(), where)
     data.X = as_counts(data.X, where)
     with atomic_path(path) as temporary:
+        counts, data.X = data.X, None
         data.write_h5ad(temporary, compression="gzip", compression_opts=1)
+        # shuffling the bytes of small numbers makes a smaller file, which is faster to read (docs/adr/0030)
+        with h5py.File(temporary, "r+") as file:
+            write_elem(
+                file, "X", counts, dataset_kwargs={"compression": "gzip", "compression_opts": 1, "shuffle": True}
+            )
+        data.X = counts
 
 
 ROUNDING = 1e-2

@@ -29,29 +29,36 @@ class Traits:
     shared_space: bool
     stochastic: bool
     needs_ensembl: bool
-    expression_tasks: tuple[str, ...]
     packages: tuple[str, ...]
     modality: str = "expression"
     path: str = ""
     uninformed: bool = False
+    fitted_on_split: bool = False
+    reference_on_counts: bool = False
+    common_units: bool = False
     czbenchmarks: str = ""
     species_sources: tuple[str, ...] = ()
     species_options: tuple[str, ...] = ()
 
 
 class Stopwatch:
-    """Wall and CPU seconds since it was made, and the peak memory of this process."""
+    """Wall and CPU seconds since it was made, those of processes that ended included, and the peak memory of this process."""
 
     def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
 
     def read(self) -> dict[str, float]:
         """Return wall_seconds, cpu_seconds and peak_memory_mb (MiB, of the whole process so far)."""
         return {
             "wall_seconds": time.perf_counter() - self._wall,
-            "cpu_seconds": time.process_time() - self._cpu,
+            "cpu_seconds": _cpu_seconds() - self._cpu,
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
+
+
+def _cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -2,22 +2,26 @@
 
     blocks of CSR rows -> records of single cells -> windows -> mini-batches of similar lengths -> device -> rows of the matrix
 
-A thread prepares a few mini-batches ahead of the device. Apart from the returned matrix, memory use does not grow with the
-number of cells.
+A thread prepares a few mini-batches ahead of the device, or processes of their own prepare whole windows (`HostPipeline`).
+Apart from the returned matrix, memory use does not grow with the number of cells.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cellgauge.core import spawned, threads
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.inference.device import MiniBatch, Network, default_tokens
 
@@ -26,8 +30,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from cellgauge.files.split import Split
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,12 @@ class Record:
 class Encoder(Protocol):
     """What an adapter passes to `embed_split`: the steps that depend on the model.
 
+    `tokenize` and `collate` may run in other processes, on a copy without networks and tensors (`host_part`).
+
     Attributes:
         n_dims: number of columns of the embedding.
+        in_order: True if cells must be tokenized one after the other, because they share one stream of random numbers.
+            Optional, False by default.
     """
 
     n_dims: int
@@ -92,8 +98,8 @@ def embed_split(
     tokens_per_batch = tokens_per_batch or default_tokens(device)
     matrix = np.full((len(split.cells), encoder.n_dims), np.nan, dtype=np.float32)
     network = Network(encoder.forward, device, precision, len(split.cells))
-    batches = _prefetched(_mini_batches(split, encoder, tokens_per_batch, cells_per_window))
-    with torch.inference_mode(), onednn(device):
+    pipeline = HostPipeline(split, encoder, tokens_per_batch, cells_per_window, default_processes(device))
+    with pipeline as batches, torch.inference_mode(), onednn(device):
         for batch, rows in network.run(batches):
             if not np.isfinite(rows).all():
                 cell = split.cells[batch.rows[np.argmin(np.isfinite(rows).all(axis=1))]]
@@ -104,6 +110,15 @@ def embed_split(
                 )
             matrix[batch.rows] = rows
     return matrix, network.facts()
+
+
+def default_processes(device: str) -> int:
+    """Return the default number of processes that prepare mini-batches: 0, which is a thread, on a CPU.
+
+    On a GPU they are the threads of the job but one, which starts the kernels. On a CPU the network takes all threads, and
+    hardly any of the time goes into preparing cells.
+    """
+    return threads.n_threads() - 1 if device.startswith("cuda") and spawned.AVAILABLE else 0
 
 
 def require_matches(matched: int, possible: int, least: float, what: str, split: Split) -> None:
@@ -129,8 +144,12 @@ def require_matches(matched: int, possible: int, least: float, what: str, split:
 
 def cell_generator(seed: int, cell: str) -> np.random.Generator:
     """Return the random generator of one cell. It depends on the seed and the id alone, not on other cells or their order."""
-    digest = blake2b(cell.encode(), digest_size=16).digest()
-    return np.random.default_rng([seed, *np.frombuffer(digest, dtype="<u4").tolist()])
+    # words of 32 bits, as numpy divides a list of the seed and the digest's words, which takes longer
+    words = (
+        seed.to_bytes(4 * max(1, -(-seed.bit_length() // 32)), "little")
+        + blake2b(cell.encode(), digest_size=16).digest()
+    )
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(np.frombuffer(words, dtype="<u4"))))
 
 
 def cell_generators(random_stream: str, seed: int, official: Callable[[int], Any]) -> Callable[[str], Any]:
@@ -145,7 +164,7 @@ def cell_generators(random_stream: str, seed: int, official: Callable[[int], Any
         CellgaugeError: `random_stream` is neither.
     """
     if random_stream == "cell":
-        return lambda cell: cell_generator(seed, cell)
+        return partial(cell_generator, seed)
     if random_stream == "official":
         single = official(seed)
         return lambda cell: single
@@ -173,9 +192,12 @@ def key_mask(lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
 # --- from the split to mini-batches ----------------------------------------------------------------------------------
 
 
-def _mini_batches(split: Split, encoder: Encoder, budget: float, window: int) -> Iterator[MiniBatch]:
-    cells = _records(split, encoder)
-    while pairs := list(islice(cells, window)):
+def _mini_batches(
+    split: Split, encoder: Encoder, budget: float, window: int, first: int = 0, last: int | None = None
+) -> Iterator[MiniBatch]:
+    """Yield the mini-batches of the cells from `first` up to `last` (default: all cells)."""
+    records = _records(split, encoder, first, last)
+    while pairs := list(islice(records, window)):
         # the longest first: memory that does not suffice shows at once, and cells that were cut to one length, the longest,
         # fill mini-batches that need no mask; the sort is stable, so the mini-batches are the same on every machine
         pairs.sort(key=lambda pair: -pair[1].length)
@@ -186,25 +208,72 @@ def _mini_batches(split: Split, encoder: Encoder, budget: float, window: int) ->
                 stop += 1
             batch = pairs[start:stop]
             rows = np.asarray([row for row, _ in batch])
-            records = [record for _, record in batch]
-            tokens = sum(record.length for record in records)
-            yield MiniBatch(rows, encoder.collate(records), records[0].length, tokens)
+            members = [record for _, record in batch]
+            tokens = sum(record.length for record in members)
+            yield MiniBatch(rows, encoder.collate(members), members[0].length, tokens)
             start = stop
 
 
-def _records(split: Split, encoder: Encoder) -> Iterator[tuple[int, Record]]:
-    for start, counts in split.count_blocks():
+def _records(split: Split, encoder: Encoder, first: int, last: int | None) -> Iterator[tuple[int, Record]]:
+    for start, counts in split.count_blocks(first=first, last=last):
         cells = split.cells[start : start + counts.shape[0]]
         for row, record in enumerate(encoder.tokenize(counts, cells), start):
             if record is not None:
                 yield row, record
 
 
-def _prefetched(items: Iterator[T], ahead: int = 3) -> Iterator[T]:
-    """Yield `items` while a thread computes up to `ahead` further ones."""
-    end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as pool:
-        pending = deque(pool.submit(next, items, end) for _ in range(ahead))
-        while (item := pending.popleft().result()) is not end:
-            pending.append(pool.submit(next, items, end))
-            yield item
+def _windows(split: Split, encoder: Encoder, budget: float, window: int, k: int, n: int) -> Iterator[list[MiniBatch]]:
+    """Yield the mini-batches of every `n`-th window, beginning with the `k`-th. A window is `window` cells of the split."""
+    for first in range(k * window, len(split.cells), n * window):
+        yield list(_mini_batches(split, encoder, budget, window, first, first + window))
+
+
+def host_part(encoder: Encoder) -> Encoder:
+    """Return a copy of an encoder that tokenizes and collates only: without its networks, its tensors and `forward`."""
+    import torch
+
+    part = copy(encoder)
+    of_device = [name for name, value in vars(part).items() if isinstance(value, torch.nn.Module | torch.Tensor)]
+    for name in (*of_device, "forward"):
+        vars(part).pop(name, None)
+    return part
+
+
+class HostPipeline:
+    """The mini-batches of a split, in order, prepared while the network computes. To be used in a `with` statement.
+
+    Args:
+        split, encoder: what to embed, and how.
+        budget, window: `tokens_per_batch` and `cells_per_window` of `embed_split`.
+        n_processes: number of processes that prepare windows, two at most each. 0 is a thread of this process, which prepares
+            `ahead` mini-batches. So are encoders with `in_order`, and windows that must not be divided (an infinite budget).
+    """
+
+    def __init__(
+        self, split: Split, encoder: Encoder, budget: float, window: int, n_processes: int = 0, ahead: int = 3
+    ) -> None:
+        self._ahead = ahead
+        self._processes = None
+        if n_processes and math.isfinite(budget) and not getattr(encoder, "in_order", False):
+            parts = partial(_windows, split, host_part(encoder), budget, window)
+            self._processes = spawned.Spawned(parts, min(n_processes, -(-len(split.cells) // window)))
+            self._batches: Iterator[MiniBatch] = iter(self._processes)
+        else:
+            self._batches = _mini_batches(split, encoder, budget, window)
+
+    def __enter__(self) -> Iterator[MiniBatch]:
+        self._prefetching = self._prefetched()
+        return self._prefetching
+
+    def __exit__(self, *error: object) -> None:
+        if self._processes:
+            self._processes.close()  # first: the thread may be reading from them
+        self._prefetching.close()
+
+    def _prefetched(self) -> Iterator[MiniBatch]:
+        """Yield the mini-batches while a thread fetches up to `ahead` further ones."""
+        with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as pool:
+            pending = deque(pool.submit(next, self._batches, None) for _ in range(self._ahead))
+            while (batch := pending.popleft().result()) is not None:
+                pending.append(pool.submit(next, self._batches, None))
+                yield batch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -48,16 +50,68 @@ def normalized_mutual_info(table: Contingency) -> float:
     """Return the mutual information divided by the mean of both entropies (arithmetic), in [0, 1]."""
     if len(table.first) == 1 and len(table.second) == 1:
         return 1.0
+    information = _mutual_information(table)
+    if information <= np.finfo(np.float64).eps:
+        return 0.0
+    return information / ((_entropy(table.first) + _entropy(table.second)) / 2)
+
+
+def adjusted_mutual_info(table: Contingency) -> float:
+    """Return the information beyond chance, in shares of the most that it could be: 1 for equal partitions, 0 for chance.
+
+    Chance keeps the sizes of the groups (Vinh, Epps & Bailey 2010); the most is the mean of both entropies (arithmetic).
+    """
+    n_groups = len(table.first), len(table.second)
+    if 1 in n_groups:
+        return float(n_groups == (1, 1))
+    expected, eps = _expected_information(table.first, table.second), np.finfo(np.float64).eps
+    beyond = _mutual_information(table) - expected
+    most = (_entropy(table.first) + _entropy(table.second)) / 2 - expected
+    # two partitions into single cells leave 0 / 0, and are equal
+    return float(np.copysign(max(abs(beyond), eps), beyond) / np.copysign(max(abs(most), eps), most))
+
+
+def _mutual_information(table: Contingency) -> float:
     n = table.first.sum()
     joint = table.counts / n
     terms = joint * (
         np.log(table.counts) - np.log(table.first[table.row]) - np.log(table.second[table.column]) + np.log(n)
     )
     terms[np.abs(terms) < np.finfo(np.float64).eps] = 0
-    information = float(terms.sum())
-    if information <= np.finfo(np.float64).eps:
-        return 0.0
-    return information / ((_entropy(table.first) + _entropy(table.second)) / 2)
+    return float(terms.sum())
+
+
+def _expected_information(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the mean mutual information of two partitions into groups of these sizes, if cells are dealt at random.
+
+    The number of cells that two groups share is hypergeometric. It is summed up to 9 standard deviations and 30 cells from its
+    mean: what lies beyond has a probability below 1e-15 (Bernstein's inequality).
+    """
+    n = int(first.sum())
+    logs = _log_factorials(n)
+    sizes, times = np.unique(second, return_counts=True)
+    total = 0.0
+    for size, repeats in zip(*np.unique(first, return_counts=True), strict=True):
+        mean = size * sizes / n
+        reach = 9 * np.sqrt(mean * (1 - size / n)) + 30
+        low = np.maximum(np.maximum(1, size + sizes - n), np.floor(mean - reach)).astype(np.int64)
+        high = np.minimum(np.minimum(size, sizes), np.ceil(mean + reach)).astype(np.int64)
+        lengths = high - low + 1
+        other, weight = np.repeat(sizes, lengths), np.repeat(times, lengths)
+        shared = np.arange(len(other)) + np.repeat(low - np.cumsum(lengths) + lengths, lengths)
+        chance = np.exp(
+            (logs[size] + logs[n - size] - logs[n])
+            + (logs[other] + logs[n - other] - logs[shared])
+            - (logs[size - shared] + logs[other - shared] + logs[n - size - other + shared])
+        )
+        information = shared / n * np.log(n * shared / (size * other))
+        total += repeats * float((weight * information * chance).sum())
+    return total
+
+
+@lru_cache(maxsize=1)
+def _log_factorials(n: int) -> np.ndarray:
+    return np.array([math.lgamma(k + 1) for k in range(n + 1)])
 
 
 def _entropy(sizes: np.ndarray) -> float:

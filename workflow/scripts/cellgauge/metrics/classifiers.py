@@ -7,7 +7,9 @@ The nearest-neighbor classifier searches once for classes and probabilities toge
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,11 +36,13 @@ class Prediction(NamedTuple):
         classes: the predicted class codes, int64, shape (n_test,).
         probabilities: float64, shape (n_test, n_classes); 0 for classes that were not in the training cells.
         iterations: of the solver, 0 where there is none.
+        converged: whether the solver reached its end.
     """
 
     classes: np.ndarray
     probabilities: np.ndarray
     iterations: int = 0
+    converged: bool = True
 
 
 def standardize(train: Matrix, test: Matrix) -> None:
@@ -102,13 +106,21 @@ def standardize_counts(
 
 
 def logistic_regression(
-    train: Matrix, codes: np.ndarray, test: Matrix, n_classes: int, device: str | None = None
-) -> Prediction:
-    """Predict with scikit-learn's `LogisticRegression()`: L2, C = 1, lbfgs, at most 100 iterations, converged or not.
+    train: Matrix,
+    codes: np.ndarray,
+    test: Matrix,
+    n_classes: int,
+    max_iterations: Sequence[int] = (100,),
+    device: str | None = None,
+) -> list[Prediction]:
+    """Predict with scikit-learn's `LogisticRegression()`: L2, C = 1, lbfgs, stopped after each of some numbers of iterations.
+
+    Each fit goes on where the last one was stopped, unless that had converged.
 
     Args:
         train, test: scaled features, float32, dense or CSR, shape (n_cells, n_dims).
         codes: classes of the training cells, shape (n_train,).
+        max_iterations: ascending; by default scikit-learn's limit.
         device: where scikit-learn computes loss and gradient, as PyTorch names it; None, and for CSR, is numpy.
 
     Raises:
@@ -118,20 +130,34 @@ def logistic_regression(
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        if device is None or not isinstance(train, np.ndarray):
-            fitted = LogisticRegression().fit(train, codes)
-            found = fitted.predict(test), fitted.predict_proba(test), fitted.classes_, fitted.n_iter_
-        else:
-            from cellgauge.metrics.knn.on_device import scikit_learn_on
+    if device is None or not isinstance(train, np.ndarray):
+        on_device = nullcontext(lambda array: array)
+    else:
+        from cellgauge.metrics.knn.on_device import scikit_learn_on
 
-            with scikit_learn_on(device) as put:
-                fitted = LogisticRegression().fit(put(train), put(codes))
-                found = fitted.predict(put(test)), fitted.predict_proba(put(test)), fitted.classes_, fitted.n_iter_
-            found = tuple(tensor.cpu().numpy() for tensor in found)
-    predicted, probabilities, fitted_classes, iterations = found
-    return Prediction(predicted, _spread(probabilities, fitted_classes, n_classes), int(np.max(iterations)))
+        on_device = scikit_learn_on(device)
+    model, predictions, iterations = LogisticRegression(warm_start=True), [], 0
+    with on_device as put:
+        train, codes, test = put(train), put(codes), put(test)
+        for limit in max_iterations:
+            if predictions and predictions[-1].converged:
+                predictions.append(predictions[-1])
+                continue
+            model.max_iter = limit - iterations
+            with warnings.catch_warnings(record=True) as raised:
+                warnings.simplefilter("always", ConvergenceWarning)
+                model.fit(train, codes)
+            results = model.predict(test), model.predict_proba(test), model.classes_, model.n_iter_
+            predicted, probabilities, classes, steps = (_on_cpu(array) for array in results)
+            iterations += int(np.max(steps))
+            converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in raised)
+            probabilities = _spread(probabilities, classes, n_classes)
+            predictions.append(Prediction(predicted, probabilities, iterations, converged))
+    return predictions
+
+
+def _on_cpu(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
 def k_nearest_neighbors(

@@ -1,17 +1,18 @@
-"""Scores of predictions over draws of whole donors: what each donor adds is counted once, and nothing is predicted anew.
+"""Scores without one donor after the other: what they vary by says how much the donors differ (the jackknife).
 
-In a draw, a fold's score is that of the donors drawn among those whom it holds out, each counted as often as it was drawn;
-folds are averaged with the share of their donors that was drawn. With every donor drawn once this is the mean over folds.
+Nothing is clustered or predicted anew. A fold's score without a donor is that of the others whom it holds out; folds are
+averaged with the share of their donors that remains, so that the score of all donors is the mean over folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cellgauge.metrics.bootstrap import N_DRAWS, draw_counts, percentile_interval
+from cellgauge.metrics.agreement import Contingency, contingency
+from cellgauge.metrics.classification import N_BINS, confidence_gaps, squared_errors
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,15 @@ class DonorCounts:
     Attributes:
         donors: the donors of the fold, as codes, shape (n_donors,).
         right, true, claimed: cells that carry a class and are given it, carry it, are given it; (n_donors, n_classes).
+            A cell without a row carries its class and is given a wrong one: a share of each other class, as large as that
+            class is among the other test cells.
         ahead: per class, pairs of a cell of the class (of the first donor) and one of another class (of the second) of which
             the former has the higher probability of the class, ties at half; shape (n_classes, n_donors, n_donors).
+            Pairs with a cell without a row are lost.
+        squares: sums of `squared_errors`, 2 for a cell without a row; shape (n_donors,).
+        gaps: sums of `confidence_gaps` by bin, and as a last one the number of cells without a row; (n_donors, N_BINS + 1).
         trained: whether the class was among the training cells, shape (n_classes,).
+        rare: whether few cells carry the class, shape (n_classes,).
     """
 
     donors: np.ndarray
@@ -31,7 +38,10 @@ class DonorCounts:
     true: np.ndarray
     claimed: np.ndarray
     ahead: np.ndarray
+    squares: np.ndarray
+    gaps: np.ndarray
     trained: np.ndarray
+    rare: np.ndarray
 
     @classmethod
     def of(
@@ -41,92 +51,140 @@ class DonorCounts:
         probabilities: np.ndarray,
         donors: np.ndarray,
         trained: np.ndarray,
+        rare: np.ndarray | None = None,
+        left_out: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> DonorCounts:
         """Count the cells of a fold.
+
+        Leaving a cell out does not improve the scores of the others' predictions: it is wrong, loses its pairs, and adds the
+        largest possible squared error and calibration error. Precision and F1 would rise where a wrong prediction goes with
+        it, so the cell claims shares of the other classes instead. They can gain only by what mistakes fall more on some
+        classes than on others, and without the wrong predictions of classes that are alike they stay as they are.
 
         Args:
             truth, predicted: class codes, shape (n_cells,).
             probabilities: shape (n_cells, n_classes).
             donors: the donor of each cell, as a code, shape (n_cells,).
+            left_out: class codes and donors of the test cells that the model gave no row.
         """
         n_classes = probabilities.shape[1]
-        names, rows = np.unique(donors, return_inverse=True)
+        lost, lost_donors = left_out or (truth[:0], donors[:0])
+        names, rows = np.unique(np.concatenate([donors, lost_donors]), return_inverse=True)
+        rows, lost_rows = rows[: len(truth)], rows[len(truth) :]
 
-        def count(chosen: np.ndarray, codes: np.ndarray) -> np.ndarray:
-            pairs = rows[chosen] * n_classes + codes[chosen]
-            return np.bincount(pairs, minlength=len(names) * n_classes).reshape(len(names), n_classes)
+        def count(donors: np.ndarray, codes: np.ndarray, n: int = n_classes, weights: np.ndarray | None = None):
+            return np.bincount(donors * n + codes, weights, len(names) * n).reshape(len(names), n)
 
-        everything = np.full(len(truth), True)
-        counts = (count(truth == predicted, truth), count(everything, truth), count(everything, predicted))
+        right, missing = truth == predicted, count(lost_rows, lost)
+        true = count(rows, truth) + missing
+        sizes = true.sum(axis=0)
+        others = sizes * (1 - np.eye(n_classes))
+        shares = _ratio(others, others.sum(axis=1, keepdims=True) * np.ones(n_classes), 0.0)
+        bins, gaps = confidence_gaps(truth, predicted, probabilities)
+        gaps = np.column_stack([count(rows, bins, N_BINS, gaps), missing.sum(axis=1)])
+        squares = np.bincount(rows, squared_errors(truth, probabilities), len(names)) + 2 * missing.sum(axis=1)
         ahead = np.array([_ahead(truth == code, probabilities[:, code], rows, len(names)) for code in range(n_classes)])
-        return cls(names, *counts, ahead, trained)
+        claimed = count(rows, predicted) + missing @ shares
+        rare = np.full(n_classes, False) if rare is None else rare
+        return cls(names, count(rows[right], truth[right]), true, claimed, ahead, squares, gaps, trained, rare)
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return accuracy, f1, precision, recall and auroc of every draw, shape (n_draws,); NaN where undefined.
+        """Return accuracy, balanced_accuracy, f1, f1_rare, precision, auroc, brier and calibration_error of every choice of
+        donors, shape (n_choices,); NaN where undefined.
 
-        Classes that no drawn donor has are left out of the means, and of the AUROC also those that were not trained.
+        Classes that no chosen donor has are left out of the means, and of the AUROC also those that were not trained.
 
         Args:
-            weights: how often each donor of the fold is drawn, shape (n_draws, n_donors).
+            weights: 1 for each donor of the fold that is chosen, else 0; shape (n_choices, n_donors).
         """
         right, true, claimed = (weights @ counts for counts in (self.right, self.true, self.claimed))
         n_cells = true.sum(axis=1)
         others = n_cells[:, None] - true
         pairs = np.stack([((weights @ ahead) * weights).sum(axis=1) for ahead in self.ahead], axis=1)
-        of_classes = {"f1": (2 * right, true + claimed), "precision": (right, claimed), "recall": (right, true)}
-        present = true > 0
+        present, f1 = true > 0, _ratio(2 * right, true + claimed, 0.0)
         return {
             "accuracy": _ratio(right.sum(axis=1), n_cells, np.nan),
-            **{name: _mean_over(_ratio(*parts, 0.0), present) for name, parts in of_classes.items()},
+            "balanced_accuracy": _mean_over(_ratio(right, true, 0.0), present),
+            "f1": _mean_over(f1, present),
+            "f1_rare": _mean_over(f1, present & self.rare),
+            "precision": _mean_over(_ratio(right, claimed, 0.0), present),
             "auroc": _mean_over(_ratio(pairs, true * others, 0.0), present & (others > 0) & self.trained),
+            "brier": _ratio(weights @ self.squares, n_cells, np.nan),
+            "calibration_error": _ratio(np.abs(weights @ self.gaps).sum(axis=1), n_cells, np.nan),
         }
 
 
-def prediction_intervals(
-    of_classifiers: Mapping[str, Sequence[DonorCounts]], n_donors: int, seed: int
-) -> dict[tuple[str, str], tuple[float, float]]:
-    """Return the interval of the mean over folds of every score over draws of whole donors, by (classifier, score).
+def predictions_without(
+    of_classifiers: Mapping[str, Sequence[DonorCounts]], n_donors: int
+) -> dict[tuple[str, str], np.ndarray]:
+    """Return the mean over folds of every score without each donor, shape (n_donors,), by (classifier, score).
 
-    Those of classifier "mean" are of the mean over the classifiers, which share their draws.
+    Those of classifier "mean" are of the mean over the classifiers. Scores that are undefined without some donor are left out.
 
     Args:
         of_classifiers: the folds on which each classifier was fitted; donors are codes below `n_donors`.
     """
-    counts = np.vstack([np.ones((1, n_donors), dtype=np.int64), draw_counts(n_donors, N_DRAWS, seed)])
-    means = {name: _over_folds(folds, counts) for name, folds in of_classifiers.items() if folds}
-    draws = {(name, metric): values for name, own in means.items() for metric, values in own.items()}
-    for metric in dict.fromkeys(metric for _, metric in draws):
-        joined = np.stack([own[metric] for own in means.values()])
-        draws["mean", metric] = _mean_over(joined.T, np.isfinite(joined.T))
-    found = {}
-    for key, (whole, *drawn) in draws.items():
-        drawn = np.array(drawn)
-        if np.isfinite(whole):
-            found[key] = percentile_interval(drawn[np.isfinite(drawn)], float(whole))
-    return found
+    chosen = 1 - np.eye(n_donors, dtype=np.int64)
+    means = {name: _over_folds(folds, chosen) for name, folds in of_classifiers.items() if folds}
+    scores = {(name, metric): values for name, metrics in means.items() for metric, values in metrics.items()}
+    for metric in dict.fromkeys(metric for _, metric in scores):
+        joined = np.stack([metrics[metric] for metrics in means.values()])
+        scores["mean", metric] = _mean_over(joined.T, np.isfinite(joined.T))
+    return {key: values for key, values in scores.items() if np.isfinite(values).all()}
 
 
-def _over_folds(folds: Sequence[DonorCounts], counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the mean over folds of every score, per draw; a fold weighs as the share of its donors that is drawn."""
-    scores = [fold.scores(counts[:, fold.donors]) for fold in folds]
-    shares = np.stack([counts[:, fold.donors].mean(axis=1) for fold in folds])
-    found = {}
+def means_without(values: np.ndarray, donors: np.ndarray) -> dict[str, float]:
+    """Return the mean of `values` over the cells of all donors but one, by that donor; both arrays have shape (n_cells,)."""
+    names, codes = np.unique(donors, return_inverse=True)
+    sums, sizes = np.bincount(codes, weights=values), np.bincount(codes)
+    means = (sums.sum() - sums) / (sizes.sum() - sizes)
+    return dict(zip(map(str, names), means.tolist(), strict=True))
+
+
+def agreements_without(
+    labels: np.ndarray,
+    partitions: Sequence[np.ndarray],
+    donors: np.ndarray,
+    agreements: Mapping[str, Callable[[Contingency], float]],
+) -> dict[str, dict[str, float]]:
+    """Return, by name and donor, the mean agreement of `partitions` with the labels over the cells of all other donors.
+
+    Args:
+        labels, donors: shape (n_cells,).
+        partitions: groups of the same cells, each of shape (n_cells,).
+        agreements: functions of `cellgauge.metrics.agreement`.
+    """
+    others = {str(donor): donors != donor for donor in np.unique(donors)}
+    tables = {
+        donor: [contingency(labels[cells], groups[cells]) for groups in partitions] for donor, cells in others.items()
+    }
+    return {
+        name: {donor: float(np.mean([agreement(table) for table in of_donor])) for donor, of_donor in tables.items()}
+        for name, agreement in agreements.items()
+    }
+
+
+def _over_folds(folds: Sequence[DonorCounts], chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the mean over folds of every score, per choice; a fold weighs as the share of its donors that is chosen."""
+    scores = [fold.scores(chosen[:, fold.donors]) for fold in folds]
+    shares = np.stack([chosen[:, fold.donors].mean(axis=1) for fold in folds])
+    means = {}
     for metric in scores[0]:
-        values = np.stack([own[metric] for own in scores])
+        values = np.stack([of_fold[metric] for of_fold in scores])
         weights = np.where(np.isfinite(values), shares, 0)
-        found[metric] = _ratio((np.nan_to_num(values) * weights).sum(axis=0), weights.sum(axis=0), np.nan)
-    return found
+        means[metric] = _ratio((np.nan_to_num(values) * weights).sum(axis=0), weights.sum(axis=0), np.nan)
+    return means
 
 
 def _ahead(positive: np.ndarray, values: np.ndarray, donors: np.ndarray, n_donors: int) -> np.ndarray:
     """Return how often a positive cell has the higher value than another cell, ties at half, by the donors of both."""
     codes = np.unique(values, return_inverse=True)[1]
-    others = np.zeros((int(codes.max()) + 1, n_donors))
+    others = np.zeros((int(codes.max(initial=-1)) + 1, n_donors))
     np.add.at(others, (codes[~positive], donors[~positive]), 1)
     below = np.cumsum(others, axis=0) - others / 2
-    found = np.zeros((n_donors, n_donors))
-    np.add.at(found, donors[positive], below[codes[positive]])
-    return found
+    ahead = np.zeros((n_donors, n_donors))
+    np.add.at(ahead, donors[positive], below[codes[positive]])
+    return ahead
 
 
 def _mean_over(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ CONSTANT = 1e-6
 """A change that varies less than this over genes, relative to the largest value that it is the difference of, is constant:
 what is left is rounding, and its correlation with anything means nothing."""
 
+NOTHING_SIGNIFICANT = "no gene but the targets differs significantly from the control"
+
 
 def mean_squared_error(predicted: np.ndarray, measured: np.ndarray) -> float:
     """Return the mean over genes of the squared difference; both float, shape (n_genes,)."""
@@ -92,3 +94,57 @@ def _mean_distance(x: np.ndarray, y: np.ndarray) -> float:
     if x is y:
         np.fill_diagonal(squared, 0)
     return float(np.sqrt(np.maximum(squared, 0)).mean())
+
+
+def adjusted_p(scores: np.ndarray) -> np.ndarray:
+    """Return two-sided p values of z scores, corrected for their number by Benjamini and Hochberg, shape (n_genes,).
+
+    As scipy's `false_discovery_control`; importing `scipy.stats` would cost more than a job's scores.
+    """
+    from scipy.special import ndtr
+
+    p = 2 * ndtr(-np.abs(scores))
+    order = np.argsort(-p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1)
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the area under the precision-recall curve, as scikit-learn's `average_precision_score`: equal scores are one step.
+
+    Scores that say nothing give the share of positive labels.
+
+    Args:
+        labels: bool, shape (n,), at least one True.
+        scores: float, shape (n,).
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.cumsum(labels[order])[last]
+    recall = hits / hits[-1]
+    return float(np.sum(np.diff(recall, prepend=0) * hits / (last + 1)))
+
+
+def log_fold_changes(means: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """Return log2 fold changes of mean log-normalized expression, shape (n_genes,), taken back to counts by expm1.
+
+    A negative mean counts as 0; where one of both is 0 the change is infinite, where both are it is 0 (as in pdex).
+    """
+    of_counts = [
+        np.log2(np.expm1(np.maximum(mean, 0)), out=np.full(len(mean), -np.inf), where=mean > 0)
+        for mean in (means, control)
+    ]
+    same = np.isneginf(of_counts[0]) & np.isneginf(of_counts[1])
+    return np.subtract(*of_counts, out=np.zeros(len(means)), where=~same)
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Spearman's rank correlation of two vectors, infinite values included; NaN where one is constant."""
+    return pearson(_ranks(x), _ranks(y))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks from 1, equal values their mean."""
+    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(times) - (times - 1) / 2)[place]

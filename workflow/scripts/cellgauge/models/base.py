@@ -7,10 +7,12 @@ An adapter is a module with
     STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
     NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda:0", "mps"), else always "cpu"
     NEEDS_ENSEMBL = False    # True: genes are known by Ensembl ids alone, so data that have none cannot be embedded
-    EXPRESSION_TASKS = ()    # tasks that score the expression matrix instead of the embedding
     PACKAGES = ("torch",)    # whose versions are recorded
     PATH = ""                # an example of the `path` that the model's entry must give, where it needs one
     UNINFORMED = False       # True: it knows nothing of the cells, so a score at which it is best tells nothing by itself
+    FITTED_ON_SPLIT = False  # True: fitted to the very cells that it is scored on (without their labels)
+    COMMON_UNITS = False     # True: all dimensions have one unit, so classifiers see them as they are (profile corrected)
+    REFERENCE_ON_COUNTS = False  # True: cz-benchmarks trains classifiers on raw counts, and so does profile reference
     CZBENCHMARKS = ""        # what cz-benchmarks calls such models, where it knows them
 
     def embed(cells, weights, *, device, seed, **options):
@@ -92,10 +94,12 @@ def traits(name: str) -> Traits:
         shared_space=getattr(module, "SHARED_SPACE", True),
         stochastic=getattr(module, "STOCHASTIC", False),
         needs_ensembl=getattr(module, "NEEDS_ENSEMBL", False),
-        expression_tasks=tuple(getattr(module, "EXPRESSION_TASKS", ())),
         packages=tuple(getattr(module, "PACKAGES", ())),
         path=getattr(module, "PATH", ""),
         uninformed=getattr(module, "UNINFORMED", False),
+        fitted_on_split=getattr(module, "FITTED_ON_SPLIT", False),
+        reference_on_counts=getattr(module, "REFERENCE_ON_COUNTS", False),
+        common_units=getattr(module, "COMMON_UNITS", False),
         czbenchmarks=getattr(module, "CZBENCHMARKS", ""),
         species_sources=tuple(keyword.name for keyword in keywords if keyword.default is Parameter.empty),
         species_options=tuple(keyword.name for keyword in keywords if keyword.default is not Parameter.empty),
@@ -160,7 +164,9 @@ def embed_files(
         "seed": seed,
         "device": device,
         "shared_space": shared_space,
-        "expression_tasks": list(own.expression_tasks),
+        "fitted_on_split": own.fitted_on_split,
+        "reference_on_counts": own.reference_on_counts,
+        "common_units": own.common_units,
         "versions": versions(own.packages),
         **clock.read(),
         **embedded.facts,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
+FITTED_ON_SPLIT = True
 PACKAGES = ("scikit-learn", "harmonypy")
 
 

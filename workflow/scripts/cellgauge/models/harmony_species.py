@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 SCOPE = "dataset"
 SHARED_SPACE = True
 STOCHASTIC = True
+FITTED_ON_SPLIT = True
 PACKAGES = ("scikit-learn", "harmonypy")
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = False
+FITTED_ON_SPLIT = True
+COMMON_UNITS = True
 PACKAGES = ("scipy",)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SCOPE = "dataset"
 SHARED_SPACE = True
 STOCHASTIC = False
+FITTED_ON_SPLIT = True
 PACKAGES = ("scikit-learn",)
 
 

@@ -14,6 +14,7 @@ SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
 NEEDS_DEVICE = True
+FITTED_ON_SPLIT = True
 PACKAGES = ("scvi-tools", "torch")
 
 

@@ -13,6 +13,7 @@ SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
 UNINFORMED = True
+FITTED_ON_SPLIT = True
 PACKAGES = ("scikit-learn",)
 
 

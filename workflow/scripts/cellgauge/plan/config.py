@@ -132,6 +132,9 @@ def _task_faults(config: Mapping[str, Any]) -> Iterator[str]:
         for param in task.get("params", {}):
             if param not in known:
                 yield f"tasks.{name}.params: unknown parameter '{param}'{did_you_mean(param, known)}"
+        scores = [m for m, facts in task.get("metrics", {}).items() if facts["higher_is_better"] is not None]
+        if task.get("headline", "") not in ("", *scores):
+            yield f"tasks.{name}.headline: no score '{task['headline']}'{did_you_mean(task['headline'], scores)}"
         if "env" in task and task["env"] not in environments:
             yield f"tasks.{name}.env: no environment '{task['env']}'{did_you_mean(task['env'], environments)}"
 
@@ -164,6 +167,8 @@ def _environments() -> list[str]:
 def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
     if "path" in model and "weights" in model:
         yield f"{where}: `path` is for embeddings, `weights` for checkpoints; give one of them"
+    if "splits_per_job" in model and "weights" not in model:
+        yield f"{where}.splits_per_job: only models with `weights` gain by it; remove the key"
     for key in ("path", "weights"):
         if isinstance(model.get(key), str):
             yield from _url_faults(f"{where}.{key}", model[key])

@@ -115,8 +115,9 @@ def jobs(inputs: Inputs, costs: Costs, cells: int, speeds: Mapping[str, float] |
         speed = (speeds or {}).get(cell.model.partition("@")[0]) if tflops and stage == "embed" else None
         yield job._replace(gpu_hours=n_cells / speed / 3600) if speed else job
     for cell in grid.cells:
-        of_counts = cell.task in run.traits(cell.model).expression_tasks
-        laws = costs["tasks"].get(cell.task + "_on_counts" * of_counts, {})
+        laws = costs["tasks"].get(cell.task, {})
+        if "reference" in run.profiles and run.traits(cell.model).reference_on_counts:
+            laws = costs["tasks"].get(f"{cell.task}_on_counts", laws)
         params, usual = run.params(cell.model), _of_model(run, costs, cell).get("dims", 0)
         dims = next((params[name] for name in DIMS if name in params), usual)
         if not dims and run.modality(cell.dataset) == "expression":

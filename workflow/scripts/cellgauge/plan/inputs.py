@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from cellgauge.data.genes import hub_of
@@ -37,6 +39,27 @@ class Wildcards(Protocol):
     file: str
     species: str
     source: str
+
+
+@dataclass(frozen=True)
+class SharedJob:
+    """One embedding job of several splits: the checkpoint is read once for all of them."""
+
+    model: str
+    dataset: str
+    splits: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"embed_{self.model}_{self.dataset}_from_{self.splits[0]}".replace("@", "_")
+
+    @property
+    def log(self) -> str:
+        return paths.log("embed", self.each(paths.EMBEDDING)[0])
+
+    def each(self, pattern: str) -> list[str]:
+        """Return a path of `paths` for each split."""
+        return [pattern.format(model=self.model, dataset=self.dataset, split=split) for split in self.splits]
 
 
 class Inputs:
@@ -98,8 +121,9 @@ class Inputs:
 
     def jobs(self, cell: Cell) -> Iterator[tuple[str, str, str]]:
         """Yield (rule, result, log) of every job that a score needs, upstream first."""
+        shared = {path: job.log for job in self.shared_jobs for path in job.each(paths.EMBEDDING)}
         for rule, result in self._jobs(cell):
-            yield rule, result, paths.log(rule, result)
+            yield rule, result, shared.get(result) or paths.log(rule, result)
 
     def _jobs(self, cell: Cell) -> Iterator[tuple[str, str]]:
         run, weights = self.run, self.weights_of
@@ -178,11 +202,11 @@ class Inputs:
 
     # --- models ------------------------------------------------------------------------------------------------------
 
-    def adapter(self, w: Wildcards) -> str:
+    def adapter(self, w: Cell | Wildcards) -> str:
         """Return the adapter of a model."""
         return self.run.model(w.model)["adapter"]
 
-    def env(self, w: Wildcards) -> str:
+    def env(self, w: Cell | Wildcards) -> str:
         """Return the environment file of a model, as seen from workflow/rules."""
         return f"../envs/{self.run.model(w.model).get('env', 'baselines')}.yaml"
 
@@ -190,11 +214,11 @@ class Inputs:
         """Return how many GPUs a job of this model asks for."""
         return self.run.model(w.model).get("gpus", 0)
 
-    def threads(self, w: Wildcards) -> int:
+    def threads(self, w: Cell | Wildcards) -> int:
         """Return how many threads a job of this model uses."""
         return self.run.model(w.model).get("threads", 1)
 
-    def model_options(self, w: Wildcards) -> str:
+    def model_options(self, w: Cell | Wildcards) -> str:
         """Return the options of embed_cells.py as JSON: the model's params and the seed."""
         entry = self.run.model(w.model)
         options = {**entry.get("params", {}), "seed": self.run.seed(w.model)}
@@ -205,7 +229,7 @@ class Inputs:
             options["species_files"] = {**options.get("species_files", {}), **files}
         return json.dumps(options, sort_keys=True)
 
-    def model_code(self, w: Wildcards) -> dict[str, str]:
+    def model_code(self, w: Cell | Wildcards) -> dict[str, str]:
         """Return the digests of our files that a model's job runs."""
         if self.run.traits(w.model).modality == "perturbation":
             return code("predict_responses", f"cellgauge.predictors.{self.adapter(w)}")
@@ -222,7 +246,7 @@ class Inputs:
         """Return the URL of a file of a checkpoint, or of the file of one dataset and split that a `path` names."""
         return self.weights_of.remote[paths.WEIGHTS_FILE.format(file=w.file)]
 
-    def weights(self, w: Wildcards) -> list[str]:
+    def weights(self, w: Cell | Wildcards) -> list[str]:
         """Return the files that a model needs beside the splits."""
         entry = self.run.model(w.model)
         if "path" in entry:
@@ -233,14 +257,41 @@ class Inputs:
             return [self.weights_folder(w), *built]
         return [*self.weights_of.checkpoint(w.model, self.run.species(w.dataset, w.split)), *built]
 
-    def weights_argument(self, w: Wildcards) -> list[str]:
+    @cached_property
+    def shared_jobs(self) -> list[SharedJob]:
+        """The embedding jobs of several splits: of models whose entry has `splits_per_job`, which embed split by split."""
+        splits: dict[tuple[str, str, int], dict[str, None]] = {}
+        for cell in self.grid.cells:
+            size = self.run.model(cell.model).get("splits_per_job", 1)
+            if size > 1 and self.run.traits(cell.model).scope == "split":
+                names = self.run.splits_of(cell.dataset, cell.split)
+                splits.setdefault((cell.model, cell.dataset, size), {}).update(dict.fromkeys(names))
+        return [
+            SharedJob(model, dataset, tuple(sorted(names))[start : start + size])
+            for (model, dataset, size), names in splits.items()
+            for start in range(0, len(names), size)
+            if len(names) - start > 1
+        ]
+
+    def shared_weights(self, job: SharedJob) -> list[str]:
+        """Return the files that a model needs beside the splits of a shared job."""
+        parts = (Cell("", job.model, job.dataset, split) for split in job.splits)
+        return list(dict.fromkeys(path for part in parts for path in self.weights(part)))
+
+    def shared_options(self, job: SharedJob) -> str:
+        """Return the options of embed_cells.py as JSON for the splits of a shared job, with all their added species."""
+        parts = [json.loads(self.model_options(Cell("", job.model, job.dataset, split))) for split in job.splits]
+        species_files = {name: folder for part in parts for name, folder in part.pop("species_files", {}).items()}
+        return json.dumps({**parts[0], **({"species_files": species_files} if species_files else {})}, sort_keys=True)
+
+    def weights_argument(self, w: Cell | Wildcards) -> list[str]:
         """Return what embed_cells.py is given of them: the file, the folder of the checkpoint, or nothing."""
         entry = self.run.model(w.model)
         if "path" in entry or "weights" not in entry:
             return self.weights(w)[:1]
         return [self.weights_folder(w)]
 
-    def weights_folder(self, w: Wildcards) -> str:
+    def weights_folder(self, w: Cell | Wildcards) -> str:
         """Return the folder of a model's checkpoint."""
         return self.weights_of.folder(w.model)
 
@@ -289,8 +340,7 @@ class Inputs:
         return [paths.NEIGHBORS.format(task=w.task, model=w.model, dataset=w.dataset, split=w.split)]
 
     def _keeps_neighbors(self, w: Cell | Wildcards) -> bool:
-        scores_expression = w.task in self.run.traits(w.model).expression_tasks
-        return not scores_expression and task_traits(w.task).keeps_neighbors(self.run.task_params(w.task))
+        return task_traits(w.task).keeps_neighbors(self.run.task_params(w.task))
 
     def neighbor_options(self, w: Wildcards) -> str:
         """Return the options of find_neighbors.py as JSON: those of the scoring job that change which neighbors there are."""
@@ -307,7 +357,7 @@ class Inputs:
         return json.dumps(self._task_options(w), sort_keys=True)
 
     def _task_options(self, w: Wildcards) -> dict[str, Any]:
-        profiles, device = self.run.options["profiles"], self._score_device(w.task)
+        profiles, device = self.run.profiles, self._score_device(w.task)
         options = {**self.run.task_params(w.task), "profiles": profiles, "seed": self.run.seed(w.model)}
         return options | ({"device": device} if device != "cpu" else {})
 

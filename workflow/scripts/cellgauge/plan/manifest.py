@@ -12,7 +12,7 @@ from cellgauge.tasks.traits import task_traits
 
 ABOUT = (
     *("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage"),
-    *("organisms", "modality", "scope", "adapter", "metrics"),
+    *("organisms", "modality", "scope", "adapter", "headline", "metrics"),
 )
 """What the tables and the report say of an entry of the catalogue."""
 NOT_ABOUT_PUBLISHED = ("models", "datasets", "left_out", "values")
@@ -53,7 +53,12 @@ def _about_model(grid: Grid, model: str) -> dict[str, Any]:
         for url in weights.urls(model, dataset, split)
     )
     traits = run.traits(model)
-    facts = {"files": list(files), "uninformed": traits.uninformed, "czbenchmarks": traits.czbenchmarks}
+    facts = {
+        "files": list(files),
+        "uninformed": traits.uninformed,
+        "fitted_on_split": traits.fitted_on_split,
+        "czbenchmarks": traits.czbenchmarks,
+    }
     return _about(run.model(model)) | {key: value for key, value in facts.items() if value}
 
 

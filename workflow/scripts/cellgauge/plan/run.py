@@ -91,6 +91,11 @@ class Run:
         return list(dict.fromkeys(self.options.get("published", ())))
 
     @property
+    def profiles(self) -> list[str]:
+        """The profiles of metrics of the run."""
+        return self.options["profiles"]
+
+    @property
     def score_device(self) -> str:
         """Where expression tasks compute: "cpu", "cuda", or "auto" for a GPU that is free."""
         return self.options.get("score_device", "cpu")

@@ -153,5 +153,10 @@ def _canonical(node: object) -> object:
     return tuple(map(_canonical, node)) if isinstance(node, list) else node
 
 
+def digest(files: dict[str, str]) -> str:
+    """Return one digest of the digests of many files."""
+    return _digest(repr(sorted(files.items())).encode())
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]

@@ -4,6 +4,7 @@ An adapter is a module with
 
     STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
     NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda:0", "mps"), else always "cpu"
+    USES_CONTROLS = True     # False: which controls it saw does not change the result, so it runs once and not twice
     PACKAGES = ()            # whose versions are recorded
     PATH, UNINFORMED, CZBENCHMARKS  # see `cellgauge.models.base`
 
@@ -12,7 +13,9 @@ An adapter is a module with
 
 `screen` is a `screens.screen.Screen`, `weights` the file or folder of the checkpoint (None where there is none), `options`
 the `params` of the entry in config/models.yaml. A predictor looks at the controls and at the training conditions; nothing
-hides the cells of the test conditions from it, and only the `ceiling` may use them.
+hides the cells of the test conditions from it, and only the `ceiling` may use them. Half of the controls is withheld: in the
+screen that a predictor is given they are no controls. What profile reference scores is predicted from all controls, as there;
+so a predictor whose result depends on them runs once with each.
 
 Expression is log-normalised as the screen has it (`screen.expression`). Responses may be yielded one by one: each is reduced
 to what the scores need before the next is asked for, so a model's cells never lie in memory all at once. An adapter imports
@@ -94,7 +97,6 @@ def traits(name: str) -> Traits:
         scope="split",
         shared_space=False,
         stochastic=getattr(module, "STOCHASTIC", False),
-        expression_tasks=(),
         packages=tuple(getattr(module, "PACKAGES", ())),
         needs_ensembl=getattr(module, "NEEDS_ENSEMBL", False),
         modality="perturbation",
@@ -124,6 +126,7 @@ def predict_files(
         CellgaugeError: unknown adapter or option, or what the adapter or the contract finds wrong.
     """
     from cellgauge.core.gpu import pick_device
+    from cellgauge.files.profiles import SUFFIX
     from cellgauge.screens.reduce import Reducer
     from cellgauge.screens.screen import Screen
 
@@ -132,13 +135,18 @@ def predict_files(
     seed, device = int(settings.pop("seed", 42)), settings.pop("device", "auto")
     check_options(adapter, module.predict, settings)
     screen = Screen.open(split_path)
-    seed_everything(seed)
     device = pick_device(device) if getattr(module, "NEEDS_DEVICE", False) else "cpu"
-    clock = Stopwatch()
-    predicted = module.predict(screen, Path(weights) if weights else None, device=device, seed=seed, **settings)
-    reducer = Reducer(screen, predicted.genes)
-    for response in predicted.responses:
-        reducer.add(response.condition, cells=response.cells, mean=response.mean, reason=response.reason)
+    uses_controls = getattr(module, "USES_CONTROLS", True)
+    given = {"corrected": screen.without_withheld()} | ({"reference": screen} if uses_controls else {})
+    reducer, facts = None, {}
+    for profile, visible in given.items():
+        seed_everything(seed)
+        clock = Stopwatch()
+        predicted = module.predict(visible, Path(weights) if weights else None, device=device, seed=seed, **settings)
+        reducer = reducer or Reducer(screen, predicted.genes)
+        for response in predicted.responses:
+            reducer.add(**vars(response), profiles=(profile,) if uses_controls else SUFFIX)
+        facts = facts or {**clock.read(), **predicted.facts}  # of the first run, which others are compared by
     provenance = {
         "model": model or adapter,
         "adapter": adapter,
@@ -149,7 +157,6 @@ def predict_files(
         "seed": seed,
         "device": device,
         "versions": versions(tuple(getattr(module, "PACKAGES", ()))),
-        **clock.read(),
-        **predicted.facts,
+        **facts,
     }
     reducer.write(output, provenance)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from cellgauge.screens.screen import Screen
 
+USES_CONTROLS = False
+
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
     """Return for each condition the first half of its cells, which are scored against the second half only.

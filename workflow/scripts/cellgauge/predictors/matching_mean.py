@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from cellgauge.screens.screen import Screen
 
+USES_CONTROLS = False
+
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
     """Return for each condition the mean of its genes' single perturbations.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cellgauge.screens.condition_names import ConditionNames
     from cellgauge.screens.screen import Screen
 
+USES_CONTROLS = False
 PATH = "my_model/{dataset}.csv"
 CONDITION_COLUMNS = ("condition", "perturbation")
 
@@ -53,6 +54,7 @@ def predict(
     separator: str = "",
     pool_guides: bool = False,
     columns: str | Sequence[str] = (),
+    without_withheld: bool = False,
 ) -> Predicted:
     """Return the rows of the file `weights`: one per condition (a mean), or several (predicted cells).
 
@@ -67,6 +69,8 @@ def predict(
         separator: what stands between the genes of a combination; by default it is recognised by the genes.
         pool_guides: whether KLF1_1 and KLF1_2 are rows of KLF1.
         columns: the columns of a table that are genes, as names or patterns; by default all that are called as one.
+        without_withheld: whether the predictions were made without the controls that the split marks as `withheld`. Else their
+            scores carry a note: a prediction that starts from all controls shares their noise with the measured changes.
 
     Raises:
         CellgaugeError: a file of another format, a gene with text in it, no gene or no condition of the screen, or names of
@@ -101,7 +105,11 @@ def predict(
             else:
                 yield Response(condition, cells=table.matrix[chosen].astype("float32"))
 
-    facts = {"source": weights.name, "matched_genes": len(table.genes)}
+    facts = {
+        "source": weights.name,
+        "matched_genes": len(table.genes),
+        "may_have_used_withheld": not without_withheld,
+    }
     return Predicted(table.genes, responses(), facts | ({"notes": "\n".join(table.notes)} if table.notes else {}))
 
 

@@ -10,6 +10,8 @@ from cellgauge.predictors.base import Predicted, Response
 if TYPE_CHECKING:
     from cellgauge.screens.screen import Screen
 
+USES_CONTROLS = False
+
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
     """Return for every condition the mean of the training conditions' means, each with the same weight.

@@ -18,6 +18,7 @@ from cellgauge.report.pages import catalogue, cost, failures, guide, overview, p
 from cellgauge.results import colors as colors
 from cellgauge.results.numbers import DASH, alternatives, mebibytes, readable, seconds, size
 from cellgauge.results.read import Tables
+from cellgauge.results.words import profile
 
 if TYPE_CHECKING:
     import jinja2
@@ -62,7 +63,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"dash": DASH}
-    filters = (alternatives, mebibytes, readable, seconds, size)
+    filters = (alternatives, mebibytes, profile, readable, seconds, size)
     environment.filters |= {"data": _data, **{function.__name__: function for function in filters}}
     return environment
 

@@ -12,7 +12,7 @@ from cellgauge.results.compare import Result
 from cellgauge.results.entries import Entry, Interval, Metric, Variant
 from cellgauge.results.numbers import number, readable
 from cellgauge.results.read import Tables
-from cellgauge.results.scales import Scale, ranks
+from cellgauge.results.scales import Scale
 
 FEWEST_IN_A_PICTURE = 4
 """With fewer splits than this the numbers show their spread as well as a picture does."""
@@ -30,7 +30,7 @@ def by_split(tables: Tables, task: str, dataset: str, variant: Variant, caption:
     rows = [_row_of_splits(result, model, scale) for model in tables.models.values()]
     spreads = [result.spread_title] if result.spread_title else []
     about = {**vars(variant), "dataset": dataset}
-    return HeatTable(caption, columns, rows, about, scale.ends(result.metric), spreads, result.drawn)
+    return HeatTable(caption, columns, rows, about, scale.ends(result.metric), spreads, result.units)
 
 
 def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
@@ -42,19 +42,20 @@ def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
             cells.append(Cell.gap(result.why(model.name, split)))
             continue
         remark, spread = result.remark(model.name, [split]), result.spread(model.name, split)
-        cells.append(Cell(number(value, metric), scale.level(value), said=remark, extra=spread))
-    own = [result.values[model.name, split] for split in splits if (model.name, split) in result.values]
-    if len(own) < 2:
+        short = result.split_shortfall(model.name, split)
+        beside = "; ".join(filter(None, (spread, short)))
+        cells.append(Cell(number(value, metric), None if short else scale.level(value), said=remark, extra=beside))
+    values = [result.values[model.name, split] for split in splits if (model.name, split) in result.values]
+    if len(values) < 2:
         return Row(model, cells)
-    mean, n = result.means[model.name]
-    covered = "" if n == len(splits) else f"{n} of {len(splits)}"
+    mean, _ = result.means[model.name]
     interval = result.interval(model.name)
-    cell = Cell(number(mean, metric), extra=covered, interval=ends(interval, metric))
+    cell = Cell(number(mean, metric), extra=result.shortfall(model.name), interval=ends(interval, metric))
     if len(splits) < FEWEST_IN_A_PICTURE:
         return Row(model, cells, cell)
-    said = f"splits {number(min(own), metric)} to {number(max(own), metric)}"
+    said = f"splits {number(min(values), metric)} to {number(max(values), metric)}"
     reach = (interval.low, interval.high) if interval else None
-    return Row(model, cells, cell, strip(own, mean, scale.low, scale.high, reach, said=said))
+    return Row(model, cells, cell, strip(values, mean, scale.low, scale.high, reach, said=said))
 
 
 def ends(interval: Interval | None, metric: Metric) -> str:
@@ -67,43 +68,44 @@ def by_metric(
 ) -> HeatTable | None:
     """Return models x metrics, each the mean over the splits of a dataset; None when no model has a value or failed.
 
-    A model that lacks splits is neither ranked nor colored: its mean is over other cells than those of the others.
-    Controls are not ranked; they bracket the others.
+    A model whose mean lacks splits, cells, conditions or genes is neither ranked nor colored: it is of other cells than
+    those of the others. Controls are not ranked; they bracket the others.
 
     Args:
         columns: (task, variant, column) of each.
     """
     results = [Result(tables, task, dataset, variant) for task, variant, _ in columns]
-    made = [_column_of_means(result) for result in results]
-    rows = [Row(model, [cells[name] for cells in made]) for name, model in tables.models.items()]
+    of_columns = [_column_of_means(result) for result in results]
+    rows = [Row(model, [cells[name] for cells in of_columns]) for name, model in tables.models.items()]
     if not any(row.applies for row in rows):
         return None
     headed = [replace(column, said=result.without()) for (_, _, column), result in zip(columns, results, strict=True)]
     spreads = dict.fromkeys(r.spread_title for r in results if r.spread_title and len(r.all_splits) == 1)
-    drawn = dict.fromkeys(unit for r in results if r.metric.is_score for unit in r.drawn)
-    return HeatTable(caption, headed, rows, {**about, "dataset": dataset}, spreads=list(spreads), drawn=list(drawn))
+    units = dict.fromkeys(unit for r in results if r.metric.is_score for unit in r.units)
+    return HeatTable(caption, headed, rows, {**about, "dataset": dataset}, spreads=list(spreads), units=list(units))
 
 
 def _column_of_means(result: Result) -> dict[str, Cell]:
     """Return the cell of every model."""
-    metric, expected = result.metric, len(result.splits)
-    whole = {model: mean for model, (mean, _) in result.means.items() if result.covers(model)}
-    contest = {m: mean for m, mean in whole.items() if result.tables.models[m].kind != "control"}
-    scale = Scale.of(whole.values(), metric) if whole and metric.is_score else None
-    places = ranks(contest, metric) if len(contest) > 1 and metric.is_score else {}
+    metric = result.metric
+    scale = Scale.of(result.comparable.values(), metric) if result.comparable and metric.is_score else None
     cells = {}
     for model in result.tables.models:
         mean, n = result.means.get(model, (0.0, 0))
+        short = result.shortfall(model)
         if not n:
             cells[model] = Cell.gap(result.gap(model))
-        elif n < expected:
-            cells[model] = Cell(number(mean, metric), said=result.gap(model), extra=f"{n} of {expected} splits")
+        elif short and metric.is_score:
+            lacks_splits = n < len(result.splits)
+            said = result.gap(model) if lacks_splits else result.remark(model, result.splits)
+            cells[model] = Cell(number(mean, metric), said=said, extra=short)
         else:
             spread = result.spread(model, result.splits[0]) if len(result.all_splits) == 1 else ""
-            level = scale.level(mean) if scale and model in whole else None
+            level = scale.level(mean) if scale and model in result.comparable else None
             remark = result.remark(model, result.splits)
             interval = ends(result.interval(model), metric) if metric.is_score else ""
-            cells[model] = Cell(number(mean, metric), level, places.get(model), remark, spread, interval)
+            rank = result.rank(model) if metric.is_score else None
+            cells[model] = Cell(number(mean, metric), level, rank, remark, spread, interval)
     return cells
 
 

@@ -82,7 +82,7 @@ class HeatTable:
         rows: all models; those to which nothing applies are named below the table instead (`left_out`).
         ends: the worst and the best value of the colors, where all columns share one scale.
         spreads: what the "±" in the cells are.
-        drawn: what was drawn for the intervals.
+        units: what the intervals are over.
         marked: whether the pictures mark the controls.
     """
 
@@ -92,7 +92,7 @@ class HeatTable:
     about: Mapping[str, str]
     ends: tuple[str, str] | None = None
     spreads: Sequence[str] = ()
-    drawn: Sequence[str] = ()
+    units: Sequence[str] = ()
     marked: bool = False
 
     @property

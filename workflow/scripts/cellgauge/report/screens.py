@@ -35,7 +35,7 @@ def strata_tables(tables: Tables, task: Task) -> Iterator[HeatTable]:
             if "/" in variant.subset or not metric.is_score:
                 continue
             strata = [v for v in variants if v.subset.startswith(f"{variant.subset}/") and _alike(v, variant)]
-            what = f"{entry.title}: {metric.title}, {words.subset(variant.subset)}, profile {variant.profile}"
+            what = f"{entry.title}: {metric.title}, {words.subset(variant.subset)}, {words.profile(variant.profile)} scores"
             yield _table(Result(tables, task.name, dataset, variant), strata, what)
 
 
@@ -48,9 +48,8 @@ def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:
     parts = [replace(whole, variant=stratum) for stratum in strata] or [whole]
     means = {model: mean for model, (mean, _) in whole.means.items()}
     scale = _scale([*means.values(), *(m for part in parts for m, _ in part.means.values())], metric)
-    marks = [means[name] for name in tables.models if name in means and tables.models[name].kind == "control"]
+    marks = [means[name] for name in tables.models if name in means and tables.models[name].is_control]
     values = tables.single_conditions.get((whole.task, whole.dataset, whole.variant), {})
-    n_conditions = len({condition for _, condition in values})
     columns = [_column(part.variant, metric) for part in parts]
     rows = []
     for model, entry in tables.models.items():
@@ -58,18 +57,18 @@ def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:
         if model not in means:
             rows.append(Row(entry, cells))
             continue
-        own = [value for (name, _), value in values.items() if name == model]
+        of_model = [value for (name, _), value in values.items() if name == model]
         interval = whole.interval(model)
-        said = f"mean {number(means[model], metric)} of {len(own)} conditions"
+        said = f"mean {number(means[model], metric)} of {len(of_model)} conditions"
         reach = (interval.low, interval.high) if interval else None
-        picture = strip(own, means[model], scale.low, scale.high, reach, marks, said=said)
-        covered = "" if len(own) == n_conditions else f"{len(own)} conditions"
+        picture = strip(of_model, means[model], scale.low, scale.high, reach, marks, said=said)
+        covered = whole.shortfall(model)
         if strata:
             mean_cell = Cell(number(means[model], metric), extra=covered, interval=ends(interval, metric))
             rows.append(Row(entry, cells, mean_cell, picture))
         else:  # the only column is the mean
             rows.append(Row(entry, [replace(cells[0], extra=covered)], None, picture))
-    return HeatTable(caption, columns, rows, about, scale.ends(metric), drawn=whole.drawn, marked=bool(marks))
+    return HeatTable(caption, columns, rows, about, scale.ends(metric), units=whole.units, marked=bool(marks))
 
 
 def _cell(part: Result, model: str, metric: Metric, scale: Scale) -> Cell:
@@ -101,7 +100,7 @@ def condition_tables(tables: Tables, task: Task) -> Iterator[LabelTable]:
         if name == task.name and variant.subset in metric.in_full:
             entry = tables.datasets[dataset]
             what = f"{metric.title} of each condition, {words.subset(variant.subset)}"
-            caption = f"{entry.title}: {what}, profile {variant.profile}"
+            caption = f"{entry.title}: {what}, {words.profile(variant.profile)} scores"
             about: Mapping[str, str] = {"profile": variant.profile, "dataset": dataset}
             table = label_table(caption, tables.models, values, metric, {}, about, heading="Condition")
             if table:

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellgauge.report.charts import scatter
+from cellgauge.results.columns import headlines
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Entry, Metric, Variant
+from cellgauge.results.entries import Entry, Metric
 from cellgauge.results.numbers import DASH, mebibytes, number, seconds
 from cellgauge.results.read import Tables
-from cellgauge.results.words import usual
 
 if TYPE_CHECKING:
     import pandas as pd
     from markupsafe import Markup
 
+FASTER = 1.2
+"""Wall time of a job varies by about as much with what else the machine does."""
 DEVICES = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU (Metal)"}
 
 
@@ -45,15 +47,18 @@ class Bargains:
 
 
 def bargains(tables: Tables) -> Iterator[Bargains]:
-    """Yield one table per dataset of which embeddings were timed."""
+    """Yield one table per dataset of which embeddings were timed; what was embedded elsewhere has no speed."""
     timed = tables.runtime[tables.runtime["stage"].isin(["embed", "predict"])].dropna(subset=["seconds"])
     for name, dataset in tables.datasets.items():
         rows = timed[timed["dataset"] == name].groupby("model", sort=False)
         cost = {
-            model: (float(own["seconds"].sum()), peak(own["max_rss_mb"]), devices(own), peak(own["max_gpu_mb"]))
-            for model, own in rows
+            model: (float(jobs["seconds"].sum()), peak(jobs["max_rss_mb"]), devices(jobs), peak(jobs["max_gpu_mb"]))
+            for model, jobs in rows
         }
-        speed = {m: n / max(cost[m][0], 0.01) for m, n in _cells(tables, name).items() if m in cost and n > 0}
+        n_cells = {
+            m: n for m, n in _cells(tables, name).items() if m in cost and n > 0 and not tables.models[m].is_precomputed
+        }
+        speed = {m: n / max(cost[m][0], 0.01) for m, n in n_cells.items()}
         results = list(_scores(tables, name))
         models = [entry for key, entry in tables.models.items() if key in speed]
         if len(models) < 2 or not results:
@@ -66,9 +71,7 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
                 continue
             points = [(place[m], speed[m], mean) for m, mean in means.items()]
             title = f"{result.metric.title} ({tables.tasks[result.task].title})"
-            rising = result.metric.higher_is_better is not False
-            whole = {m: mean for m, mean in means.items() if result.covers(m) and tables.models[m].kind != "control"}
-            front = frontier({m: (speed[m], mean) for m, mean in whole.items()}, rising)
+            front = frontier(result, {model: speed[model] for model in result.contest if model in speed})
             said = f"{title} against cells per second of {len(points)} models"
             if front:
                 said += f"; none is both better and faster than: {', '.join(tables.models[m].title for m in front)}"
@@ -82,11 +85,18 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
                 mebibytes(cost[entry.name][1]),
                 cost[entry.name][2] or DASH,
                 mebibytes(cost[entry.name][3]),
-                [number(r.means[entry.name][0], r.metric) if entry.name in r.means else DASH for r in results],
+                [_mean(r, entry.name) for r in results],
             )
             for entry in models
         ]
         yield Bargains(dataset, [(tables.tasks[r.task].title, r.metric) for r in results], bargain, pictures)
+
+
+def _mean(result: Result, model: str) -> str:
+    if model not in result.means:
+        return DASH
+    short = result.shortfall(model)
+    return number(result.means[model][0], result.metric) + (f" ({short})" if short else "")
 
 
 def peak(memory: pd.Series) -> float | None:
@@ -100,34 +110,40 @@ def devices(jobs: pd.DataFrame) -> str:
     return ", ".join(DEVICES.get(name, name) for name in dict.fromkeys(jobs["device"]) if name)
 
 
-def frontier(points: Mapping[str, tuple[float, float]], rising: bool) -> list[str]:
-    """Return the models that no other one beats in both speed and score, the fastest first."""
-    good = {model: y if rising else -y for model, (_, y) in points.items()}
-    best: list[str] = []
-    for model in sorted(points, key=lambda m: (-points[m][0], -good[m])):
-        if not best or good[model] > good[best[-1]]:
-            best.append(model)
-    return best
+def frontier(result: Result, speed: Mapping[str, float]) -> list[str]:
+    """Return the models that no other one beats beyond noise, the fastest first.
+
+    One beats another where it is ahead by a test and not slower, or faster and not behind by a test.
+    Within FASTER speeds are alike.
+
+    Args:
+        speed: cells per second of the models that are ranked.
+    """
+
+    def beats(one: str, other: str) -> bool:
+        better = result.ahead(one, other) == one
+        faster = speed[one] > FASTER * speed[other]
+        return (better and speed[other] <= FASTER * speed[one]) or (faster and result.ahead(one, other) != other)
+
+    front = [model for model in speed if not any(beats(other, model) for other in speed if other != model)]
+    return sorted(front, key=lambda model: -speed[model])
 
 
 def _scores(tables: Tables, dataset: str) -> Iterator[Result]:
-    """Yield the first score of each task, of the profile that stands at the front."""
+    """Yield the headline scores of each task, of the profile that stands at the front, else of another one."""
     for task in tables.tasks.values():
-        variants = [v for v in tables.variants(task.name, dataset) if tables.metric(task.name, v.metric).is_score]
-        chosen = [v for v in variants if v.profile == tables.profiles[0]] or variants
-        if chosen:
-            first: Variant = usual([v for v in chosen if v.metric == chosen[0].metric])
-            yield Result(tables, task.name, dataset, first)
+        of_profiles = (headlines(tables, task, dataset, profile) for profile in tables.profiles)
+        yield from next(filter(None, of_profiles), ())
 
 
 def _cells(tables: Tables, dataset: str) -> dict[str, float]:
     """Return how many cells each model was given, over the splits of a dataset."""
-    found: dict[tuple[str, str], float] = {}
-    for (_, own, variant), values in tables.values.items():
-        if own == dataset and variant.metric == "n_cells" and not variant.set:
+    counts: dict[tuple[str, str], float] = {}
+    for (_, name, variant), values in tables.values.items():
+        if name == dataset and variant.metric == "n_cells" and not variant.set:
             for (model, split), n in values.items():
-                found[model, split] = max(n, found.get((model, split), 0))
+                counts[model, split] = max(n, counts.get((model, split), 0))
     cells: dict[str, float] = {}
-    for (model, _), n in found.items():
+    for (model, _), n in counts.items():
         cells[model] = cells.get(model, 0) + n
     return cells

@@ -33,11 +33,13 @@ class Column:
 
 def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[str, Variant, Column]]:
     """Yield a column for each score of a task, of the classifier that stands for the task."""
-    found = [v for v in tables.variants(task.name, dataset) if v.profile == profile]
-    scores = [v for v in found if tables.metric(task.name, v.metric).is_score]
-    if not found and _has_failed(tables, task.name, dataset):
+    variants = [v for v in tables.variants(task.name, dataset) if v.profile == profile]
+    scores = [v for v in variants if tables.metric(task.name, v.metric).is_score]
+    if not variants and _has_failed(tables, task.name, dataset):
         known = [metric.name for metric in task.metrics.values() if metric.is_score]
-        scores = [Variant(profile, name, "", "", own) for own in tables.sets(task.name, dataset) for name in known]
+        scores = [
+            Variant(profile, name, "", "", split_set) for split_set in tables.sets(task.name, dataset) for name in known
+        ]
     chosen = usual(scores).classifier if scores else ""
     for split_set, name in dict.fromkeys((v.set, v.metric) for v in scores if v.classifier == chosen):
         fitting = [v for v in scores if (v.set, v.metric) == (split_set, name)]
@@ -48,6 +50,19 @@ def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[
         if len(tables.sets(task.name, dataset)) > 1:
             key, group = f"{key}.{split_set}", f"{group} ({tables.datasets[dataset].described(split_set, most=4)})"
         yield task.name, variant, Column(key, metric.title, metric, group, task.name, about)
+
+
+def headlines(tables: Tables, task: Task, dataset: str, profile: str) -> list[Result]:
+    """Return the score that stands for a task on a dataset, of each set of splits where the task spans splits.
+
+    It is the one that the catalogue names (`headline` in config/tasks.yaml), else the first: verdicts, warnings, figures
+    and the page of costs take this one.
+    """
+    variants = [variant for _, variant, _ in columns(tables, task, dataset, profile)]
+    first: dict[str, Variant] = {}
+    for variant in sorted(variants, key=lambda variant: variant.metric != task.headline):
+        first.setdefault(variant.set, variant)
+    return [Result(tables, task.name, dataset, first[name]) for name in dict.fromkeys(v.set for v in variants)]
 
 
 def _widespread(tables: Tables, task: Task, dataset: str, variants: Sequence[Variant]) -> list[Variant]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
-from cellgauge.results.entries import Interval, Metric, Missing, Variant
+from cellgauge.results.entries import NO_ROW, Interval, Metric, Missing, Variant
 from cellgauge.results.numbers import number, readable
 from cellgauge.results.read import Tables
 
@@ -37,12 +37,12 @@ class Result:
 
     @cached_property
     def splits(self) -> list[str]:
-        """The splits to which the variant applies: some model has a value there, or failed to get one."""
-        return [split for split in self.all_splits if self._applies(split)]
+        """The splits on which some model has a value; where none has any, those on which some model failed."""
+        valued = {split for _, split in self.values}
+        return [s for s in self.all_splits if s in valued] or [s for s in self.all_splits if self._failed(s)]
 
-    def _applies(self, split: str) -> bool:
-        models = self.tables.models
-        return any((m, split) in self.values or self.why(m, split).status == "failed" for m in models)
+    def _failed(self, split: str) -> bool:
+        return any(self.why(model, split).status == "failed" for model in self.tables.models)
 
     def why(self, model: str, split: str) -> Missing:
         """Return why a value is missing."""
@@ -51,8 +51,8 @@ class Result:
     def gap(self, model: str) -> Missing:
         """Return why a model lacks splits: a failure before all else."""
         lacking = [split for split in self.splits or self.all_splits if (model, split) not in self.values]
-        found = [self.why(model, split) for split in lacking]
-        return next((missing for missing in found if missing.status == "failed"), found[0])
+        reasons = [self.why(model, split) for split in lacking] or [NO_ROW]
+        return next((missing for missing in reasons if missing.status == "failed"), reasons[0])
 
     def without(self) -> Missing | None:
         """Return which splits the means of all models are without, and why."""
@@ -62,26 +62,68 @@ class Result:
         reason = self.why(next(iter(self.means or self.tables.models)), lacking[0]).reason
         return Missing("ok", f"without {', '.join(map(readable, lacking))}: {reason}")
 
-    @cached_property
-    def _n_conditions(self) -> Mapping[str, int]:
-        found = self.tables.single_conditions.get((self.task, self.dataset, self.variant), {})
-        return Counter(model for model, _ in found)
+    def shortfall(self, model: str) -> str:
+        """Return what a model's mean lacks, such as "1,490 of 2,142 cells" or "2 of 3 splits"; "" where nothing."""
+        return self.tables.shortfalls.get((self.task, self.dataset, self.variant), {}).get(model, "")
 
-    def covers(self, model: str) -> bool:
-        """Return whether a model's means are over all that any model has: every split, and in a screen every condition."""
-        conditions = self._n_conditions
-        every_split = self.means[model][1] == len(self.splits)
-        return every_split and conditions.get(model, 0) == max(conditions.values(), default=0)
+    def lacks_splits_alone(self, model: str) -> bool:
+        """Return whether a model's mean lacks splits and nothing else, so that it may be compared on those that it has."""
+        return self.means[model][1] < len(self.splits) and ";" not in self.shortfall(model)
+
+    def split_shortfall(self, model: str, split: str) -> str:
+        """Return of how many of a split's cells or genes a model's score is, "" where of all."""
+        variant = self.variant
+        key = (
+            self.task,
+            self.dataset,
+            variant.set,
+            variant.classifier,
+            variant.metric,
+            variant.subset,
+            variant.profile,
+        )
+        return self.tables.coverage.short(key, model, [split])
+
+    @cached_property
+    def comparable(self) -> Mapping[str, float]:
+        """The means of all models, controls among them, that are over all that there is, the best first."""
+        rising = self.metric.higher_is_better is not False
+        whole = {model: mean for model, (mean, _) in self.means.items() if not self.shortfall(model)}
+        return dict(sorted(whole.items(), key=lambda item: item[1], reverse=rising))
+
+    @cached_property
+    def ranked(self) -> Mapping[str, float]:
+        """The means of the models that may be ranked, the best first: controls are not."""
+        return {m: mean for m, mean in self.comparable.items() if not self.tables.models[m].is_control}
+
+    @cached_property
+    def contest(self) -> Mapping[str, Mapping[str, Any]]:
+        """The rows of ranks.csv by model; none where nothing can be tested."""
+        return self.tables.contests.get((self.task, self.dataset, self.variant), {})
+
+    def rank(self, model: str) -> int | None:
+        """Return 1 plus the number of models that a test says are ahead, None where there is no test."""
+        return int(self.contest[model]["rank"]) if model in self.contest else None
+
+    def ahead(self, first: str, second: str) -> str | None:
+        """Return the one of two models that a test says is ahead, "" where it tells neither; None where there is no test."""
+        return self.tables.tested.get((self.task, self.dataset, self.variant), {}).get(frozenset((first, second)))
+
+    @property
+    def over(self) -> str:
+        """What the models are compared over, "26 splits"; "" where nothing can be tested."""
+        row = next(iter(self.contest.values()), None)
+        return f"{int(row['n_units'])} {row['units'].replace(', ', ' and ')}" if row else ""
 
     def interval(self, model: str) -> Interval | None:
         """Return the interval of a model's mean over splits, None where there is none."""
         return self.tables.mean_intervals.get((self.task, self.dataset, self.variant), {}).get(model)
 
     @property
-    def drawn(self) -> list[str]:
-        """What was drawn for the intervals of the means, each once."""
-        found = self.tables.mean_intervals.get((self.task, self.dataset, self.variant), {})
-        return list(dict.fromkeys(interval.resampled for interval in found.values()))
+    def units(self) -> list[str]:
+        """What the intervals of the means are over, each once."""
+        intervals = self.tables.mean_intervals.get((self.task, self.dataset, self.variant), {})
+        return list(dict.fromkeys(interval.units for interval in intervals.values()))
 
     @property
     def all_splits(self) -> list[str]:

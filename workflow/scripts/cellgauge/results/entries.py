@@ -35,6 +35,7 @@ class Variant:
 class Metric:
     """A metric as config/tasks.yaml describes it; one without a direction is a count that stands beside the scores.
 
+    `counts_missing` is what counts as wrong where a model left it out, "cells" or "genes".
     `in_full` holds the subsets of which every single condition is shown; where `of_pairs`, a condition is a pair of labels in
     JSON, the true and the predicted one. `czbenchmarks` holds the `task` and the `metric` under which cz-benchmarks has it.
     """
@@ -50,6 +51,7 @@ class Metric:
     of_pairs: bool = False
     czbenchmarks: Mapping[str, str] = field(default_factory=dict)
     also_known_as: tuple[str, ...] = ()
+    counts_missing: str = ""
 
     @property
     def search_text(self) -> str:
@@ -58,7 +60,7 @@ class Metric:
 
     @property
     def is_spread(self) -> bool:
-        """Whether it is the standard deviation or an end of the interval of another metric, shown beside that one."""
+        """Whether it is the standard deviation of another metric, or that metric without a donor."""
         return is_beside(self.name)
 
     @property
@@ -91,16 +93,21 @@ class Metric:
 
 @dataclass(frozen=True)
 class Interval:
-    """The 95 % interval of a value; `resampled` says what was drawn for it."""
+    """The 95 % interval of a value; `units` says what the value is the mean of."""
 
     low: float
     high: float
-    resampled: str
+    units: str
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task; one that spans splits is scored on sets of them. `modality` is the data that it scores, "" where unknown."""
+    """A task; one that spans splits is scored on sets of them.
+
+    Attributes:
+        modality: the data that it scores, "" where unknown.
+        headline: the metric that stands for the task, "" where the catalogue names none.
+    """
 
     name: str
     title: str
@@ -110,6 +117,7 @@ class Task:
     spans: bool = False
     also_known_as: tuple[str, ...] = ()
     modality: str = ""
+    headline: str = ""
 
     @property
     def search_text(self) -> str:
@@ -120,11 +128,6 @@ class Task:
     def of_screens(self) -> bool:
         """Whether it scores predicted responses to perturbations, each condition for itself."""
         return self.modality == "perturbation"
-
-    @property
-    def witness(self) -> str:
-        """What speaks for one model or another: a split, or in a screen a condition."""
-        return "condition" if self.of_screens else "split"
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,24 @@ class Entry:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def is_control(self) -> bool:
+        """Whether it brackets the models: a control is compared and never ranked."""
+        return self.kind == "control"
+
+    @property
+    def is_precomputed(self) -> bool:
+        """Whether its job reads a file that was made elsewhere: what the job took says nothing of the model."""
+        return self.facts.get("adapter", self.kind).startswith("precomputed") or self.kind == "precomputed"
+
+    @property
     def is_uninformed(self) -> bool:
         """Whether it knows nothing of the cells: a metric that it wins tells nothing by itself."""
         return self.facts.get("uninformed") == "True"
+
+    @property
+    def is_fitted_on_split(self) -> bool:
+        """Whether it is fitted to the very cells that it is scored on."""
+        return self.facts.get("fitted_on_split") == "True"
 
     @property
     def url(self) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cellgauge.results import words
 from cellgauge.results.colors import LIGHT, text_on
-from cellgauge.results.columns import columns
+from cellgauge.results.columns import columns, headlines
 from cellgauge.results.compare import Result
 from cellgauge.results.numbers import number, readable
 from cellgauge.results.read import Tables
 from cellgauge.results.scales import Scale
-from cellgauge.results.words import subset
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -59,8 +59,7 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
             if summary:
                 yield f"summary.{name}", summary
             for task in tables.tasks.values():
-                for _, variant, _ in list(columns(tables, task, dataset, profile))[:1]:
-                    result = Result(tables, task.name, dataset, variant)
+                for result in headlines(tables, task, dataset, profile)[:1]:
                     if len(result.splits) > 1 and result.values:
                         yield f"heatmap.{task.slug}.{name}", heatmap(result)
 
@@ -76,7 +75,9 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
         for _, variant, column in columns(tables, task, dataset, profile):
             group = task.title if column.group == task.title else f"{task.title} ({variant.set})"
             results[column.key] = (group, column.title, Result(tables, task.name, dataset, variant))
-    means = {key: {m: mean for m, (mean, _) in r.means.items() if r.covers(m)} for key, (_, _, r) in results.items()}
+    means = {
+        key: {m: mean for m, (mean, _) in r.means.items() if not r.shortfall(m)} for key, (_, _, r) in results.items()
+    }
     means = {key: found for key, found in means.items() if found}
     models = [m for m in tables.models if any(m in found for found in means.values())]
     if not models:
@@ -112,7 +113,9 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
         col_label_divider_kw={"linewidth": 1},
         column_border_kw={"linewidth": 1},
     )
-    axes.set_title(_plain(f"{tables.datasets[dataset].title}, profile {profile}"), loc="left", fontsize=11)
+    axes.set_title(
+        _plain(f"{tables.datasets[dataset].title}, {words.profile(profile)} scores"), loc="left", fontsize=11
+    )
     return figure
 
 
@@ -139,9 +142,13 @@ def heatmap(result: Result) -> Figure:
     axes.tick_params(length=0, labelsize=8)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    scheme = f", {subset(result.variant.subset)}" if result.variant.subset else ""
+    scheme = f", {words.subset(result.variant.subset)}" if result.variant.subset else ""
     data = tables.datasets[result.dataset].title
-    axes.set_title(_plain(f"{data}: {metric.title}{scheme}, profile {result.variant.profile}"), loc="left", fontsize=10)
+    axes.set_title(
+        _plain(f"{data}: {metric.title}{scheme}, {words.profile(result.variant.profile)} scores"),
+        loc="left",
+        fontsize=10,
+    )
     return figure
 
 

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cellgauge.results import words
 from cellgauge.results.columns import columns
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Interval, Metric, Variant
+from cellgauge.results.entries import Metric, Variant
 from cellgauge.results.numbers import MINUS, number
 from cellgauge.results.read import Tables
-from cellgauge.results.words import subset
 
 
 @dataclass(frozen=True)
 class Place:
-    """A model's mean in one column; `best` marks the best one, and those within its interval."""
+    """A model's mean in one column.
+
+    `rank` is 1 plus the number of models that a test says are ahead, None where there is none; `coverage` what the mean lacks.
+    """
 
     text: str
     interval: str
-    best: bool
+    rank: int | None
+    coverage: str
+
+    @property
+    def best(self) -> bool:
+        """Whether a test puts no model ahead of it."""
+        return self.rank == 1
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Leaderboard:
 def leaderboards(tables: Tables) -> Iterator[Leaderboard]:
     """Yield the tables of the report's overview, one per dataset, profile and task.
 
-    Controls are shown, and never the best. A model that lacks splits or conditions is shown, and never the best.
+    Controls are shown without a rank, as are models whose means lack splits, cells, conditions or genes.
     """
     for dataset, entry in tables.datasets.items():
         for profile in tables.profiles:
@@ -50,37 +59,33 @@ def leaderboards(tables: Tables) -> Iterator[Leaderboard]:
                     (tables.models[model].title, tables.models[model].kind, [column.get(model) for column in places])
                     for model in shown
                 ]
-                yield Leaderboard(f"{task.title}, {entry.title}, profile {profile}", headings, rows)
+                yield Leaderboard(f"{task.title}, {entry.title}, {words.profile(profile)} scores", headings, rows)
 
 
 def _heading(title: str, variant: Variant) -> str:
-    about = [subset(variant.subset) if variant.subset else "", variant.set]
+    about = [words.subset(variant.subset) if variant.subset else "", variant.set]
     return f"{title} ({', '.join(filter(None, about))})" if any(about) else title
 
 
 def _places(result: Result) -> dict[str, Place]:
     metric = result.metric
-    means = {model: mean for model, (mean, _) in result.means.items()}
-    contest = [m for m in means if result.covers(m) and result.tables.models[m].kind != "control"]
-    rising = metric.higher_is_better is not False
-    first = max(contest, key=lambda m: means[m] if rising else -means[m], default=None)
-    interval = result.interval(first) if first else None
-    found = {}
-    for model, mean in means.items():
-        best = model in contest and (mean == means[first] or _within(mean, interval))
-        own = result.interval(model)
-        ends = f"{number(own.low, metric)} to {number(own.high, metric)}" if own else ""
-        found[model] = Place(number(mean, metric), ends, best)
-    return found
+    places = {}
+    for model, (mean, _) in result.means.items():
+        interval = result.interval(model)
+        ends = f"{number(interval.low, metric)} to {number(interval.high, metric)}" if interval else ""
+        places[model] = Place(number(mean, metric), ends, result.rank(model), result.shortfall(model))
+    return places
 
 
-def _within(value: float, interval: Interval | None) -> bool:
-    return interval is not None and interval.low <= value <= interval.high
+BOLD = (
+    "In bold: the models that no test of paired differences puts another one ahead of; where nothing can be tested, nothing is "
+    "bold. In parentheses: 95 % intervals. A mean that lacks splits, cells, conditions or genes says so and has no rank."
+)
 
 
 def markdown(boards: Sequence[Leaderboard]) -> str:
     """Return the leaderboards as Markdown tables; names are escaped."""
-    parts = ["# Leaderboards\n", "In bold: the best mean and those within its 95 % interval, controls left out.\n"]
+    parts = ["# Leaderboards\n", f"{BOLD}\n"]
     for board in boards:
         parts.append(f"## {_md(board.title)}\n")
         heads = [f"{_md(title)} {metric.arrow}" for title, metric in board.columns]
@@ -89,22 +94,32 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
             cells = [f"{_md(title)} ({kind})" if kind in ("control", "baseline") else _md(title)]
             for place in places:
                 text = "" if place is None else f"**{place.text}**" if place.best else place.text
-                cells.append(f"{text} ({place.interval})" if place and place.interval else text)
+                beside = [f"({place.interval})" if place.interval else "", place.coverage] if place else []
+                cells.append(" ".join(filter(None, [text, *beside])))
             parts.append(_row(cells))
         parts.append("")
     return "\n".join(parts)
 
 
-LONG = ["leaderboard", "model", "kind", "metric", "mean", "interval", "best"]
+LONG = ["leaderboard", "model", "kind", "metric", "mean", "interval", "rank", "coverage"]
 
 
-def long_form(boards: Sequence[Leaderboard]) -> Iterator[tuple[str, str, str, str, str, str, str]]:
+def long_form(boards: Sequence[Leaderboard]) -> Iterator[tuple[str, ...]]:
     """Yield the leaderboards as one table, one row per mean, the columns LONG."""
     for board in boards:
         for title, kind, places in board.rows:
             for (metric, _), place in zip(board.columns, places, strict=True):
                 if place:
-                    yield board.title, title, kind, metric, place.text, place.interval, "yes" if place.best else ""
+                    yield (
+                        board.title,
+                        title,
+                        kind,
+                        metric,
+                        place.text,
+                        place.interval,
+                        str(place.rank or ""),
+                        place.coverage,
+                    )
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -121,9 +136,7 @@ def _md(text: str) -> str:
 
 def latex(boards: Sequence[Leaderboard]) -> str:
     """Return the leaderboards as LaTeX tables for the package booktabs; names are escaped."""
-    parts = [
-        "% Needs \\usepackage{booktabs}. In bold: the best mean and those within its 95 % interval, controls left out."
-    ]
+    parts = ["% Needs \\usepackage{booktabs}. " + BOLD]
     for board in boards:
         heads = [f"{_tex(title)} {_arrow(metric)}".strip() for title, metric in board.columns]
         parts += [
@@ -139,7 +152,8 @@ def latex(boards: Sequence[Leaderboard]) -> str:
             for place in places:
                 text = "" if place is None else f"\\textbf{{{place.text}}}" if place.best else place.text
                 ends = f" {{\\scriptsize [{place.interval.replace(' to ', ', ')}]}}" if place and place.interval else ""
-                cells.append((text + ends).replace(MINUS, "$-$"))
+                lacks = f" {{\\scriptsize {_tex(place.coverage)}}}" if place and place.coverage else ""
+                cells.append((text + ends + lacks).replace(MINUS, "$-$"))
             parts.append(" & ".join(cells) + r" \\")
         parts += ["\\bottomrule", "\\end{tabular}", "\\end{table}", ""]
     return "\n".join(parts)

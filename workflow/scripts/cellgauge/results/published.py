@@ -204,7 +204,9 @@ def _values(
             raise PublishedError(f"{place}: the value is {value}, not a number")
         classifier, subset, set_name = _params(task, metric.get("params"), place)
         names = {"task": TASKS.get(task, task), "model": model, "dataset": dataset, "split": set_name or split}
-        yield Score(ours[kind], float(value), PROFILE, classifier=classifier, subset=subset, **names)
+        row = Score(ours[kind], float(value), PROFILE, classifier=classifier, subset=subset, **names)
+        coverage = (metric.get("params") or {}).get("coverage")
+        yield _unusable(row, f"the value is of {coverage}") if coverage else row
 
 
 def _params(task: str, params: Any, where: str) -> tuple[str, str, str]:
@@ -212,7 +214,7 @@ def _params(task: str, params: Any, where: str) -> tuple[str, str, str]:
     params = {} if params is None else params
     if not isinstance(params, dict) or not all(isinstance(value, str) for value in params.values()):
         raise PublishedError(f"{where}: 'params' must be an object of texts")
-    unknown = sorted(set(params) - {"classifier", "subset", "set"})
+    unknown = sorted(set(params) - {"classifier", "subset", "set", "coverage"})
     if unknown:
         raise PublishedError(f"{where}: unknown parameter '{unknown[0]}', which may tell values apart")
     classifier = params.get("classifier", "")

@@ -1,18 +1,9 @@
-"""Which models stand together in a ranking, and what the fewest splits can show."""
+"""Which models no test tells apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from string import ascii_letters
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
-def least_p(n_models: int, n_splits: int) -> float:
-    """Return the smallest corrected p value that a pair can reach: every split for the same model."""
-    return min(n_models * (n_models - 1) / 2 * 2 ** (1 - n_splits), 1.0)
 
 
 def cliques(order: Sequence[str], better: Mapping[frozenset[str], str]) -> list[list[str]]:
@@ -27,8 +18,8 @@ def cliques(order: Sequence[str], better: Mapping[frozenset[str], str]) -> list[
     """
     alike = {a: {b for b in order if b != a and frozenset((a, b)) not in better} for a in order}
     place = {model: n for n, model in enumerate(order)}
-    found = [sorted(group, key=place.__getitem__) for group in _cliques(set(), set(order), set(), alike)]
-    return sorted(found, key=lambda group: [place[model] for model in group])
+    groups = [sorted(group, key=place.__getitem__) for group in _cliques(set(), set(order), set(), alike)]
+    return sorted(groups, key=lambda group: [place[model] for model in group])
 
 
 def _cliques(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.files.score import LATER_COLUMNS, SCORE_COLUMNS
+from cellgauge.results.coverage import Coverage
 from cellgauge.results.reproduction import COLUMNS
 from cellgauge.results.tables import (
     BLOCK,
@@ -43,7 +44,7 @@ PROFILES = ("corrected", "reference")
 """The profiles of the metrics, the one shown first at the front."""
 
 
-SUMMARY_COLUMNS = [*SUMMARY_KEY, "mean", "sd", "n_splits", "low", "high", "resampled", "n_resampled"]
+SUMMARY_COLUMNS = [*SUMMARY_KEY, "mean", "sd", "n_splits", "low", "high", "resampled", "n_resampled", "coverage"]
 
 
 CONDITION_COLUMNS = [
@@ -70,10 +71,10 @@ OF_SCORES = ["value", "seed", "fold"]
 OF_SUMMARY = ["mean", "sd", "n_splits", *ENDS]
 
 
-OF_PAIRS = ["n_splits", "difference", "n_first_higher", "p", "p_holm"]
+OF_PAIRS = ["n_units", "difference", "low", "high", "p", "p_holm"]
 
 
-OF_RANKS = ["mean_rank", "n_splits", "n_models", "p_friedman", "critical_difference"]
+OF_RANKS = ["rank", "mean_rank", "n_units", "n_models"]
 
 
 PUBLISHED = {
@@ -219,23 +220,41 @@ class Tables:
         return found
 
     @cached_property
-    def contests(self) -> Mapping[tuple[str, str, Variant], Mapping[str, dict[str, float]]]:
-        """The rows of ranks.csv, by task, dataset and variant, then by model."""
-        found: dict[tuple[str, str, Variant], dict[str, dict[str, float]]] = defaultdict(dict)
-        for row in self.ranked.to_dict("records"):
-            variant = Variant(row["profile"], row["metric"], row["classifier"], row["subset"])
-            found[row["task"], row["dataset"], variant][row["model"]] = row
-        return found
+    def shortfalls(self) -> Mapping[tuple[str, str, Variant], Mapping[str, str]]:
+        """What a model's mean lacks, "1,490 of 2,142 cells", by task, dataset and variant, then by model."""
+        shortfalls: dict[tuple[str, str, Variant], dict[str, str]] = defaultdict(dict)
+        rows = self.summary[self.summary["coverage"] != ""]
+        columns = ["task", "dataset", *VARIANT, "model", "coverage"]
+        for task, dataset, *variant, model, text in rows[columns].itertuples(index=False, name=None):
+            shortfalls[task, dataset, Variant(*variant)][model] = text
+        return shortfalls
 
     @cached_property
-    def better(self) -> Mapping[tuple[str, str, Variant], Mapping[frozenset[str], str]]:
-        """The better one of each pair of models that a test tells apart, by task, dataset and variant."""
-        found: dict[tuple[str, str, Variant], dict[frozenset[str], str]] = defaultdict(dict)
-        rows = self.pairs[self.pairs["better"] != ""]
-        columns = ["task", "dataset", "profile", "metric", "classifier", "subset", "first", "second", "better"]
-        for task, dataset, *variant, first, second, better in rows[columns].itertuples(index=False, name=None):
-            found[task, dataset, Variant(*variant)][frozenset((first, second))] = better
-        return found
+    def coverage(self) -> Coverage:
+        """What single scores are of."""
+        tasks = {
+            name: {"metrics": {m.name: {"counts_missing": m.counts_missing} for m in task.metrics.values()}}
+            for name, task in self.tasks.items()
+        }
+        return Coverage(self.scores, self._headline, tasks)
+
+    @cached_property
+    def contests(self) -> Mapping[tuple[str, str, Variant], Mapping[str, dict[str, Any]]]:
+        """The rows of ranks.csv, by task, dataset and variant, then by model."""
+        contests: dict[tuple[str, str, Variant], dict[str, dict[str, Any]]] = defaultdict(dict)
+        for row in self.ranked.to_dict("records"):
+            variant = Variant(*(row[column] for column in VARIANT))
+            contests[row["task"], row["dataset"], variant][row["model"]] = row
+        return contests
+
+    @cached_property
+    def tested(self) -> Mapping[tuple[str, str, Variant], Mapping[frozenset[str], str]]:
+        """The better one of each pair of models that was tested, "" where none is, by task, dataset and variant."""
+        tested: dict[tuple[str, str, Variant], dict[frozenset[str], str]] = defaultdict(dict)
+        columns = ["task", "dataset", *VARIANT, "first", "second", "better"]
+        for task, dataset, *variant, first, second, better in self.pairs[columns].itertuples(index=False, name=None):
+            tested[task, dataset, Variant(*variant)][frozenset((first, second))] = better
+        return tested
 
     @cached_property
     def conditions(self) -> Mapping[tuple[str, str, str, Variant], Mapping[tuple[str, str], float]]:
@@ -384,6 +403,7 @@ def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
             bool(rows[name]) and rows[name][0].get("scope") == "dataset",
             parsed_names(rows[name][0].get("task_also_known_as", "")) if rows[name] else (),
             rows[name][0].get("modality", "") if rows[name] else "",
+            rows[name][0].get("headline", "") if rows[name] else "",
         )
         for name in names
     }
@@ -404,4 +424,5 @@ def _metric(row: Mapping[str, str]) -> Metric:
         row.get("of_pairs", "").lower() == "true",
         parsed(row.get("czbenchmarks", "")) or {},
         parsed_names(row.get("also_known_as", "")),
+        row.get("counts_missing", ""),
     )

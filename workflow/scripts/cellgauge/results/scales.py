@@ -1,13 +1,13 @@
-"""From values to colors and ranks."""
+"""From values to colors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cellgauge.results.colors import STEPS
 from cellgauge.results.entries import Metric
-from cellgauge.results.numbers import as_printed, number
+from cellgauge.results.numbers import number
 
 LEAST_SPAN = 0.1
 """The colors of a column span at least this part of the metric's range, so that tiny differences stay pale."""
@@ -46,10 +46,3 @@ class Scale:
         """Return the worst and the best end as text."""
         low, high = number(self.low, metric), number(self.high, metric)
         return (low, high) if self.rising else (high, low)
-
-
-def ranks(values: Mapping[str, float], metric: Metric) -> dict[str, int]:
-    """Return the place of each model by the value as it is printed; equal numbers share a place."""
-    printed = {model: as_printed(value, metric) for model, value in values.items()}
-    ordered = sorted(printed.values(), reverse=metric.higher_is_better is not False)
-    return {model: ordered.index(value) + 1 for model, value in printed.items()}

@@ -17,6 +17,7 @@ from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
 from cellgauge.files.h5ad import open_h5, read_scalars
 from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
 from cellgauge.results.blocks import blocks
+from cellgauge.results.coverage import Coverage, screen_tasks
 from cellgauge.results.reproduction import compare_with_published
 from cellgauge.results.uncertainty import (
     SCORE_KEY,
@@ -25,6 +26,7 @@ from cellgauge.results.uncertainty import (
     facts_beside,
     intervals,
     is_beside,
+    sheets,
     summary_intervals,
 )
 
@@ -90,27 +92,21 @@ def collect(
     species = Species(catalogue.get("datasets", {}))
     table["species"] = list(map(species.of, table["dataset"], table["split"]))
     table = table[SCORES_COLUMNS]
-    spanning = [name for name, task in catalogue.get("tasks", {}).items() if task.get("scope") == "dataset"]
-    screens = screen_tasks(catalogue.get("tasks", {}))
-    of_condition = table["task"].isin(screens) & (table["condition"] != "")
-    single_conditions, everything = table[of_condition], table
-    _write(conditions(single_conditions), output / "conditions.csv")
+    tasks = catalogue.get("tasks", {})
+    of_condition = table["task"].isin(screen_tasks(tasks)) & (table["condition"] != "")
+    _write(conditions(table[of_condition]), output / "conditions.csv")
+    concluded = conclude(table, catalogue)
     table = table[~of_condition]
     best = headline(table)
-    single = intervals(everything, best, screens)
     _write(table, output / "scores.csv")
     _write(table, output / "scores.parquet")
-    _write(_summary(table, best, single, spanning), output / "summary.csv")
-    _write(single, output / "intervals.csv")
-    of_splits = best[~best["task"].isin([*spanning, *screens])]  # sets share cells, so they are no units of a test
-    compared_over_splits = _compared(of_splits, single_conditions, catalogue)
-    for name, compared in zip(("comparisons", "ranks"), compared_over_splits, strict=True):
-        _write(compared, output / f"{name}.csv")
+    for name, rows in concluded.items():
+        _write(rows, output / f"{name}.csv")
     of_others = _as_table([score for path in published for score in _published_rows(Path(path))])
     sources = catalogue.get("published", {})
     _write(compare_with_published(best, of_others, sources), output / "anchors.csv")
-    for name, found in _published(of_others, sources).items():
-        _write(found, output / f"{name}.csv")
+    for name, rows in _published(of_others, sources).items():
+        _write(rows, output / f"{name}.csv")
     _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
     _write(_runtime([Path(path) for path in scores], Path(benchmarks), species), output / "runtime.csv")
     _write(_entries(_with_checksums(catalogue.get("models", {}), ledger), "model"), output / "models.csv")
@@ -147,11 +143,6 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
     return table.assign(set=table["split"].where(table["task"].isin(spanning), ""))
 
 
-def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the names of the catalogue's tasks that score predicted responses to perturbations."""
-    return {name for name, entry in tasks.items() if entry.get("modality") == "perturbation"}
-
-
 def headline(table: pd.DataFrame) -> pd.DataFrame:
     """Return the row that stands for each score: the mean over folds and seeds where there is one, else the only row.
 
@@ -162,11 +153,38 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     return means_first.drop_duplicates(KEY).drop(columns="_single").sort_index()
 
 
-def _summary(
-    table: pd.DataFrame, best: pd.DataFrame, single: pd.DataFrame, spanning: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Return the means over splits with their intervals."""
-    return summary_intervals(summarise(table, spanning), with_set(best, spanning), with_set(single, spanning))
+def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Return what is made of score rows: the tables summary, intervals, comparisons and ranks.
+
+    Args:
+        table: all score rows, those of single conditions among them.
+        catalogue: what is known of the tasks and models that they name.
+    """
+    tasks = catalogue.get("tasks", {})
+    spanning = [name for name, task in tasks.items() if task.get("scope") == "dataset"]
+    screens = screen_tasks(tasks)
+    whole = table[~(table["task"].isin(screens) & (table["condition"] != ""))]
+    best = with_set(headline(whole), spanning)
+    metrics = [(task, name, facts) for task, entry in tasks.items() for name, facts in entry.get("metrics", {}).items()]
+    ranges = {(task, name): tuple(facts["range"]) for task, name, facts in metrics if facts.get("range")}
+    rising = {
+        (task, name): facts["higher_is_better"]
+        for task, name, facts in metrics
+        if facts.get("higher_is_better") is not None and not is_beside(name)
+    }
+    controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
+    every = list(sheets(table, best, screens))
+    coverage = Coverage(table, best, tasks)
+    summary = summary_intervals(summarise(whole, spanning), every, ranges)
+    keys = [((task, *rest), model) for task, model, *rest in summary[SUMMARY_KEY].itertuples(index=False, name=None)]
+    summary["n_scored"], summary["n_total"] = (
+        zip(*(coverage.numbers(*key) for key in keys), strict=True) if keys else ((), ())
+    )
+    summary = summary.astype({"n_scored": "Int64", "n_total": "Int64"}).assign(
+        coverage=[coverage.said(*key) for key in keys]
+    )
+    pairs, ranks = compare(every, rising, controls, coverage.lacks_splits, coverage.short)
+    return {"summary": summary, "intervals": intervals(every, ranges), "comparisons": pairs, "ranks": ranks}
 
 
 def summarise(table: pd.DataFrame, spanning: Sequence[str] = ()) -> pd.DataFrame:
@@ -209,30 +227,6 @@ def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
     return lacking["split"].nunique()
 
 
-def _compared(
-    of_cells: pd.DataFrame, single_conditions: pd.DataFrame, catalogue: Mapping[str, Any]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compare models over splits, and those of perturbation screens over conditions.
-
-    Args:
-        of_cells: the row that stands for each score of the tasks that score cells.
-    """
-    import pandas as pd
-
-    genes = single_conditions["subset"].str.partition("/")[0] if len(single_conditions) else ""
-    screens = single_conditions[single_conditions["status"] == "ok"].assign(subset=genes)
-    screens = screens.assign(split=screens["split"] + "/" + screens["condition"], condition="")
-    compared = pd.concat([part for part in (of_cells, screens[of_cells.columns]) if len(part)] or [of_cells])
-    rising = {
-        (task, metric): facts["higher_is_better"]
-        for task, entry in catalogue.get("tasks", {}).items()
-        for metric, facts in entry.get("metrics", {}).items()
-        if facts.get("higher_is_better") is not None and not is_beside(metric)
-    }
-    controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
-    return compare(compared, rising, left_out=controls)
-
-
 # --- what others published -------------------------------------------------------------------------------------------
 
 PUBLISHED_TABLES = tuple(f"published{name}" for name in ("", "_summary", "_comparisons", "_ranks", "_sources"))
@@ -257,21 +251,19 @@ def _published(table: pd.DataFrame, sources: Mapping[str, Mapping[str, Any]]) ->
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in PUBLISHED_TABLES[1:4]}
     for source, own in table.groupby("source", sort=False):
         for block in blocks(own):
-            best = headline(block.rows)
-            summary = _summary(block.rows, best, intervals(block.rows, best))
-            compared = _compared(best, table[:0], sources.get(source, {}))
-            for found, rows in zip(parts.values(), (summary, *compared), strict=True):
-                if len(rows):
-                    found.append(rows.assign(source=source, splits=block.name))
-    empty = _as_table([])
-    columns = [_summary(empty, empty, intervals(empty, empty)), *_compared(empty, empty, {})]
-    made = {"published": table}
-    for (name, found), rows in zip(parts.items(), columns, strict=True):
-        whole = pd.concat(found, ignore_index=True) if found else rows.assign(source="", splits="")
-        made[name] = whole[[*BLOCK, *rows.columns]]
+            concluded = conclude(block.rows, sources.get(source, {}))
+            for name, rows in parts.items():
+                rows.append(concluded[name.partition("_")[2]].assign(source=source, splits=block.name))
+    empty = conclude(_as_table([]), {})
+    tables = {"published": table}
+    for name, rows in parts.items():
+        columns = empty[name.partition("_")[2]]
+        rows = [part for part in rows if len(part)]
+        whole = pd.concat(rows, ignore_index=True) if rows else columns.assign(source="", splits="")
+        tables[name] = whole[[*BLOCK, *columns.columns]]
     rows = [_source(source, own, sources.get(source, {})) for source, own in table.groupby("source", sort=False)]
-    made["published_sources"] = pd.DataFrame(rows, columns=SOURCE_COLUMNS)
-    return made
+    tables["published_sources"] = pd.DataFrame(rows, columns=SOURCE_COLUMNS)
+    return tables
 
 
 def _source(name: str, rows: pd.DataFrame, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -404,6 +396,7 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame) -> pd
             "task_also_known_as": _cell(entry.get("also_known_as", [])),
             "scope": entry.get("scope", "split"),
             "modality": entry.get("modality", ""),
+            "headline": entry.get("headline", ""),
             "metric": metric,
             **{k: _cell(v) for k, v in facts.items()},
         }
@@ -412,7 +405,7 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame) -> pd
             task, entry.get("metrics") or {"": {}}
         )  # a task without metrics has its row, too
     ]
-    columns = ["task", "task_title", "task_description", "scope", "modality", "metric"]
+    columns = ["task", "task_title", "task_description", "scope", "modality", "headline", "metric"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 

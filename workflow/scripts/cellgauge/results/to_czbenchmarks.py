@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellgauge.data.organisms import ORGANISMS
+from cellgauge.results.compare import Result
 from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS
+from cellgauge.results.entries import Variant
 from cellgauge.results.read import Tables
 
 VERSION = "0.10.2"
@@ -18,7 +20,8 @@ def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
 
     It is what `write_results` in their cli/cli_run.py wrote, of `TaskResult` in cli/types.py and classes of metrics/types.py;
     the model types are not theirs alone. Release 0.15.1 writes no results, but has the classes of metrics. A value that is a
-    mean over folds carries what it is the mean of, as their aggregated results do.
+    mean over folds carries what it is the mean of, as their aggregated results do. Parameters have a `coverage` where the value
+    is of fewer cells, conditions or genes than the split has.
     """
     results = []
     for (task, dataset, model, split), metrics in _by_job(tables).items():
@@ -55,6 +58,11 @@ def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, d
             params["subset"] = genes
         if split in tables.datasets[dataset].sets:
             params["set"] = split
+            variant = ("reference", metric, classifier, genes, split)
+        else:
+            variant = ("reference", metric, classifier, genes, "")
+        if short := Result(tables, task, dataset, Variant(*variant)).split_shortfall(model, split):
+            params["coverage"] = short
         result: dict[str, Any] = {"metric_type": known["metric"], "params": params, "value": value}
         values = folds.get(tuple(parts))
         if values:

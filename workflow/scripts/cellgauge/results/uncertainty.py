@@ -1,50 +1,69 @@
 """How sure the numbers are: intervals of scores and of their means, and which models can be told apart.
 
-Everything is computed from score rows. What is drawn with replacement is named beside each interval, since it decides what the
-interval says: donors (other people), conditions (other perturbations), labels (other cell types), folds (other training cells),
-seeds (other runs of a method that draws random numbers), splits (other tissues or species).
+Everything is computed from score rows. What a score is the mean of (its units) decides what its interval says, and so it is
+named beside each: donors (other people), conditions (other perturbations), labels (other cell types), folds (other training
+cells), seeds (other runs of a method that draws random numbers), splits (other tissues or species). Two models are compared by
+the differences over the units that they share.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge.metrics.bootstrap import FEWEST, LEVEL, draw_counts
-from cellgauge.metrics.bootstrap import N_DRAWS as DRAWS_OF_DONORS
+from cellgauge.metrics.intervals import (
+    FEWEST,
+    Estimates,
+    contributions,
+    estimates,
+    holm,
+    interval,
+    of_folds,
+    p_values,
+    pseudo_values,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-N_DRAWS, SEED = 2000, 42
-FEWEST_SPLITS = 5
-"""With fewer splits than this a mean's interval is that of these very splits, not of others like them."""
-FEWEST_PAIRS = 6
-"""With fewer splits than this no signed-rank test can reach 5 %."""
 ALPHA = 0.05
 
 VARIANT = ["task", "dataset", "classifier", "metric", "subset", "profile"]
+SHEET = ["task", "dataset", "set", "classifier", "metric", "subset", "profile"]
 SCORE_KEY = ["task", "model", "dataset", "split", "classifier", "metric", "subset", "condition", "profile"]
 SUMMARY_KEY = ["task", "model", "dataset", "set", "classifier", "metric", "subset", "profile"]
 INTERVAL_COLUMNS = [*SCORE_KEY, "value", "low", "high", "resampled", "n_resampled"]
-COMPARISON_COLUMNS = [*VARIANT, "first", "second", "n_splits", "difference", "n_first_higher", "p", "p_holm", "better"]
-RANK_COLUMNS = [*VARIANT, "model", "mean_rank", "n_splits", "n_models", "p_friedman", "critical_difference"]
+COMPARISON_COLUMNS = [
+    *SHEET,
+    "first",
+    "second",
+    "units",
+    "n_units",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "better",
+]
+RANK_COLUMNS = [*SHEET, "model", "rank", "mean_rank", "units", "n_units", "n_models"]
 
-Key = tuple[str, ...]
+KINDS = ("donors", "conditions", "folds", "seeds")
+"""What a score may be the mean of, the first that is known counts. Seeds are of a model alone: no two models share them."""
 
-
-def is_end(metric: str) -> bool:
-    """Return whether a metric is an end of the interval of another one."""
-    return metric.endswith(("_low", "_high"))
+Rows = Callable[[np.ndarray], np.ndarray]
+"""Takes one row per model and returns the rows to be estimated: the same, or the differences of pairs."""
 
 
 def is_beside(metric: str) -> bool:
-    """Return whether a metric is the spread or an end of the interval of another one."""
-    return metric.endswith("_sd") or is_end(metric)
+    """Return whether a metric is the spread of another one, or the other one without a donor."""
+    return metric.endswith(("_sd", "_without"))
 
 
 def facts_beside(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -53,24 +72,13 @@ def facts_beside(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Args:
         facts: what is said of the metric itself, as in config/tasks.yaml: its title, its range where it has one.
     """
-    drawn = f"{LEVEL:.0%} interval over {DRAWS_OF_DONORS} draws of whole donors, where at least {FEWEST} are known.".replace(
-        "%", " %"
-    )
-    end = {
-        "source": "this project; bias-corrected percentiles of a cluster bootstrap (Davison & Hinkley 1997)",
-        "higher_is_better": None,
-        "range": facts.get("range", [None, None]),
-    }
     return {
-        "_low": {
-            "title": f"{facts['title']}, lower end of its interval",
-            "description": f"Lower end of the {drawn}",
-            **end,
-        },
-        "_high": {
-            "title": f"{facts['title']}, upper end of its interval",
-            "description": f"Upper end of the {drawn}",
-            **end,
+        "_without": {
+            "title": f"{facts['title']} without a donor",
+            "description": "The score of the cells of all donors but the one that the condition names.",
+            "source": "this project; the jackknife's values, of which the interval over donors is made (Tukey 1958)",
+            "higher_is_better": None,
+            "range": facts.get("range", [None, None]),
         },
         "_sd": {
             "title": f"{facts['title']}, standard deviation over seeds",
@@ -82,238 +90,399 @@ def facts_beside(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-# --- intervals of single scores --------------------------------------------------------------------------------------
+# --- from score rows to units ----------------------------------------------------------------------------------------
 
 
-def intervals(table: pd.DataFrame, headline: pd.DataFrame, screens: Collection[str] = ()) -> pd.DataFrame:
-    """Return the 95 % interval of every headline score that has one.
+@dataclass(frozen=True)
+class Units:
+    """What the scores of one kind on one split are the means of: `values` has a row per model and a column per unit."""
 
-    Ends that the score file gives (metrics *_low and *_high: donors drawn) are taken; else conditions, labels, folds or seeds
-    are drawn, whichever the value is the mean of. For the mean over classifiers a fold is drawn with all its classifiers.
+    names: Sequence[str]
+    values: np.ndarray
+    n_dealt: int = 0
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The scores of all models in one variant of a metric on one dataset (or set of splits), with their units.
+
+    Attributes:
+        key: the fields SHEET.
+        models, splits: the names of rows and columns.
+        values: scores, NaN where there is none; shape (n_models, n_splits).
+        units: by split, then by kind. For donors they are the jackknife's pseudo-values.
+        of_conditions: whether the task scores conditions, which then are the units however many splits there are.
+    """
+
+    key: tuple[str, ...]
+    models: Sequence[str]
+    splits: Sequence[str]
+    values: np.ndarray
+    units: Mapping[str, Mapping[str, Units]] = field(default_factory=dict)
+    of_conditions: bool = False
+
+    def named(self, kind: str) -> str:
+        """Return what a kind of units is called."""
+        return "labels" if kind == "conditions" and not self.of_conditions else kind
+
+    def at(self, split: str) -> Sheet:
+        """Return the sheet of one split alone."""
+        place = self.splits.index(split)
+        return replace(self, splits=[split], values=self.values[:, [place]])
+
+    @cached_property
+    def donors_by_split(self) -> dict[str, set[str]]:
+        """The donors of each split where they are known."""
+        return {split: set(kinds["donors"].names) for split, kinds in self.units.items() if "donors" in kinds}
+
+    @cached_property
+    def donor_groups(self) -> dict[str, int]:
+        """The stratum of each donor: splits that share donors are one; of species/donor it is the species."""
+        spans = bool(self.key[2])
+        groups: list[set[str]] = []
+        for donors in self.donors_by_split.values():
+            parts = defaultdict(set)
+            for donor in donors:
+                parts[donor.partition("/")[0] if spans else ""].add(donor)
+            for part in parts.values():
+                touching = [group for group in groups if group & part]
+                groups = [group for group in groups if not group & part] + [part.union(*touching)]
+        return {donor: place for place, group in enumerate(groups) for donor in group}
+
+
+def sheets(table: pd.DataFrame, headline: pd.DataFrame, screens: Collection[str] = ()) -> Iterator[Sheet]:
+    """Yield the scores of each variant of a metric with what they are the means of.
 
     Args:
         table: all score rows.
-        headline: the row that stands for each score (`cellgauge.results.tables.headline`).
+        headline: the row that stands for each score (`cellgauge.results.tables.headline`), with the column `set`.
         screens: the tasks whose conditions are perturbations; those of the others are labels.
+    """
+    singles = _singles(table[table["status"] == "ok"])
+    scores: dict[tuple, dict[tuple[str, str], float]] = defaultdict(dict)
+    rows = headline[(headline["condition"] == "")]
+    for *key, model, split, value in rows[[*SHEET, "model", "split", "value"]].itertuples(index=False, name=None):
+        if not is_beside(key[3]):
+            scores[tuple(key)][model, split] = value
+    for key, found in scores.items():
+        models, splits = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
+        values = np.full((len(models), len(splits)), np.nan)
+        row, column = ({name: place for place, name in enumerate(names)} for names in (models, splits))
+        for (model, split), value in found.items():
+            values[row[model], column[split]] = value
+        units = {
+            split: _units(singles.get((*key[:2], split, *key[3:]), {}), models, values[:, column[split]])
+            for split in splits
+        }
+        yield Sheet(key, models, splits, values, units, key[0] in screens)
 
-    Returns:
-        INTERVAL_COLUMNS, one row per score, in the order of `headline`.
+
+def _singles(ok: pd.DataFrame) -> dict[tuple, dict[str, dict[str, dict[Any, float]]]]:
+    """Return the values of single donors left out, conditions, folds and seeds: by score, kind, model and unit."""
+    singles: dict[tuple, dict[str, dict[str, dict[Any, float]]]] = defaultdict(
+        lambda: {kind: defaultdict(dict) for kind in KINDS}
+    )
+    rows = ok[ok["fold"].notna() | ok["seed"].notna() | (ok["condition"] != "")].astype({"seed": float, "fold": float})
+    columns = [
+        "task",
+        "dataset",
+        "split",
+        "classifier",
+        "metric",
+        "subset",
+        "profile",
+        "model",
+        "condition",
+        "seed",
+        "fold",
+    ]
+    for *key, model, condition, seed, fold, value in rows[[*columns, "value"]].itertuples(index=False, name=None):
+        classifier, metric, subset = key[3:6]
+        if metric.endswith("_without"):
+            singles[(*key[:4], metric.removesuffix("_without"), *key[5:])]["donors"][model][condition] = value
+        elif not np.isnan(fold):
+            singles[tuple(key)]["folds"][model][fold, classifier] = value
+            if classifier:
+                singles[(*key[:3], "mean", *key[4:])]["folds"][model][fold, classifier] = value
+        elif condition:
+            singles[tuple(key)]["conditions"][model][condition] = value
+            whole, stratum, _ = subset.partition("/")
+            if stratum:  # the mean over all strata is of these too
+                singles[(*key[:5], whole, key[6])]["conditions"][model][condition] = value
+        elif not np.isnan(seed):
+            singles[tuple(key)]["seeds"][model][seed] = value
+    return singles
+
+
+def _units(
+    kinds: Mapping[str, Mapping[str, Mapping[Any, float]]], models: Sequence[str], whole: np.ndarray
+) -> dict[str, Units]:
+    """Return the units of one split by kind; conditions only of models whose score is their mean."""
+    units = {}
+    for kind, of_models in kinds.items():
+        by_model = {model: _folds(values) if kind == "folds" else values for model, values in of_models.items()}
+        names = list(dict.fromkeys(name for values in by_model.values() for name in values))
+        if len(names) < 2:
+            continue
+        matrix = np.array([[by_model.get(model, {}).get(name, np.nan) for name in names] for model in models])
+        if kind == "conditions":
+            n = (~np.isnan(matrix)).sum(axis=1)
+            means = np.nansum(matrix, axis=1) / np.maximum(n, 1)
+            matrix[~np.isclose(means, whole, rtol=0, atol=1e-9)] = np.nan
+        if kind == "donors":
+            matrix = pseudo_values(whole, matrix)
+        units[kind] = Units([str(name) for name in names], matrix, len(names) if kind == "folds" else 0)
+    return units
+
+
+def _folds(values: Mapping[tuple[float, str], float]) -> dict[float, float]:
+    """Return the mean over classifiers of every fold that has all of them."""
+    of_fold: dict[float, list[float]] = defaultdict(list)
+    for (fold, _), value in values.items():
+        of_fold[fold].append(value)
+    most = max(map(len, of_fold.values()))
+    return {fold: float(np.mean(found)) for fold, found in of_fold.items() if len(found) == most}
+
+
+# --- from units to estimates -----------------------------------------------------------------------------------------
+
+
+def estimated(
+    sheet: Sheet, rows: Rows = lambda matrix: matrix, kinds: Sequence[str] = KINDS
+) -> tuple[Estimates, list[str]]:
+    """Return the mean over splits of each row with the moments of its error, and what its units are.
+
+    With FEWEST splits or more these are the units; donors whom several of them share add what they have in common. With fewer,
+    the units are those of the splits' own scores, and the mean is of these very splits.
+
+    Args:
+        rows: what is estimated of the rows of models.
+        kinds: the kinds of units to look for within splits.
+    """
+    values = rows(sheet.values)
+    within, named = _within_splits(sheet, rows, values.copy(), kinds)
+    over_splits = (~np.isnan(values)).sum(axis=1) >= FEWEST
+    if sheet.of_conditions or not over_splits.any():
+        return within, named
+    across, named_across = _over_splits(sheet, rows, values)
+    fields = {name: np.where(over_splits, getattr(across, name), getattr(within, name)) for name in vars(within)}
+    return Estimates(**fields), [b if many else a for a, b, many in zip(named, named_across, over_splits, strict=True)]
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    n = (~np.isnan(values)).sum(axis=1)
+    return np.divide(np.nansum(values, axis=1), n, out=np.full(len(values), np.nan), where=n > 0)
+
+
+def _within_splits(sheet: Sheet, rows: Rows, values: np.ndarray, kinds: Sequence[str]) -> tuple[Estimates, list[str]]:
+    """Return the estimates from what the scores of each split are the means of."""
+    n_splits = np.maximum((~np.isnan(values)).sum(axis=1, keepdims=True), 1)
+    columns: dict[tuple[str, str, str], np.ndarray] = {}
+    strata: dict[tuple[str, str, str], tuple[str, Any]] = {}
+    named: list[dict[str, None]] = [{} for _ in values]
+    complete = np.full(len(values), True)
+    for place, split in enumerate(sheet.splits):
+        todo = ~np.isnan(values[:, place])
+        for kind in kinds:
+            units = sheet.units.get(split, {}).get(kind)
+            if units is None:
+                continue
+            matrix = rows(units.values)
+            usable = todo & ((~np.isnan(matrix)).sum(axis=1) > 1)
+            if not usable.any():
+                continue
+            matrix = np.where(usable[:, None], matrix, np.nan)
+            added = (of_folds(matrix, units.n_dealt) if kind == "folds" else contributions(matrix)) / n_splits
+            if kind == "conditions":  # a difference is over the conditions that both models have
+                values[usable, place] = _mean(matrix[usable])
+            for name, column in zip(units.names, added.T, strict=True):
+                key = ("donors", "", name) if kind == "donors" else (kind, split, name)
+                old = columns.get(key)
+                columns[key] = (
+                    column
+                    if old is None
+                    else np.where(np.isnan(old), column, np.where(np.isnan(column), old, old + column))
+                )
+                strata[key] = (kind, sheet.donor_groups[name] if kind == "donors" else split)
+            for row in np.flatnonzero(usable):
+                named[row][sheet.named(kind)] = None
+            todo &= ~usable
+        complete &= ~todo
+    codes = {stratum: place for place, stratum in enumerate(dict.fromkeys(strata.values()))}
+    matrix = np.array(list(columns.values())).T if columns else np.full((len(values), 0), np.nan)
+    matrix = np.where(complete[:, None], matrix, np.nan)
+    found = estimates(_mean(values), matrix, np.array([codes[stratum] for stratum in strata.values()], dtype=int))
+    return found, [", ".join(names) for names in named]
+
+
+def _over_splits(sheet: Sheet, rows: Rows, values: np.ndarray) -> tuple[Estimates, list[str]]:
+    """Return the estimates from the splits, with the variance that donors whom they share add (two-way clusters).
+
+    Source: Cameron, Gelbach & Miller (2011), Journal of Business & Economic Statistics 29, 238-249.
+    """
+    found = estimates(_mean(values), contributions(values), np.zeros(values.shape[1], dtype=int))
+    names = [name for donors in sheet.donors_by_split.values() for name in donors]
+    shared = sorted(name for name in set(names) if names.count(name) > 1)
+    if not shared:
+        return found, ["splits"] * len(values)
+    n_splits = np.maximum((~np.isnan(values)).sum(axis=1, keepdims=True), 1)
+    of_donors = {name: np.zeros(len(values)) for name in names}
+    apart = np.zeros(len(values))
+    for place, split in enumerate(sheet.splits):
+        if split in sheet.donors_by_split:
+            units = sheet.units[split]["donors"]
+            matrix = np.where(np.isnan(values[:, [place]]), np.nan, rows(units.values))
+            added = np.nan_to_num(contributions(matrix) / n_splits)
+            apart += (added**2).sum(axis=1)
+            for name, column in zip(units.names, added.T, strict=True):
+                of_donors[name] += column
+    more = np.maximum(sum(column**2 for column in of_donors.values()) - apart, 0)
+    df = np.where(more > 0, np.minimum(found.df, len(of_donors) - 1), found.df)
+    joined = ["splits, donors" if extra > 0 else "splits" for extra in more]
+    return replace(found, variance=found.variance + more, df=df), joined
+
+
+# --- intervals -------------------------------------------------------------------------------------------------------
+
+Range = tuple[float | None, float | None]
+
+
+def intervals(all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Range] | None = None) -> pd.DataFrame:
+    """Return the 95 % interval of every headline score that has one, INTERVAL_COLUMNS.
+
+    Args:
+        ranges: the values that a metric can take, by task and metric: ends beyond them are cut.
     """
     import pandas as pd
 
-    ok = table[table["status"] == "ok"]
-    given = _given(ok)
-    units = _units(ok)
-    drawn: dict[Key, tuple[str, np.ndarray]] = {}
-    found: dict[Key, tuple[float, float, str, int]] = {}
-    columns = [*SCORE_KEY, "value"]
-    rows = [row for row in headline[columns].itertuples(index=False, name=None) if not is_beside(row[5])]
-    for *parts, value in rows:
-        key = tuple(parts)
-        if key in given:
-            found[key] = given[key]
-        elif (unit := _unit_of(key, value, units)) is not None:
-            name, values = unit
-            drawn[key] = ("labels" if name == "conditions" and key[0] not in screens else name), values
-    for size in sorted({len(values) for _, values in drawn.values()}):
-        keys = [key for key, (_, values) in drawn.items() if len(values) == size]
-        low, high = mean_intervals(np.array([drawn[key][1] for key in keys]))
-        found |= {key: (a, b, drawn[key][0], size) for key, a, b in zip(keys, low.tolist(), high.tolist(), strict=True)}
-    return pd.DataFrame([(*row, *found[row[:-1]]) for row in rows if row[:-1] in found], columns=INTERVAL_COLUMNS)
+    rows = []
+    for sheet in all_sheets:
+        task, dataset, _, classifier, metric, subset, profile = sheet.key
+        for place, split in enumerate(sheet.splits):
+            found, named = estimated(sheet.at(split))
+            values = sheet.values[:, place]
+            for model, value, *ends in zip(sheet.models, values, *_ends(found, named, sheet, ranges), strict=True):
+                if ends[2]:
+                    rows.append((task, model, dataset, split, classifier, metric, subset, "", profile, value, *ends))
+    return pd.DataFrame(rows, columns=INTERVAL_COLUMNS)
 
 
-def mean_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the percentile intervals of row means, each unit drawn with replacement.
-
-    Args:
-        values: shape (n_rows, n_units); the same draws serve all rows.
-    """
-    n = values.shape[1]
-    counts = draw_counts(n, N_DRAWS, SEED)
-    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    parts = [np.quantile(rows @ counts.T / n, ends, axis=1) for rows in np.array_split(values, len(values) // 1000 + 1)]
-    low, high = np.concatenate(parts, axis=1)
-    # digits of the matrix product must not part the ends of equal values
-    low, high = (np.clip(end, values.min(axis=1), values.max(axis=1)) for end in (low, high))
-    return low, high
-
-
-def _given(ok: pd.DataFrame) -> dict[Key, tuple[float, float, str, int]]:
-    """Return the ends that score files give, with the number of donors behind them."""
-    donors, of = ok[(ok["metric"] == "n_donors") & (ok["condition"] == "")], [*SCORE_KEY[:4], "subset"]
-    n_donors = {tuple(row[:-1]): int(row[-1]) for row in donors[[*of, "value"]].itertuples(index=False)}
-    ends: dict[Key, dict[str, float]] = defaultdict(dict)
-    for *parts, value in ok[[*SCORE_KEY, "value"]].itertuples(index=False, name=None):
-        metric, _, end = parts[5].rpartition("_")
-        if end in ("low", "high"):
-            ends[(*parts[:5], metric, *parts[6:])][end] = value
-    return {
-        key: (both["low"], both["high"], "donors", n_donors.get((*key[:4], key[6]), n_donors.get((*key[:4], ""), 0)))
-        for key, both in ends.items()
-        if len(both) == 2
+def summary_intervals(
+    summary: pd.DataFrame, all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Range] | None = None
+) -> pd.DataFrame:
+    """Return `summary` with the columns low, high, resampled and n_resampled: the interval of each mean over splits."""
+    found = {
+        (sheet.key[0], model, *sheet.key[1:]): ends
+        for sheet in all_sheets
+        for model, *ends in zip(sheet.models, *_ends(*estimated(sheet), sheet, ranges), strict=True)
     }
-
-
-def _units(ok: pd.DataFrame) -> dict[str, dict[Key, dict[Any, float]]]:
-    """Return the values of single conditions, folds and seeds: kind -> key of their mean -> unit -> value."""
-    found: dict[str, dict[Key, dict[Any, float]]] = {
-        kind: defaultdict(dict) for kind in ("conditions", "folds", "seeds")
-    }
-    single = ok[ok["fold"].notna() | ok["seed"].notna() | (ok["condition"] != "")]
-    single = single.astype({"seed": "float64", "fold": "float64"})
-    for *parts, seed, fold, value in single[[*SCORE_KEY, "seed", "fold", "value"]].itertuples(index=False, name=None):
-        if not np.isnan(fold):
-            found["folds"][tuple(parts)][fold, parts[4]] = value
-            if parts[4]:
-                found["folds"][(*parts[:4], "mean", *parts[5:])][fold, parts[4]] = value
-        elif not np.isnan(seed):
-            found["seeds"][tuple(parts)][seed] = value
-        else:
-            found["conditions"][(*parts[:7], "", parts[8])][parts[7]] = value
-            whole, stratum, _ = parts[6].partition("/")
-            if stratum:  # the mean over all strata is of these too
-                found["conditions"][(*parts[:6], whole, "", parts[8])][parts[7]] = value
-    return found
-
-
-def _unit_of(
-    key: Key, value: float, units: Mapping[str, Mapping[Key, Mapping[Any, float]]]
-) -> tuple[str, np.ndarray] | None:
-    """Return what a score is the mean of: (its name, one value per unit); None when that is not known."""
-    if conditions := units["conditions"].get(key):
-        values = np.array(list(conditions.values()))
-        if len(values) >= FEWEST and np.isclose(values.mean(), value, rtol=0, atol=1e-9):
-            return "conditions", values
-    if folds := units["folds"].get(key):
-        of_fold: dict[Any, list[float]] = defaultdict(list)
-        for (fold, _), found in folds.items():
-            of_fold[fold].append(found)
-        most = max(map(len, of_fold.values()))
-        values = np.array([np.mean(found) for found in of_fold.values() if len(found) == most])
-        if len(values) >= FEWEST:
-            return "folds", values
-    if (seeds := units["seeds"].get(key)) and len(seeds) >= FEWEST:
-        return "seeds", np.array(list(seeds.values()))
-    return None
-
-
-# --- intervals of means over splits ----------------------------------------------------------------------------------
-
-
-def summary_intervals(summary: pd.DataFrame, headline: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
-    """Return `summary` with the columns low, high, resampled and n_resampled: the interval of each mean over splits.
-
-    Splits are drawn where there are FEWEST_SPLITS or more. With fewer, the intervals of the splits' own scores are joined as
-    those of independent values (half-widths in quadrature), where all of them have one. `headline` and `single` have the
-    column `set`, as `summary` has (`cellgauge.results.tables.with_set`).
-    """
-    by = SUMMARY_KEY
-    values: dict[Key, list[float]] = defaultdict(list)
-    for *key, value in headline[headline["condition"] == ""][[*by, "value"]].itertuples(index=False, name=None):
-        values[tuple(key)].append(value)
-    parts: dict[Key, list[tuple[float, float, float, str, int]]] = defaultdict(list)
-    kept = single[single["condition"] == ""]
-    for *key, value, low, high, unit, n in kept[[*by, *INTERVAL_COLUMNS[-5:]]].itertuples(index=False, name=None):
-        parts[tuple(key)].append((value, low, high, unit, n))
-    keys = [tuple(key) for key in summary[by].itertuples(index=False, name=None)]
-    scores = [key for key in keys if not is_beside(key[5])]
-    found = {key: _joined(parts[key]) for key in scores if len(values[key]) == len(parts[key])}
-    for size in sorted({len(values[key]) for key in scores if len(values[key]) >= FEWEST_SPLITS}):
-        drawn = [key for key in scores if len(values[key]) == size]
-        low, high = (ends.tolist() for ends in mean_intervals(np.array([values[key] for key in drawn])))
-        found |= {key: (a, b, "splits", size) for key, a, b in zip(drawn, low, high, strict=True)}
+    keys = summary[SUMMARY_KEY].itertuples(index=False, name=None)
     rows = [found.get(key, (np.nan, np.nan, "", 0)) for key in keys]
-    low, high, unit, n = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return summary.assign(low=list(low), high=list(high), resampled=list(unit), n_resampled=list(n))
+    low, high, units, n = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return summary.assign(low=list(low), high=list(high), resampled=list(units), n_resampled=list(n))
 
 
-def _joined(parts: Sequence[tuple[float, float, float, str, int]]) -> tuple[float, float, str, int]:
-    """Return the interval of the mean of independent values, each (value, low, high, what was drawn, how many)."""
-    found, lows, highs = (np.array([part[place] for part in parts]) for place in range(3))
-    units = ", ".join(dict.fromkeys(part[3] for part in parts))
-    down, up = (float(np.sqrt(((end - found) ** 2).sum()) / len(found)) for end in (lows, highs))
-    return float(found.mean()) - down, float(found.mean()) + up, units, sum(part[4] for part in parts)
+def _ends(
+    found: Estimates, named: Sequence[str], sheet: Sheet, ranges: Mapping[tuple[str, str], Range] | None
+) -> tuple[list[float], list[float], list[str], list[int]]:
+    """Return low, high, the units and their number of each row, "" and 0 where there is no interval."""
+    floor, ceiling = (ranges or {}).get((sheet.key[0], sheet.key[4]), (None, None))
+    low, high = (np.clip(end, floor, ceiling) if (floor, ceiling) != (None, None) else end for end in interval(found))
+    known = found.known
+    units = [names if ok else "" for names, ok in zip(named, known, strict=True)]
+    return low.tolist(), high.tolist(), units, np.where(known, found.n_units, 0).astype(int).tolist()
 
 
 # --- which models differ ---------------------------------------------------------------------------------------------
 
 
 def compare(
-    headline: pd.DataFrame, higher_is_better: Mapping[tuple[str, str], bool], left_out: Iterable[str] = ()
+    all_sheets: Iterable[Sheet],
+    higher_is_better: Mapping[tuple[str, str], bool],
+    controls: Collection[str] = (),
+    incomplete: Callable[[tuple[str, ...], str], bool] = lambda key, model: False,
+    unlike: Callable[[tuple[str, ...], str], bool] = lambda key, model: False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compare models in pairs and by ranks, the splits of a dataset being the witnesses.
+    """Compare models in pairs by Student's test of their differences over the units that they share, and rank them.
 
-    Pairs: Wilcoxon's signed-rank test of the differences per split, the p values of all pairs of one variant corrected by
-    Holm. Ranks: mean rank over splits, Friedman's test that all models are alike, and Nemenyi's critical difference at 5 %.
-    Sources: Demsar (2006), JMLR 7, 1-30; Benavoli, Corani & Mangili (2016), JMLR 17, 1-10; Holm (1979), Scand J Stat 6, 65-70.
+    The p values of all pairs of one variant are corrected by Holm, those with a control apart. A model's rank is 1 plus the
+    number of models that are ahead of it. Source of the tests: `cellgauge.metrics.intervals`.
 
     Args:
         higher_is_better: by task and metric; what is not in it is no score and not compared.
-        left_out: models that are not compared (controls).
+        controls: models that are compared and not ranked.
+        incomplete: whether a model (of a sheet's key) lacks splits: then it is compared over those that it has, and not ranked.
+        unlike: whether its scores are of fewer cells, conditions or genes than there are: then it is not compared.
 
     Returns:
-        COMPARISON_COLUMNS, one row per pair of models that have a value on every split (FEWEST_PAIRS of them, or more) of a
-        variant, `better` naming the one that is ahead by signed ranks where p_holm < 0.05; RANK_COLUMNS, one row per model of
-        these.
+        COMPARISON_COLUMNS, one row per pair that shares FEWEST units or more, `better` naming the one that is ahead where
+        p_holm is below 0.05; RANK_COLUMNS, one row per model that is ranked.
     """
     import pandas as pd
 
-    left_out = set(left_out)
-    rows = headline[(headline["condition"] == "") & ~headline["model"].isin(left_out)]
     pairs: list[tuple] = []
     ranked: list[tuple] = []
-    for variant, found in rows.groupby(VARIANT, sort=False):
-        rising = higher_is_better.get((variant[0], variant[3]))
-        if rising is None or is_beside(variant[3]):
+    for sheet in all_sheets:
+        rising = higher_is_better.get((sheet.key[0], sheet.key[4]))
+        if rising is None or is_beside(sheet.key[4]) or "/" in sheet.key[5]:
             continue
-        values = found.pivot_table(index="model", columns="split", values="value", sort=False).dropna()
-        if values.shape[0] > 1 and values.shape[1] >= FEWEST_PAIRS:
-            pairs += _pairs(variant, values, rising)
-            ranked += _ranks(variant, values, rising)
+        places = [place for place, model in enumerate(sheet.models) if not unlike(sheet.key, model)]
+        tested = list(_pairs(sheet, places, rising, controls))
+        complete = [p for p in places if sheet.models[p] not in controls and not incomplete(sheet.key, sheet.models[p])]
+        pairs += tested
+        ranked += _ranks(sheet, complete, rising, tested)
     return pd.DataFrame(pairs, columns=COMPARISON_COLUMNS), pd.DataFrame(ranked, columns=RANK_COLUMNS)
 
 
-def _pairs(variant: Key, values: pd.DataFrame, rising: bool) -> Iterator[tuple]:
-    from scipy.stats import rankdata, wilcoxon
-
-    models, matrix = list(values.index), values.to_numpy()
-    chosen = list(combinations(range(len(models)), 2))
-    differences = np.array([matrix[a] - matrix[b] for a, b in chosen])
-    different = (differences != 0).any(axis=1)
-    p = np.ones(len(chosen))
-    sizes = np.sort(np.abs(differences), axis=1)
-    # apart: where one row has zeros or ties, scipy would take the approximation for all
-    tied = (sizes[:, 0] == 0) | (np.diff(sizes, axis=1) == 0).any(axis=1)
-    for rows in (np.flatnonzero(~tied), *np.flatnonzero(tied & different)[:, None]):
-        if len(rows):
-            p[rows] = wilcoxon(differences[rows], axis=1).pvalue
-    adjusted = holm(p)
-    for (a, b), own, single, corrected in zip(chosen, differences, p, adjusted, strict=True):
-        moved = own[own != 0]
-        first_higher = rankdata(np.abs(moved)) @ np.sign(moved) > 0  # as the test has it: the mean may point elsewhere
-        ahead = models[a] if first_higher == rising else models[b]
-        better = ahead if corrected < ALPHA else ""
-        counts = (len(own), float(own.mean()), int((own > 0).sum()), float(single), float(corrected))
-        yield (*variant, models[a], models[b], *counts, better)
+def _pairs(sheet: Sheet, places: Sequence[int], rising: bool, controls: Collection[str]) -> Iterator[tuple]:
+    chosen = np.array(list(combinations(places, 2)), dtype=int).reshape(-1, 2)
+    if not len(chosen):
+        return
+    found, named = estimated(sheet, lambda matrix: matrix[chosen[:, 0]] - matrix[chosen[:, 1]], KINDS[:-1])
+    p = p_values(found)
+    corrected = np.full(len(p), np.nan)
+    with_control = np.array([any(sheet.models[place] in controls for place in pair) for pair in chosen])
+    for family in (with_control, ~with_control):
+        rows = np.flatnonzero(family & ~np.isnan(p))
+        corrected[rows] = holm(p[rows])
+    low, high = interval(found)
+    for row in np.flatnonzero(~np.isnan(p)):
+        first, second = (sheet.models[place] for place in chosen[row])
+        difference = float(found.value[row])
+        better = "" if corrected[row] >= ALPHA else first if (difference > 0) == rising else second
+        numbers = (float(value[row]) for value in (low, high, p, corrected))
+        yield (*sheet.key, first, second, named[row], int(found.n_units[row]), difference, *numbers, better)
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Return p values corrected for their number by Holm's step-down procedure, shape (n,)."""
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(stepped, 1)
-    return corrected
+def _ranks(sheet: Sheet, places: Sequence[int], rising: bool, tested: Sequence[tuple]) -> Iterator[tuple]:
+    models = {sheet.models[place]: place for place in places}
+    first, second, units, n_units, better = (
+        COMPARISON_COLUMNS.index(c) for c in ("first", "second", "units", "n_units", "better")
+    )
+    among = [row for row in tested if row[first] in models and row[second] in models]
+    if not among:
+        return
+    behind: dict[str, int] = dict.fromkeys(models, 0)
+    for row in among:
+        if row[better]:
+            behind[row[second] if row[better] == row[first] else row[first]] += 1
+    mean_ranks = _mean_ranks(sheet, places, rising)
+    for model, mean_rank in zip(models, mean_ranks, strict=True):
+        yield (*sheet.key, model, 1 + behind[model], mean_rank, among[0][units], among[0][n_units], len(models))
 
 
-def _ranks(variant: Key, values: pd.DataFrame, rising: bool) -> Iterator[tuple]:
-    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+def _mean_ranks(sheet: Sheet, places: Sequence[int], rising: bool) -> list[float]:
+    """Return the mean rank of each model over splits, or over what the score of the only split is the mean of."""
+    import pandas as pd
 
-    matrix = values.to_numpy()
-    n_models, n_splits = matrix.shape
-    ranks = rankdata(-matrix if rising else matrix, axis=0).mean(axis=1)
-    p = friedmanchisquare(*matrix).pvalue if n_models > 2 else np.nan
-    q = studentized_range.ppf(1 - ALPHA, n_models, np.inf) / np.sqrt(2)
-    difference = float(q * np.sqrt(n_models * (n_models + 1) / (6 * n_splits)))
-    for model, rank in zip(values.index, ranks.tolist(), strict=True):
-        yield (*variant, model, rank, n_splits, n_models, p, difference)
+    values = sheet.values[places]
+    if len(sheet.splits) == 1 or sheet.of_conditions:
+        parts = [
+            kinds[kind].values[places]
+            for kinds in sheet.units.values()
+            for kind in ("conditions", "folds")
+            if kind in kinds
+        ]
+        parts = [part for part in parts if not np.isnan(part).any()]
+        values = np.hstack(parts[:1] if not sheet.of_conditions else parts) if parts else values
+    return pd.DataFrame(values).rank(ascending=not rising).mean(axis=1).tolist()

@@ -1,4 +1,4 @@
-"""Which model for what: for each task and dataset the best model by the task's first score, and how sure that is."""
+"""Which model for what: for each task and dataset the best model by the task's headline score, and how sure that is."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from dataclasses import dataclass
 
 from cellgauge.results.compare import Result
 from cellgauge.results.entries import Entry, Task
-from cellgauge.results.numbers import number
-from cellgauge.results.ranking import least_p
-from cellgauge.results.read import Tables
-from cellgauge.results.scales import ranks
-from cellgauge.results.uncertainty import ALPHA
+from cellgauge.results.numbers import as_printed, number
 from cellgauge.results.words import subset
 
-PRETRAINED = ("foundation", "precomputed")
 LEAKAGE = {
     "known": "It has seen these data in training.",
     "likely": "It has likely seen these data in training.",
     "unknown": "Whether it has seen these data in training is unknown.",
 }
+PRETRAINED = ("foundation", "precomputed")
 MOST_NAMES = 4
 
 
@@ -46,80 +42,115 @@ class Verdict:
 
 
 def verdict(result: Result, task: Task) -> Verdict | None:
-    """Return what a task's first score says on one dataset; None where no model has a value."""
+    """Return what a task's headline score says on one dataset; None where no model has a value."""
     tables, metric, variant = result.tables, result.metric, result.variant
     if not result.means:
         return None
-    ranked = {m: mean for m, (mean, _) in result.means.items() if result.covers(m)}
-    ranked = {m: mean for m, mean in ranked.items() if tables.models[m].kind != "control"}
     about = {"task": task.name, "dataset": result.dataset, "profile": variant.profile}
     scheme = [subset(variant.subset)] if variant.subset else []
     scheme += [tables.datasets[result.dataset].described(variant.set)] if variant.set else []
     remarks = ", ".join([*scheme, *([] if metric.higher_is_better else ["lower is better"])])
     known = (task, tables.datasets[result.dataset], about, metric.title, remarks)
-    if len(ranked) < 2:
-        return Verdict(*known, "", "", ["Fewer than two models can be compared.", *_not_ranked(result, ranked)])
-    places = ranks(ranked, metric)
-    best = min(ranked, key=lambda model: places[model])
+    if len(result.ranked) < 2:
+        return Verdict(
+            *known,
+            "",
+            "",
+            [
+                "Fewer than two models can be compared.",
+                *_standings(result),
+                *_standings_on_few(result),
+                *_not_compared(result),
+            ],
+        )
+    best = next(iter(result.ranked))
     sentences = [
-        *_how_sure(result, best, ranked),
+        *_how_sure(result, best),
         *_leaks(tables.models[best], result.dataset),
-        *_worth(result, best, ranked),
-        *_beaten_by_noise(result, ranked[best]),
-        *_not_ranked(result, ranked),
+        *_standings(result),
+        *_standings_on_few(result),
+        *_not_compared(result),
     ]
-    return Verdict(*known, tables.models[best].title, number(ranked[best], metric), sentences)
+    return Verdict(*known, tables.models[best].title, number(result.ranked[best], metric), sentences)
 
 
-def not_told_apart(result: Result, best: str, ranked: Mapping[str, float]) -> list[str] | None:
-    """Return the models that cannot be told from the best one, the nearest first; None where nothing says so.
-
-    A signed-rank test over splits or conditions decides where there are enough of them (comparisons.csv), else the interval of
-    the best mean.
-    """
-    others = [model for model in ranked if model != best]
-    others.sort(key=lambda model: abs(ranked[model] - ranked[best]))
-    key = (result.task, result.dataset, result.variant)
-    if key in result.tables.contests:
-        better = result.tables.better.get(key, {})
-        return [model for model in others if better.get(frozenset((best, model))) != best]
-    interval = result.interval(best)
-    return [m for m in others if interval.low <= ranked[m] <= interval.high] if interval else None
-
-
-def _how_sure(result: Result, best: str, ranked: Mapping[str, float]) -> Iterator[str]:
-    tables, contest = result.tables, result.tables.contests.get((result.task, result.dataset, result.variant))
-    unit = _unit(result)
-    alike = not_told_apart(result, best, ranked)
-    if alike is None:
-        yield f"Too few {unit} to say how sure that is."
-    elif contest:
-        n = int(next(iter(contest.values()))["n_splits"])
-        if least_p(len(contest), n) >= ALPHA and len(alike) == len(ranked) - 1:
-            yield f"{n} {unit} are too few to tell any of {len(contest)} models apart."
-        elif alike:
-            yield f"Not told apart from it over {n} {unit}: {_names(tables, alike)}."
-        else:
-            yield f"Ahead of every other model over {n} {unit}."
+def _how_sure(result: Result, best: str) -> Iterator[str]:
+    if not result.contest:
+        yield "Nothing that the models share allows a test of how sure that is."
+        return
+    alike = [m for m in result.ranked if m != best and result.ahead(best, m) != best]
+    titles = [result.tables.models[model].title for model in alike]
+    if len(titles) > MOST_NAMES + 1:
+        titles = [*titles[:MOST_NAMES], f"{len(titles) - MOST_NAMES} more"]
+    if titles:
+        yield f"Not told apart from it over {result.over}: {_list(titles)}."
     else:
-        reach = f"its 95\N{NO-BREAK SPACE}% interval ({result.interval(best).resampled} drawn)"
-        within = f"Within {reach}: {_names(tables, alike)}" if alike else f"No other mean lies within {reach}"
-        yield f"{within}; too few {unit} for a test."
+        yield f"Ahead of every other model over {result.over}."
 
 
-def _worth(result: Result, best: str, ranked: Mapping[str, float]) -> Iterator[str]:
-    """Say how pretrained models do against baselines."""
-    tables, places = result.tables, ranks(ranked, result.metric)
-    kinds = {kind: [m for m in ranked if tables.models[m].kind in kind] for kind in (PRETRAINED, ("baseline",))}
-    pretrained, baselines = kinds.values()
-    if not pretrained:
-        yield "No pretrained model could be compared."
-    elif best in baselines:
-        first = min(pretrained, key=lambda model: places[model])
-        yield f"It is a baseline; the best pretrained model is {_with_value(result, first, ranked)}."
-    elif baselines:
-        first = min(baselines, key=lambda model: places[model])
-        yield f"The best baseline is {_with_value(result, first, ranked)}."
+def _standings(result: Result) -> Iterator[str]:
+    """Say of every model that is neither a baseline nor a control how it stands to the best baseline."""
+    tables, metric = result.tables, result.metric
+    models = [m for m in result.ranked if tables.models[m].kind != "baseline"]
+    baseline = next((m for m in result.ranked if tables.models[m].kind == "baseline"), None)
+    if baseline is None:
+        if models:
+            values = [f"{tables.models[model].title} ({number(result.ranked[model], metric)})" for model in models]
+            yield f"There is no baseline to compare with {_list(values)}."
+        return
+    value = number(result.ranked[baseline], metric)
+    groups: dict[str, list[str]] = {}
+    for model in models:
+        groups.setdefault(_standing(result, model, baseline, result.ranked), []).append(model)
+    for standing, members in groups.items():
+        values = [number(result.ranked[model], metric) for model in members]
+        if len(members) == 1:
+            untested = "" if result.ahead(members[0], baseline) is not None else "; not tested"
+            yield (
+                f"{tables.models[members[0]].title}: {values[0]}, {standing} the best baseline {value}"
+                f" ({tables.models[baseline].title}{untested})."
+            )
+        else:
+            named = ", ".join(f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True))
+            yield f"{standing[0].upper()}{standing[1:]} the best baseline {value} ({tables.models[baseline].title}): {named}."
+
+
+def _standing(result: Result, model: str, baseline: str, means: Mapping[str, float]) -> str:
+    ahead = result.ahead(model, baseline)
+    if ahead is None:
+        one, other = (as_printed(means[name], result.metric) for name in (model, baseline))
+        ahead = (
+            ""
+            if one == other
+            else model
+            if (one > other) == (result.metric.higher_is_better is not False)
+            else baseline
+        )
+    return {model: "above", baseline: "below"}.get(ahead, "not told apart from")
+
+
+def _standings_on_few(result: Result) -> Iterator[str]:
+    """Say of every such model whose mean lacks splits how it stands to the best baseline on those that it has."""
+    tables, metric, rising = result.tables, result.metric, result.metric.higher_is_better is not False
+    baselines = [m for m in result.ranked if tables.models[m].kind == "baseline"]
+    for model, (mean, _) in result.means.items():
+        entry, splits = tables.models[model], [split for name, split in result.values if name == model]
+        if (
+            model in result.ranked
+            or entry.is_control
+            or entry.kind == "baseline"
+            or not result.lacks_splits_alone(model)
+        ):
+            continue
+        said = f"{entry.title}: {number(mean, metric)} over {result.shortfall(model)}"
+        means = {b: sum(result.values[b, s] for s in splits) / len(splits) for b in baselines}
+        if means:
+            best = (max if rising else min)(means, key=lambda baseline: means[baseline])
+            standing = _standing(result, model, best, {model: mean, **means})
+            untested = "" if result.ahead(model, best) is not None else "; not tested"
+            of = f"the best baseline there {number(means[best], metric)} ({tables.models[best].title}{untested})"
+            said = f"{said}, {standing} {of}"
+        yield f"{said}."
 
 
 def _leaks(model: Entry, dataset: str) -> Iterator[str]:
@@ -129,32 +160,72 @@ def _leaks(model: Entry, dataset: str) -> Iterator[str]:
             yield LEAKAGE[state]
 
 
-def _beaten_by_noise(result: Result, best: float) -> Iterator[str]:
-    models, rising = result.tables.models, result.metric.higher_is_better
-    for model, (mean, _) in result.means.items():
-        if models[model].is_uninformed and (mean > best if rising else mean < best):
-            yield f"Caution: {_with_value(result, model, {model: mean})} does better, so do not choose by this score alone."
-            return
-
-
-def _not_ranked(result: Result, ranked: Mapping[str, float]) -> Iterator[str]:
+def _not_compared(result: Result) -> Iterator[str]:
+    """Name the other models whose means lack something, with what they reached, and those that failed."""
     models = result.tables.models
-    left = [m for m in models if m in result.means and m not in ranked and models[m].kind != "control"]
+    left = [
+        name
+        for name, entry in models.items()
+        if name in result.means and name not in result.ranked and not entry.is_control
+        if entry.kind == "baseline" or not result.lacks_splits_alone(name)
+    ]
     if left:
-        unit = _unit(result)
-        yield f"Not compared, as {'it lacks' if len(left) == 1 else 'they lack'} {unit}: {_names(result.tables, left)}."
+        named = (
+            f"{models[m].title} ({number(result.means[m][0], result.metric)} over {result.shortfall(m)})" for m in left
+        )
+        yield f"Not compared: {', '.join(named)}."
+    failed = [
+        entry.title
+        for name, entry in models.items()
+        if name not in result.means and not entry.is_control and result.gap(name).status == "failed"
+    ]
+    if failed:
+        yield f"Failed: {', '.join(failed)}."
 
 
-def _unit(result: Result) -> str:
-    return f"{result.tables.tasks[result.task].witness}s"
-
-
-def _names(tables: Tables, models: Sequence[str]) -> str:
-    titles = [tables.models[model].title for model in models]
-    if len(titles) > MOST_NAMES + 1:
-        titles = [*titles[:MOST_NAMES], f"{len(titles) - MOST_NAMES} more"]
+def _list(titles: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(titles[:-1]), titles[-1])))
 
 
-def _with_value(result: Result, model: str, ranked: Mapping[str, float]) -> str:
-    return f"{result.tables.models[model].title} ({number(ranked[model], result.metric)})"
+# --- controls --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Warning:
+    """One sentence on a control that does not do what a control should; `about` holds dataset and profile."""
+
+    task: Task
+    dataset: Entry
+    about: Mapping[str, str]
+    sentence: str
+
+
+def warnings(result: Result, task: Task) -> Iterator[Warning]:
+    """Yield a warning for each positive control that a model beats, and for each negative control that beats a model.
+
+    The test of paired differences decides where there is one, else the numbers as they are printed.
+    """
+    models, metric = result.tables.models, result.metric
+    about = {"dataset": result.dataset, "profile": result.variant.profile}
+    for control in (name for name in result.comparable if models[name].is_control):
+        negative = models[control].is_uninformed
+        wrong = [m for m in result.ranked if _is_ahead(result, *((control, m) if negative else (m, control)))]
+        if not wrong:
+            continue
+        named = _list([f"{models[m].title} ({number(result.ranked[m], metric)})" for m in wrong])
+        whole = f"{models[control].title} ({number(result.comparable[control], metric)})"
+        text = (
+            f"{whole}, which knows nothing of the cells, beats {named}."
+            if negative
+            else f"{whole}, which knows the answer, is beaten by {named}."
+        )
+        sentence = f"{metric.title}: {text} Do not choose a model by this score alone."
+        yield Warning(task, result.tables.datasets[result.dataset], about, sentence)
+
+
+def _is_ahead(result: Result, first: str, second: str) -> bool:
+    ahead = result.ahead(first, second)
+    if ahead is not None:
+        return ahead == first
+    one, other = (as_printed(result.comparable[name], result.metric) for name in (first, second))
+    return one > other if result.metric.higher_is_better is not False else one < other

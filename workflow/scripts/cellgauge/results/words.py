@@ -10,16 +10,24 @@ from cellgauge.results.numbers import readable
 CLASSIFIERS = {"": "", "mean": "mean of the classifiers", "knn": "k nearest neighbors"}
 SUBSETS = {"": "all cells", "donor_folds": "donors held out", "balanced": "equal cells per species"}
 SUBSETS |= {"all": "all genes", "top20_de": "top 20 genes", "top100_de": "top 100 genes"}
+SUBSETS |= {"de": "significant genes", "unmasked": "all genes, targets included"}
 STRATA = {
     "": "all conditions",
     "unseen_single": "single genes, unseen",
     "combo_seen0": "pairs, no gene seen",
     "combo_seen1": "pairs, one gene seen",
     "combo_seen2": "pairs, both genes seen",
+    "no_effect": "no gene but the targets significant",
 }
+PROFILES = {"corrected": "recommended", "reference": "cz-benchmarks"}
 USUAL_CLASSIFIERS = ("mean", "")
 USUAL_SUBSETS = ("", "donor_folds")
 """What stands for a metric where it exists, in this order; held-out donors say what to expect of cells to come."""
+
+
+def profile(name: str) -> str:
+    """Return a profile as readers know it."""
+    return PROFILES.get(name, readable(name))
 
 
 def classifier(name: str) -> str:

@@ -36,8 +36,11 @@ class Group:
 
 
 def groups(screen: Screen) -> Iterator[Group]:
-    """Yield the control, the training conditions, the test conditions, and those of the latter that have two names."""
+    """Yield the controls and their halves, the training conditions, the test conditions, and those that have two names."""
+    seen, withheld = screen.divided_controls()
     yield Group("control", CONTROL, "", screen.rows_of(CONTROL))
+    yield Group("control_seen", CONTROL, "", seen)
+    yield Group("control_withheld", CONTROL, "", withheld)
     for condition in screen.training_conditions:
         yield Group("training", condition, "", screen.rows_of(condition))
     same: dict[frozenset[str], list[Group]] = {}
@@ -60,33 +63,61 @@ def measure_truth(split_path: str | Path, output: str | Path) -> None:
     screen = Screen.open(split_path)
     if not screen.test_conditions:
         raise CellgaugeError(f"{screen.where}: no condition is held out for testing")
-    controls = screen.controls()
+    screen.controls()  # an error where there is none
     expression = screen.in_memory
-    ranks = ControlRanks(controls)
     all_groups = list(groups(screen))
+    rows_of = {group.role: group.rows for group in all_groups}
+    ranks = {
+        "wilcoxon": ControlRanks(expression[rows_of["control_withheld"]]),
+        "wilcoxon_reference": ControlRanks(expression[rows_of["control"]]),
+    }
+    masked = np.zeros(len(screen.genes), dtype=bool)
+    masked[[column for condition in screen.test_conditions for column in screen.columns_of_targets(condition)[0]]] = (
+        True
+    )
     shape = (len(all_groups), len(screen.genes))
-    measured = {name: np.full(shape, np.nan) for name in ("mean", "wilcoxon", "half_mean", "half_wilcoxon")}
-    n_half = np.zeros(len(all_groups), dtype=np.int64)
+    layers = ("mean", *ranks, "half_mean", *(f"half_{name}" for name in ranks))
+    measured = {name: np.full(shape, np.nan) for name in layers}
+    sizes = {"n_half": np.zeros(len(all_groups), dtype=np.int64)}
+    sizes |= {name: np.full(len(all_groups), np.nan) for name in ("noise", "half_noise")}
     samples: dict[str, dict[int, csr_matrix]] = {"cells": {}, "half_cells": {}}
     for row, group in enumerate(all_groups):
         if not len(group.rows):
             continue
         cells = expression[group.rows]
         measured["mean"][row] = mean_of(cells)
-        if group.role == "training":
+        sizes["noise"][row] = _squared_error_of_mean(cells, masked)
+        if group.role in ("training", "control", "control_withheld"):
             continue
         samples["cells"][row] = expression[screen.shuffled(group.rows)[:SAMPLED]]
-        if group.role == "control":
+        if group.role == "control_seen":
             continue
-        measured["wilcoxon"][row] = ranks.scores(cells)
+        parts = {"": cells}
         second = screen.halves(group.rows)[1]
-        n_half[row] = len(second)
+        sizes["n_half"][row] = len(second)
         if len(second):
-            half = expression[second]
-            measured["half_mean"][row], measured["half_wilcoxon"][row] = mean_of(half), ranks.scores(half)
+            parts["half_"] = expression[second]
+            measured["half_mean"][row] = mean_of(parts["half_"])
+            sizes["half_noise"][row] = _squared_error_of_mean(parts["half_"], masked)
             samples["half_cells"][row] = expression[screen.shuffled(second)[:SAMPLED]]
-    components = _components(list(samples["cells"].values()))
-    _write(output, screen, all_groups, measured, n_half, samples, components)
+        for half, part in parts.items():
+            for name, controls in ranks.items():
+                measured[half + name][row] = controls.scores(part, tie_correct=name == "wilcoxon")
+    components = _components([cells[:, ~masked] for cells in samples["cells"].values()])
+    loadings = np.zeros((shape[1], components.shape[1]), dtype=np.float32)
+    loadings[~masked] = components
+    _write(output, screen, all_groups, measured, sizes, samples, masked, loadings)
+
+
+def _squared_error_of_mean(cells: csr_matrix, masked: np.ndarray) -> float:
+    """Return the squared standard error of the mean over cells, averaged over the genes not masked; NaN for one cell."""
+    n_cells = cells.shape[0]
+    if n_cells < 2 or masked.all():
+        return float("nan")
+    squared = cells.copy()
+    squared.data = squared.data.astype(np.float64) ** 2
+    variance = (mean_of(squared) - mean_of(cells) ** 2) * n_cells / (n_cells - 1)
+    return float(variance[~masked].mean() / n_cells)
 
 
 def _components(samples: Sequence[csr_matrix]) -> np.ndarray:
@@ -115,8 +146,9 @@ def _write(
     screen: Screen,
     all_groups: Sequence[Group],
     measured: Mapping[str, np.ndarray],
-    n_half: np.ndarray,
+    sizes: Mapping[str, np.ndarray],
     samples: Mapping[str, Mapping[int, csr_matrix]],
+    masked: np.ndarray,
     components: np.ndarray,
 ) -> None:
     import anndata
@@ -128,14 +160,14 @@ def _write(
             "condition": [group.condition for group in all_groups],
             "stratum": [group.stratum for group in all_groups],
             "n_cells": [len(group.rows) for group in all_groups],
-            "n_half": n_half,
+            **sizes,
         },
         index=[f"{group.role}:{group.condition}" for group in all_groups],
     )
     data = anndata.AnnData(
         X=measured["mean"],
         obs=obs,
-        var=pd.DataFrame(index=screen.genes.astype(str)),
+        var=pd.DataFrame({"masked": masked}, index=screen.genes.astype(str)),
         layers={name: values for name, values in measured.items() if name != "mean"},
         varm={"components": components},
         uns={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +11,25 @@ import numpy as np
 from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import ContractError
 from cellgauge.files.h5ad import as_plain
+from cellgauge.files.prediction import NOT_PREDICTED
+from cellgauge.files.profiles import SUFFIX
 from cellgauge.metrics.wilcoxon import ControlRanks
-from cellgauge.screens.screen import mean_of
+from cellgauge.screens.screen import CONTROL, mean_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from cellgauge.screens.screen import Screen
-from cellgauge.files.prediction import NOT_PREDICTED
 
 SAMPLED = 64
 """How many predicted cells of a condition are kept, for scores that compare distributions."""
 
 
 class Reducer:
-    """Takes a model's responses one by one and keeps of each what the scores need.
+    """Takes a model's responses one by one and keeps of each what the scores of either profile need.
 
     Args:
-        screen: the screen that was predicted.
+        screen: the screen that was predicted, with all of its controls.
         genes: the gene ids of the columns of every response.
 
     Raises:
@@ -48,12 +49,14 @@ class Reducer:
             )
         if len(set(self._genes)) < len(self._genes):
             raise ContractError(f"predictions of {screen.where}: a gene has more than one column")
-        self._ranks = ControlRanks(screen.controls()[:, [place[gene] for gene in self._genes]])
+        controls = screen.controls()[:, [place[gene] for gene in self._genes]]
+        seen = np.isin(screen.rows_of(CONTROL), screen.divided_controls()[0])
+        self._ranks = {"corrected": ControlRanks(controls[np.flatnonzero(seen)]), "reference": ControlRanks(controls)}
         shape = (len(self._conditions), len(self._genes))
-        self._means = np.full(shape, np.nan)
-        self._scores = np.full(shape, np.nan)
-        self._n_cells = np.zeros(len(self._conditions), dtype=np.int64)
-        self._reasons = np.full(len(self._conditions), NOT_PREDICTED, dtype=object)
+        self._means = {profile: np.full(shape, np.nan) for profile in SUFFIX}
+        self._scores = {profile: np.full(shape, np.nan) for profile in SUFFIX}
+        self._reasons = {profile: np.full(shape[0], NOT_PREDICTED, dtype=object) for profile in SUFFIX}
+        self._n_cells = np.zeros(shape[0], dtype=np.int64)
         self._samples: dict[int, np.ndarray] = {}
 
     def add(
@@ -63,46 +66,51 @@ class Reducer:
         cells: np.ndarray | csr_matrix | None = None,
         mean: np.ndarray | None = None,
         reason: str = "",
+        profiles: Iterable[str] = tuple(SUFFIX),
     ) -> None:
         """Take what was predicted for one condition: cells (n_cells, n_genes), their mean (n_genes,), or why neither.
+
+        Args:
+            profiles: those that are to score it; both, where the result does not depend on which controls were seen.
 
         Raises:
             ContractError: a condition that is not to be predicted or comes twice, a wrong shape, a value not finite.
         """
-        row = self._rows.get(condition)
-        if row is None or self._reasons[row] != NOT_PREDICTED:
-            raise ContractError(f"condition {condition} is {'no test condition' if row is None else 'there twice'}")
-        given = mean if cells is None else cells
-        if given is None:
-            self._reasons[row] = reason or NOT_PREDICTED
-            return
-        _check(given, condition, 1 if cells is None else 2, len(self._genes))
-        self._reasons[row] = ""
-        if cells is None:
-            self._means[row] = mean
-            self._scores[row] = self._ranks.scores_of_constant(mean, self._ranks.n_controls)
-            return
-        self._means[row] = mean_of(cells)
-        self._scores[row] = self._ranks.scores(cells)
-        self._n_cells[row] = cells.shape[0]
-        sample = cells[_sampled_rows(cells, row)]
-        self._samples[row] = sample if isinstance(sample, np.ndarray) else sample.toarray()
+        for profile in profiles:
+            row, reasons = self._rows.get(condition), self._reasons[profile]
+            if row is None or reasons[row] != NOT_PREDICTED:
+                raise ContractError(f"condition {condition} is {'no test condition' if row is None else 'there twice'}")
+            given = mean if cells is None else cells
+            if given is None:
+                reasons[row] = reason or NOT_PREDICTED
+                continue
+            _check(given, condition, 1 if cells is None else 2, len(self._genes))
+            reasons[row] = ""
+            self._means[profile][row] = mean if cells is None else mean_of(cells)
+            ranks, corrected = self._ranks[profile], profile == "corrected"
+            if cells is not None:
+                self._scores[profile][row] = ranks.scores(cells, tie_correct=corrected)
+            elif not corrected:
+                self._scores[profile][row] = ranks.scores_of_constant(mean, ranks.n_controls)
+            if corrected and cells is not None:
+                self._n_cells[row] = cells.shape[0]
+                sample = cells[_sampled_rows(cells, row)]
+                self._samples[row] = sample if isinstance(sample, np.ndarray) else sample.toarray()
 
     def write(self, path: str | Path, uns: Mapping[str, Any]) -> None:
         """Write the prediction file; where nothing was predicted it holds the reasons."""
-        missing = self._reasons != ""
-
         import anndata
         import pandas as pd
 
-        obs = pd.DataFrame({"n_cells": self._n_cells, "reason": self._reasons.astype(str)}, index=self._conditions)
-        var = pd.DataFrame(index=self._genes.astype(str))
-        facts = {**uns, "unpredicted": int(missing.sum()), "controls_compared": self._ranks.n_controls}
+        reasons = {f"reason{SUFFIX[profile]}": values.astype(str) for profile, values in self._reasons.items()}
+        unpredicted = int((self._reasons["corrected"] != "").sum())
+        facts = {**uns, "unpredicted": unpredicted, "controls_compared": self._ranks["corrected"].n_controls}
         data = anndata.AnnData(
-            X=self._means,
-            obs=obs,
-            var=var,
-            layers={"wilcoxon": self._scores},
+            X=self._means["corrected"],
+            obs=pd.DataFrame({"n_cells": self._n_cells, **reasons}, index=self._conditions),
+            var=pd.DataFrame(index=self._genes.astype(str)),
+            layers={f"wilcoxon{SUFFIX[profile]}": values for profile, values in self._scores.items()}
+            | {"mean_reference": self._means["reference"]},
             uns={key: as_plain(value) for key, value in facts.items() if value is not None},
         )
         if self._samples:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 CONTROL = "ctrl"
+WITHHELD = "withheld"
+"""What predictors see as the condition of the controls that are withheld from them."""
 PARTITIONS = ("train", "val", "test")
 STRATA = ("unseen_single", "seen_single", "combo_seen0", "combo_seen1", "combo_seen2")
 """Test conditions by how many of their genes are perturbed in some condition that is not held out."""
@@ -216,8 +218,29 @@ class Screen:
 
         A cell is in the same half whatever other cells there are and in whatever order; the halves differ a little in size.
         """
-        second = (_hashes(self.split.cells[rows]) & np.uint64(1)).astype(bool)
+        second = in_second_half(self.split.cells[rows])
         return rows[~second], rows[second]
+
+    def divided_controls(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions of the controls that predictors see, and of those that are withheld from them.
+
+        Raises:
+            CellgaugeError: either half would be empty.
+        """
+        rows = self.rows_of(CONTROL)
+        seen, withheld = self.halves(rows)
+        if not len(seen) or not len(withheld):
+            raise CellgaugeError(
+                f"{self.where}: {len(rows)} control cells cannot be divided into those that predictors see and those that"
+                " responses are measured against; name all controls with `control` in the dataset's entry"
+            )
+        return seen, withheld
+
+    def without_withheld(self) -> Screen:
+        """Return the screen as predictors see it: the condition of the controls that are withheld is `WITHHELD`."""
+        conditions = self.conditions.astype(object)
+        conditions[self.divided_controls()[1]] = WITHHELD
+        return replace(self, conditions=conditions)
 
     def shuffled(self, rows: np.ndarray) -> np.ndarray:
         """Return positions of cells in a random order that depends on the cells' ids alone."""
@@ -227,6 +250,14 @@ class Screen:
 def mean_of(cells: np.ndarray | csr_matrix) -> np.ndarray:
     """Return the mean expression of cells, dense or CSR, shape (n_cells, n_genes): float64, shape (n_genes,)."""
     return np.asarray(cells.mean(axis=0, dtype=np.float64)).ravel()
+
+
+def in_second_half(cells: np.ndarray) -> np.ndarray:
+    """Return which cells are of the second half, bool, shape (n_cells,): the last bit of the BLAKE2b hash of the id.
+
+    The second half of the controls is withheld from predictors.
+    """
+    return (_hashes(cells) & np.uint64(1)).astype(bool)
 
 
 def _hashes(cells: np.ndarray) -> np.ndarray:

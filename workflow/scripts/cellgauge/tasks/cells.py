@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from cellgauge.core.errors import CellgaugeError, ContractError
 from cellgauge.files.embedding import Embedding, match_embeddings
 from cellgauge.files.neighbors import Neighbors
+from cellgauge.files.score import Score
 from cellgauge.files.split import Split
 
 if TYPE_CHECKING:
@@ -24,24 +24,25 @@ class NotScorable(CellgaugeError):
 
 @dataclass(frozen=True)
 class CellsToScore:
-    """Embedded cells with what is known of them; cells that the model could not embed are left out.
+    """Embedded cells with what is known of them, and of the cells that the model could not embed.
 
     Attributes:
         matrix: the embedding, float32, finite, shape (n_cells, n_dims); None where kept neighbors suffice.
         obs: columns of str, shape (n_cells,): "label", "split", "organism", and where known "batch" and "donor".
-        n_unembedded: how many cells were left out.
-        splits, kept: the split files and the rows of their concatenation that are in `matrix`.
-        uses_expression: the model is scored on the expression matrix itself (the reference's linear baseline).
+        left_out: the same columns of the cells that the model could not embed; none where it embedded all.
+        splits, kept: the split files and the rows of their concatenation that are in `matrix`; None is all.
+        reference_on_counts, common_units: what the model's adapter says of itself (`models.base`).
         device: where matrix products are computed, as PyTorch names it; None is numpy, on the processor.
         neighbors: what the task's search returned for these cells, None where nothing is kept.
     """
 
     matrix: np.ndarray | None
     obs: Mapping[str, np.ndarray]
-    n_unembedded: int = 0
+    left_out: Mapping[str, np.ndarray] = field(default_factory=dict)
     splits: Sequence[Split] = ()
     kept: np.ndarray | None = None
-    uses_expression: bool = False
+    reference_on_counts: bool = False
+    common_units: bool = False
     device: str | None = None
     neighbors: Mapping[str, np.ndarray] | None = None
 
@@ -49,6 +50,24 @@ class CellsToScore:
     def n_cells(self) -> int:
         """How many cells there are to score."""
         return len(next(iter(self.obs.values())))
+
+    @property
+    def n_unembedded(self) -> int:
+        """How many cells the model could not embed."""
+        return len(next(iter(self.left_out.values()), ()))
+
+    @property
+    def embedded(self) -> np.ndarray:
+        """Whether each cell of the splits is embedded, in their order, bool, shape (n_cells + n_unembedded,)."""
+        return np.full(self.n_cells, True) if self.kept is None else self.kept
+
+    def of_all(self, name: str) -> np.ndarray:
+        """Return a column of all cells of the splits, embedded or not, in their order."""
+        if not self.n_unembedded:
+            return self.obs[name]
+        column = np.empty(len(self.embedded), dtype=object)
+        column[self.embedded], column[~self.embedded] = self.obs[name], self.left_out[name]
+        return column
 
     def expression(self) -> csr_matrix:
         """Return the raw counts of the cells, CSR float32, shape (n_cells, n_genes). Only for a single split."""
@@ -61,7 +80,6 @@ def gather(
     embeddings: Sequence[Embedding],
     splits: Sequence[Split],
     needs: Sequence[str],
-    task_name: str,
     neighbors: Neighbors | None = None,
     *,
     with_matrix: bool = True,
@@ -95,16 +113,17 @@ def gather(
     embedded = neighbors.embedded if matrix is None else np.isfinite(matrix).all(axis=1)
     if not embedded.any():
         raise NotScorable("the model embedded none of these cells")
-    obs = {name: np.concatenate(values)[embedded] for name, values in _columns(splits, needs).items()}
-    if "label" in obs and (obs["label"] == "").any():
-        raise ContractError(f"{(obs['label'] == '').sum()} cells have no label; make the splits with split_dataset.py")
+    columns = {name: np.concatenate(values) for name, values in _columns(splits, needs).items()}
+    if "label" in columns and (unlabeled := (columns["label"] == "").sum()):
+        raise ContractError(f"{unlabeled} cells have no label; make the splits with split_dataset.py")
     return CellsToScore(
         matrix=matrix if matrix is None or embedded.all() else matrix[embedded],
-        obs=obs,
-        n_unembedded=int((~embedded).sum()),
+        obs={name: column[embedded] for name, column in columns.items()},
+        left_out={} if embedded.all() else {name: column[~embedded] for name, column in columns.items()},
         splits=tuple(splits),
         kept=embedded,
-        uses_expression=task_name in json.loads(str(first.get("expression_tasks", "[]"))),
+        reference_on_counts=bool(first.get("reference_on_counts", False)),
+        common_units=bool(first.get("common_units", False)),
         neighbors=neighbors.arrays if neighbors and neighbors.embedded.any() else None,
     )
 
@@ -134,3 +153,15 @@ def _columns(splits: Sequence[Split], needed: Sequence[str]) -> dict[str, list[n
             lacking = next(split for split in splits if name not in split.columns)
             raise NotScorable(f"split {lacking.name} of {lacking.dataset} has no column '{name}'")
     return columns
+
+
+def without_donors(metric: str, values: Mapping[str, float], **where: str) -> Iterator[Score]:
+    """Yield a score of profile corrected without each donor, of which the tables make intervals and tests.
+
+    Args:
+        values: the score of the cells of all other donors, by donor. There is nothing to compare below two.
+        where: further fields of the score rows.
+    """
+    if len(values) > 1:
+        for donor, value in values.items():
+            yield Score(f"{metric}_without", value, "corrected", condition=donor, **where)

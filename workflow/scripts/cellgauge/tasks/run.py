@@ -70,7 +70,7 @@ def score_files(
     try:
         own = _own_profiles(about, task_name, profiles)
         kept = Neighbors.read(neighbors, identity, _ids(splits)) if neighbors else None
-        cells = gather(embeddings, splits, about.needs, task_name, kept, with_matrix=not (kept and kept.arrays))
+        cells = gather(embeddings, splits, about.needs, kept, with_matrix=not (kept and kept.arrays))
         cells = replace(cells, device=scoring_device(device, cells.n_cells))
         scores = [*_counts(cells, own), *task.score(cells, profiles=own, seed=seed, **params)]
     except NotScorable as reason:
@@ -114,7 +114,7 @@ def keep_neighbors(
     cells_of_splits = _ids(splits)
     arrays, embedded = {}, np.zeros(len(cells_of_splits), dtype=bool)
     try:
-        cells = gather(embeddings, splits, about.needs, task_name)
+        cells = gather(embeddings, splits, about.needs)
         arrays = search.find(replace(cells, device=scoring_device(device, cells.n_cells)), seed=seed, **given | params)
         embedded = cells.kept
     except NotScorable:

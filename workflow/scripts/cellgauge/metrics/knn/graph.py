@@ -6,6 +6,8 @@ scanpy 1.11 (`pp.neighbors`, `tl.leiden` with either flavor).
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -65,43 +67,68 @@ def fuzzy_edges(indices: np.ndarray, distances: np.ndarray) -> Edges:
     return Edges(n_cells, positions // n_cells, positions % n_cells, weights + other - weights * other)
 
 
-def leiden(
-    edges: Edges, seeds: list[int], resolution: float = 1.0, n_iterations: int = 2, flavor: str = "igraph"
-) -> list[np.ndarray]:
-    """Find communities of greatest modularity, once per seed; the graph is built once.
+class Leiden:
+    """Communities of greatest modularity on one graph, which is built once; each pair of seed and resolution is run once.
 
     With flavor "igraph", igraph's generator is replaced by the one that scanpy hands it, numpy's Mersenne twister. Every
     edge enters twice in the order of the rows, as scanpy adds them: both decide which of many near-equal partitions
     comes out.
 
     With "leidenalg" the graph is directed and modularity that of Reichardt and Bornholdt, as scanpy's older default.
-
-    Returns:
-        per seed the community of each cell, int64, shape (n_nodes,).
     """
-    import random
 
-    with without_optional("matplotlib", "cairo", "plotly"):
-        import igraph
+    def __init__(self, edges: Edges, n_iterations: int = 2, flavor: str = "igraph") -> None:
+        with without_optional("matplotlib", "cairo", "plotly"):
+            import igraph
 
-    pairs = np.column_stack([edges.sources, edges.targets])
-    graph = igraph.Graph(n=edges.n_nodes, edges=pairs, directed=flavor == "leidenalg")
-    graph.es["weight"] = edges.weights.tolist()
-    if flavor == "leidenalg":
-        return [_leidenalg_communities(graph, seed, resolution, n_iterations) for seed in seeds]
-    try:
-        return [_communities(graph, seed, resolution, n_iterations) for seed in seeds]
-    finally:
-        igraph.set_random_number_generator(random)
+        pairs = np.column_stack([edges.sources, edges.targets])
+        self._graph = igraph.Graph(n=edges.n_nodes, edges=pairs, directed=flavor == "leidenalg")
+        self._graph.es["weight"] = edges.weights.tolist()
+        self._n_iterations, self._flavor = n_iterations, flavor
+        self._runs: dict[tuple[int, float], np.ndarray] = {}
+
+    def communities(self, seed: int, resolution: float = 1.0) -> np.ndarray:
+        """Return the community of each cell, int64, shape (n_nodes,)."""
+        key = seed, resolution
+        if key not in self._runs:
+            find = _leidenalg_communities if self._flavor == "leidenalg" else _communities
+            self._runs[key] = find(self._graph, seed, resolution, self._n_iterations)
+        return self._runs[key]
+
+    def resolution_for(self, n_communities: int, seed: int, resolutions: Sequence[float]) -> float:
+        """Return the resolution whose number of communities is nearest to `n_communities`; of equally near ones the lowest.
+
+        The number grows with the resolution, but for the luck of the seed, so the resolutions are bisected: running each of
+        them takes three times as long.
+
+        Args:
+            resolutions: ascending.
+        """
+
+        numbers: dict[float, int] = {}
+
+        def number(resolution: float) -> int:
+            numbers[resolution] = int(self.communities(seed, resolution).max()) + 1
+            return numbers[resolution]
+
+        above = bisect_left(resolutions, n_communities, key=number)
+        if above:  # the lowest one with as many as the last below
+            bisect_left(resolutions, number(resolutions[above - 1]), hi=above, key=number)
+        return min(numbers, key=lambda resolution: (abs(numbers[resolution] - n_communities), resolution))
 
 
 def _communities(graph: igraph.Graph, seed: int, resolution: float, n_iterations: int) -> np.ndarray:
+    import random
+
     import igraph
 
     igraph.set_random_number_generator(_ScanpyGenerator(seed))
-    found = graph.community_leiden(
-        objective_function="modularity", weights="weight", resolution=resolution, n_iterations=n_iterations
-    )
+    try:
+        found = graph.community_leiden(
+            objective_function="modularity", weights="weight", resolution=resolution, n_iterations=n_iterations
+        )
+    finally:
+        igraph.set_random_number_generator(random)
     return np.asarray(found.membership, dtype=np.int64)
 
 

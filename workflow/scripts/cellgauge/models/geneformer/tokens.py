@@ -119,17 +119,36 @@ class Ranker:
             (known.data, self._gene_of_column[known.indices], known.indptr), (len(cells), len(self._tokens))
         )
         summed.sum_duplicates()
-        for row, (start, stop) in enumerate(zip(summed.indptr, summed.indptr[1:], strict=False)):
+        # single precision and this order of products as in the official code: rounding decides nearly equal ranks
+        scales = np.repeat(1.0 / np.where(totals > 0, totals, totals.dtype.type(1)), np.diff(summed.indptr))
+        values = summed.data * scales * TARGET_SUM * self._inverse_medians[summed.indices]
+        for start, stop in zip(summed.indptr, summed.indptr[1:], strict=False):
             if start == stop:
                 yield None
                 continue
-            expressed = summed.indices[start:stop]
-            # single precision and this order of products as in the official code: rounding decides nearly equal ranks
-            values = (
-                summed.data[start:stop] * (1.0 / totals[row : row + 1]) * TARGET_SUM * self._inverse_medians[expressed]
-            )
-            ranked = expressed[np.argsort(-values, kind="stable")[: self._max_genes]]
-            yield Record((np.concatenate(([self._cls], self._tokens[ranked], [self._eos])),), len(ranked) + 2)
+            ranked = summed.indices[start:stop][descending(values[start:stop])[: self._max_genes]]
+            tokens = np.empty(len(ranked) + 2, dtype=np.int64)
+            tokens[0], tokens[1:-1], tokens[-1] = self._cls, self._tokens[ranked], self._eos
+            yield Record((tokens,), len(tokens))
+
+
+def descending(values: np.ndarray) -> np.ndarray:
+    """Return the positions of `values` from the largest to the smallest, equal ones in their order, shape (n,).
+
+    That is `np.argsort(-values, kind="stable")`, several times as fast: numpy's default sort uses vector instructions, and
+    equal values, which it leaves in any order, are few.
+    """
+    import numpy as np
+
+    order = np.argsort(-values)
+    ordered = values[order]
+    same = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(same):
+        ties = np.union1d(same, same + 1)
+        # runs of equal values keep their places; positions ascend in each
+        run = np.cumsum(np.append(0, ordered[ties][1:] != ordered[ties][:-1]))
+        order[ties] = np.sort(run * len(values) + order[ties]) % len(values)
+    return order
 
 
 def _given_totals(cells: Split) -> dict[str, np.floating] | None:

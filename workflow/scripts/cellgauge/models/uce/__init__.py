@@ -138,6 +138,7 @@ class Encoder:
         from cellgauge.models.uce.tokens import CLS, END, PADDING
 
         self.tokenize, self._network, self._additive = sentences.tokenize, network, additive
+        self.in_order = sentences.in_order
         self.n_dims = network.decoder[-1].out_features
         used = np.unique([PADDING, END, CLS, *sentences.tokens, *range(sentences.first_chromosome, len(proteins))])
         network.fill_table(proteins, torch.from_numpy(used))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 PADDING, END, CLS = 0, 2, 3
+CELLS_AT_ONCE = 64  # that are tokenized together: their numbers stay in the processor's cache
 UCE_NAMES = {"western_clawed_frog": "frog"}
 
 
@@ -95,49 +96,94 @@ class Sentences:
     ) -> None:
         self._filtered, self._min_genes, self._size = filtered, min_genes, sample_size
         self.columns = filtered[loci[filtered, 0] >= 0]
-        self.tokens, self._chromosomes, self._starts = loci[self.columns].T
-        self.first_chromosome = first_chromosome
+        self.tokens, chromosomes, starts = loci[self.columns].T
+        self.first_chromosome, self.in_order = first_chromosome, random_stream == "official"
         self._generator_of = cell_generators(random_stream, seed, np.random.RandomState)
+        # places of genes: by chromosome, then by start; ties keep the split's order, so that they do not depend on the machine
+        self._chromosomes, self._codes = np.unique(chromosomes, return_inverse=True)
+        by_place = np.lexsort((starts, self._codes))
+        self._token_at, self._place = self.tokens[by_place], np.argsort(by_place)
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield (tokens,), int64, of each row of `counts` (n, n_genes of the split)."""
-        enough = np.diff(counts[:, self._filtered].indptr) >= self._min_genes
+        enough = (
+            np.diff(counts[:, self._filtered].indptr) >= self._min_genes if self._min_genes else np.ones(len(cells))
+        )
         known = counts[:, self.columns]
-        for row, cell in enumerate(cells):
-            values = known.data[known.indptr[row] : known.indptr[row + 1]].astype(np.int64)  # truncates fractions
-            if not enough[row] or not values.any():
-                yield None
+        for start in range(0, len(cells), CELLS_AT_ONCE):
+            rows = slice(start, start + CELLS_AT_ONCE)
+            yield from self._tokenize(known[rows], cells[rows], enough[rows])
+
+    def _tokenize(self, known: csr_matrix, cells: Sequence[str], enough: Sequence[bool]) -> Iterator[Record | None]:
+        ends, weights = known.indptr.tolist(), _weights(known)
+        samples, orders, sizes, embedded = [], [], [], []
+        for cell, start, stop, is_enough in zip(cells, ends, ends[1:], enough, strict=False):
+            embedded.append(bool(is_enough and weights[start:stop].any()))
+            if not embedded[-1]:
                 continue
-            dense = np.zeros(len(self.columns), dtype=np.int64)
-            dense[known.indices[known.indptr[row] : known.indptr[row + 1]]] = values
-            tokens = self._sentence(dense, self._generator_of(cell))
-            yield Record((tokens,), len(tokens))
+            generator = self._generator_of(cell)
+            # the order of a sample tells nothing, and sorted numbers are found faster
+            numbers = np.sort(generator.random(self._size))
+            genes = known.indices[start:stop][_cumulative(weights[start:stop]).searchsorted(numbers, side="right")]
+            sizes.append(np.bincount(self._codes[genes], minlength=len(self._chromosomes)))
+            order = np.flatnonzero(sizes[-1])
+            generator.shuffle(order)
+            samples.append(genes)
+            orders.append(order)
+        sentences = iter(self._sentences(np.asarray(samples), orders, np.asarray(sizes)) if samples else ())
+        for is_embedded in embedded:
+            tokens = next(sentences) if is_embedded else None
+            yield Record((tokens,), len(tokens)) if is_embedded else None
 
-    def _sentence(self, counts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return CLS, then for each chromosome its token, those of its sampled genes ordered by start, and END."""
-        genes = np.searchsorted(_cumulative(counts), generator.random(self._size), side="right")
-        order = np.unique(self._chromosomes[genes])
-        generator.shuffle(order)
-        rank = np.argsort(order)[np.searchsorted(np.sort(order), self._chromosomes[genes])]
-        # genes with the same start keep the split's order, so that ties do not depend on the machine
-        sorting = np.lexsort((genes, self._starts[genes], rank))
-        sizes = np.bincount(rank, minlength=len(order))
-        ends = np.cumsum(sizes + 2)
-        sentence = np.empty(1 + len(genes) + 2 * len(order), dtype=np.int64)
-        sentence[0] = CLS
-        sentence[ends - sizes - 1] = order + self.first_chromosome
-        sentence[ends] = END
-        sentence[2 + np.arange(len(genes)) + 2 * rank[sorting]] = self.tokens[genes[sorting]]
-        return sentence
+    def _sentences(self, genes: np.ndarray, orders: Sequence[np.ndarray], sizes: np.ndarray) -> list[np.ndarray]:
+        """Return for each cell CLS, then for each chromosome its token, those of its genes ordered by start, and END.
+
+        Args:
+            genes: the samples, positions among `columns` in any order, shape (n_cells, sample_size).
+            orders: the codes of each cell's chromosomes in their order.
+            sizes: number of genes of each chromosome, shape (n_cells, n_chromosomes).
+        """
+        n_cells, size = genes.shape
+        places = np.sort(self._place[genes], axis=1)
+        lengths = np.asarray([1 + size + 2 * len(order) for order in orders])
+        starts = np.cumsum(lengths) - lengths
+        tokens = np.empty(lengths.sum(), dtype=np.int64)
+        tokens[starts] = CLS
+        order = np.concatenate(orders)
+        cell = np.repeat(np.arange(n_cells), [len(order) for order in orders])
+        ordered_sizes = sizes[cell, order]
+        ends = np.cumsum(ordered_sizes + 2) + cell  # after a CLS for each cell before
+        tokens[ends - ordered_sizes - 1] = self._chromosomes[order] + self.first_chromosome
+        tokens[ends] = END
+        # genes lie by chromosome in `places`: each chromosome's move together to where the sentence has it
+        shifts = np.zeros(sizes.shape, dtype=np.int64)
+        shifts[cell, order] = ends
+        shifts = shifts.ravel() - np.cumsum(sizes)
+        tokens[np.arange(genes.size) + np.repeat(shifts, sizes.ravel())] = self._token_at[places].ravel()
+        return np.split(tokens, starts[1:])
 
 
-def _cumulative(counts: np.ndarray) -> np.ndarray:
-    """Return the cumulative probabilities of genes, float64, with the float32 roundings of the official code."""
+def _weights(counts: csr_matrix) -> np.ndarray:
+    """Return the weight of each stored count among those of its cell, float32: log(1 + count), scaled to a sum of about 1.
+
+    Fractions are cut off. The numbers are those of the official code to the last bit, which PyTorch computes from dense cells.
+    """
     import torch
 
-    logs = torch.log1p(torch.from_numpy(counts))
-    weights = (logs / logs.sum()).numpy()
-    # like Python's sum in the official code, cumsum adds one by one
+    logs = torch.log1p(torch.from_numpy(counts.data.astype(np.int64))).numpy()
+    cell = np.zeros(counts.shape[1], dtype=np.float32)
+    as_tensor, sums = torch.from_numpy(cell), np.ones(counts.shape[0], dtype=np.float32)
+    for row, (start, stop) in enumerate(zip(counts.indptr, counts.indptr[1:], strict=False)):
+        expressed = counts.indices[start:stop]
+        cell[expressed] = logs[start:stop]
+        sums[row] = as_tensor.sum().item() or 1  # the order in which PyTorch adds depends on the columns
+        cell[expressed] = 0
+    return logs / np.repeat(sums, np.diff(counts.indptr))
+
+
+def _cumulative(weights: np.ndarray) -> np.ndarray:
+    """Return the cumulative probabilities of a cell's genes, float64, with the float32 roundings of the official code."""
+    # like Python's sum in the official code, cumsum adds one by one; genes without counts would add nothing
     weights = weights / np.cumsum(weights, dtype=np.float32)[-1]
     cumulative = np.cumsum(weights, dtype=np.float64)
     return cumulative / cumulative[-1]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cellgauge.report.pages import Page
 from cellgauge.results.entries import Metric
 from cellgauge.results.read import Tables
-from cellgauge.results.uncertainty import is_end
+from cellgauge.results.uncertainty import is_beside
 
 
 def pages(tables: Tables) -> Iterator[Page]:
@@ -20,8 +20,8 @@ def pages(tables: Tables) -> Iterator[Page]:
 def _metrics(tables: Tables, task: str) -> Iterator[Metric]:
     """Yield the scores before the counts, in the order of the score files, then what the catalogue has beside them.
 
-    Ends of intervals are left out: they are shown with their scores, and explained in the guide.
+    Scores without a donor are left out: intervals are made of them.
     """
     found = dict.fromkeys([*(v.metric for v in tables.variants(task)), *tables.tasks[task].metrics])
-    names = [name for name in found if not is_end(name)]
+    names = [name for name in found if not is_beside(name) or name.endswith("_sd")]
     yield from sorted((tables.metric(task, name) for name in names), key=lambda metric: not metric.is_score)

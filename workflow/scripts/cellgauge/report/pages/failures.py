@@ -68,6 +68,8 @@ def _few(names: Sequence[str]) -> str:
 def _named(tables: Tables, task: str, column: str, value: object) -> str:
     if column == "metric":
         return tables.metric(task, str(value)).title
+    if column == "profile":
+        return f"{words.profile(str(value))} scores"
     if column == "classifier":
         return words.classifier(str(value))
     if column == "subset":

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 from cellgauge.report.comparisons import by_metric
 from cellgauge.report.heat import HeatTable
 from cellgauge.report.pages import Page
-from cellgauge.results.columns import columns
-from cellgauge.results.compare import Result
-from cellgauge.results.entries import Metric
+from cellgauge.results import words
+from cellgauge.results.columns import columns, headlines
+from cellgauge.results.entries import Metric, Task
 from cellgauge.results.read import Tables
-from cellgauge.results.verdicts import Verdict, verdict
+from cellgauge.results.verdicts import Verdict, Warning, verdict, warnings
 
 MANY = 8
 """With fewer splits than this in all, the page says that the run is too small to rank models."""
@@ -19,10 +20,11 @@ MANY = 8
 
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the overview."""
-    made = [_table(tables, dataset, profile) for profile in tables.profiles for dataset in tables.datasets]
-    shown = [table for table in made if table]
+    every = [_table(tables, dataset, profile) for profile in tables.profiles for dataset in tables.datasets]
+    shown = [table for table in every if table]
     context = {
         "shown": shown,
+        "warnings": [one for task in tables.tasks.values() for one in warnings_of(tables, task)],
         "verdicts": list(_verdicts(tables)),
         "metrics": _metrics(tables, shown),
         "facts": facts(tables),
@@ -35,7 +37,7 @@ def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
     shown = [column for task in tables.tasks.values() for column in columns(tables, task, dataset, profile)]
     n = max((len(tables.splits(name, dataset)) for name, task in tables.tasks.items() if not task.spans), default=0)
     over = f"means over {n} splits" if n > 1 else "one split"
-    caption = f"{tables.datasets[dataset].title}: {over}, profile {profile}"
+    caption = f"{tables.datasets[dataset].title}: {over}, {words.profile(profile)} scores"
     return by_metric(tables, dataset, shown, caption, {"profile": profile})
 
 
@@ -43,11 +45,17 @@ def _verdicts(tables: Tables) -> Iterator[Verdict]:
     for profile in tables.profiles:
         for task in tables.tasks.values():
             for dataset in tables.datasets:
-                first = {variant.set: variant for _, variant, _ in reversed([*columns(tables, task, dataset, profile)])}
-                for variant in reversed(first.values()):
-                    found = verdict(Result(tables, task.name, dataset, variant), task)
-                    if found:
-                        yield found
+                for result in headlines(tables, task, dataset, profile):
+                    said = verdict(result, task)
+                    if said:
+                        yield said
+
+
+def warnings_of(tables: Tables, task: Task) -> Iterator[Warning]:
+    """Yield what a task's headline scores say of the controls that do not do what controls should."""
+    for profile, dataset in product(tables.profiles, tables.datasets):
+        for result in headlines(tables, task, dataset, profile):
+            yield from warnings(result, task)
 
 
 def _metrics(tables: Tables, shown: Sequence[HeatTable]) -> dict[str, list[Metric]]:

@@ -11,8 +11,7 @@ from cellgauge.report.pages import Page
 from cellgauge.report.pages.tasks import Choice
 from cellgauge.report.published import Record, records
 from cellgauge.report.ranking import Contest, contest
-from cellgauge.results.columns import Column, columns
-from cellgauge.results.compare import Result
+from cellgauge.results.columns import Column, columns, headlines
 from cellgauge.results.entries import Entry, Variant
 from cellgauge.results.numbers import DASH, MINUS, readable
 from cellgauge.results.read import Tables
@@ -90,8 +89,8 @@ def _blocks(record: Record) -> Iterator[BlockShown]:
         verdicts = [
             said
             for task in tables.tasks.values()
-            for _, variant, _ in list(columns(tables, task, key, profile))[:1]
-            if (said := verdict(Result(tables, task.name, key, variant), task))
+            for result in headlines(tables, task, key, profile)
+            if (said := verdict(result, task))
         ]
         if means:
             named = ", ".join(map(readable, splits)) if 1 < len(splits) <= MANY else ""

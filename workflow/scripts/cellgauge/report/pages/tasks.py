@@ -10,6 +10,7 @@ from cellgauge.report.comparisons import by_metric, by_split
 from cellgauge.report.heat import Cell, HeatTable
 from cellgauge.report.matrices import LabelRow, LabelTable, label_table
 from cellgauge.report.pages import Page
+from cellgauge.report.pages.overview import warnings_of
 from cellgauge.report.ranking import Contest, contest
 from cellgauge.report.screens import condition_tables, strata_tables
 from cellgauge.results import words
@@ -49,6 +50,7 @@ def pages(tables: Tables) -> Iterator[Page]:
         described = [metric for name in metrics if (metric := tables.metric(task.name, name)).is_score]
         summaries, heats = list(_summaries(tables, task)), [*_heats(tables, task), *_strata(tables, task)]
         context = {
+            "warnings": list(warnings_of(tables, task)),
             "summaries": summaries,
             "heats": heats,
             "contests": list(_contests(tables, task)),
@@ -66,6 +68,7 @@ def _choices(tables: Tables, task: Task, variants: Sequence[Variant], shown: Seq
     """Return the controls by which the tables can be told apart, each with its options in the order of preference."""
     used = {key for table in shown for key in table.about}
     scores = [v for v in variants if tables.metric(task.name, v.metric).is_score]
+    scores.sort(key=lambda variant: variant.metric != task.headline)
     classifiers = sorted(_once(v.classifier for v in scores), key=words.place_of_classifier)
     subsets = sorted(_once(v.subset for v in scores), key=words.place_of_subset)
     choices = [
@@ -141,7 +144,10 @@ def _strata(tables: Tables, task: Task) -> Iterator[HeatTable]:
 
 
 def _contests(tables: Tables, task: Task) -> Iterator[Contest]:
+    """Yield who can be told apart by each score; of several classifiers by their mean, so that the page stays small."""
     for variant in tables.variants(task.name):
+        if variant.classifier not in words.USUAL_CLASSIFIERS:
+            continue
         metric = tables.metric(task.name, variant.metric)
         for dataset, entry in tables.datasets.items():
             caption = _caption(
@@ -199,7 +205,13 @@ def _cells_by_species(dataset: str, title: str, sizes: Mapping[tuple[str, str], 
 
 
 def _caption(what: str, over: str, profile: str, classifier: str = "", subset: str = "") -> str:
-    parts = [what, over, words.classifier(classifier), words.subset(subset) if subset else "", f"profile {profile}"]
+    parts = [
+        what,
+        over,
+        words.classifier(classifier),
+        words.subset(subset) if subset else "",
+        f"{words.profile(profile)} scores",
+    ]
     return ", ".join(part for part in parts if part)
 
 
@@ -224,7 +236,7 @@ def _counts(tables: Tables, task: Task) -> Iterator[Counts]:
                     texts = [DASH if n is None else number(n, metric) for n in numbers]
                     rows.append((", ".join(filter(None, what)), models, texts))
             if rows:
-                caption = f"{entry.title}, profile {profile}"
+                caption = f"{entry.title}, {words.profile(profile)} scores"
                 about = {"profile": profile, "dataset": dataset}
                 yield Counts(caption, [readable(split) for split in splits], rows, about)
 

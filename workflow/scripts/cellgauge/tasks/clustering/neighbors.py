@@ -16,7 +16,7 @@ from cellgauge.tasks.cells import NotScorable
 if TYPE_CHECKING:
     from cellgauge.tasks.cells import CellsToScore
 
-AGREEMENT = ("ari", "nmi")
+AGREEMENT = ("ari", "nmi", "ami")
 """The metrics that need the graph of neighbors."""
 KEPT_FOR = {"metrics": AGREEMENT}
 

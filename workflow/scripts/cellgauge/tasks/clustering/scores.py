@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.score import Score
-from cellgauge.metrics.agreement import adjusted_rand_index, contingency, normalized_mutual_info
-from cellgauge.metrics.bootstrap import FEWEST, agreement_intervals, mean_interval
-from cellgauge.metrics.knn.graph import fuzzy_edges, leiden
+from cellgauge.metrics.agreement import (
+    adjusted_mutual_info,
+    adjusted_rand_index,
+    contingency,
+    normalized_mutual_info,
+)
+from cellgauge.metrics.donors import agreements_without, means_without
+from cellgauge.metrics.knn.graph import Leiden, fuzzy_edges, neighbor_count
 from cellgauge.metrics.silhouette import scaled
+from cellgauge.tasks.cells import without_donors
 from cellgauge.tasks.clustering.neighbors import find
 
 if TYPE_CHECKING:
@@ -20,8 +26,11 @@ if TYPE_CHECKING:
 
 SCOPE = "split"
 NEEDS = ("label",)
-AGREEMENT = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info}
-METRICS = ("ari", "nmi", "silhouette")
+AGREEMENT = {"ari": adjusted_rand_index, "nmi": normalized_mutual_info, "ami": adjusted_mutual_info}
+CORRECTED_ONLY = ("ami",)
+METRICS = ("ari", "nmi", "ami", "silhouette")
+RESOLUTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
+"""Those that scIB sweeps (Luecken et al. 2022)."""
 FLAVORS = ("igraph", "leidenalg")
 
 
@@ -33,17 +42,25 @@ def score(
     metrics: Sequence[str] = METRICS,
     n_neighbors: int = 15,
     resolution: float = 1.0,
+    resolutions: Sequence[float] = RESOLUTIONS,
     n_iterations: int = 2,
     n_seeds: int = 10,
     flavor: str = "igraph",
 ) -> Iterator[Score]:
     """Yield agreement of Leiden's communities with the labels, and the labels' silhouette.
 
-    Profile reference takes the communities of one seed; corrected those of `n_seeds` seeds on the same graph, and reports
-    each, their mean and their standard deviation: single seeds differ by more than many models do. It adds the interval of
-    each score over draws of whole donors, where at least three are known.
+    Profile reference takes the communities of one seed at `resolution`. Corrected first chooses among `resolutions` with one
+    seed: that with as many communities as there are labels (see `_n_findable`), or nearly as many. There it takes `n_seeds`
+    seeds on the same graph, and reports each, their mean and their standard deviation: single seeds differ by more than many
+    models do. It adds each score without one donor after the other.
+
+    A cell that the model did not embed is put into a community by chance in corrected, as often as the community is large,
+    anew for each seed. That tells nothing of the labels, so it lowers the agreement of communities that tell anything. As
+    communities of their own such cells would raise the NMI, and the ARI too wherever they replace wrong ones; as one
+    community all pairs of them that share a label would count as found.
 
     Args:
+        resolutions: ascending.
         flavor: the implementation of Leiden, "igraph" (the reference's) or "leidenalg".
 
     Raises:
@@ -58,57 +75,88 @@ def score(
     found = cells.neighbors
     if found is None:
         found = find(cells, seed=seed, metrics=metrics, n_neighbors=n_neighbors)
-    donors = _donors(cells) if "corrected" in profiles else None
     agreement = [name for name in AGREEMENT if name in metrics]
     if agreement:
-        seeds = list(range(seed, seed + (n_seeds if "corrected" in profiles else 1)))
         edges = fuzzy_edges(found["indices"].astype(np.int64), found["distances"])
-        communities = leiden(edges, seeds, resolution, n_iterations, flavor)
-        codes = np.unique(cells.obs["label"], return_inverse=True)[1]
-        yield from _agreement(communities, codes, donors, agreement, profiles, seeds)
+        leiden = Leiden(edges, n_iterations, flavor)
+        if "reference" in profiles:
+            yield from _reference(cells.obs["label"], leiden.communities(seed, resolution), agreement)
+        if "corrected" in profiles:
+            seeds = range(seed, seed + n_seeds)
+            yield from _corrected(cells, leiden, agreement, seeds, sorted(resolutions), n_neighbors)
     if "silhouette" in metrics:
         widths = scaled(found["widths"])
         yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
+        donors = _donors(cells.obs.get("donor")) if "corrected" in profiles else None
         if donors is not None:
-            yield from _ends({"silhouette": mean_interval(widths, donors, seed)})
+            yield from without_donors("silhouette", means_without(widths, donors))
 
 
-def _agreement(
-    communities: Sequence[np.ndarray],
-    codes: np.ndarray,
-    donors: np.ndarray | None,
+def _reference(labels: np.ndarray, communities: np.ndarray, metrics: Sequence[str]) -> Iterator[Score]:
+    """Yield how far the communities agree with the labels, and how many there are."""
+    table = contingency(np.unique(labels, return_inverse=True)[1], communities)
+    yield from (Score(name, AGREEMENT[name](table), "reference") for name in metrics if name not in CORRECTED_ONLY)
+    yield Score("n_clusters", float(len(table.second)), "reference")
+
+
+def _corrected(
+    cells: CellsToScore,
+    leiden: Leiden,
     metrics: Sequence[str],
-    profiles: Sequence[str],
-    seeds: list[int],
+    seeds: Sequence[int],
+    resolutions: Sequence[float],
+    n_neighbors: int,
 ) -> Iterator[Score]:
-    """Yield how far the communities of each seed agree with the labels, and how many there are."""
-    tables = [contingency(codes, found) for found in communities]
+    """Yield how far the communities of each seed agree with the labels of all cells, and how they were found."""
+    codes, sizes = np.unique(cells.of_all("label"), return_inverse=True, return_counts=True)[1:]
+    n_labels = _n_findable(sizes, n_neighbors)
+    resolution = leiden.resolution_for(n_labels, seeds[0], resolutions)
+    of_embedded = [leiden.communities(seed, resolution) for seed in seeds]
+    communities = [_with_left_out(found, cells.embedded, seed) for found, seed in zip(of_embedded, seeds, strict=True)]
+    tables = [contingency(codes, groups) for groups in communities]
     values = {name: [AGREEMENT[name](table) for table in tables] for name in metrics}
-    values["n_clusters"] = [float(len(table.second)) for table in tables]
-    if "reference" in profiles:
-        yield from (Score(name, found[0], "reference") for name, found in values.items())
-    if "corrected" in profiles:
-        yield from _over_seeds(values, seeds)
-        if donors is not None:
-            functions = {name: AGREEMENT[name] for name in metrics}
-            yield from _ends(agreement_intervals(codes, communities, donors, functions, seeds[0]))
+    values["n_clusters"] = [float(found.max() + 1) for found in of_embedded]
+    n_found = int(of_embedded[0].max()) + 1
+    reason = f"{n_found} clusters with seed {seeds[0]}, {n_labels} labels have at least {n_neighbors} cells"
+    yield Score("resolution", float(resolution), "corrected", reason=reason)
+    yield from _over_seeds(values, seeds)
+    donors = _donors(cells.of_all("donor") if "donor" in cells.obs else None)
+    if donors is not None:
+        functions = {name: AGREEMENT[name] for name in metrics}
+        for name, without in agreements_without(codes, communities, donors, functions).items():
+            yield from without_donors(name, without)
 
 
-def _donors(cells: CellsToScore) -> np.ndarray | None:
-    """Return the donor of each cell, None where one is unknown or there are too few to draw from."""
-    donors = cells.obs.get("donor")
-    if donors is None or (donors == "").any() or len(np.unique(donors)) < FEWEST:
+def _n_findable(sizes: np.ndarray, n_neighbors: int) -> int:
+    """Return how many labels could be communities: those of at least as many cells as a neighborhood has, at least two.
+
+    The neighborhoods of cells of a smaller label reach into others, however well it is embedded. If it were counted too, its
+    community would be had by cutting the largest label in two, which lowers the agreement of the very best embeddings.
+
+    Args:
+        sizes: how many cells carry each label, whether or not they are embedded.
+    """
+    return max(2, int((sizes >= neighbor_count(int(sizes.sum()), n_neighbors)).sum()))
+
+
+def _with_left_out(communities: np.ndarray, embedded: np.ndarray, seed: int) -> np.ndarray:
+    """Return the community of every cell: those that are not embedded are in one by chance, as often as it is large."""
+    if embedded.all():
+        return communities
+    everyone = np.empty(len(embedded), dtype=np.int64)
+    everyone[embedded] = communities
+    everyone[~embedded] = np.random.default_rng(seed).choice(communities, size=int((~embedded).sum()))
+    return everyone
+
+
+def _donors(donors: np.ndarray | None) -> np.ndarray | None:
+    """Return the donor of each cell, None where one is unknown or there is a single one."""
+    if donors is None or (donors == "").any() or len(np.unique(donors)) < 2:
         return None
     return donors
 
 
-def _ends(intervals: Mapping[str, tuple[float, float]]) -> Iterator[Score]:
-    for name, (low, high) in intervals.items():
-        yield Score(f"{name}_low", low, "corrected")
-        yield Score(f"{name}_high", high, "corrected")
-
-
-def _over_seeds(values: dict[str, list[float]], seeds: list[int]) -> Iterator[Score]:
+def _over_seeds(values: dict[str, list[float]], seeds: Sequence[int]) -> Iterator[Score]:
     for name, found in values.items():
         yield from (Score(name, value, "corrected", seed=seed) for seed, value in zip(seeds, found, strict=True))
         yield Score(name, float(np.mean(found)), "corrected")

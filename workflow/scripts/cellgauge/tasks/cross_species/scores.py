@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellgauge.files.score import Score
-from cellgauge.metrics.bootstrap import FEWEST, mean_interval
+from cellgauge.metrics.donors import means_without
 from cellgauge.metrics.entropy import expected_entropy, neighborhood_entropy
 from cellgauge.metrics.silhouette import batch_silhouettes
+from cellgauge.tasks.cells import without_donors
 from cellgauge.tasks.cross_species.neighbors import ALL, WIDTHS, draw_name, find, subsamples
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def score(
     if "corrected" in profiles:
         k = min(n_neighbors, len(species))
         yield from _mixing(entropies, sizes, k, n_neighbors)
-        yield from _over_donors(entropies, cells, seed)
+        yield from _over_donors(entropies, cells)
         yield from _per_label(entropies, labels)
         draws = {
             draw: neighborhood_entropy(found[draw_name(draw)], species[rows])
@@ -100,17 +101,14 @@ def _mixing(
         yield Score("entropy_ratio", observed / expected, **common, reason=clamped)
 
 
-def _over_donors(entropies: np.ndarray, cells: CellsToScore, seed: int) -> Iterator[Score]:
-    """Yield the interval of the mean entropy over draws of donors within each species, where each has two or more."""
+def _over_donors(entropies: np.ndarray, cells: CellsToScore) -> Iterator[Score]:
+    """Yield the mean entropy without one donor after the other, named species/donor, where each species has two or more."""
     donors, species = cells.obs.get("donor"), cells.obs["organism"]
     if donors is None or (donors == "").any():
         return
     donors = np.char.add(np.char.add(species.astype(str), "/"), donors.astype(str))
-    of_species = [len(np.unique(donors[species == name])) for name in np.unique(species)]
-    if min(of_species) >= 2 and sum(of_species) >= FEWEST:
-        low, high = mean_interval(entropies, donors, seed, strata=species)
-        yield Score("entropy_per_cell_low", low, "corrected")
-        yield Score("entropy_per_cell_high", high, "corrected")
+    if min(len(np.unique(donors[species == name])) for name in np.unique(species)) >= 2:
+        yield from without_donors("entropy_per_cell", means_without(entropies, donors))
 
 
 def _per_label(entropies: np.ndarray, labels: np.ndarray) -> Iterator[Score]:

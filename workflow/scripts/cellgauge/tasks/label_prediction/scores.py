@@ -15,7 +15,6 @@ from cellgauge.core.forked import run_apart
 from cellgauge.core.optional_imports import without_optional
 from cellgauge.core.threads import n_threads
 from cellgauge.files.score import Score
-from cellgauge.metrics.bootstrap import FEWEST
 from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.classifiers import (
     Prediction,
@@ -25,10 +24,10 @@ from cellgauge.metrics.classifiers import (
     standardize,
     standardize_counts,
 )
-from cellgauge.metrics.donors import DonorCounts, prediction_intervals
+from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
-from cellgauge.tasks.cells import NotScorable
+from cellgauge.tasks.cells import NotScorable, without_donors
 
 if TYPE_CHECKING:
     from cellgauge.metrics.knn.distances import Matrix
@@ -36,9 +35,24 @@ if TYPE_CHECKING:
 
 SCOPE = "split"
 NEEDS = ("label",)
-METRICS = ("accuracy", "f1", "precision", "recall", "auroc")
+METRICS = {
+    "reference": ("accuracy", "f1", "precision", "recall", "auroc"),
+    "corrected": (
+        "accuracy",
+        "balanced_accuracy",
+        "f1",
+        "f1_rare",
+        "precision",
+        "auroc",
+        "brier",
+        "calibration_error",
+    ),
+}
 CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
 RANDOM, DONORS = "random_folds", "donor_folds"
+REFERENCE_ITERATIONS = 100
+RARE = 0.01
+"""A label is rare if a smaller share of the cells carries it."""
 
 
 def score(
@@ -51,15 +65,18 @@ def score(
     min_class_size: int = 10,
     n_neighbors: int = 5,
     n_trees: int = 100,
+    max_iterations: int = 1000,
     max_dense_gb: float = 4.0,
 ) -> Iterator[Score]:
     """Yield the scores of cross-validated classifiers: per fold, mean over folds, and mean over classifiers.
 
     Profile reference averages over classes as cz-benchmarks does: for exactly two classes it scores the second one alone.
-    Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors, with the
-    interval of each of their scores over draws of donors where at least three are known.
+    Corrected averages over the classes of the fold's test cells, always, and adds folds that hold out whole donors, with
+    each of their scores without one donor after the other. Its folds are dealt over all cells, so they are the same for every
+    model, and a cell that the model did not embed counts as wrong (`metrics.donors`).
 
     Args:
+        max_iterations: of logistic regression in profile corrected; reference stops at 100, converged or not.
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
 
     Raises:
@@ -74,76 +91,121 @@ def score(
         raise CellgaugeError(
             f"label_prediction: min_class_size is {min_class_size}, but {n_folds} folds need classes of {n_folds} cells"
         )
-    classes = _Classes.of(cells.obs["label"], min_class_size)
-    features = _Features.of(cells, classes, max_dense_gb, n_trees)
-    fits: dict[str, _Fit] = {
-        "logistic_regression": partial(logistic_regression, device=cells.device),
-        "knn": partial(k_nearest_neighbors, n_neighbors=n_neighbors, device=cells.device),
-        "random_forest": partial(random_forest, features, n_trees=n_trees, seed=seed, n_threads=n_threads()),
-    }
-    fits = {name: fits[name] for name in CLASSIFIERS if name in classifiers}
-    deal = partial(_deal, cells, classes, profiles, n_folds, seed)
-    schemes, results = _cross_validate(features, classes, deal, fits, min(n_threads(), n_folds))
-    for profile in profiles:
-        yield from classes.scores(profile)
-        subset = RANDOM if profile == "corrected" else ""
-        yield from _scores(results[RANDOM], _values_of(profile, classes), profile, subset, features.note)
-        if profile == "corrected":
-            yield from _per_class(results[RANDOM], classes, subset)
-    if "corrected" in profiles:
-        yield from _donor_scores(schemes[DONORS], results[DONORS], classes, features.note)
-        yield from _donor_intervals(schemes[DONORS], results[DONORS], seed)
+    # Where both profiles see the same cells and features, what they share is fitted once.
+    alike = not cells.n_unembedded and not cells.reference_on_counts
+    for together in [list(profiles)] if alike else [[profile] for profile in profiles]:
+        try:
+            classes = _Classes.of(cells, "corrected" in together, min_class_size)
+        except NotScorable as reason:
+            if together == list(profiles):
+                raise
+            yield Score(profile=together[0], status="not_applicable", reason=str(reason))
+            continue
+        on_counts = cells.reference_on_counts and "reference" in together
+        features = _Features.of(cells, classes, on_counts, max_dense_gb, n_trees)
+        limits = [REFERENCE_ITERATIONS, max_iterations] if "corrected" in together else [REFERENCE_ITERATIONS]
+        fits: dict[str, _Fit] = {
+            "logistic_regression": partial(logistic_regression, max_iterations=limits, device=cells.device),
+            "knn": _alone(partial(k_nearest_neighbors, n_neighbors=n_neighbors, device=cells.device)),
+            "random_forest": _alone(
+                partial(random_forest, features, n_trees=n_trees, seed=seed, n_threads=n_threads())
+            ),
+        }
+        fits = {name: fits[name] for name in CLASSIFIERS if name in classifiers}
+        deal = partial(_deal, cells, classes, together, n_folds, seed)
+        schemes, results = _cross_validate(features, classes, deal, fits, min(n_threads(), n_folds))
+        for profile in together:
+            yield from classes.scores(profile)
+            subset = RANDOM if profile == "corrected" else ""
+            of_profile = [result for result in results[RANDOM] if result.profile == profile]
+            yield from _scores(of_profile, classes, profile, subset, features.note)
+            if profile == "corrected":
+                yield from _per_class(of_profile, classes, subset)
+        if "corrected" in together:
+            yield from _donor_scores(schemes[DONORS], results[DONORS], classes, features.note)
+            yield from _without_donors(schemes[DONORS], results[DONORS])
 
 
-_Fit = Callable[["Matrix | np.ndarray", np.ndarray, "Matrix | np.ndarray", int], Prediction]
-"""Takes features (a random forest: rows) of training cells, their codes, those of test cells, and the number of classes."""
+_Fit = Callable[["Matrix | np.ndarray", np.ndarray, "Matrix | np.ndarray", int], list[Prediction]]
+"""Takes features (a random forest: rows) of training cells, their codes, those of test cells, and the number of classes.
+
+The first prediction is that of profile reference, the last that of corrected.
+"""
+
+
+def _alone(fit: Callable[..., Prediction]) -> _Fit:
+    return lambda *fold: [fit(*fold)]
 
 
 @dataclass(frozen=True)
 class _Classes:
-    """The labels that are large enough to be predicted.
+    """The labels that are large enough to be predicted, and the cells that carry them.
 
     Attributes:
-        rows: the cells that carry them, ascending.
-        codes: their labels as positions in `names`, shape (len(rows),).
+        cells: these cells, as positions among all, ascending.
+        codes: their labels as positions in `names`, shape (len(cells),).
+        rows: the rows of the embedding of those among them that have one, ascending.
+        places: where each of the cells is in `rows`, -1 for one that the model did not embed; shape (len(cells),).
         names: the labels, ascending, shape (n,).
-        n: how many labels there are.
+        rare: which of the labels are rare, shape (n,).
         n_dropped: how many labels were too small.
         n_cells: how many cells there were before.
     """
 
-    rows: np.ndarray
+    cells: np.ndarray
     codes: np.ndarray
+    rows: np.ndarray
+    places: np.ndarray
     names: np.ndarray
-    n: int
+    rare: np.ndarray
     n_dropped: int
     n_cells: int
 
     @classmethod
-    def of(cls, labels: np.ndarray, min_size: int) -> _Classes:
+    def of(cls, cells: CellsToScore, with_left_out: bool, min_size: int) -> _Classes:
+        """Choose the labels with `min_size` cells, among all cells or among those that the model embedded."""
+        labels = cells.of_all("label") if with_left_out else cells.obs["label"]
+        embedded = cells.embedded if with_left_out else np.full(len(labels), True)
         names, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
         large = sizes >= min_size
         if large.sum() < 2:
             raise NotScorable(
                 f"{large.sum()} of {len(names)} labels have at least {min_size} cells, a prediction needs two of them"
             )
-        rows = np.flatnonzero(large[codes])
-        positions = (np.cumsum(large) - 1)[codes[rows]]
-        return cls(rows, positions, names[large], int(large.sum()), int((~large).sum()), len(labels))
+        chosen = np.flatnonzero(large[codes])
+        has_row = embedded[chosen]
+        return cls(
+            cells=chosen,
+            codes=(np.cumsum(large) - 1)[codes[chosen]],
+            rows=(np.cumsum(embedded) - 1)[chosen[has_row]],
+            places=np.where(has_row, np.cumsum(has_row) - 1, -1),
+            names=names[large],
+            rare=sizes[large] < RARE * len(labels),
+            n_dropped=int((~large).sum()),
+            n_cells=len(labels),
+        )
+
+    @property
+    def n(self) -> int:
+        """How many labels there are."""
+        return len(self.names)
 
     def scores(self, profile: str) -> Iterator[Score]:
         yield Score("n_classes", float(self.n), profile)
         yield Score("n_classes_dropped", float(self.n_dropped), profile)
-        yield Score("n_cells_dropped", float(self.n_cells - len(self.rows)), profile)
+        yield Score("n_cells_dropped", float(self.n_cells - len(self.cells)), profile)
+        if profile == "corrected":
+            yield Score("n_classes_rare", float(self.rare.sum()), profile)
 
 
 @dataclass(frozen=True)
 class _Features:
-    """What classifiers see of the cells: the embedding, or where that is asked for the expression matrix itself.
+    """What classifiers see of the cells: the embedding, or where the reference asks for it the expression matrix itself.
 
     Attributes:
         matrix: float32, dense or CSR, shape (n_cells, n_dims).
-        rows: the cells that are predicted.
+        rows: those of the cells that are predicted.
+        common_units: whether profile corrected takes the columns as they are; reference scales each of them.
         dense: whether the rows of a CSR matrix are used densely.
         own_forest: whether forests are grown by us, see `forest.worthwhile`.
         note: what the reader of a score must know of the features.
@@ -151,24 +213,27 @@ class _Features:
 
     matrix: Matrix
     rows: np.ndarray
+    common_units: bool = False
     dense: bool = True
     own_forest: bool = False
     note: str = ""
 
     @classmethod
-    def of(cls, cells: CellsToScore, classes: _Classes, max_dense_gb: float, n_trees: int) -> _Features:
-        matrix = cells.expression() if cells.uses_expression else cells.matrix
+    def of(
+        cls, cells: CellsToScore, classes: _Classes, on_counts: bool, max_dense_gb: float, n_trees: int
+    ) -> _Features:
+        matrix = cells.expression() if on_counts else cells.matrix
         rows, n_columns = classes.rows, matrix.shape[1]
         own_forest = worthwhile(len(rows), n_columns, n_trees, classes.n)
-        if not cells.uses_expression:
-            return cls(matrix, rows, own_forest=own_forest)
+        if not on_counts:
+            return cls(matrix, rows, cells.common_units, own_forest=own_forest)
         own_forest &= 1e-9 * rank_type(len(rows))().nbytes * len(rows) * n_columns <= max_dense_gb
         own_forest &= matrix.nnz == 0 or float(matrix.data.min()) >= 0
         size = 4e-9 * len(rows) * n_columns
         if size <= max_dense_gb:
-            return cls(matrix, rows, True, own_forest, "expression matrix, dense and centred")
+            return cls(matrix, rows, False, True, own_forest, "expression matrix, dense and centred")
         note = f"expression matrix, sparse and not centred: dense would take {size:.3g} GB, limit {max_dense_gb:g} GB"
-        return cls(matrix, rows, False, own_forest, note)
+        return cls(matrix, rows, False, False, own_forest, note)
 
     @cached_property
     def _buffer(self) -> np.ndarray:
@@ -198,13 +263,17 @@ class _Scheme:
     """Folds dealt in one way, in positions of the predicted cells, or why there are none.
 
     Attributes:
-        donors: the donor of each predicted cell, as a code, where whole donors are held out.
+        profiles: those that score these folds.
+        donors: the donor of each predicted cell, as a position in `names`, where whole donors are held out.
+        names: the donors.
         note: what the reader of a score must know of the folds.
         status, reason: of the row that stands for the scores where there are no folds.
     """
 
     folds: Folds = field(default_factory=list)
+    profiles: Sequence[str] = ("corrected",)
     donors: np.ndarray | None = None
+    names: Sequence[str] = ()
     note: str = ""
     status: str = "ok"
     reason: str = ""
@@ -215,20 +284,71 @@ class _Result:
     """One classifier on one fold: what it got right, or why it could not be fitted.
 
     Attributes:
-        confusion: true by predicted classes, shape (n_classes, n_classes).
-        areas: under the ROC curve, per class, NaN where undefined; shape (n_classes,).
-        trained: whether the class was among the training cells, shape (n_classes,).
-        of_donors: the same counted by donor, where whole donors are held out.
+        confusion: of the cells that have a row, true by predicted classes, shape (n_classes, n_classes).
+        areas: under the ROC curve, per class, NaN where undefined; shape (n_classes,). For profile reference.
+        counts: what all test cells add to the scores, by donor where whole donors are held out. For profile corrected.
     """
 
     classifier: str
     fold: int
+    profile: str
     failure: str = ""
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
     areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    trained: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     iterations: int = 0
-    of_donors: DonorCounts | None = None
+    converged: bool = True
+    counts: DonorCounts | None = None
+
+    def values(self) -> dict[str, float]:
+        """Return the scores of the fold's test cells, NaN where undefined; none where the classifier could not be fitted."""
+        if self.failure:
+            return {}
+        if self.counts is not None:
+            scores = self.counts.scores(np.ones((1, len(self.counts.donors)), dtype=np.int64))
+            return {metric: float(values[0]) for metric, values in scores.items()}
+        # cz-benchmarks scores the second class in alphabetical order where there are two
+        chosen = [1] if len(self.areas) == 2 else self.confusion.sum(axis=1) > 0
+        scores = {name: values[chosen] for name, values in class_scores(self.confusion).items()}
+        scores["auroc"] = self.areas[chosen]
+        return {"accuracy": accuracy(self.confusion)} | {name: float(np.mean(v)) for name, v in scores.items()}
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """The cells of one fold: rows of the features, class codes and, of the test cells, donors.
+
+    Attributes:
+        trained: which classes are among the training cells, embedded or not.
+        left_out: class codes and donors of the test cells without a row.
+    """
+
+    number: int
+    train: np.ndarray
+    codes: np.ndarray
+    test: np.ndarray
+    truth: np.ndarray
+    donors: np.ndarray
+    trained: np.ndarray
+    left_out: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, scheme: _Scheme, number: int, classes: _Classes) -> _Fold:
+        """Return a fold; where donors do not matter all cells are of one."""
+        donors = np.zeros(len(classes.codes), dtype=np.int64) if scheme.donors is None else scheme.donors
+        train, test = scheme.folds[number]
+        trained = np.bincount(classes.codes[train], minlength=classes.n) > 0
+        train, lost = train[classes.places[train] >= 0], test[classes.places[test] < 0]
+        test = test[classes.places[test] >= 0]
+        return cls(
+            number,
+            classes.places[train],
+            classes.codes[train],
+            classes.places[test],
+            classes.codes[test],
+            donors[test],
+            trained,
+            (classes.codes[lost], donors[lost]),
+        )
 
 
 def _cross_validate(
@@ -279,124 +399,128 @@ def _fit_folds(
 ) -> list[_Result]:
     """Fit classifiers on some of the folds, all of them on one fold before the next."""
     results = []
-    for number in numbers:
-        train_rows, test_rows = scheme.folds[number]
-        donors = None if scheme.donors is None else scheme.donors[test_rows]
-        if not len(train_rows) or not len(test_rows):
-            reason = f"fold {number} has {len(train_rows)} training and {len(test_rows)} test cells"
-            results += [_Result(name, number, reason) for name in fits]
+    for fold in (_Fold.of(scheme, number, classes) for number in numbers):
+        n_train, n_test = len(fold.train), len(fold.test) + len(fold.left_out[0])
+        if not n_train or not n_test:
+            reason = f"fold {fold.number} has {n_train} training and {n_test} test cells"
+            results += [_Result(name, fold.number, profile, reason) for name in fits for profile in scheme.profiles]
             continue
-        codes, truth = classes.codes[train_rows], classes.codes[test_rows]
         if "random_forest" in fits:
-            of_rows = (train_rows, codes, test_rows, truth, classes.n)
-            results.append(_fit("random_forest", number, fits["random_forest"], *of_rows, donors))
-        scaled = [name for name in fits if name != "random_forest"]
+            rows = fold.train, fold.test
+            results += _fit("random_forest", fits["random_forest"], *rows, fold, classes, scheme.profiles)
+        others = [name for name in fits if name != "random_forest"]
+        if not others:
+            continue
+        as_they_are = [profile for profile in scheme.profiles if profile == "corrected" and features.common_units]
+        scaled = [profile for profile in scheme.profiles if profile not in as_they_are]
         if scaled:
-            train, test = features.scaled(train_rows, test_rows)
-            data = (train, codes, test, truth, classes.n, donors)
-            results += [_fit(name, number, fits[name], *data) for name in scaled]
+            rows = features.scaled(fold.train, fold.test)
+            results += [result for name in others for result in _fit(name, fits[name], *rows, fold, classes, scaled)]
+        if as_they_are:
+            rows = features.take(fold.train), features.take(fold.test)
+            results += [
+                result for name in others for result in _fit(name, fits[name], *rows, fold, classes, as_they_are)
+            ]
     return results
 
 
 def _fit(
     name: str,
-    fold: int,
     fit: _Fit,
     train: Matrix | np.ndarray,
-    codes: np.ndarray,
     test: Matrix | np.ndarray,
-    truth: np.ndarray,
-    n_classes: int,
-    donors: np.ndarray | None,
-) -> _Result:
+    fold: _Fold,
+    classes: _Classes,
+    profiles: Sequence[str],
+) -> Iterator[_Result]:
+    """Yield what one classifier got right, for each profile."""
     try:
-        prediction = fit(train, codes, test, n_classes)
+        if len(fold.test):
+            predictions = fit(train, fold.codes, test, classes.n)
+        else:  # the model embedded none of the test cells, and there is nothing to predict
+            predictions = [Prediction(fold.truth, np.zeros((0, classes.n)))]
     except ValueError as error:
-        return _Result(name, fold, f"fold {fold}: {one_line(error)}")
-    trained = np.bincount(codes, minlength=n_classes) > 0
-    return _Result(
-        name,
-        fold,
-        confusion=confusion_matrix(truth, prediction.classes, n_classes),
-        areas=auroc_per_class(truth, prediction.probabilities),
-        trained=trained,
-        iterations=prediction.iterations,
-        of_donors=None if donors is None else DonorCounts.of(truth, *prediction[:2], donors, trained),
-    )
+        reason = f"fold {fold.number}: {one_line(error)}"
+        yield from (_Result(name, fold.number, profile, reason) for profile in profiles)
+        return
+    for profile in profiles:
+        prediction = predictions[0 if profile == "reference" else -1]
+        of_test = fold.truth, prediction.classes, prediction.probabilities
+        if profile == "reference":
+            scored = {"areas": auroc_per_class(fold.truth, prediction.probabilities)}
+        else:
+            scored = {"counts": DonorCounts.of(*of_test, fold.donors, fold.trained, classes.rare, fold.left_out)}
+        yield _Result(
+            name,
+            fold.number,
+            profile,
+            confusion=confusion_matrix(fold.truth, prediction.classes, classes.n),
+            iterations=prediction.iterations,
+            converged=prediction.converged,
+            **scored,
+        )
 
 
 # --- from results to rows --------------------------------------------------------------------------------------------
 
-_Values = Callable[[_Result], dict[str, float]]
+UNDEFINED = {"auroc": "no class known from training divides", "f1_rare": "no rare label is among"}
+"""Why a score of a fold's test cells is not defined."""
 
 
-def _values_of(profile: str, classes: _Classes) -> _Values:
-    return _binary_values if profile == "reference" and classes.n == 2 else _macro_values
-
-
-def _binary_values(result: _Result) -> dict[str, float]:
-    """Score the second class in alphabetical order, as cz-benchmarks does where there are two."""
-    scores = class_scores(result.confusion)
-    return {
-        "accuracy": accuracy(result.confusion),
-        **{name: float(values[1]) for name, values in scores.items()},
-        "auroc": float(result.areas[1]),
-    }
-
-
-def _macro_values(result: _Result) -> dict[str, float]:
-    """Average over the classes of the test cells; the AUROC over those of them that the classifier was trained on."""
-    present = result.confusion.sum(axis=1) > 0
-    scores = class_scores(result.confusion)
-    areas = result.areas[result.trained & ~np.isnan(result.areas)]
-    return {
-        "accuracy": accuracy(result.confusion),
-        **{name: float(values[present].mean()) for name, values in scores.items()},
-        "auroc": float(areas.mean()) if len(areas) else np.nan,
-    }
-
-
-def _scores(results: Sequence[_Result], values_of: _Values, profile: str, subset: str, note: str) -> Iterator[Score]:
+def _scores(results: Sequence[_Result], classes: _Classes, profile: str, subset: str, note: str) -> Iterator[Score]:
     """Yield, per classifier, every fold, the mean over the folds that succeeded, and then the mean over classifiers."""
     common = {"profile": profile, "subset": subset}
-    found: dict[str, dict[str, list[float]]] = {}
+    metrics = [name for name in METRICS[profile] if name != "f1_rare" or classes.rare.any()]
+    values: dict[str, dict[str, list[float]]] = {}
     for name in (name for name in CLASSIFIERS if any(result.classifier == name for result in results)):
+        where = {**common, "classifier": name}
         of_classifier = [result for result in results if result.classifier == name]
         succeeded = [result for result in of_classifier if not result.failure]
-        found[name] = {metric: [] for metric in METRICS}
+        n_converged = sum(result.converged for result in succeeded)
+        stopped = profile == "corrected" and n_converged < len(succeeded)
+        caveat = (
+            f"{name} did not converge in {len(succeeded) - n_converged} of {len(succeeded)} folds" if stopped else ""
+        )
+        values[name] = {metric: [] for metric in metrics}
         for result in of_classifier:
-            yield from _fold_scores(result, values_of, found[name], note, common)
-        for metric in METRICS:
-            yield _mean(metric, found[name][metric], len(of_classifier), note, {**common, "classifier": name})
-        yield Score("folds_succeeded", float(len(succeeded)), **common, classifier=name)
+            yield from _fold_scores(result, values[name], _join(note, caveat if not result.converged else ""), common)
+        for metric in metrics:
+            yield _mean(metric, values[name][metric], len(of_classifier), _join(note, caveat), where)
+        yield Score("folds_succeeded", float(len(succeeded)), **where)
         if name == "logistic_regression" and succeeded:
-            most = max(result.iterations for result in succeeded)
-            yield Score("iterations", float(most), **common, classifier=name)
-    missing = [name for name in CLASSIFIERS if name not in found]
+            yield Score("iterations", float(max(result.iterations for result in succeeded)), **where)
+            if profile == "corrected":
+                yield Score("folds_converged", float(n_converged), **where)
+    missing = [name for name in CLASSIFIERS if name not in values]
     note = _join(note, f"mean without {', '.join(missing)}" if missing else "")
-    for metric in METRICS:
-        yield _mean_over_classifiers(metric, found, note, common)
+    for metric in metrics:
+        yield _mean_over_classifiers(metric, values, note, common)
+    if profile == "corrected" and "f1_rare" not in metrics:
+        reason = f"every label that is predicted has at least {RARE:.0%} of the cells"
+        yield Score("f1_rare", **common, classifier="mean", status="not_applicable", reason=reason)
 
 
 def _fold_scores(
-    result: _Result, values_of: _Values, found: Mapping[str, list[float]], note: str, common: Mapping[str, str]
+    result: _Result, values_of: Mapping[str, list[float]], note: str, common: Mapping[str, str]
 ) -> Iterator[Score]:
     where = {**common, "classifier": result.classifier, "fold": result.fold}
-    values = {} if result.failure else values_of(result)
-    for metric in METRICS:
+    values = result.values()
+    for metric, of_folds in values_of.items():
         value = values.get(metric, np.nan)
         if np.isfinite(value):
-            found[metric].append(value)
+            of_folds.append(value)
             yield Score(metric, value, **where, reason=note)
         else:
-            reason = result.failure or f"fold {result.fold}: no class known from training divides its test cells"
-            yield Score(metric, **where, status="failed", reason=reason)
+            reason = result.failure or f"fold {result.fold}: {UNDEFINED[metric]} its test cells"
+            status = "not_applicable" if metric == "f1_rare" and not result.failure else "failed"
+            yield Score(metric, **where, status=status, reason=reason)
 
 
 def _mean(metric: str, values: Sequence[float], n_folds: int, note: str, where: Mapping[str, str]) -> Score:
     if not values:
         return Score(metric, **where, status="failed", reason=f"none of {n_folds} folds succeeded")
-    partial = f"mean over {len(values)} of {n_folds} folds, the others failed" if len(values) < n_folds else ""
+    others = "have no rare label" if metric == "f1_rare" else "failed"
+    partial = f"mean over {len(values)} of {n_folds} folds, the others {others}" if len(values) < n_folds else ""
     return Score(metric, float(np.mean(values)), **where, reason=_join(note, partial))
 
 
@@ -423,22 +547,27 @@ def _mean_over_classifiers(
 def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> Iterator[Score]:
     """Yield the F1 of each label over the test cells of all folds, and how many of its cells were given which label.
 
-    Both are means over the classifiers. The condition of `confusion` is a JSON list: true label, predicted label.
+    Both are means over the classifiers. The condition of `confusion` is a JSON list: true label, predicted label. Cells that
+    the model did not embed lower the F1, and are in no confusion.
     """
-    of_classifier: dict[str, np.ndarray] = {}
+    of_classifier: dict[str, list[_Result]] = {}
     for result in results:
         if not result.failure:
-            of_classifier[result.classifier] = of_classifier.get(result.classifier, 0) + result.confusion
+            of_classifier.setdefault(result.classifier, []).append(result)
     if not of_classifier:
         return
     where = {"profile": "corrected", "classifier": "mean", "subset": subset}
-    f1 = np.mean([class_scores(confusion)["f1"] for confusion in of_classifier.values()], axis=0)
-    confusion = np.mean(list(of_classifier.values()), axis=0)
-    for code in np.flatnonzero(confusion.sum(axis=1)):
+    right, true, claimed = (
+        np.stack([sum(getattr(r.counts, name).sum(axis=0) for r in folds) for folds in of_classifier.values()])
+        for name in ("right", "true", "claimed")
+    )
+    f1 = np.mean(2 * right / np.maximum(true + claimed, 1), axis=0)
+    confusion = np.mean([sum(result.confusion for result in folds) for folds in of_classifier.values()], axis=0)
+    for code in np.flatnonzero(true.max(axis=0)):
         yield Score("f1", float(f1[code]), condition=str(classes.names[code]), **where)
-    for true, predicted in np.argwhere(confusion):
-        pair = json.dumps([str(classes.names[true]), str(classes.names[predicted])], ensure_ascii=False)
-        yield Score("confusion", float(confusion[true, predicted]), condition=pair, **where)
+    for true_code, predicted in np.argwhere(confusion):
+        pair = json.dumps([str(classes.names[true_code]), str(classes.names[predicted])], ensure_ascii=False)
+        yield Score("confusion", float(confusion[true_code, predicted]), condition=pair, **where)
 
 
 def _join(*notes: str) -> str:
@@ -452,7 +581,7 @@ def _deal(
     cells: CellsToScore, classes: _Classes, profiles: Sequence[str], n_folds: int, seed: int
 ) -> dict[str, _Scheme]:
     """Deal the predicted cells over folds, in every way that the profiles ask for."""
-    schemes = {RANDOM: _Scheme(random_folds(classes.codes, n_folds, seed))}
+    schemes = {RANDOM: _Scheme(random_folds(classes.codes, n_folds, seed), profiles)}
     if "corrected" in profiles:
         schemes[DONORS] = _donor_folds(cells, classes, n_folds, seed)
     return schemes
@@ -462,7 +591,7 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
     """Deal whole donors over folds; cells of unknown donor are in none."""
     if "donor" not in cells.obs:
         return _Scheme(status="not_applicable", reason="the cells have no column 'donor'")
-    donors = cells.obs["donor"][classes.rows]
+    donors = cells.of_all("donor")[classes.cells]
     known = np.flatnonzero(donors != "")
     names, codes = np.unique(donors[known], return_inverse=True)
     if len(names) < 2:
@@ -475,7 +604,8 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
     note = f"without {len(donors) - len(known)} cells of unknown donor" if len(known) < len(donors) else ""
     of_cells = np.full(len(donors), -1)
     of_cells[known] = codes
-    return _Scheme([(known[train], known[test]) for train, test in folds], of_cells, note)
+    in_cells = [(known[train], known[test]) for train, test in folds]
+    return _Scheme(in_cells, donors=of_cells, names=list(map(str, names)), note=note)
 
 
 def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes, note: str) -> Iterator[Score]:
@@ -484,7 +614,7 @@ def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes
     if not scheme.folds:
         yield Score(**where, status=scheme.status, reason=scheme.reason)
         return
-    yield from _scores(results, _macro_values, **where, note=_join(note, scheme.note))
+    yield from _scores(results, classes, **where, note=_join(note, scheme.note))
     yield from _per_class(results, classes, DONORS)
     for number, rows in enumerate(scheme.folds):
         train, test = (np.bincount(classes.codes[of_part], minlength=classes.n) > 0 for of_part in rows)
@@ -492,17 +622,15 @@ def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes
         yield Score("classes_not_in_test", float((train & ~test).sum()), **where, fold=number)
 
 
-def _donor_intervals(scheme: _Scheme, results: Sequence[_Result], seed: int) -> Iterator[Score]:
-    """Yield the ends of the interval of each mean over folds that hold out donors, over draws of donors, and their number."""
-    n_donors = 0 if scheme.donors is None else int(scheme.donors.max()) + 1
-    if n_donors < FEWEST:
+def _without_donors(scheme: _Scheme, results: Sequence[_Result]) -> Iterator[Score]:
+    """Yield each mean over folds that hold out donors without one donor after the other, and the number of donors."""
+    if not scheme.folds:
         return
-    where = {"profile": "corrected", "subset": DONORS}
-    yield Score("n_donors", float(n_donors), **where)
+    yield Score("n_donors", float(len(scheme.names)), "corrected", subset=DONORS)
     counted: dict[str, list[DonorCounts]] = {}
     for result in results:
-        if result.of_donors is not None:
-            counted.setdefault(result.classifier, []).append(result.of_donors)
-    for (classifier, metric), (low, high) in prediction_intervals(counted, n_donors, seed).items():
-        yield Score(f"{metric}_low", low, classifier=classifier, **where)
-        yield Score(f"{metric}_high", high, classifier=classifier, **where)
+        if result.counts is not None:
+            counted.setdefault(result.classifier, []).append(result.counts)
+    for (classifier, metric), values in predictions_without(counted, len(scheme.names)).items():
+        of_donor = dict(zip(scheme.names, values.tolist(), strict=True))
+        yield from without_donors(metric, of_donor, classifier=classifier, subset=DONORS)

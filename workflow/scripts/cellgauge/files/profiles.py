@@ -1,0 +1,10 @@
+"""The files of a screen hold some arrays twice: under its name for profile corrected, with a suffix for profile reference.
+
+Reference compares with all controls; in corrected predictors see one half of them, and responses are measured against the
+other.
+"""
+
+from __future__ import annotations
+
+SUFFIX = {"corrected": "", "reference": "_reference"}
+"""What the name of an array ends with, by profile."""

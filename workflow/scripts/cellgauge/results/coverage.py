@@ -1,0 +1,113 @@
+"""Like with like: how many of a split's cells, conditions and genes a score is of, and over how many of the splits a mean is.
+
+A model that leaves out what is hard scores better on the rest. So a score of less than LEAST of its split is shown with both
+numbers, and is neither ranked nor tested, unless the metric counts what is missing as wrong (`counts_missing` in
+config/tasks.yaml).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEAST = 0.99
+COUNTS = {"cells": ("n_cells", "n_unembedded", ""), "genes": ("n_genes", "n_genes_unpredicted", "all")}
+"""What may be missing: the metrics that count what is scored and what is not, and their subset."""
+COUNTS_IN = "corrected"
+"""The profile in which metrics may count what is missing as wrong: cz-benchmarks does not."""
+
+
+class Coverage:
+    """What the scores of a run are of.
+
+    Args:
+        scores: all score rows, those of single conditions among them.
+        headline: the row that stands for each score.
+        tasks: what the catalogue says of the tasks.
+    """
+
+    def __init__(self, scores: pd.DataFrame, headline: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+        self._counted = {
+            (task, metric): facts["counts_missing"]
+            for task, entry in tasks.items()
+            for metric, facts in entry.get("metrics", {}).items()
+            if facts.get("counts_missing")
+        }
+        screens = screen_tasks(tasks)
+        whole = scores[(scores["status"] == "ok") & (scores["condition"] == "")]
+        names = {name for *pair, _ in COUNTS.values() for name in pair}
+        columns = ["task", "dataset", "split", "model", "profile", "metric", "subset", "value"]
+        rows = whole.loc[whole["metric"].isin(names), columns]
+        self._counts = {tuple(key): value for *key, value in rows.itertuples(index=False, name=None)}
+        self._conditions: dict[tuple, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        rows = scores[scores["task"].isin(screens) & (scores["condition"] != "") & (scores["status"] == "ok")]
+        columns = ["task", "dataset", "split", "profile", "metric", "model", "subset", "condition"]
+        for *key, model, subset, condition in rows[columns].itertuples(index=False, name=None):
+            for name in {subset, subset.partition("/")[0]}:
+                self._conditions[(*key, name)][model].add(condition)
+        self._splits: dict[tuple, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
+        columns = ["task", "dataset", "set", "classifier", "metric", "subset", "profile", "model", "split"]
+        rows = headline[headline["condition"] == ""]
+        for *key, model, split in rows[columns].itertuples(index=False, name=None):
+            self._splits[tuple(key)][model][split] = None
+
+    def parts(self, key: tuple[str, ...], model: str, split: str) -> Iterator[tuple[str, int, int]]:
+        """Yield what may be missing in a score of one split, how much of it is scored, and how much there is.
+
+        Args:
+            key: task, dataset, set, classifier, metric, subset, profile.
+        """
+        task, dataset, _, _, metric, subset, profile = key
+        for what, (scored, left_out, of) in COUNTS.items():
+            if profile == COUNTS_IN and self._counted.get((task, metric)) == what:
+                continue
+            both = [
+                self._counts.get((task, dataset, split, model, profile, name, of), 0.0) for name in (scored, left_out)
+            ]
+            if sum(both):
+                yield what, int(both[0]), int(sum(both))
+        of_models = self._conditions.get((task, dataset, split, profile, metric, subset), {})
+        if of_models:
+            yield "conditions", len(of_models.get(model, ())), len(set().union(*of_models.values()))
+
+    def short(self, key: tuple[str, ...], model: str, splits: Collection[str] | None = None) -> str:
+        """Return what scores are of in words, such as "1,490 of 2,142 cells"; "" where little or nothing is missing."""
+        sums: dict[str, list[int]] = {}
+        below: dict[str, None] = {}
+        for split in self._splits[key][model] if splits is None else splits:
+            for what, scored, there_are in self.parts(key, model, split):
+                both = sums.setdefault(what, [0, 0])
+                both[0], both[1] = both[0] + scored, both[1] + there_are
+                if scored < LEAST * there_are:
+                    below[what] = None
+        return "; ".join(f"{sums[what][0]:,} of {sums[what][1]:,} {what}" for what in below)
+
+    def lacks_splits(self, key: tuple[str, ...], model: str) -> str:
+        """Return over how many of the splits that any model has a model's mean is, "2 of 3 splits"; "" where over all."""
+        n = len(set().union(*self._splits[key].values()))
+        return "" if len(self._splits[key][model]) == n else f"{len(self._splits[key][model])} of {n} splits"
+
+    def said(self, key: tuple[str, ...], model: str) -> str:
+        """Return both of what a model's mean lacks, "" where it may be compared."""
+        return "; ".join(filter(None, (self.short(key, model), self.lacks_splits(key, model))))
+
+    def numbers(self, key: tuple[str, ...], model: str) -> tuple[int | None, int | None]:
+        """Return how many cells (of screens: conditions) the scores of a model are of, and how many there are, over splits."""
+        scored, there_are = 0, 0
+        for split in self._splits[key][model]:
+            for what, n, of in self.parts((*key[:4], "", *key[5:]), model, split):
+                if what == "cells":
+                    scored, there_are = scored + n, there_are + of
+            for what, n, of in self.parts(key, model, split):
+                if what == "conditions":
+                    scored, there_are = scored + n, there_are + of
+        return (scored, there_are) if there_are else (None, None)
+
+
+def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the names of the catalogue's tasks that score predicted responses to perturbations."""
+    return {name for name, entry in tasks.items() if entry.get("modality") == "perturbation"}
