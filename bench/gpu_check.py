@@ -53,7 +53,7 @@ STEPS = (
     Step(("golden",), 90),
     *(Step(("family", family), 75) for family in FAMILIES[:-1]),
     Step(("memory",), 40),
-    Step(("tests",), 75),
+    Step(("tests",), 120),
     Step(("scoring", "gpu"), 45),
     Step(("family", FAMILIES[-1]), 60),
     *(Step(("compiled", family), 75) for family in FAMILIES[:-1]),  # last: what no time is left for is not missed
