@@ -673,7 +673,7 @@ def scoring(context: Context, where: str) -> None:
             "neighbors": lambda m=matrix: nearest_neighbors(m, 15, device=device)[0],
             "silhouette": lambda m=matrix, c=codes: silhouette_widths(m, c, device),
             "logistic regression": lambda t=train, c=known, a=asked, n=n_classes: (
-                logistic_regression(t, c, a, n, device).probabilities
+                logistic_regression(t, c, a, n, device=device)[0].probabilities
             ),
             "kNN": lambda t=train, c=known, a=asked, n=n_classes: (
                 k_nearest_neighbors(t, c, a, n, 5, device).probabilities

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import yaml
@@ -18,22 +19,6 @@ RIGHT, WRONG, BLIND, ALLOWED, NONE = "right", "wrong", "blind", "allowed", "none
 """The score sees the order; sees the opposite; sees no difference; and may see none; there is nothing to compare."""
 LEAST = 0.005
 """Differences below this count as none, or below one per cent of the larger value where the range of a metric is open."""
-
-KNOWN_FAULTS: Mapping[tuple[str, str], str] = {
-    ("clustering", "a_rare_label_is_merged"): "one resolution divides the common label: a sweep of resolutions",
-    ("clustering", "one_label_dominates"): "one resolution divides the common label: a sweep of resolutions",
-    ("clustering", "labels_are_trajectories"): "one resolution divides long labels: a sweep of resolutions",
-    ("clustering", "finer_than_the_labels"): "one resolution shows subtypes: a sweep of resolutions",
-    ("clustering", "only_easy_cells_are_embedded"): "cells without a row count as unclustered",
-    ("label_prediction", "only_easy_cells_are_embedded"): "cells without a row count as wrong",
-    ("cross_species", "species_mixed_or_apart"): "mixing alone is no headline: label transfer",
-    ("cross_species", "unequal_proportions"): "mixing alone is no headline: label transfer",
-    ("cross_species", "a_label_of_one_species"): "mixing alone is no headline: label transfer",
-    ("cross_species", "a_species_of_few_cells"): "mixing alone is no headline: label transfer",
-    ("perturbation", "only_the_target_changes"): "targets are masked",
-    ("perturbation", "half_of_the_genes_are_predicted"): "genes that are not predicted count as no change",
-}
-"""Where the headline of a task is known to disagree with a world, by task and world: what will mend it."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +105,23 @@ def judge_alike(claim: Alike, metric: Metric, first: float, second: float) -> Ju
 
 
 @cache
+def entry(task: str) -> Mapping[str, Any]:
+    """Return what config/tasks.yaml says of a task."""
+    return yaml.safe_load((ROOT / "config/tasks.yaml").read_text(encoding="utf-8"))["tasks"][task]
+
+
+@cache
 def metrics(task: str) -> Mapping[str, Metric]:
     """Return the metrics of a task that config/tasks.yaml describes."""
-    catalogue = yaml.safe_load((ROOT / "config/tasks.yaml").read_text(encoding="utf-8"))["tasks"][task]["metrics"]
     return {
         name: Metric(
             name,
-            entry["title"],
-            higher_is_better=entry["higher_is_better"],
-            low=entry["range"][0],
-            high=entry["range"][1],
+            facts["title"],
+            higher_is_better=facts["higher_is_better"],
+            low=facts["range"][0],
+            high=facts["range"][1],
         )
-        for name, entry in catalogue.items()
+        for name, facts in entry(task)["metrics"].items()
     }
 
 
@@ -149,12 +139,12 @@ def collect(values: Iterable[Value]) -> dict[tuple[str, str], Scores]:
 
 
 def headline(scores: Scores, profile: str = "corrected") -> Variant:
-    """Return the score that stands for a task in the overview and in verdicts: its first metric, in the usual variant.
+    """Return the score that stands for a task in the overview and in verdicts: that of the catalogue, in the usual variant.
 
-    The one place that knows how the report chooses it (`cellgauge.results.columns.columns`).
+    It is what `cellgauge.results.columns.headlines` takes for a run.
     """
     variants = scores.variants(profile)
-    return usual([variant for variant in variants if variant.metric == variants[0].metric])
+    return usual([variant for variant in variants if variant.metric == entry(scores.task)["headline"]])
 
 
 def faults_of_headline(scores: Scores) -> list[Judgment]:

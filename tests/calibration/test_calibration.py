@@ -14,7 +14,6 @@ import scoring
 from claims import (
     ALLOWED,
     BLIND,
-    KNOWN_FAULTS,
     NONE,
     RIGHT,
     WRONG,
@@ -41,23 +40,14 @@ SCORE, ERROR = Metric("score", "Score", higher_is_better=True, low=0, high=1), M
 values = st.lists(st.floats(-1, 1, allow_nan=False), min_size=1, max_size=5).map(np.asarray)
 
 
-def cases():
-    """Every world and task; where a fault is known the test must fail, and says when it no longer does."""
-    for task, name in HERE:
-        known = KNOWN_FAULTS.get((task, name))
-        marks = [pytest.mark.xfail(reason=known, strict=True, raises=AssertionError)] if known else []
-        yield pytest.param(task, name, marks=marks, id=f"{task}-{name}")
-
-
-@pytest.mark.parametrize(("task", "name"), list(cases()))
+@pytest.mark.parametrize(("task", "name"), HERE)
 def test_the_better_model_wins_the_headline(task, name):
     scores = collect(score_world(WORLDS[name], [task], 0, **FAST.get(task, {})))
     assert not [calibrate.sentence(fault) for fault in faults_of_headline(scores[task, name])]
 
 
-def test_every_task_has_a_world_and_no_known_fault_is_of_another():
+def test_every_task_has_a_world():
     assert {task for planted in WORLDS.values() for task in planted.tasks} == set(module_names(task_package))
-    assert set(KNOWN_FAULTS) <= {(task, name) for name, planted in WORLDS.items() for task in planted.tasks}
 
 
 @pytest.mark.parametrize("name", WORLDS)

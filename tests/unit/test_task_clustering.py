@@ -230,24 +230,26 @@ def test_where_nearly_nothing_is_embedded_nearly_nothing_is_known():
     assert max(found["ari"], found["ami"]) < 0.1 and found["nmi"] < 0.15
 
 
-@settings(max_examples=15)
-@given(st.data())
-def test_no_cells_are_worth_leaving_out(data):
-    """Neither by chance, nor whole labels, nor the cells between labels, where labels can be told apart.
+@pytest.mark.parametrize("sizes", [(80,) * 5, (200, 90, 60, 40, 20)], ids=["equal", "unequal"])
+@pytest.mark.parametrize("which", ["between labels", "small labels", "any"])
+def test_no_cells_are_worth_leaving_out(which, sizes):
+    """Neither by chance, nor whole labels, nor the cells between labels.
 
-    Where they hardly can (an ARI of .25), the graph of fewer cells has won .07 by luck.
+    On average over worlds: the graph of fewer cells is another one, and Leiden's luck alone moves the ARI of one by .06.
     """
-    apart = data.draw(st.sampled_from([1.2, 2.0]))
-    of = world(data.draw(st.sampled_from([(80,) * 5, (200, 90, 60, 40, 20)])), dims=8, apart=apart)
-    codes = np.unique(of.obs["label"], return_inverse=True)[1]
-    centers = np.stack([of.matrix[codes == code].mean(axis=0) for code in range(5)])
-    distances = np.sort(np.linalg.norm(of.matrix[:, None] - centers, axis=2), axis=1)
-    order = {
-        "between labels": np.argsort(distances[:, 1] - distances[:, 0]),
-        "small labels": np.argsort(-codes, kind="stable"),
-        "any": np.random.default_rng(data.draw(st.integers(0, 20))).permutation(len(codes)),
-    }[data.draw(st.sampled_from(["between labels", "small labels", "any"]))]
-    gone = np.isin(np.arange(len(codes)), order[: data.draw(st.integers(1, len(codes) * 3 // 4))])
-    full, cut = (values(score(d, ["corrected"]), "corrected", seed=None) for d in (of, without(of, gone)))
+    full, cut = [], []
+    for seed in range(6):
+        of = world(sizes, dims=8, apart=1.2, seed=seed)
+        codes = np.unique(of.obs["label"], return_inverse=True)[1]
+        centers = np.stack([of.matrix[codes == code].mean(axis=0) for code in range(5)])
+        distances = np.sort(np.linalg.norm(of.matrix[:, None] - centers, axis=2), axis=1)
+        order = {
+            "between labels": np.argsort(distances[:, 1] - distances[:, 0]),
+            "small labels": np.argsort(-codes, kind="stable"),
+            "any": np.random.default_rng(seed).permutation(len(codes)),
+        }[which]
+        gone = np.isin(np.arange(len(codes)), order[: len(codes) * (seed + 1) // 14])
+        for scores, data in ((full, of), (cut, without(of, gone))):
+            scores.append(values(score(data, ["corrected"]), "corrected", seed=None))
     for name in ("ari", "nmi", "ami"):
-        assert cut[name] <= full[name] + 0.04, name  # the graph of fewer cells is another one: luck of Leiden
+        assert np.mean([c[name] for c in cut]) < np.mean([f[name] for f in full]), name

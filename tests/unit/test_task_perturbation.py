@@ -390,7 +390,8 @@ def test_what_is_not_predicted_does_not_change(screen, folder):
     path = write(screen, folder / "few.h5ad", lambda c: {"cells": predicted_cells(screen, c)[:, :30]}, genes=few)
     table = scored(path, folder / "truth.h5ad")
     row = value(table, "n_genes")
-    assert row["value"] == 30 and row["reason"] == "120 genes of the screen are not predicted"
+    assert row["value"] == 150 and row["reason"] == "120 genes of the screen are not predicted"
+    assert value(table, "n_genes_unpredicted")["value"] == 120
     assert (table.loc[table["metric"] == "mse", "status"] == "ok").all()
     # fewer genes than 100: all of them are the top 100
     of_few = [value(table, "mse", genes, "reference")["value"] for genes in ("top100_de", "all")]
