@@ -722,14 +722,20 @@ def tests(context: Context) -> None:
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=left, check=False)
         text = done.stdout + done.stderr
+        found = re.findall(r"(\d+) (passed|failed|error|skipped)", text)
+        counts: dict[str, Any] = {{"error": "errors"}.get(word, word): int(n) for n, word in found}
     except subprocess.TimeoutExpired as error:
-        text = (error.stdout or b"").decode() + "\nout of time"
+        text = (error.stdout or b"").decode()
+        counts = {**progress(text), "out_of_time": True}
     lines = text.splitlines()
-    counts = {
-        word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error|skipped)", lines[-1] if lines else "")
-    }
     failing = [line[:300] for line in lines if line.startswith(("FAILED", "ERROR"))]
     context.emit("tests", **counts, failing=failing, tail=lines[-12:] if not counts or failing else [])
+
+
+def progress(text: str) -> dict[str, int]:
+    """Return how many tests pytest's lines of dots say have passed, failed and had errors, before it was stopped."""
+    letters = "".join(line for line in text.splitlines() if re.fullmatch(r"[.sxXFE]+( +\[ *\d+%\])?", line))
+    return {"passed": letters.count("."), "failed": letters.count("F"), "errors": letters.count("E")}
 
 
 def memory(context: Context) -> None:

@@ -134,7 +134,8 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
     lines = []
     for row in rows_of(result, "tests"):
         lines.append(
-            f"Tests that need a GPU: {row.get('passed', 0)} passed, {row.get('failed', 0) + row.get('error', 0)} failed."
+            f"Tests that need a GPU: {row.get('passed', 0)} passed, {row.get('failed', 0) + row.get('errors', 0)} failed"
+            f"{'; no time was left for the others' if row.get('out_of_time') else ''}."
         )
     for row in rows_of(result, "memory"):
         lines.append(

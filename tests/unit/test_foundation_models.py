@@ -21,8 +21,11 @@ from vectors import embedding
 
 from cellgauge.core import spawned
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.embedding import Embedding
 from cellgauge.files.split import Split
-from cellgauge.models.base import traits
+from cellgauge.inference import checkpoints as checkpoint_files
+from cellgauge.inference.several_splits import embed_several
+from cellgauge.models.base import embed_files, traits
 from cellgauge.plan.sources import SCRIPTS
 
 HUMAN = [f"GENE{i}" for i in range(60)]
@@ -882,3 +885,22 @@ def test_transcriptformer_protein_files_that_are_not_what_they_should_be(checkpo
                 file[f"arrays/{ENSEMBL[5]}"] = np.full(9 if fault == "width" else 10, np.nan, dtype=np.float32)
     with pytest.raises(CellgaugeError, match=words):
         embedding("transcriptformer", split, copy)
+
+
+# --- several splits --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", sorted(set(MAKE) - {"scvi"}))
+def test_a_job_of_several_splits_reads_the_checkpoint_once(checkpoints, split, tmp_path, family, monkeypatch):
+    opened = []
+    read = checkpoint_files.Checkpoint.open.__func__
+    monkeypatch.setattr(
+        checkpoint_files.Checkpoint, "open", classmethod(lambda cls, path: opened.append(path) or read(cls, path))
+    )
+    checkpoint_files._last.clear()
+    outputs = [tmp_path / "a.h5ad", tmp_path / "b.h5ad"]
+    options = {"device": "cpu"}
+    embed_several(embed_files, family, [split, split], outputs, weights=checkpoints[family], options=options)
+    assert len(opened) == 1
+    first, second = (Embedding.read(path) for path in outputs)
+    assert np.array_equal(first.matrix, second.matrix, equal_nan=True)

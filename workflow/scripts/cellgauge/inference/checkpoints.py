@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellgauge.core.errors import CellgaugeError, one_line
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 REMEDY = "remove it to have it fetched again"
 INERT_LIBRARIES = ("numpy", "pandas", "scvi", "anndata", "lightning", "torch", "collections", "copyreg", "datetime")
@@ -143,6 +145,29 @@ class Checkpoint:
     def _some_names(self) -> str:
         names = sorted(self.tensors)
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+_last: list[tuple[object, tuple[Checkpoint, Any]]] = []
+"""What `read_once` returned last, below what it was asked for."""
+
+
+def read_once(load: Callable[..., T], path: Path, *args: object, **kwargs: object) -> tuple[Checkpoint, T]:
+    """Return a checkpoint, and what `load` makes of it and the other arguments: a network.
+
+    Both are kept until another file, or the same with other arguments, is asked for: a job of several splits reads a
+    checkpoint once.
+
+    Raises:
+        CheckpointError: see `Checkpoint.open`, and what `load` raises.
+    """
+    _require_file(path)
+    stat = path.stat()
+    request = (load, path, stat.st_size, stat.st_mtime_ns, args, kwargs)
+    if not _last or _last[0][0] != request:
+        _last.clear()  # first: two networks may be more than memory holds
+        checkpoint = Checkpoint.open(path)
+        _last.append((request, (checkpoint, load(checkpoint, *args, **kwargs))))
+    return _last[0][1]
 
 
 def _fill_unsaved_buffers(module: torch.nn.Module, build: Callable[[], torch.nn.Module]) -> None:

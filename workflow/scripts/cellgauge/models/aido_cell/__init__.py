@@ -62,14 +62,14 @@ def embed(
     """
     import numpy as np
 
-    from cellgauge.inference.checkpoints import Checkpoint, find_file, read_json, weights_folder
+    from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
     from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.aido_cell.network import Settings, load_aido_cell
 
     folder = weights_folder(weights, "AIDO.Cell")
     config = find_file(folder, "config.json")
-    checkpoint = Checkpoint.open(find_file(folder, "model.safetensors", "pytorch_model.bin"))
-    network = load_aido_cell(checkpoint, Settings.parse(read_json(config), config))
+    weights_file = find_file(folder, "model.safetensors", "pytorch_model.bin")
+    checkpoint, network = read_once(load_aido_cell, weights_file, Settings.parse(read_json(config), config))
     genes = _gene_list(find_file(folder, "OS_scRNA_gene_index.*.tsv"))
     n_positions = network.position_embedding.num_embeddings
     if n_positions != len(genes) + DEPTH_TOKENS:

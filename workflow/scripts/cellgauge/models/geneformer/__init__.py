@@ -59,20 +59,20 @@ def embed(
     Raises:
         CellgaugeError: a file is missing, damaged or of another model, an option is out of range, or too few genes are known.
     """
-    from cellgauge.inference.checkpoints import Checkpoint, find_file, read_json, weights_folder
+    from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
     from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
 
     if pooling not in POOLINGS:
         raise CellgaugeError(f"Geneformer: pooling must be {' or '.join(map(repr, POOLINGS))}, not '{pooling}'")
     folder = weights_folder(weights, "Geneformer")
-    checkpoint = Checkpoint.open(find_file(folder, "model.safetensors", "*/model.safetensors"))
-    settings = read_json(find_file(checkpoint.path.parent, "config.json"))
+    weights_file = find_file(folder, "model.safetensors", "*/model.safetensors")
+    settings = read_json(find_file(weights_file.parent, "config.json"))
     from cellgauge.models.geneformer.network import (
         load_geneformer,
     )  # after the files are checked: importing transformers takes seconds
 
-    network = load_geneformer(checkpoint, settings, layer, first_only=pooling == "cls")
+    checkpoint, network = read_once(load_geneformer, weights_file, settings, layer, first_only=pooling == "cls")
     dictionaries, config = read_dictionaries(folder), network.bert.config
     if max(dictionaries.tokens.values()) >= config.vocab_size:
         raise CellgaugeError(

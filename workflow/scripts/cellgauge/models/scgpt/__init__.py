@@ -63,7 +63,7 @@ def embed(
     import numpy as np
     import torch
 
-    from cellgauge.inference.checkpoints import Checkpoint, find_file, weights_folder
+    from cellgauge.inference.checkpoints import find_file, read_once, weights_folder
     from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.scgpt.network import load_scgpt
     from cellgauge.models.scgpt.tokens import BINS
@@ -72,8 +72,7 @@ def embed(
         raise CellgaugeError(f"scGPT: max_length must be at least 2, not {max_length}")
     folder = weights_folder(weights, "scGPT")
     settings = _settings(folder)
-    checkpoint = Checkpoint.open(find_file(folder, "best_model.pt"))
-    network = load_scgpt(checkpoint, settings.heads)
+    checkpoint, network = read_once(load_scgpt, find_file(folder, "best_model.pt"), settings.heads)
     n_tokens, width = network.encoder.embedding.weight.shape
     if n_tokens <= max(settings.vocabulary.values()):
         raise CellgaugeError(

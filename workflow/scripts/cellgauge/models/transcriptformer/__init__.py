@@ -71,7 +71,7 @@ def embed(
     import torch
 
     from cellgauge.data.organisms import organism
-    from cellgauge.inference.checkpoints import Checkpoint, find_file, read_json, weights_folder
+    from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
     from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.transcriptformer.network import Settings, load_transcriptformer
     from cellgauge.models.transcriptformer.tokens import Proteins, Sentences, Special
@@ -95,8 +95,7 @@ def embed(
         cells,
     )
 
-    tensors = Checkpoint.open(find_file(home, "model_weights.pt"))
-    network = load_transcriptformer(tensors, settings)
+    tensors, network = read_once(load_transcriptformer, find_file(home, "model_weights.pt"), settings)
     tables = [network.aux_embeddings[column].num_embeddings for column in settings.columns]
     covariates, unknown = _covariates(cells, home, settings.columns, tables)
     special = Special.of(settings.special, surgery)

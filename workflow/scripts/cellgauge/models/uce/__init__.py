@@ -78,7 +78,7 @@ def embed(
     import numpy as np
 
     from cellgauge.data.organisms import organism
-    from cellgauge.inference.checkpoints import Checkpoint, find_file, weights_folder
+    from cellgauge.inference.checkpoints import find_file, read_once, weights_folder
     from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.uce.network import load_uce
     from cellgauge.models.uce.tokens import Sentences, read_species
@@ -94,8 +94,8 @@ def embed(
     matched = int((loci[:, 0] >= 0).sum())
     require_matches(matched, min(len(loci), len(genes.loci)), min_matched_genes, f"UCE's genes of {genes.name}", cells)
 
-    tensors = Checkpoint.open(find_file(folder, checkpoint or "*.torch"))
-    network = load_uce(tensors, heads).to(device)
+    tensors, network = read_once(load_uce, find_file(folder, checkpoint or "*.torch"), heads)
+    network.to(device)
     proteins = _proteins(tensors, files, genes.n_chromosomes, required=target.name in added)
     first_chromosome = len(proteins) - genes.n_chromosomes
     if genes.tokens.stop > first_chromosome:
