@@ -29,8 +29,8 @@ FAST_PRECISIONS = ("bf16", "tf32")  # the fastest first, and all that an NVIDIA 
 LEAST_COSINE = 0.9999
 """`auto` takes a precision if every cell of the first mini-batch agrees so far with fp32."""
 COMPILE_FROM = 2e16
-"""Operations of a run from which its layers are compiled: on an H200 compiling scGPT took 15 s and saved a quarter of the time, so
-that it pays from 1.6e16 operations on (docs/performance.md)."""
+"""Operations of a run from which its layers are compiled. On an H200 compiling scGPT took 15 s and saved a quarter of the time,
+so that it pays from 1.6e16 operations on (docs/performance.md)."""
 IN_FLIGHT = 1  # mini-batches whose rows are on their way while the next one computes; on a GPU
 
 

@@ -61,19 +61,16 @@ def embed(
         CellgaugeError: a file is missing, damaged or of another model, an option is out of range, or too few genes are known.
     """
     import numpy as np
-    import torch
 
     from cellgauge.inference.checkpoints import find_file, read_once, weights_folder
     from cellgauge.inference.run import embed_split, require_matches
-    from cellgauge.models.scgpt.network import load_scgpt
-    from cellgauge.models.scgpt.tokens import BINS
 
     if max_length < 2:
         raise CellgaugeError(f"scGPT: max_length must be at least 2, not {max_length}")
     folder = weights_folder(weights, "scGPT")
     settings = _settings(folder)
-    checkpoint, network = read_once(load_scgpt, find_file(folder, "best_model.pt"), settings.heads)
-    n_tokens, width = network.encoder.embedding.weight.shape
+    weights_file = find_file(folder, "best_model.pt")
+    checkpoint, (network, n_tokens, width) = read_once(_network, weights_file, settings.heads, settings.pad_value)
     if n_tokens <= max(settings.vocabulary.values()):
         raise CellgaugeError(
             f"{folder}: vocab.json has ids beyond the {n_tokens} tokens of best_model.pt; they do not belong together"
@@ -82,10 +79,22 @@ def embed(
     matched = int((ids >= 0).sum())
     require_matches(matched, min(len(ids), n_tokens), min_matched_genes, "the vocabulary of scGPT", cells)
 
-    network.fill_tables(torch.tensor([settings.pad_value, *range(1, BINS + 1)], dtype=torch.float32))
     encoder = Encoder(width, network.to(device), ids, settings.vocabulary["<cls>"], max_length, seed, random_stream)
     matrix, facts = embed_split(cells, encoder, device=device, precision=precision, tokens_per_batch=tokens_per_batch)
     return Embedded(matrix, cells.cells, {"matched_genes": matched, "revision": checkpoint.revision(), **facts})
+
+
+def _network(checkpoint: Checkpoint, heads: int, pad_value: float) -> tuple[ScGPT, int, int]:
+    """Return the network with its tables filled, its number of tokens, and its width."""
+    import torch
+
+    from cellgauge.models.scgpt.network import load_scgpt
+    from cellgauge.models.scgpt.tokens import BINS
+
+    network = load_scgpt(checkpoint, heads)
+    n_tokens, width = network.encoder.embedding.weight.shape
+    network.fill_tables(torch.tensor([pad_value, *range(1, BINS + 1)], dtype=torch.float32))
+    return network, n_tokens, width
 
 
 class Encoder:
