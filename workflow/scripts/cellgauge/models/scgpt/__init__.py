@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from cellgauge.files.split import Split
+    from cellgauge.inference.checkpoints import Checkpoint
     from cellgauge.inference.run import Record
     from cellgauge.models.scgpt.network import ScGPT
 
