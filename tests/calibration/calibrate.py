@@ -44,7 +44,7 @@ from cellgauge.results.numbers import DASH, MINUS
 from cellgauge.results.words import subset
 
 N_SEEDS = 3
-APART = {"scib": "scib", "scib_species": "scib"}
+APART = {"scib": "scib"}
 """Tasks that run in an environment of their own, and its name."""
 
 INTRODUCTION = """\

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,8 @@ def parse(text: str) -> list[Value]:
 def main() -> None:
     task, *seeds = sys.argv[1:]
     chosen = [(planted, int(seed)) for planted in WORLDS.values() if task in planted.tasks for seed in seeds]
-    values = [value for planted, seed in chosen for value in score_world(planted, [task], seed)]
+    with redirect_stdout(sys.stderr):  # libraries log to it
+        values = [value for planted, seed in chosen for value in score_world(planted, [task], seed)]
     json.dump([asdict(value) for value in values], sys.stdout)
 
 

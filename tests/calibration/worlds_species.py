@@ -34,7 +34,7 @@ def shift(steps: np.ndarray) -> np.ndarray:
     return moved
 
 
-@world("cross_species", "scib_species")
+@world("cross_species")
 def species_mixed_or_apart(rng):
     """Four species, four labels. Perfect: labels apart, species mixed. Pairs apart: human with mouse, chicken with opossum.
     All apart: each species by itself, moved as a whole. Wrong types: species mixed, but each label of one lies on another
@@ -63,7 +63,7 @@ def species_mixed_or_apart(rng):
     return CellWorld(obs, models, claims)
 
 
-@world("cross_species", "scib_species")
+@world("cross_species")
 def unequal_proportions(rng):
     """Two species have the same labels in other proportions, 4 to 1. A right model lays label on label, so that neighborhoods
     are as uneven as the labels. The forced one mixes the species evenly everywhere, across labels, as an integration does
@@ -83,7 +83,7 @@ def unequal_proportions(rng):
     return CellWorld(obs, models, [*claims, Expected("label on label", "entropy_ratio", 1)])
 
 
-@world("cross_species", "scib_species")
+@world("cross_species")
 def a_label_of_one_species(rng):
     """Three labels are shared, one only humans have. A right model leaves it alone; the other lays it on a label of mice."""
     codes, _, obs = observed({"human": [80, 80, 80, 80], "mouse": [80, 80, 160, 0]})
@@ -97,7 +97,7 @@ def a_label_of_one_species(rng):
     return CellWorld(obs, models, [Better("left alone", "laid on another", tie), Better("laid on another", "noise")])
 
 
-@world("cross_species", "scib_species")
+@world("cross_species")
 def a_species_of_few_cells(rng):
     """Two species have 300 cells each, a third has 100. One model leaves the small species apart, label by label."""
     codes, species, obs = observed({"human": [75] * 4, "mouse": [75] * 4, "chicken": [25] * 4})
