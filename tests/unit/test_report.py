@@ -453,6 +453,8 @@ def test_the_usual_variant():
     of = [Variant("corrected", "f1", c, s) for c in ("knn", "mean") for s in ("random_folds", "donor_folds")]
     assert usual(of) == Variant("corrected", "f1", "mean", "donor_folds")
     assert usual(of[:1]) == of[0]
+    of = [Variant("corrected", "pearson_delta", "", subset) for subset in ("unmasked", "top20_de", "all")]
+    assert usual(of) == of[-1]
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------

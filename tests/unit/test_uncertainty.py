@@ -227,6 +227,12 @@ def test_folds_are_compared_in_pairs_where_there_are_few_splits():
     assert (pair["units"], pair["n_units"], pair["better"]) == ("folds", 5, "a")
 
 
+def test_a_model_that_no_test_compares_has_no_rank():
+    folds = {"good": (0.8, 0.82, 0.81, 0.83, 0.8), "poor": (0.5, 0.53, 0.5, 0.52, 0.51), "two folds alone": (0.99, 0.98)}
+    rows = [row for model, values in folds.items() for row in of_units(dict(enumerate(values)), "fold", model=model)]
+    assert concluded(*rows)["ranks"].set_index("model")["rank"].to_dict() == {"good": 1, "poor": 2}
+
+
 def test_tasks_that_span_splits_are_compared_by_labels_and_sets_are_kept_apart():
     rows = []
     for split_set in ("all", "common"):

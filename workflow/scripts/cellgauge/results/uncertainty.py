@@ -416,7 +416,7 @@ def compare(
 
     Returns:
         COMPARISON_COLUMNS, one row per pair that shares FEWEST units or more, `better` naming the one that is ahead where
-        p_holm is below 0.05; RANK_COLUMNS, one row per model that is ranked.
+        p_holm is below 0.05; RANK_COLUMNS, one row per model that is ranked: of those that are in no such pair nothing is known.
     """
     import pandas as pd
 
@@ -462,6 +462,9 @@ def _ranks(sheet: Sheet, places: Sequence[int], rising: bool, tested: Sequence[t
     among = [row for row in tested if row[first] in models and row[second] in models]
     if not among:
         return
+    in_a_test = {row[column] for row in among for column in (first, second)}
+    models = {model: place for model, place in models.items() if model in in_a_test}  # nobody could be ahead of the others
+    places = list(models.values())
     behind: dict[str, int] = dict.fromkeys(models, 0)
     for row in among:
         if row[better]:
