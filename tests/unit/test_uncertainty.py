@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
@@ -225,6 +225,16 @@ def test_folds_are_compared_in_pairs_where_there_are_few_splits():
         rows += of_units(folds, "fold", model=model, metric="f1", task="label_prediction", classifier="knn")
     (pair,) = concluded(*rows)["comparisons"].query("classifier == 'knn'").to_dict("records")
     assert (pair["units"], pair["n_units"], pair["better"]) == ("folds", 5, "a")
+
+
+@given(st.lists(st.integers(-20, 20).map(lambda n: n / 10), min_size=5, max_size=10))
+@example([1.9, 1.8, 1.9, 1.5, 2.0, 0.0])
+@settings(deadline=None, max_examples=60)
+def test_no_model_is_ahead_where_the_interval_of_the_difference_holds_0(differences):
+    folds = {"a": dict(enumerate(differences)), "b": dict.fromkeys(range(len(differences)), 0.0)}
+    rows = [row for model, values in folds.items() for row in of_units(values, "fold", model=model)]
+    (pair,) = concluded(*rows)["comparisons"].to_dict("records")
+    assert not (pair["better"] and pair["low"] <= 0 <= pair["high"])
 
 
 def test_a_model_that_no_test_compares_has_no_rank():

@@ -416,7 +416,7 @@ def compare(
 
     Returns:
         COMPARISON_COLUMNS, one row per pair that shares FEWEST units or more, `better` naming the one that is ahead where
-        p_holm is below 0.05; RANK_COLUMNS, one row per model that is ranked: of those that are in no such pair nothing is known.
+        p_holm is below 0.05 and the interval does not hold 0; RANK_COLUMNS, one row per model that is ranked: of those that are in no such pair nothing is known.
     """
     import pandas as pd
 
@@ -449,7 +449,8 @@ def _pairs(sheet: Sheet, places: Sequence[int], rising: bool, controls: Collecti
     for row in np.flatnonzero(~np.isnan(p)):
         first, second = (sheet.models[place] for place in chosen[row])
         difference = float(found.value[row])
-        better = "" if corrected[row] >= ALPHA else first if (difference > 0) == rising else second
+        told_apart = corrected[row] < ALPHA and not low[row] <= 0 <= high[row]  # the interval is wider where units are skewed
+        better = "" if not told_apart else first if (difference > 0) == rising else second
         numbers = (float(value[row]) for value in (low, high, p, corrected))
         yield (*sheet.key, first, second, named[row], int(found.n_units[row]), difference, *numbers, better)
 
