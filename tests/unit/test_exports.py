@@ -62,7 +62,10 @@ def test_leaderboards_hold_the_means_of_the_summary(demo):
     ].iloc[0]
     board = text.split("## Clustering, Baron pancreas, recommended scores")[1].split("##")[0]
     (line,) = [line for line in board.splitlines() if line.startswith("| Highly variable genes")]
-    assert f"{row['mean']:.3f}" in line and f"({float(row['low']):.3f} to {float(row['high']):.3f}, {row['resampled']})" in line
+    assert (
+        f"{row['mean']:.3f}" in line
+        and f"({float(row['low']):.3f} to {float(row['high']):.3f}, {row['resampled']})" in line
+    )
     assert "Harmony (batches)" not in text and "cz-benchmarks scores" in text
 
 

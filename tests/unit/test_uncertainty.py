@@ -238,7 +238,11 @@ def test_no_model_is_ahead_where_the_interval_of_the_difference_holds_0(differen
 
 
 def test_a_model_that_no_test_compares_has_no_rank():
-    folds = {"good": (0.8, 0.82, 0.81, 0.83, 0.8), "poor": (0.5, 0.53, 0.5, 0.52, 0.51), "two folds alone": (0.99, 0.98)}
+    folds = {
+        "good": (0.8, 0.82, 0.81, 0.83, 0.8),
+        "poor": (0.5, 0.53, 0.5, 0.52, 0.51),
+        "two folds alone": (0.99, 0.98),
+    }
     rows = [row for model, values in folds.items() for row in of_units(dict(enumerate(values)), "fold", model=model)]
     assert concluded(*rows)["ranks"].set_index("model")["rank"].to_dict() == {"good": 1, "poor": 2}
 

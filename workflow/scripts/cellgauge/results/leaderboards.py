@@ -73,7 +73,9 @@ def _places(result: Result) -> dict[str, Place]:
     places = {}
     for model, (mean, _) in result.means.items():
         interval = result.interval(model)
-        ends = f"{number(interval.low, metric)} to {number(interval.high, metric)}, {interval.units}" if interval else ""
+        ends = (
+            f"{number(interval.low, metric)} to {number(interval.high, metric)}, {interval.units}" if interval else ""
+        )
         places[model] = Place(number(mean, metric), ends, result.rank(model), result.shortfall(model))
     return places
 

@@ -449,7 +449,9 @@ def _pairs(sheet: Sheet, places: Sequence[int], rising: bool, controls: Collecti
     for row in np.flatnonzero(~np.isnan(p)):
         first, second = (sheet.models[place] for place in chosen[row])
         difference = float(found.value[row])
-        told_apart = corrected[row] < ALPHA and not low[row] <= 0 <= high[row]  # the interval is wider where units are skewed
+        told_apart = (
+            corrected[row] < ALPHA and not low[row] <= 0 <= high[row]
+        )  # the interval is wider where units are skewed
         better = "" if not told_apart else first if (difference > 0) == rising else second
         numbers = (float(value[row]) for value in (low, high, p, corrected))
         yield (*sheet.key, first, second, named[row], int(found.n_units[row]), difference, *numbers, better)
@@ -464,7 +466,9 @@ def _ranks(sheet: Sheet, places: Sequence[int], rising: bool, tested: Sequence[t
     if not among:
         return
     in_a_test = {row[column] for row in among for column in (first, second)}
-    models = {model: place for model, place in models.items() if model in in_a_test}  # nobody could be ahead of the others
+    models = {
+        model: place for model, place in models.items() if model in in_a_test
+    }  # nobody could be ahead of the others
     places = list(models.values())
     behind: dict[str, int] = dict.fromkeys(models, 0)
     for row in among:
