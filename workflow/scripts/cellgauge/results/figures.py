@@ -91,7 +91,7 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
         definitions.append(
             ColumnDefinition(
                 key,
-                title=textwrap.fill(title, 12),
+                title=textwrap.fill(title, 12, break_long_words=False),
                 group=task,
                 formatter=lambda value, metric=metric: "" if value != value else number(value, metric),
                 cmap=_painter(scale),
@@ -120,7 +120,7 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
 
 
 def heatmap(result: Result) -> Figure:
-    """Return models x splits of one metric, every value written into its cell; those of part of a split have a star and no color."""
+    """Return models x splits of one metric, with all values; those of part of a split have a star and no color."""
     import matplotlib.pyplot as plt
     import numpy as np
     from matplotlib.colors import to_hex

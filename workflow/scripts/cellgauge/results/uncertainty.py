@@ -416,7 +416,8 @@ def compare(
 
     Returns:
         COMPARISON_COLUMNS, one row per pair that shares FEWEST units or more, `better` naming the one that is ahead where
-        p_holm is below 0.05 and the interval does not hold 0; RANK_COLUMNS, one row per model that is ranked: of those that are in no such pair nothing is known.
+        p_holm is below 0.05 and the interval does not hold 0; RANK_COLUMNS, one row per model that is ranked: nothing is
+        known of those that are in no such pair.
     """
     import pandas as pd
 

@@ -24,7 +24,7 @@ USUAL_CLASSIFIERS = ("mean", "")
 USUAL_SUBSETS = ("", "donor_folds", "all")
 """What stands for a metric where it exists, in this order; held-out donors say what to expect of cells to come.
 
-All genes are among them, as of some models `unmasked` alone is defined: the choice must not depend on the model that comes first.
+All genes are among them: of some models `unmasked` alone is defined, and the choice must not depend on which comes first.
 """
 
 
