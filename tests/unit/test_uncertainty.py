@@ -86,6 +86,16 @@ def test_a_fold_counts_with_all_its_classifiers():
     assert found.loc["knn", "high"] > 0.8
 
 
+def test_a_perfect_score_has_the_units_of_the_others():
+    scores = {"perfect": [1.0] * 5, "good": [0.9, 0.8, 0.85, 0.9, 0.95]}
+    rows = []
+    for model, values in scores.items():
+        rows += of_units(dict(enumerate(values)), "fold", model=model, task="label_prediction", metric="f1")
+        labels = {f"c{n}": 1.0 if model == "perfect" else 0.5 for n in range(8)}
+        rows += of_units(labels, "condition", model=model, task="label_prediction", metric="f1")[:-1]
+    assert set(concluded(*rows)["intervals"]["resampled"]) == {"folds"}
+
+
 def test_ends_stay_within_the_range_of_the_metric():
     (row,) = concluded(*of_units(dict(enumerate((1.0, 1.0, 1.0, 1.0, 0.2))), "seed"))["intervals"].to_dict("records")
     assert row["high"] == 1 and row["low"] < 0.6

@@ -54,8 +54,11 @@ COMPARISON_COLUMNS = [
 ]
 RANK_COLUMNS = [*SHEET, "model", "rank", "mean_rank", "units", "n_units", "n_models"]
 
-KINDS = ("donors", "conditions", "folds", "seeds")
-"""What a score may be the mean of, the first that is known counts. Seeds are of a model alone: no two models share them."""
+KINDS = ("donors", "folds", "conditions", "seeds")
+"""What a score may be the mean of, the first that is known counts (a perfect score is the mean of folds and of labels).
+
+Seeds are of a model alone: no two models share them.
+"""
 
 Rows = Callable[[np.ndarray], np.ndarray]
 """Takes one row per model and returns the rows to be estimated: the same, or the differences of pairs."""
@@ -489,7 +492,7 @@ def _mean_ranks(sheet: Sheet, places: Sequence[int], rising: bool) -> list[float
         parts = [
             kinds[kind].values[places]
             for kinds in sheet.units.values()
-            for kind in ("conditions", "folds")
+            for kind in ("folds", "conditions")
             if kind in kinds
         ]
         parts = [part for part in parts if not np.isnan(part).any()]
