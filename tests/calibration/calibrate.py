@@ -55,7 +55,7 @@ known which model is the better one. The code that the workflow runs computes ev
 score that the worse model wins in a world will mislead you where your data look like that world.
 
 This page is written by `make calibrate`: {n_seeds} draws of each world, profile `corrected` where nothing else is said. A
-score may stand for a task (be its *headline*: the first column of the overview, the number behind the verdict) only if the
+score may stand for a task (be its *headline*, the number behind the verdict) only if the
 better model wins in every world.
 
 - **right**: the better model is ahead in every draw; models that hold the same information get the same value; a value that

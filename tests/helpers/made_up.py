@@ -245,7 +245,7 @@ def _perturbation(model: str, profile: str, skill: float, generator: np.random.G
     metrics |= {"jaccard": ("top20_de", "top100_de")}
     if profile == "corrected":
         metrics |= {f"discrimination_{kind}": ("all",) for kind in ("l1", "l2", "cosine")}
-        metrics |= {"centroid_accuracy": ("all",), "e_distance": ("all",)}
+        metrics |= {"centroid_accuracy": ("all",), "e_distance": ("all",), "r2_delta": ("all",)}
     groups = {"": list(strata)} | {s: [c for c in strata if strata[c] == s] for s in dict.fromkeys(strata.values())}
     for stratum, members in groups.items():
         tail = f"/{stratum}" if stratum else ""

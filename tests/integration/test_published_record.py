@@ -48,12 +48,7 @@ def read(tables, name):
 
 def mean(tables, model, metric, n_splits, classifier=""):
     found = read(tables, "published_summary")
-    found = found[
-        (found["model"] == model)
-        & (found["metric"] == metric)
-        & (found["classifier"] == classifier)
-        & (found["n_units"] == n_units)
-    ]
+    found = found[(found["model"] == model) & (found["metric"] == metric) & (found["classifier"] == classifier)]
     (row,) = found[found["n_splits"] == n_splits].to_dict("records")
     return row["mean"]
 

@@ -323,7 +323,7 @@ def test_the_overview_begins_with_what_each_task_says(page):
     assert top < 600 and top < table
     choose(browser, "task", "perturbation")
     corrected = browser.run(lines)
-    assert len(corrected) == 1 and " scores best: Correlation of changes" in corrected[0][1]
+    assert len(corrected) == 1 and " scores best: Explained change (R2)" in corrected[0][1]
     choose(browser, "profile", "reference")
     assert len(browser.run(lines)) == 1 and browser.run(lines) != corrected
 

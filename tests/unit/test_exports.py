@@ -62,7 +62,10 @@ def test_leaderboards_hold_the_means_of_the_summary(demo):
     ].iloc[0]
     board = text.split("## Clustering, Baron pancreas, recommended scores")[1].split("##")[0]
     (line,) = [line for line in board.splitlines() if line.startswith("| Highly variable genes")]
-    assert f"{row['mean']:.3f}" in line and f"({float(row['low']):.3f} to {float(row['high']):.3f})" in line
+    assert (
+        f"{row['mean']:.3f}" in line
+        and f"({float(row['low']):.3f} to {float(row['high']):.3f}, {row['resampled']})" in line
+    )
     assert "Harmony (batches)" not in text and "cz-benchmarks scores" in text
 
 
@@ -77,9 +80,9 @@ def test_those_that_no_other_is_ahead_of_are_bold(written):
     md, tex = written(models)
     bold = {line.split(" | ")[0].strip("| ") for line in md.splitlines() if "**" in line}
     assert bold == {"First", "Second"} and tex.count("\\textbf{") == 2
-    assert "| Oracle (control) | 1.000 (1.000 to 1.000) |" in md and r"\emph{Oracle} & 1.000" in tex
-    assert "| Short | 0.900 (0.900 to 0.900) 1,390 of 2,142 cells |" in md
-    assert r"& 0.900 {\scriptsize [0.900, 0.900]} {\scriptsize 1,390 of 2,142 cells} \\" in tex
+    assert "| Oracle (control) | 1.000 (1.000 to 1.000, donors) |" in md and r"\emph{Oracle} & 1.000" in tex
+    assert "| Short | 0.900 (0.900 to 0.900, donors) over 1,390 of 2,142 cells |" in md
+    assert r"& 0.900 {\scriptsize [0.900, 0.900, donors]} {\scriptsize over 1,390 of 2,142 cells} \\" in tex
     table = pd.read_csv(written.folder / "leaderboard.csv", keep_default_na=False).set_index("model")
     assert table["rank"].to_dict() == {"First": "1", "Second": "1", "Third": "3", "Oracle": "", "Short": ""}
     assert table["coverage"].to_dict()["Short"] == "1,390 of 2,142 cells"

@@ -67,6 +67,26 @@ def test_small_values_keep_their_digits(tmp_path):
     assert {"0.00120", "0.500"} <= set(words(heatmap))
 
 
+def test_a_score_of_part_of_the_cells_has_a_star_and_no_color(tmp_path):
+    paths = []
+    for model, value in {"a": 0.31, "b": 0.42, "easy": 0.97}.items():
+        for split in "st":
+            path = tmp_path / "results/scores/clustering" / model / "d" / f"{split}.tsv"
+            own = {"task": "clustering", "model": model, "dataset": "d", "split": split, "profile": "reference"}
+            left_out = 40.0 if model == "easy" else 0.0
+            counts = {"n_cells": 100 - left_out, "n_unembedded": left_out}
+            write_scores(path, [Score("ari", value, **own), *(Score(name, n, **own) for name, n in counts.items())])
+            paths.append(path)
+    metrics = {"ari": {"title": "ARI", "higher_is_better": True, "range": [-0.5, 1]}}
+    collect(
+        paths, tmp_path / "tables", catalogue={"tasks": {"clustering": {"title": "Clustering", "metrics": metrics}}}
+    )
+    drawn = {path.name: path for path in draw_figures(tmp_path / "tables", tmp_path / "figures")}
+    said = words(drawn["heatmap.clustering.d.reference.svg"])
+    assert said.count("0.970*") == 2 and "0.420" in said and "* of part of the cells, conditions or genes" in said
+    assert "0.970" not in words(drawn["summary.d.reference.svg"])
+
+
 def test_strange_names_are_drawn_as_they_are(drawn):
     text = (drawn[1]["heatmap.clustering.baron_pancreas.corrected.svg"]).read_text()
     assert "cost $5 &lt;b&gt;\\frac{1}{2}" in text

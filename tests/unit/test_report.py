@@ -379,6 +379,10 @@ def test_without_units_that_models_share_there_are_no_ranks(tables):
     page = page_of(tables(cells, catalogue=described(ARI, models={"a": "baseline", "b": "foundation"})))
     assert cell_of(page, "B")["small"] == "" and "Nothing that the models share allows a test" in page.text
     assert "B: 0.900, above the best baseline 0.500 (A; not tested)." in page.text
+    cells[("c", "s")] = ari(0.8)
+    models = {"a": "baseline", "b": "foundation", "c": "foundation"}
+    page = page_of(tables(cells, catalogue=described(ARI, models=models)))
+    assert "Above the best baseline 0.500 (A; not tested): B (0.900), C (0.800)." in page.text
 
 
 def test_lower_is_better_turns_ranks_and_colors(tables):
@@ -453,6 +457,8 @@ def test_the_usual_variant():
     of = [Variant("corrected", "f1", c, s) for c in ("knn", "mean") for s in ("random_folds", "donor_folds")]
     assert usual(of) == Variant("corrected", "f1", "mean", "donor_folds")
     assert usual(of[:1]) == of[0]
+    of = [Variant("corrected", "pearson_delta", "", subset) for subset in ("unmasked", "top20_de", "all")]
+    assert usual(of) == of[-1]
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------

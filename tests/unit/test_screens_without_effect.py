@@ -59,6 +59,13 @@ def test_where_nothing_happens_conditions_have_no_effect_and_no_change_is_best(n
     assert row["reason"] == "less than 10% of the measured change is beyond its noise"
 
 
+@pytest.mark.parametrize(("fdr", "strata"), [(1e-12, {"no_effect"}), (1.1, set())])
+def test_a_screen_in_which_nothing_happens_says_so_in_its_means(null_screens, fdr, strata):
+    table = null_screens[0].scores_of("training_mean", fdr=fdr)
+    table = table[(table["condition"] == "") & (table["profile"] == "corrected")]
+    assert {subset.partition("/")[2] for subset in table["subset"]} - {""} == strata
+
+
 @pytest.fixture(scope="module")
 def knocked_down(tmp_path_factory):
     return World(tmp_path_factory.mktemp("targets"), 40, 20, effect=target_alone, n_controls=1200)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
@@ -84,6 +84,16 @@ def test_a_fold_counts_with_all_its_classifiers():
     found = concluded(*rows)["intervals"].set_index("classifier")
     assert found.loc["mean", ["low", "high"]].tolist() == [0.5, 0.5]
     assert found.loc["knn", "high"] > 0.8
+
+
+def test_a_perfect_score_has_the_units_of_the_others():
+    scores = {"perfect": [1.0] * 5, "good": [0.9, 0.8, 0.85, 0.9, 0.95]}
+    rows = []
+    for model, values in scores.items():
+        rows += of_units(dict(enumerate(values)), "fold", model=model, task="label_prediction", metric="f1")
+        labels = {f"c{n}": 1.0 if model == "perfect" else 0.5 for n in range(8)}
+        rows += of_units(labels, "condition", model=model, task="label_prediction", metric="f1")[:-1]
+    assert set(concluded(*rows)["intervals"]["resampled"]) == {"folds"}
 
 
 def test_ends_stay_within_the_range_of_the_metric():
@@ -225,6 +235,26 @@ def test_folds_are_compared_in_pairs_where_there_are_few_splits():
         rows += of_units(folds, "fold", model=model, metric="f1", task="label_prediction", classifier="knn")
     (pair,) = concluded(*rows)["comparisons"].query("classifier == 'knn'").to_dict("records")
     assert (pair["units"], pair["n_units"], pair["better"]) == ("folds", 5, "a")
+
+
+@given(st.lists(st.integers(-20, 20).map(lambda n: n / 10), min_size=5, max_size=10))
+@example([1.9, 1.8, 1.9, 1.5, 2.0, 0.0])
+@settings(deadline=None, max_examples=60)
+def test_no_model_is_ahead_where_the_interval_of_the_difference_holds_0(differences):
+    folds = {"a": dict(enumerate(differences)), "b": dict.fromkeys(range(len(differences)), 0.0)}
+    rows = [row for model, values in folds.items() for row in of_units(values, "fold", model=model)]
+    (pair,) = concluded(*rows)["comparisons"].to_dict("records")
+    assert not (pair["better"] and pair["low"] <= 0 <= pair["high"])
+
+
+def test_a_model_that_no_test_compares_has_no_rank():
+    folds = {
+        "good": (0.8, 0.82, 0.81, 0.83, 0.8),
+        "poor": (0.5, 0.53, 0.5, 0.52, 0.51),
+        "two folds alone": (0.99, 0.98),
+    }
+    rows = [row for model, values in folds.items() for row in of_units(dict(enumerate(values)), "fold", model=model)]
+    assert concluded(*rows)["ranks"].set_index("model")["rank"].to_dict() == {"good": 1, "poor": 2}
 
 
 def test_tasks_that_span_splits_are_compared_by_labels_and_sets_are_kept_apart():

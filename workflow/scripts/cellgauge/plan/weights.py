@@ -29,10 +29,6 @@ class Weights:
                 files |= more
         return {f"{self._fetched_folder(model)}/{name}": url for name, url in files.items()}
 
-    def is_fetched(self, model: str) -> bool:
-        """Return whether a model comes with files that are fetched."""
-        return isinstance(self._run.model(model).get("weights"), Mapping)
-
     def folder(self, model: str) -> str:
         """Return the folder of a model's checkpoint: where its files are fetched to, or the user's own."""
         weights = self._run.model(model)["weights"]

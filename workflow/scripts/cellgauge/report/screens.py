@@ -26,7 +26,7 @@ from cellgauge.results.scales import Scale
 def strata_tables(tables: Tables, task: Task) -> Iterator[HeatTable]:
     """Yield models x strata for each score over one set of genes, with the conditions' values as a picture.
 
-    A screen of one stratum has a single column: all conditions.
+    A screen of one stratum has a single column, all conditions, unless no condition has an effect: then that is a column too.
     """
     for dataset, entry in tables.datasets.items():
         variants = tables.variants(task.name, dataset)

@@ -91,7 +91,7 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
         definitions.append(
             ColumnDefinition(
                 key,
-                title=textwrap.fill(title, 12),
+                title=textwrap.fill(title, 12, break_long_words=False),
                 group=task,
                 formatter=lambda value, metric=metric: "" if value != value else number(value, metric),
                 cmap=_painter(scale),
@@ -120,26 +120,37 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
 
 
 def heatmap(result: Result) -> Figure:
-    """Return models x splits of one metric, every value written into its cell."""
+    """Return models x splits of one metric, with all values; those of part of a split have a star and no color."""
     import matplotlib.pyplot as plt
     import numpy as np
     from matplotlib.colors import to_hex
 
     tables, metric = result.tables, result.metric
     models = [m for m in tables.models if any((m, split) in result.values for split in result.splits)]
-    scale, colors = Scale.of(result.values.values(), metric), _colors()
-    cells = [[result.values.get((m, split)) for split in result.splits] for m in models]
-    goodness = np.array([[np.nan if value is None else scale.part(value) for value in row] for row in cells])
+    partial = {key for key in result.values if result.split_shortfall(*key)}
+    whole = [value for key, value in result.values.items() if key not in partial]
+    scale, colors = Scale.of(whole or result.values.values(), metric), _colors()
+    keys = [[(m, split) for split in result.splits] for m in models]
+    cells = [[result.values.get(key) for key in row] for row in keys]
+    goodness = np.array(
+        [
+            [scale.part(result.values[k]) if k in result.values and k not in partial else np.nan for k in row]
+            for row in keys
+        ]
+    )
     figure, axes = plt.subplots(figsize=(3 + 0.5 * len(result.splits), 1.4 + 0.36 * len(models)))
     axes.imshow(goodness, cmap=colors, vmin=0, vmax=1, aspect="auto")
     for row, values in enumerate(cells):
         for column, value in enumerate(values):
-            ink = text_on(to_hex(colors(goodness[row, column]))) if value is not None else "#566374"
-            text = "n/a" if value is None else number(value, metric)
+            is_partial = keys[row][column] in partial
+            ink = "#566374" if value is None or is_partial else text_on(to_hex(colors(goodness[row, column])))
+            text = "n/a" if value is None else number(value, metric) + "*" * is_partial
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
     axes.set_xticks(range(len(result.splits)), [_plain(readable(s)) for s in result.splits], rotation=90)
     axes.set_yticks(range(len(models)), [textwrap.fill(_plain(tables.models[m].title), WIDEST) for m in models])
     axes.tick_params(length=0, labelsize=8)
+    if partial:
+        axes.set_xlabel("* of part of the cells, conditions or genes", fontsize=7, loc="left")
     for spine in axes.spines.values():
         spine.set_visible(False)
     scheme = f", {words.subset(result.variant.subset)}" if result.variant.subset else ""

@@ -17,7 +17,8 @@ from cellgauge.results.read import Tables
 class Place:
     """A model's mean in one column.
 
-    `rank` is 1 plus the number of models that a test says are ahead, None where there is none; `coverage` what the mean lacks.
+    `rank` is 1 plus the number of models that a test says are ahead, None where there is none; `interval` names its units;
+    `coverage` is what the mean lacks.
     """
 
     text: str
@@ -72,14 +73,17 @@ def _places(result: Result) -> dict[str, Place]:
     places = {}
     for model, (mean, _) in result.means.items():
         interval = result.interval(model)
-        ends = f"{number(interval.low, metric)} to {number(interval.high, metric)}" if interval else ""
+        ends = (
+            f"{number(interval.low, metric)} to {number(interval.high, metric)}, {interval.units}" if interval else ""
+        )
         places[model] = Place(number(mean, metric), ends, result.rank(model), result.shortfall(model))
     return places
 
 
 BOLD = (
     "In bold: the models that no test of paired differences puts another one ahead of; where nothing can be tested, nothing is "
-    "bold. In parentheses: 95 % intervals. A mean that lacks splits, cells, conditions or genes says so and has no rank."
+    "bold. In parentheses: 95 % intervals and what they are over (over seeds they say nothing of the data). A mean that lacks "
+    "splits, cells, conditions or genes says so and has no rank."
 )
 
 
@@ -94,8 +98,9 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
             cells = [f"{_md(title)} ({kind})" if kind in ("control", "baseline") else _md(title)]
             for place in places:
                 text = "" if place is None else f"**{place.text}**" if place.best else place.text
-                beside = [f"({place.interval})" if place.interval else "", place.coverage] if place else []
-                cells.append(" ".join(filter(None, [text, *beside])))
+                if place and place.interval:
+                    text += f" ({place.interval})"
+                cells.append(text + (f" over {place.coverage}" if place and place.coverage else ""))
             parts.append(_row(cells))
         parts.append("")
     return "\n".join(parts)
@@ -152,7 +157,7 @@ def latex(boards: Sequence[Leaderboard]) -> str:
             for place in places:
                 text = "" if place is None else f"\\textbf{{{place.text}}}" if place.best else place.text
                 ends = f" {{\\scriptsize [{place.interval.replace(' to ', ', ')}]}}" if place and place.interval else ""
-                lacks = f" {{\\scriptsize {_tex(place.coverage)}}}" if place and place.coverage else ""
+                lacks = f" {{\\scriptsize over {_tex(place.coverage)}}}" if place and place.coverage else ""
                 cells.append((text + ends + lacks).replace(MINUS, "$-$"))
             parts.append(" & ".join(cells) + r" \\")
         parts += ["\\bottomrule", "\\end{tabular}", "\\end{table}", ""]

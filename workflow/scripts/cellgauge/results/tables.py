@@ -144,7 +144,7 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
 
 
 def _of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
-    """Return which rows are of one pair of species: pairs share cells, so they are no units to be drawn for an interval."""
+    """Return which rows are of one pair of species: pairs share cells, so they are no units of an interval."""
     metrics = {
         (task, metric)
         for task, entry in tasks.items()

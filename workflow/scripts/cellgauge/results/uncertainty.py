@@ -54,8 +54,11 @@ COMPARISON_COLUMNS = [
 ]
 RANK_COLUMNS = [*SHEET, "model", "rank", "mean_rank", "units", "n_units", "n_models"]
 
-KINDS = ("donors", "conditions", "folds", "seeds")
-"""What a score may be the mean of, the first that is known counts. Seeds are of a model alone: no two models share them."""
+KINDS = ("donors", "folds", "conditions", "seeds")
+"""What a score may be the mean of, the first that is known counts (a perfect score is the mean of folds and of labels).
+
+Seeds are of a model alone: no two models share them.
+"""
 
 Rows = Callable[[np.ndarray], np.ndarray]
 """Takes one row per model and returns the rows to be estimated: the same, or the differences of pairs."""
@@ -416,7 +419,8 @@ def compare(
 
     Returns:
         COMPARISON_COLUMNS, one row per pair that shares FEWEST units or more, `better` naming the one that is ahead where
-        p_holm is below 0.05; RANK_COLUMNS, one row per model that is ranked.
+        p_holm is below 0.05 and the interval does not hold 0; RANK_COLUMNS, one row per model that is ranked: nothing is
+        known of those that are in no such pair.
     """
     import pandas as pd
 
@@ -449,7 +453,10 @@ def _pairs(sheet: Sheet, places: Sequence[int], rising: bool, controls: Collecti
     for row in np.flatnonzero(~np.isnan(p)):
         first, second = (sheet.models[place] for place in chosen[row])
         difference = float(found.value[row])
-        better = "" if corrected[row] >= ALPHA else first if (difference > 0) == rising else second
+        told_apart = (
+            corrected[row] < ALPHA and not low[row] <= 0 <= high[row]
+        )  # the interval is wider where units are skewed
+        better = "" if not told_apart else first if (difference > 0) == rising else second
         numbers = (float(value[row]) for value in (low, high, p, corrected))
         yield (*sheet.key, first, second, named[row], int(found.n_units[row]), difference, *numbers, better)
 
@@ -462,6 +469,11 @@ def _ranks(sheet: Sheet, places: Sequence[int], rising: bool, tested: Sequence[t
     among = [row for row in tested if row[first] in models and row[second] in models]
     if not among:
         return
+    in_a_test = {row[column] for row in among for column in (first, second)}
+    models = {
+        model: place for model, place in models.items() if model in in_a_test
+    }  # nobody could be ahead of the others
+    places = list(models.values())
     behind: dict[str, int] = dict.fromkeys(models, 0)
     for row in among:
         if row[better]:
@@ -480,7 +492,7 @@ def _mean_ranks(sheet: Sheet, places: Sequence[int], rising: bool) -> list[float
         parts = [
             kinds[kind].values[places]
             for kinds in sheet.units.values()
-            for kind in ("conditions", "folds")
+            for kind in ("folds", "conditions")
             if kind in kinds
         ]
         parts = [part for part in parts if not np.isnan(part).any()]

@@ -99,20 +99,18 @@ def _standings(result: Result) -> Iterator[str]:
             yield f"There is no baseline to compare with {_list(values)}."
         return
     value = number(result.ranked[baseline], metric)
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
     for model in models:
-        groups.setdefault(_standing(result, model, baseline, result.ranked), []).append(model)
-    for standing, members in groups.items():
+        untested = "" if result.ahead(model, baseline) is not None else "; not tested"
+        groups.setdefault((_standing(result, model, baseline, result.ranked), untested), []).append(model)
+    for (standing, untested), members in groups.items():
         values = [number(result.ranked[model], metric) for model in members]
+        compared = f"the best baseline {value} ({tables.models[baseline].title}{untested})"
         if len(members) == 1:
-            untested = "" if result.ahead(members[0], baseline) is not None else "; not tested"
-            yield (
-                f"{tables.models[members[0]].title}: {values[0]}, {standing} the best baseline {value}"
-                f" ({tables.models[baseline].title}{untested})."
-            )
+            yield f"{tables.models[members[0]].title}: {values[0]}, {standing} {compared}."
         else:
             named = ", ".join(f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True))
-            yield f"{standing[0].upper()}{standing[1:]} the best baseline {value} ({tables.models[baseline].title}): {named}."
+            yield f"{standing[0].upper()}{standing[1:]} {compared}: {named}."
 
 
 def _standing(result: Result, model: str, baseline: str, means: Mapping[str, float]) -> str:

@@ -1,7 +1,8 @@
 """Genetic perturbation prediction: do predicted responses agree with the measured ones?
 
 Every test condition is scored for itself (rows with `condition`), then the mean over conditions is taken: over all of them,
-and over each stratum where there are several. `subset` is the genes scored, and after a slash the stratum.
+and over each stratum where there are several or where no condition has an effect. `subset` is the genes scored, and after a
+slash the stratum.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from cellgauge.files.score import Score
 from cellgauge.metrics import perturbation as metrics
 from cellgauge.tasks.cells import NotScorable
 from cellgauge.tasks.perturbation import reference
-from cellgauge.tasks.perturbation.corrected import Corrected
+from cellgauge.tasks.perturbation.corrected import NO_EFFECT, Corrected
 from cellgauge.tasks.perturbation.responses import Responses, Value, identity, open_responses
 
 __all__ = ["identity", "open_responses", "score"]
@@ -99,8 +100,10 @@ def _rows(
 ) -> Iterator[Score]:
     """Yield the rows of single conditions, then their means over all conditions and over each stratum."""
     truth = responses.truth
-    several = sorted(set(strata.values()))
-    groups = {"": list(scored)} | {s: [row for row in scored if strata[row] == s] for s in several if len(several) > 1}
+    names = sorted(set(strata.values()))
+    if names != [NO_EFFECT]:  # a screen in which nothing happens must say so
+        names = names if len(names) > 1 else []
+    groups = {"": list(scored)} | {name: [row for row in scored if strata[row] == name] for name in names}
     for row, values in scored.items():
         for value in values:
             yield _score(value, profile, _subset(value.genes, strata[row]), truth.condition[row])
