@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
@@ -31,14 +32,16 @@ except CellgaugeError as error:
 def users_files(function, result, *arguments):
     """Return an input function that ends the run, with a sentence for each, where files of the user's are not there.
 
-    What is made already needs them no more. `arguments` are the function's, by default the wildcards.
+    A result needs no more the files that it was made from. `arguments` are the function's, by default the wildcards.
     """
 
     def files(wildcards):
         paths_of_job = function(*(arguments or (wildcards,)))
-        if workflow.is_main_process and not Path(result.format(**dict(wildcards.items()))).exists():
+        if workflow.is_main_process:
+            made = Path(result.format(**dict(wildcards.items())))
+            used = made.exists() and workflow.persistence.input(IOFile(str(made))) or []
             try:
-                require_files(inputs, [paths_of_job] if isinstance(paths_of_job, str) else paths_of_job)
+                require_files(inputs, {*([paths_of_job] if isinstance(paths_of_job, str) else paths_of_job)} - {*used})
             except CellgaugeError as error:
                 sys.exit(f"error: {error}")
         return paths_of_job

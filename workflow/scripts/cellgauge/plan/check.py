@@ -175,6 +175,8 @@ class FileCheck:
     def _split(self, dataset: str, split: str, whole: bool = False) -> Path | None:
         """Return the file of a split, where need be made of a sample of its counts; None where there is none to be had."""
         key = (dataset, split, whole)
+        if whole and self._split(dataset, split) is None:
+            return None
         if key not in self._splits:
             self._splits[key] = None
             cell = Cell("", "", dataset, split)
@@ -250,11 +252,9 @@ class FileCheck:
             why = "its split has a fault" if n_faults else f"after {paths.SPLIT.format(**vars(cell))} is made"
             self._add(use, path, **{"ids matched": f"not checked: {why}"})
             return
-        seed = options.pop("seed")
-        options.pop("shared_space", None)
         predicts = self._inputs.run.traits(cell.model).modality == "perturbation"
         read = _predictions if predicts else _embeddings
-        values, notes = read(self._inputs.adapter(cell), split, path, seed, options)
+        values, notes = read(self._inputs.adapter(cell), split, path, options)
         self._add(use, path, **values)
         self.notes += [f"{path}: {note}" for note in notes.splitlines()]
 
@@ -294,37 +294,41 @@ def _about_cells(made: MadeSplit, counts: str) -> dict[str, str]:
     }
 
 
-def _embeddings(
-    adapter: str, split: Path, path: Path, seed: int, options: dict[str, Any]
-) -> tuple[dict[str, str], str]:
+def _embeddings(adapter: str, split: Path, path: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
+    """Embed as the job does; return what the table says, and notes."""
     import numpy as np
 
-    from cellgauge.files.split import Split
-    from cellgauge.inference.adapter_job import check_options
-    from cellgauge.models.base import load_adapter
+    from cellgauge.files.embedding import Embedding
+    from cellgauge.models.base import embed_files
 
-    embed = load_adapter(adapter).embed
-    check_options(adapter, embed, options)
-    embedded = embed(Split.open(split), path, device="cpu", seed=seed, **options)
-    matched = int((~np.isnan(embedded.matrix).all(axis=1)).sum())
+    with TemporaryDirectory() as folder:
+        result = Path(folder, "embedding.h5ad")
+        embed_files(adapter, [split], result, weights=path, options=options)
+        embedding = Embedding.read(result)
+        matched = int((~np.isnan(embedding.matrix).all(axis=1)).sum())
     values = {
-        "shape": f"{embedded.matrix.shape[1]:,} dimensions",
-        "ids matched": f"{matched:,} of {len(embedded.matrix):,} cells",
+        "shape": f"{embedding.shape[1]:,} dimensions",
+        "ids matched": f"{matched:,} of {embedding.shape[0]:,} cells",
     }
-    return values, str(embedded.facts.get("notes", ""))
+    return values, str(embedding.uns.get("notes", ""))
 
 
-def _predictions(
-    adapter: str, split: Path, path: Path, seed: int, options: dict[str, Any]
-) -> tuple[dict[str, str], str]:
+def _predictions(adapter: str, split: Path, path: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
+    """Predict as the job does, without its ranks of genes; return what the table says, and notes."""
     from cellgauge.inference.adapter_job import check_options
     from cellgauge.predictors.base import load_predictor
+    from cellgauge.screens.reduce import check_values
     from cellgauge.screens.screen import Screen
 
-    predict, screen = load_predictor(adapter).predict, Screen.open(split)
+    predict, screen, seed = load_predictor(adapter).predict, Screen.open(split), options.pop("seed")
     check_options(adapter, predict, options)
     predicted = predict(screen, path, device="cpu", seed=seed, **options)
-    matched = sum(not response.reason for response in predicted.responses)
+    matched = 0
+    for response in predicted.responses:
+        given = response.mean if response.cells is None else response.cells
+        if given is not None:
+            check_values(given, response.condition, 1 if response.cells is None else 2, len(predicted.genes))
+            matched += 1
     values = {
         "shape": f"{len(predicted.genes):,} genes of the screen's {len(screen.genes):,}",
         "ids matched": f"{matched:,} of {len(screen.test_conditions):,} test conditions",
