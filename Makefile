@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help types setup setup-scib scib-python demo test lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib scib-python demo test lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ gpu-check:  ## check a GPU in 8 minutes: golden vectors, speed, scoring, memory;
 check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with the embeddings that their authors ship
 	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --rerun-incomplete --show-failed-logs
 	$(BIN)/python bench/check_weights.py
+
+check: setup  ## open your files, say what each holds and what is wrong with it (ARGS="--configfile mine.yaml")
+	@$(BIN)/python workflow/scripts/check_inputs.py $(ARGS)
 
 estimate: setup  ## say what a run costs: CPU and GPU hours, memory, bytes (ARGS="--configfile mine.yaml --cells 20000")
 	@$(BIN)/python workflow/scripts/estimate_run.py $(ARGS)

@@ -51,6 +51,12 @@ rule all:
         paths.FIGURES,
 
 
+onstart:
+    if workflow.is_main_process:
+        results = {str(file) for job in workflow.dag.needrun_jobs() for file in job.output}
+        check_jobs(inputs, results, keep_going=workflow.execution_settings.keep_going)
+
+
 onerror:
     tables_wanted = any(job.rule.name == "tables" for job in workflow.dag.jobs)
     (publish_partial_results if tables_wanted else report_failures)(inputs)

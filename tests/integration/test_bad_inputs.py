@@ -223,7 +223,7 @@ def test_a_wrong_checksum_stops_a_dataset_and_the_tables_say_so(fresh_project):
     # asked for one file, the run says why there is none, and does not speak of scores that nobody asked for
     config["datasets"]["tiny"]["columns"]["label"] = "no_such_column"
     fresh_project.configure(config)
-    done = fresh_project.run("--", "results/splits/tiny/mouse.h5ad", check=False)
+    done = fresh_project.run("--keep-going", "--", "results/splits/tiny/mouse.h5ad", check=False)
     assert done.returncode != 0
     assert "failed: split: " in done.stdout and "scores are missing" not in done.stdout
 

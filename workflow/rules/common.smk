@@ -3,35 +3,50 @@
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from cellgauge.plan import config as settings, paths
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.plan.check import check_jobs, require_files
 from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.interpreter import prefer_own_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
 from cellgauge.plan.sources import code, digest, project_file, script
 
-try:
-    settings.check(config)
-except settings.ConfigError as error:
-    raise WorkflowError(str(error)) from None
-
-inputs = Inputs(Grid(config))
-
-prefer_own_python()
-
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 
-if not WITH_CONDA:
-    try:
+try:
+    settings.check(config)
+    inputs = Inputs(Grid(config))
+    prefer_own_python()
+    if not WITH_CONDA:
         inputs.check_environments()
-    except CellgaugeError as error:
-        raise WorkflowError(str(error)) from None
+except CellgaugeError as error:
+    sys.exit(f"error: {error}")  # as a WorkflowError it would name a line of this file
+
+
+def users_files(function, result, *arguments):
+    """Return an input function that ends the run, with a sentence for each, where files of the user's are not there.
+
+    A result needs no more the files that it was made from. `arguments` are the function's, by default the wildcards.
+    """
+
+    def files(wildcards):
+        paths_of_job = function(*(arguments or (wildcards,)))
+        if workflow.is_main_process:
+            made = Path(result.format(**dict(wildcards.items())))
+            used = made.exists() and workflow.persistence.input(IOFile(str(made))) or []
+            try:
+                require_files(inputs, {*([paths_of_job] if isinstance(paths_of_job, str) else paths_of_job)} - {*used})
+            except CellgaugeError as error:
+                sys.exit(f"error: {error}")
+        return paths_of_job
+
+    return files
 
 
 def task_python(wildcards):

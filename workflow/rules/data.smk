@@ -24,8 +24,8 @@ rule download:
 rule split:
     input:
         script=ancient(script("split_dataset")),
-        object=inputs.split_object,
-        orthologues=inputs.orthologues,
+        object=users_files(inputs.split_object, paths.SPLIT),
+        orthologues=users_files(inputs.orthologues, paths.SPLIT),
     output:
         paths.SPLIT,
     log:

@@ -5,7 +5,7 @@ rule embed:
     input:
         script=ancient(script("embed_cells")),
         splits=inputs.splits,
-        weights=inputs.weights,
+        weights=users_files(inputs.weights, paths.EMBEDDING),
     output:
         paths.EMBEDDING,
     log:
@@ -36,7 +36,7 @@ for job in inputs.shared_jobs:
         input:
             script=ancient(script("embed_cells")),
             splits=job.each(paths.SPLIT),
-            weights=inputs.shared_weights(job),
+            weights=users_files(inputs.shared_weights, job.each(paths.EMBEDDING)[0], job),
         output:
             job.each(paths.EMBEDDING),
         log:

@@ -5,7 +5,7 @@ rule predict:
     input:
         script=ancient(script("predict_responses")),
         split=paths.SPLIT,
-        weights=inputs.weights,
+        weights=users_files(inputs.weights, paths.PREDICTION),
     output:
         paths.PREDICTION,
     log:

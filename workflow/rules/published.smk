@@ -13,7 +13,7 @@ use rule download as download_published with:
 rule import_published:
     input:
         script=ancient(script("import_published")),
-        file=inputs.published_file,
+        file=users_files(inputs.published_file, paths.PUBLISHED),
     output:
         paths.PUBLISHED,
     log:

@@ -23,8 +23,8 @@ rule download_weights:
 rule build_species:
     input:
         script=ancient(script("build_species")),
-        weights=inputs.species_weights,
-        sources=inputs.species_inputs,
+        weights=users_files(inputs.species_weights, paths.SPECIES),
+        sources=users_files(inputs.species_inputs, paths.SPECIES),
     output:
         directory(paths.SPECIES),
     log:

@@ -8,7 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from cellgauge.core.errors import CellgaugeError, did_you_mean
+from cellgauge.core.errors import CellgaugeError, did_you_mean, one_line
 from cellgauge.data.genes import hub_of
 from cellgauge.data.organisms import organism
 from cellgauge.data.sets import ALL, ordered
@@ -20,6 +20,8 @@ from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.tasks.traits import task_traits
 
 WORKFLOW = Path(__file__).resolve().parents[3]
+PLACEHOLDERS = ("dataset", "split")
+"""What a model's `path` may hold in braces."""
 KINDS = ("models", "datasets", "tasks", "published")
 CATALOGUE = (*KINDS, "config")
 """The files of config/ that are always read, in this order."""
@@ -65,18 +67,41 @@ def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: see `check`; or a file cannot be read.
     """
-    import yaml
     from snakemake.utils import update_config
 
     merged: dict[str, Any] = {}
     own = (WORKFLOW.parent / "config" / f"{name}.yaml" for name in CATALOGUE)
     for path in (*own, *further):
-        try:
-            update_config(merged, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path} cannot be read as a configuration: {' '.join(str(error).split())}") from None
+        update_config(merged, _settings(Path(path)))
     check(merged)
     return merged
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Return the settings in a file; raise ConfigError that names the line where it is no YAML."""
+    import yaml
+
+    if path.suffix not in (".yaml", ".yml", ".json"):
+        raise ConfigError(
+            f"'{path}' stands behind --configfile, but is no .yaml; write files to be made before --configfile, or after --"
+        )
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        near = did_you_mean(path.name, sorted(p.name for p in path.parent.glob("*.y*ml")), otherwise="")
+        raise ConfigError(f"{path}: no such file{near or ', which --configfile names'}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: it cannot be read as a configuration ({one_line(error)})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = one_line(getattr(error, "problem", None) or error)
+        raise ConfigError(
+            f"{path}{line}: not YAML ({problem}); put text with braces, colons or a leading * in quotes, and indent with blanks"
+        ) from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: it holds no `key: value` at its top level")
+    return settings
 
 
 def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
@@ -169,9 +194,10 @@ def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
         yield f"{where}: `path` is for embeddings, `weights` for checkpoints; give one of them"
     if "splits_per_job" in model and "weights" not in model:
         yield f"{where}.splits_per_job: only models with `weights` gain by it; remove the key"
-    for key in ("path", "weights"):
-        if isinstance(model.get(key), str):
-            yield from _url_faults(f"{where}.{key}", model[key])
+    if isinstance(model.get("path"), str):
+        yield from _url_faults(f"{where}.path", model["path"], PLACEHOLDERS)
+    if isinstance(model.get("weights"), str):
+        yield from _url_faults(f"{where}.weights", model["weights"])
     if isinstance(model.get("weights"), str) and is_remote(model["weights"]):
         yield f"{where}.weights: a folder on this machine, or {{file name: URL}}, not a single URL"
     yield from _organism_faults(f"{where}.species_weights", list(model.get("species_weights", {})))
@@ -364,7 +390,14 @@ def _organism_faults(where: str, names: Sequence[str]) -> Iterator[str]:
             yield f"{where}: {error}"
 
 
-def _url_faults(where: str, url: str) -> Iterator[str]:
+def _url_faults(where: str, url: str, placeholders: Sequence[str] = ()) -> Iterator[str]:
+    unknown = [name for name in re.findall(r"{([^{}]*)}", url) if name not in placeholders]
+    known = " and ".join(f"{{{name}}}" for name in placeholders)
+    remedy = f"{known} are filled in" if known else "nothing is filled in here"
+    if unknown:
+        yield f"{where}: no placeholder '{{{unknown[0]}}}' in '{url}', {remedy}"
+    elif re.search(r"[{}]", re.sub(r"{[^{}]*}", "", url)):
+        yield f"{where}: a brace without its partner in '{url}', {remedy}"
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in (*REMOTE, "file"):
         yield f"{where}: unknown kind of URL '{scheme}://'; there are {', '.join(REMOTE)}, file and plain paths"

@@ -84,7 +84,7 @@ class Reducer:
             if given is None:
                 reasons[row] = reason or NOT_PREDICTED
                 continue
-            _check(given, condition, 1 if cells is None else 2, len(self._genes))
+            check_values(given, condition, 1 if cells is None else 2, len(self._genes))
             reasons[row] = ""
             self._means[profile][row] = mean if cells is None else mean_of(cells)
             ranks, corrected = self._ranks[profile], profile == "corrected"
@@ -133,7 +133,7 @@ def _sampled_rows(cells: np.ndarray | csr_matrix, seed: int) -> np.ndarray:
     return np.sort(np.argsort(totals, kind="stable")[drawn])
 
 
-def _check(given: np.ndarray | csr_matrix, condition: str, n_dims: int, n_genes: int) -> None:
+def check_values(given: np.ndarray | csr_matrix, condition: str, n_dims: int, n_genes: int) -> None:
     shape = given.shape
     if len(shape) != n_dims or shape[-1] != n_genes or 0 in shape:
         wanted = f"({n_genes},)" if n_dims == 1 else f"(cells, {n_genes})"
