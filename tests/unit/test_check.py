@@ -116,6 +116,10 @@ def test_a_screen_and_predicted_responses(tmp_path, monkeypatch, capsys):
     assert (status, errors) == (0, [])
     assert f"{len(names) - 1} of {len(names)} test conditions" in text and "40 genes of the screen's 40" in text
     assert "whole numbers in layers/counts" in text and "11: ctrl " in text
+    frame.iloc[1, 3] = np.inf
+    frame.to_csv(folder / "mine/screen.csv", index_label="condition")
+    status, _, errors = checked(folder, monkeypatch, capsys)
+    assert status == 1 and len(errors) == 1 and "the prediction holds a value that is not finite" in errors[0]
     frame.rename(columns=lambda gene: f"no {gene}").to_csv(folder / "mine/screen.csv", index_label="condition")
     status, _, errors = checked(folder, monkeypatch, capsys)
     assert status == 1 and errors[0].startswith("error: models.mine: mine/screen.csv: none of its columns")

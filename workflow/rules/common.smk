@@ -38,8 +38,8 @@ def users_files(function, result, *arguments):
     def files(wildcards):
         paths_of_job = function(*(arguments or (wildcards,)))
         if workflow.is_main_process:
-            made = Path(result.format(**dict(wildcards.items())))
-            used = made.exists() and workflow.persistence.input(IOFile(str(made))) or []
+            output = Path(result.format(**dict(wildcards.items())))
+            used = output.exists() and workflow.persistence.input(IOFile(str(output))) or []
             try:
                 require_files(inputs, {*([paths_of_job] if isinstance(paths_of_job, str) else paths_of_job)} - {*used})
             except CellgaugeError as error:

@@ -36,9 +36,7 @@ _TEXT = (".csv", ".tsv", ".txt", ".tab", ".gz")
 
 def missing_files(inputs: Inputs) -> list[str]:
     """Return a sentence for every entry of the run that names files of this machine which are not there."""
-    absent = {
-        where: [path for path in files if not Path(path).exists()] for where, files in _local_files(inputs).items()
-    }
+    absent = {where: [path for path in files if not _exists(path)] for where, files in _local_files(inputs).items()}
     return [_absence(where, files) for where, files in absent.items() if files]
 
 
@@ -47,7 +45,7 @@ def require_files(inputs: Inputs, files: Collection[str]) -> None:
 
     Files that other jobs make are not looked for.
     """
-    missing = {file for file in files if not Path(file).exists()}
+    missing = {file for file in files if not _exists(file)}
     if missing & {path for paths_of_entry in _local_files(inputs).values() for path in paths_of_entry}:
         raise CellgaugeError("\nerror: ".join(missing_files(inputs)))
 
@@ -95,10 +93,18 @@ def _result(inputs: Inputs, model: str, dataset: str, split: str) -> str:
     return pattern.format(model=model, dataset=dataset, split=split)
 
 
+def _exists(path: str | Path) -> bool:
+    """Return whether a file or folder is there and may be seen."""
+    try:
+        return Path(path).exists()
+    except OSError:  # below a folder of somebody else's
+        return False
+
+
 def _absence(where: str, files: list[str]) -> str:
     path = Path(files[0])
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
-    folder = next(parent for parent in path.parents if parent.exists())
+    folder = next(parent for parent in path.parents if _exists(parent))
     if folder != path.parent:
         missing = next(parent for parent in [path, *path.parents] if parent.parent == folder)
         hint = f", there is no folder '{missing}'{_nearest(missing)}"
@@ -111,7 +117,10 @@ def _absence(where: str, files: list[str]) -> str:
 
 def _nearest(path: Path) -> str:
     """Return the end of a sentence about a missing file or folder: what is there that is called nearly so."""
-    names = sorted(each.name for each in path.parent.iterdir())[:1000] if path.parent.is_dir() else []
+    try:
+        names = sorted(each.name for each in path.parent.iterdir())[:1000]
+    except OSError:  # may not be read
+        names = []
     return did_you_mean(path.name, names, otherwise="")
 
 
@@ -200,13 +209,13 @@ class FileCheck:
         if not all(Path(table["path"]).is_file() for table in values.get("orthologues", ())):
             del values["orthologues"]  # not fetched yet
         options = SplitOptions.parse(values, source)
-        made = read_split(source, options, sampled=not whole)
+        split = read_split(source, options, sampled=not whole)
         if (cell.dataset, cell.split, not whole) not in self._splits:
-            self._add(f"{cell.dataset}/{cell.split}", source, **_about_cells(made, options.counts))
-            self.notes += [f"{options.where}: {note}" for note in made.notes]
+            self._add(f"{cell.dataset}/{cell.split}", source, **_about_cells(split, options.counts))
+            self.notes += [f"{options.where}: {note}" for note in split.notes]
         path = self._folder / cell.dataset / f"{cell.split}{'' if whole else '.sample'}.h5ad"
         path.parent.mkdir(exist_ok=True)
-        write_split(path, made.data)
+        write_split(path, split.data)
         return path
 
     # --- models -------------------------------------------------------------------------------------------------------
@@ -273,15 +282,15 @@ def check_jobs(inputs: Inputs, results: Collection[str], *, keep_going: bool) ->
         sys.exit(1)
 
 
-def _about_cells(made: MadeSplit, counts: str) -> dict[str, str]:
+def _about_cells(split: MadeSplit, counts: str) -> dict[str, str]:
     from cellgauge.data.organisms import contradiction, organism
     from cellgauge.files.text_columns import shorten
 
-    obs, var = made.data.obs, made.data.var
+    obs, var = split.data.obs, split.data.var
     labels = obs["label"].value_counts()
     labels = labels[labels > 0]
     donors = obs["donor"].astype(str) if "donor" in obs else None
-    species = str(made.data.uns["organism"])
+    species = str(split.data.uns["organism"])
     names = [*map(str, var.index), *map(str, var["feature_name"])]
     others = (other for other in ("human", "mouse", "fruit_fly") if other != species)
     fits = any(contradiction(names, organism(other)) for other in others)
