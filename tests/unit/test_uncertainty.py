@@ -401,3 +401,25 @@ def test_leaving_out_splits_never_improves_a_rank(grid, data):
     fewer = {**values, "m0": [None if n in left_out else value for n, value in enumerate(values["m0"])]}
     assert "m0" not in ranks_of(fewer)
     assert {m: r for m, r in ranks_of(fewer).items() if m != "m0"}.keys() == ranks_of(values).keys() - {"m0"}
+
+
+@pytest.mark.parametrize(("n_donors", "tested"), [((5, 5), True), ((4, 6), False), ((12, 2), False)])
+def test_species_of_few_donors_leave_no_interval_and_no_test(n_donors, tested):
+    generator = np.random.default_rng(0)
+    rows = []
+    for model, value in (("good", 0.9), ("poor", 0.2)):
+        where = {"task": "cross_species", "model": model, "metric": "ari", "split": "all"}
+        rows.append({**where, "value": value})
+        rows += [
+            {
+                **where,
+                "metric": "ari_without",
+                "condition": f"{species}/d{n}",
+                "value": value + generator.normal(0, 0.01),
+            }
+            for species, count in zip(("human", "mouse"), n_donors, strict=True)
+            for n in range(count)
+        ]
+    found = concluded(*rows)
+    assert (len(found["comparisons"]) == 1) == tested
+    assert found["intervals"]["low"].notna().any() == tested

@@ -8,7 +8,7 @@ the differences over the units that they share.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -132,6 +132,15 @@ class Sheet:
         """Return the sheet of one split alone."""
         place = self.splits.index(split)
         return replace(self, splits=[split], values=self.values[:, [place]])
+
+    def has_donors_enough(self, units: Units) -> bool:
+        """Return whether each species has FEWEST donors, where they are of species/donor: one of two may take labels along.
+
+        The score without it is then another question's, and an interval over such donors says nothing.
+        """
+        if not self.key[2]:
+            return True
+        return min(Counter(name.partition("/")[0] for name in units.names).values()) >= FEWEST
 
     @cached_property
     def donors_by_split(self) -> dict[str, set[str]]:
@@ -288,7 +297,7 @@ def _within_splits(sheet: Sheet, rows: Rows, values: np.ndarray, kinds: Sequence
         todo = ~np.isnan(values[:, place])
         for kind in kinds:
             units = sheet.units.get(split, {}).get(kind)
-            if units is None:
+            if units is None or (kind == "donors" and not sheet.has_donors_enough(units)):
                 continue
             matrix = rows(units.values)
             usable = todo & ((~np.isnan(matrix)).sum(axis=1) > 1)
