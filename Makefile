@@ -53,14 +53,12 @@ test: .venv/.installed-dev  ## run every test
 # What codespell reads: our texts, not vectors of others, locks and pictures.
 TEXTS = $(shell git ls-files | grep -vE '(\.lock|\.svg|\.css|\.png|^tests/golden/.*)$$')
 
-lint: .venv/.installed-dev  ## check code style, spelling, rules and the workflow
+lint: .venv/.installed-dev  ## check code style, spelling, types, rules and the workflow
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/snakefmt --check --diff Snakefile workflow/rules
 	$(BIN)/codespell $(TEXTS)
 	$(BIN)/snakemake --lint
-
-types: .venv/.installed-dev  ## check types of the packages that others build on (not clean yet, so no part of lint)
 	$(BIN)/mypy
 
 format: .venv/.installed-dev  ## rewrite code and rules in the project's style

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import cycle
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cellgauge.core import threads
 from cellgauge.core.errors import CellgaugeError
@@ -175,7 +175,7 @@ def _send(sender: Connection, kind: str, content: object = None) -> None:
             view = view[os.write(sender.fileno(), view) :]
 
 
-def _receive(receiver: Connection) -> tuple[str, object]:
+def _receive(receiver: Connection) -> tuple[str, Any]:
     head, sizes = receiver.recv()
     arrays = [bytearray(size) for size in sizes]
     for array in arrays:

@@ -167,16 +167,16 @@ class Inputs:
     def _object(self, url: str, dataset: str) -> str:
         return local(url, f"{paths.DATASETS}/{dataset}")
 
-    def split_object(self, w: Wildcards) -> str:
+    def split_object(self, w: Cell | Wildcards) -> str:
         """Return the file that a split is made from: downloaded, or where the user keeps it."""
         return self._object(self.run.source(w.dataset, w.split).url, w.dataset)
 
-    def orthologues(self, w: Wildcards) -> list[str]:
+    def orthologues(self, w: Cell | Wildcards) -> list[str]:
         """Return the orthologue tables that a split is made with."""
         tables = self.run.orthologue_tables(w.dataset, self.run.source(w.dataset, w.split).organism)
         return [self._object(table["url"], w.dataset) for table in tables]
 
-    def split_options(self, w: Wildcards) -> str:
+    def split_options(self, w: Cell | Wildcards) -> str:
         """Return the options of split_dataset.py as JSON: what of the dataset's entry changes the split's file."""
         entry, source = self.run.dataset(w.dataset), self.run.source(w.dataset, w.split)
         options: dict[str, Any] = {

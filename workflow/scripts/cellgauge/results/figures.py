@@ -86,13 +86,13 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
     data.insert(0, "model", [_plain(tables.models[m].title) for m in models])
     definitions = [ColumnDefinition("model", title="", width=2.6, textprops={"ha": "left"})]
     for key, found in means.items():
-        task, title, result = results[key]
+        heading, title, result = results[key]
         scale, metric = Scale.of(found.values(), result.metric), result.metric
         definitions.append(
             ColumnDefinition(
                 key,
                 title=textwrap.fill(title, 12, break_long_words=False),
-                group=task,
+                group=heading,
                 formatter=lambda value, metric=metric: "" if value != value else number(value, metric),
                 cmap=_painter(scale),
                 text_cmap=_writer(scale),

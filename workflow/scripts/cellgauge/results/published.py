@@ -114,11 +114,11 @@ def _given(row: Mapping[str, Any], where: str) -> Score:
     unknown = sorted(set(row) - set(SCORE_COLUMNS))
     if unknown:
         raise PublishedError(f"{where}: there is no column '{unknown[0]}' in a score row")
-    whole = {name: _whole(row.get(name), f"{where}, '{name}'") for name in ("seed", "fold")}
+    whole: dict[str, Any] = {name: _whole(row.get(name), f"{where}, '{name}'") for name in ("seed", "fold")}
     value = row.get("value")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise PublishedError(f"{where}: the value is {value!r}, not a number")
-    texts = {name: row.get(name) or "" for name in SCORE_COLUMNS if name not in ("value", "seed", "fold")}
+    texts: dict[str, Any] = {name: row.get(name) or "" for name in SCORE_COLUMNS if name not in ("value", "seed", "fold")}
     wrong = next((name for name, text in texts.items() if not isinstance(text, str)), None)
     if wrong:
         raise PublishedError(f"{where}: '{wrong}' is {texts[wrong]!r}, not text")
@@ -203,7 +203,7 @@ def _values(
         if not math.isfinite(value):
             raise PublishedError(f"{place}: the value is {value}, not a number")
         classifier, subset, set_name = _params(task, metric.get("params"), place)
-        names = {"task": TASKS.get(task, task), "model": model, "dataset": dataset, "split": set_name or split}
+        names: dict[str, Any] = {"task": TASKS.get(task, task), "model": model, "dataset": dataset, "split": set_name or split}
         row = Score(ours[kind], float(value), PROFILE, classifier=classifier, subset=subset, **names)
         coverage = (metric.get("params") or {}).get("coverage")
         yield _unusable(row, f"the value is of {coverage}") if coverage else row
@@ -266,7 +266,7 @@ class _Names:
     models: Mapping[str, str] | None
     datasets: Mapping[str, str] | None
 
-    def ours(self, row: Score) -> dict[str, str]:
+    def ours(self, row: Score) -> dict[str, Any]:
         """Return model, dataset and split of a row in our names."""
         dataset, split = self._place("/".join(filter(None, (row.dataset, row.split))))
         return {"model": self._model(row.model), "dataset": dataset, "split": split}
@@ -282,8 +282,9 @@ class _Names:
         if self.datasets is None:
             place = name
         else:
-            place = next((own for own in (_filled(*item, name) for item in self.datasets.items()) if own), None)
-            if place is None:
+            places = (_filled(*item, name) for item in self.datasets.items())
+            place = next(filter(None, places), "")
+            if not place:
                 raise PublishedError(
                     f"the data '{name}' are not among the entry's `datasets`; add them as dataset/split"
                 )
@@ -336,7 +337,7 @@ def _without_repeats(rows: Iterable[Score]) -> Iterator[Score]:
                 row, f"a second record of a value that stands here already ({row.value:.6g}, {first[key]:.6g})"
             )
         else:
-            first[key] = row.value
+            first[key] = float(row.value or 0)
             yield row
 
 

@@ -364,7 +364,7 @@ def _order(table: pd.DataFrame, column: str) -> list[str]:
     return list(dict.fromkeys(table[column]))
 
 
-def _rank_of_kind(kind: str) -> int:
+def _rank_of_kind(kind: str) -> float:
     return KINDS.index(kind) if kind in KINDS else len(KINDS) - 1.5
 
 

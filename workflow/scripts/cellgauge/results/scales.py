@@ -26,7 +26,7 @@ class Scale:
         """Return the scale from the lowest to the highest value, but over no less than LEAST_SPAN of the range."""
         values = list(values)
         low, high = min(values), max(values)
-        if metric.is_closed:
+        if metric.low is not None and metric.high is not None:
             span = LEAST_SPAN * (metric.high - metric.low)
             if high - low < span:
                 low = min(max((low + high - span) / 2, metric.low), metric.high - span)

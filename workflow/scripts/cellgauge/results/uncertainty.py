@@ -412,8 +412,8 @@ def compare(
     all_sheets: Iterable[Sheet],
     higher_is_better: Mapping[tuple[str, str], bool],
     controls: Collection[str] = (),
-    incomplete: Callable[[tuple[str, ...], str], bool] = lambda key, model: False,
-    unlike: Callable[[tuple[str, ...], str], bool] = lambda key, model: False,
+    incomplete: Callable[[tuple[str, ...], str], object] = lambda key, model: False,
+    unlike: Callable[[tuple[str, ...], str], object] = lambda key, model: False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compare models in pairs by Student's test of their differences over the units that they share, and rank them.
 
