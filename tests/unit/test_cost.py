@@ -246,7 +246,7 @@ def test_the_command_line(tmp_path):
     (tmp_path / "bad.yaml").write_text("run: [")
     result = subprocess.run([*command, "--configfile", "bad.yaml"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: bad.yaml cannot be read as a configuration")
+    assert result.stderr.startswith("error: bad.yaml, line 1: not YAML")
     result = subprocess.run([*command, "--cells", "0"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 2 and "0 is not above 0" in result.stderr
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -445,32 +443,35 @@ def test_where_only_the_reference_cannot_be_scored_corrected_is():
     assert pick(scores, "accuracy", "corrected", "knn", "random_folds").value == pytest.approx(1 / 3, abs=0.01)
 
 
-@settings(max_examples=8)
-@given(st.data())
-def test_no_cells_are_worth_leaving_out(data):
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+@pytest.mark.parametrize("which", ["hardest", "by label", "any"])
+def test_no_cells_are_worth_leaving_out(which, spread):
     """By chance, by label, or the hardest cells, in worlds whose labels can be told, apart or overlapping.
 
-    Where labels cannot be told at all, a classifier that is trained without the cells that lie wrong does guess better.
+    On average over worlds: what is trained without some cells differs, by a few cells of 160 in single worlds. Where labels
+    cannot be told at all, a classifier that is trained without the cells that lie wrong does guess better.
     """
-    seed, spread = data.draw(st.integers(0, 50)), data.draw(st.sampled_from([1.0, 3.0]))
-    world = cells((40, 40, 40, 40), dims=4, seed=seed, donors=0, spread=spread)
-    centers = np.stack(
-        [world.matrix[world.obs["label"] == label].mean(axis=0) for label in np.unique(world.obs["label"])]
-    )
-    codes = np.unique(world.obs["label"], return_inverse=True)[1]
-    distances = np.linalg.norm(world.matrix[:, None] - centers, axis=2)
-    margin = np.partition(distances, 1, axis=1)[:, 1] - distances[np.arange(160), codes]  # negative: nearer to another
-    order = {
-        "hardest": np.argsort(margin),
-        "by label": np.argsort(codes, kind="stable"),
-        "any": np.random.default_rng(seed).permutation(160),
-    }[data.draw(st.sampled_from(["hardest", "by label", "any"]))]
-    gone = np.isin(np.arange(160), order[: data.draw(st.integers(1, 120))])
-    kept, cut = (score(d, ["corrected"], classifiers=["knn"]) for d in (world, without(world, gone)))
-    # training on the rest may change a cell or two, at most as many as a fold's noise
-    for metric, sign in (("accuracy", 1), ("balanced_accuracy", 1), ("f1", 1), ("auroc", 1), ("brier", -1)):
-        before, after = (pick(s, metric, "corrected", "knn", "random_folds").value for s in (kept, cut))
-        assert sign * after <= sign * before + 0.03, metric
+    metrics = {"accuracy": 1, "balanced_accuracy": 1, "f1": 1, "auroc": 1, "brier": -1}
+    gains = []
+    for seed in range(6):
+        world = cells((40, 40, 40, 40), dims=4, seed=seed, donors=0, spread=spread)
+        labels = np.unique(world.obs["label"])
+        centers = np.stack([world.matrix[world.obs["label"] == label].mean(axis=0) for label in labels])
+        codes = np.unique(world.obs["label"], return_inverse=True)[1]
+        distances = np.linalg.norm(world.matrix[:, None] - centers, axis=2)
+        margin = (
+            np.partition(distances, 1, axis=1)[:, 1] - distances[np.arange(160), codes]
+        )  # negative: nearer to another
+        order = {
+            "hardest": np.argsort(margin),
+            "by label": np.argsort(codes, kind="stable"),
+            "any": np.random.default_rng(seed).permutation(160),
+        }[which]
+        gone = np.isin(np.arange(160), order[: 20 * (seed + 1)])
+        whole, cut = (score(d, ["corrected"], classifiers=["knn"]) for d in (world, without(world, gone)))
+        values = [[pick(s, m, "corrected", "knn", "random_folds").value for m in metrics] for s in (whole, cut)]
+        gains.append((np.subtract(values[1], values[0])) * list(metrics.values()))
+    assert (np.mean(gains, axis=0) < 0).all(), dict(zip(metrics, np.mean(gains, axis=0), strict=True))
 
 
 # --- options and features --------------------------------------------------------------------------------------------

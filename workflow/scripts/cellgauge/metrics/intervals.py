@@ -110,7 +110,11 @@ def interval(of: Estimates) -> tuple[np.ndarray, np.ndarray]:
 
     error = np.sqrt(of.variance)
     reach = stdtrit(np.where(of.known, of.df, np.nan), (1 + LEVEL) / 2)
-    skewness = np.divide(of.third, error**3, out=np.zeros_like(error), where=error > 0)
+    spread = error > 0
+    ratio = np.divide(of.third, of.variance, out=np.zeros_like(error), where=spread)
+    skewness = np.divide(
+        ratio, error, out=np.zeros_like(error), where=spread
+    )  # in two steps: error**3 may be too small for a float
     low, high = (np.maximum(reach, side * _without_skewness(side * reach, skewness)) * error for side in (1, -1))
     return of.value - low, of.value + high
 

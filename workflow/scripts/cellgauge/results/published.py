@@ -118,7 +118,9 @@ def _given(row: Mapping[str, Any], where: str) -> Score:
     value = row.get("value")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise PublishedError(f"{where}: the value is {value!r}, not a number")
-    texts: dict[str, Any] = {name: row.get(name) or "" for name in SCORE_COLUMNS if name not in ("value", "seed", "fold")}
+    texts: dict[str, Any] = {
+        name: row.get(name) or "" for name in SCORE_COLUMNS if name not in ("value", "seed", "fold")
+    }
     wrong = next((name for name, text in texts.items() if not isinstance(text, str)), None)
     if wrong:
         raise PublishedError(f"{where}: '{wrong}' is {texts[wrong]!r}, not text")
@@ -203,7 +205,12 @@ def _values(
         if not math.isfinite(value):
             raise PublishedError(f"{place}: the value is {value}, not a number")
         classifier, subset, set_name = _params(task, metric.get("params"), place)
-        names: dict[str, Any] = {"task": TASKS.get(task, task), "model": model, "dataset": dataset, "split": set_name or split}
+        names: dict[str, Any] = {
+            "task": TASKS.get(task, task),
+            "model": model,
+            "dataset": dataset,
+            "split": set_name or split,
+        }
         row = Score(ours[kind], float(value), PROFILE, classifier=classifier, subset=subset, **names)
         coverage = (metric.get("params") or {}).get("coverage")
         yield _unusable(row, f"the value is of {coverage}") if coverage else row
