@@ -126,7 +126,7 @@ def test_the_check_answers_for_broken_yaml_and_a_misplaced_target(fresh_project)
         (["broken.yaml"], "broken.yaml, line 2: not YAML"),
         (
             ["tiny.yaml", "results/splits/tiny/human.h5ad"],
-            "'results/splits/tiny/human.h5ad' stands behind --configfile",
+            "'results/splits/tiny/human.h5ad' comes after --configfile",
         ),
     ):
         told = check(fresh_project, "--configfile", *arguments)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from counting import expected_rows
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.split import Split
@@ -54,8 +55,7 @@ def split(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(split):
-    counts = split.counts()
-    return np.column_stack([counts.sum(axis=1).A1, counts.getnnz(axis=1)]).astype(np.float32)
+    return expected_rows(split)
 
 
 def run(split, encoder, **options):

@@ -296,7 +296,7 @@ def test_slow_text_waits_for_its_job(good, monkeypatch):
         ("models:\n\tm: 1\n", "mine.yaml, line 2: not YAML"),
         ("- a\n- b\n", "mine.yaml: it holds no `key: value`"),
         (json.dumps(CONFIG).replace("{split}.csv", "{tissue}.csv"), "models.mine.path: no placeholder '{tissue}'"),
-        (json.dumps(CONFIG).replace("{split}.csv", "split}.csv"), "models.mine.path: a brace without its partner"),
+        (json.dumps(CONFIG).replace("{split}.csv", "split}.csv"), "models.mine.path: an unmatched brace"),
         (json.dumps(CONFIG).replace("atlas.h5ad", "{split}.h5ad"), "datasets.atlas.splits.lung: no placeholder"),
     ],
 )
@@ -308,7 +308,7 @@ def test_a_fault_of_the_configuration_is_one_sentence(text, sentence, tmp_path, 
 
 def test_what_configfile_takes_by_mistake(good, monkeypatch, capsys):
     for name, sentence in (
-        ("results/splits/atlas/lung.h5ad", "stands behind --configfile"),
+        ("results/splits/atlas/lung.h5ad", "comes after --configfile"),
         ("mien.yaml", "no such file, did you mean 'mine.yaml'?"),
     ):
         status, _, errors = checked(good, monkeypatch, capsys, name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from counting import Counting
+from counting import Counting, expected_rows
 
 from cellgauge.core import spawned
 from cellgauge.core.errors import CellgaugeError
@@ -25,8 +25,7 @@ def split(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(split):
-    counts = split.counts()
-    return np.column_stack([counts.sum(axis=1).A1, counts.getnnz(axis=1)]).astype(np.float32)
+    return expected_rows(split)
 
 
 @pytest.fixture

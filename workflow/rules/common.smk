@@ -32,7 +32,7 @@ except CellgaugeError as error:
 def users_files(function, result, *arguments):
     """Return an input function that ends the run, with a sentence for each, where files of the user's are not there.
 
-    A result needs no more the files that it was made from. `arguments` are the function's, by default the wildcards.
+    Files that an existing result was made from may be gone. `arguments` are the function's, by default the wildcards.
     """
 
     def files(wildcards):

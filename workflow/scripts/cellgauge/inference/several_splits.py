@@ -41,9 +41,11 @@ def embed_several(
     Raises:
         CellgaugeError: what `embed` raises; what was embedded before is kept for the next attempt.
     """
+    added_species = (options or {}).get("species_files", {}).values()
+    files = [path for source in (weights, *added_species) for path in _files(source)]
     stages = []
     for number, (split, output) in enumerate(zip(map(Path, split_paths), map(Path, outputs), strict=True)):
-        digest = _digest(adapter, model, options, code, [split, *_files(weights)])
+        digest = _digest(adapter, model, options, code, [split, *files])
         stage = output.with_name(f".{output.stem}.{digest}.h5ad")
         for stale in output.parent.glob(f".{output.stem}.*.h5ad"):
             if stale != stage:
@@ -69,7 +71,7 @@ def _digest(adapter: str, model: str, options: Mapping[str, Any] | None, code: s
 
 
 def _files(weights: str | Path | None) -> list[Path]:
-    """Return the files of a checkpoint."""
+    """Return the files of a checkpoint, or of an added species."""
     if weights is None:
         return []
     return sorted(path for path in Path(weights).rglob("*") if path.is_file()) or [Path(weights)]

@@ -112,9 +112,8 @@ def interval(of: Estimates) -> tuple[np.ndarray, np.ndarray]:
     reach = stdtrit(np.where(of.known, of.df, np.nan), (1 + LEVEL) / 2)
     spread = error > 0
     ratio = np.divide(of.third, of.variance, out=np.zeros_like(error), where=spread)
-    skewness = np.divide(
-        ratio, error, out=np.zeros_like(error), where=spread
-    )  # in two steps: error**3 may be too small for a float
+    # in two steps: the cube of a small error is 0
+    skewness = np.divide(ratio, error, out=np.zeros_like(error), where=spread)
     low, high = (np.maximum(reach, side * _without_skewness(side * reach, skewness)) * error for side in (1, -1))
     return of.value - low, of.value + high
 

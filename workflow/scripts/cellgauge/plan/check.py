@@ -251,7 +251,7 @@ class FileCheck:
         use = f"{cell.model} on {cell.dataset}/{cell.split}"
         if slow and self._results is not None:
             self.notes.append(
-                f"{path}: {path.stat().st_size >> 20} MB of text, which its job reads; `make check` does, too"
+                f"{path}: {path.stat().st_size >> 20} MB of text; its job reads it, and so does `make check`"
             )
             return
         options = json.loads(self._inputs.model_options(cell))

@@ -83,13 +83,13 @@ def _settings(path: Path) -> dict[str, Any]:
 
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise ConfigError(
-            f"'{path}' stands behind --configfile, but is no .yaml; write files to be made before --configfile, or after --"
+            f"'{path}' comes after --configfile but is not a .yaml file; name files to be made before --configfile, or after --"
         )
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         near = did_you_mean(path.name, sorted(p.name for p in path.parent.glob("*.y*ml")), otherwise="")
-        raise ConfigError(f"{path}: no such file{near or ', which --configfile names'}") from None
+        raise ConfigError(f"{path}: there is no such file{near}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: it cannot be read as a configuration ({one_line(error)})") from None
     except yaml.YAMLError as error:
@@ -397,7 +397,7 @@ def _url_faults(where: str, url: str, placeholders: Sequence[str] = ()) -> Itera
     if unknown:
         yield f"{where}: no placeholder '{{{unknown[0]}}}' in '{url}', {remedy}"
     elif re.search(r"[{}]", re.sub(r"{[^{}]*}", "", url)):
-        yield f"{where}: a brace without its partner in '{url}', {remedy}"
+        yield f"{where}: an unmatched brace in '{url}', {remedy}"
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in (*REMOTE, "file"):
         yield f"{where}: unknown kind of URL '{scheme}://'; there are {', '.join(REMOTE)}, file and plain paths"

@@ -65,11 +65,11 @@ class Coverage:
         for what, (scored, left_out, of) in COUNTS.items():
             if profile == COUNTS_IN and self._counted.get((task, metric)) == what:
                 continue
-            both = [
+            counts = [
                 self._counts.get((task, dataset, split, model, profile, name, of), 0.0) for name in (scored, left_out)
             ]
-            if sum(both):
-                yield what, int(both[0]), int(sum(both))
+            if sum(counts):
+                yield what, int(counts[0]), int(sum(counts))
         of_models = self._conditions.get((task, dataset, split, profile, metric, subset), {})
         if of_models:
             yield "conditions", len(of_models.get(model, ())), len(set().union(*of_models.values()))
@@ -79,10 +79,10 @@ class Coverage:
         sums: dict[str, list[int]] = {}
         below: dict[str, None] = {}
         for split in self._splits[key][model] if splits is None else splits:
-            for what, scored, there_are in self.parts(key, model, split):
-                both = sums.setdefault(what, [0, 0])
-                both[0], both[1] = both[0] + scored, both[1] + there_are
-                if scored < LEAST * there_are:
+            for what, n_scored, n_total in self.parts(key, model, split):
+                total = sums.setdefault(what, [0, 0])
+                total[0], total[1] = total[0] + n_scored, total[1] + n_total
+                if n_scored < LEAST * n_total:
                     below[what] = None
         return "; ".join(f"{sums[what][0]:,} of {sums[what][1]:,} {what}" for what in below)
 
@@ -91,21 +91,18 @@ class Coverage:
         n = len(set().union(*self._splits[key].values()))
         return "" if len(self._splits[key][model]) == n else f"{len(self._splits[key][model])} of {n} splits"
 
-    def said(self, key: tuple[str, ...], model: str) -> str:
+    def shortfall(self, key: tuple[str, ...], model: str) -> str:
         """Return both of what a model's mean lacks, "" where it may be compared."""
         return "; ".join(filter(None, (self.short(key, model), self.lacks_splits(key, model))))
 
     def numbers(self, key: tuple[str, ...], model: str) -> tuple[int | None, int | None]:
         """Return how many cells (of screens: conditions) the scores of a model are of, and how many there are, over splits."""
-        scored, there_are = 0, 0
+        n_scored = n_total = 0
         for split in self._splits[key][model]:
-            for what, n, of in self.parts((*key[:4], "", *key[5:]), model, split):
-                if what == "cells":
-                    scored, there_are = scored + n, there_are + of
-            for what, n, of in self.parts(key, model, split):
-                if what == "conditions":
-                    scored, there_are = scored + n, there_are + of
-        return (scored, there_are) if there_are else (None, None)
+            parts = [part for part in self.parts((*key[:4], "", *key[5:]), model, split) if part[0] == "cells"]
+            parts += [part for part in self.parts(key, model, split) if part[0] == "conditions"]
+            n_scored, n_total = n_scored + sum(part[1] for part in parts), n_total + sum(part[2] for part in parts)
+        return (n_scored, n_total) if n_total else (None, None)
 
 
 def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:

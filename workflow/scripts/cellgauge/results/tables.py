@@ -193,7 +193,7 @@ def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.
         zip(*(coverage.numbers(*key) for key in keys), strict=True) if keys else ((), ())
     )
     summary = summary.astype({"n_scored": "Int64", "n_total": "Int64"}).assign(
-        coverage=[coverage.said(*key) for key in keys]
+        coverage=[coverage.shortfall(*key) for key in keys]
     )
     pairs, ranks = compare(every, rising, controls, coverage.lacks_splits, coverage.short)
     return {"summary": summary, "intervals": intervals(every, ranges), "comparisons": pairs, "ranks": ranks}

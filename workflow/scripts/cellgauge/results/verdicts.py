@@ -189,7 +189,7 @@ def _list(titles: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Warning:
+class ControlWarning:
     """One sentence on a control that does not do what a control should; `about` holds dataset and profile."""
 
     task: Task
@@ -198,7 +198,7 @@ class Warning:
     sentence: str
 
 
-def warnings(result: Result, task: Task) -> Iterator[Warning]:
+def warnings(result: Result, task: Task) -> Iterator[ControlWarning]:
     """Yield a warning for each positive control that a model beats, and for each negative control that beats a model.
 
     The test of paired differences decides where there is one, else the numbers as they are printed.
@@ -218,7 +218,7 @@ def warnings(result: Result, task: Task) -> Iterator[Warning]:
             else f"{whole}, which knows the answer, is beaten by {named}."
         )
         sentence = f"{metric.title}: {text} Do not choose a model by this score alone."
-        yield Warning(task, result.tables.datasets[result.dataset], about, sentence)
+        yield ControlWarning(task, result.tables.datasets[result.dataset], about, sentence)
 
 
 def _is_ahead(result: Result, first: str, second: str) -> bool:

@@ -12,7 +12,7 @@ from cellgauge.results import words
 from cellgauge.results.columns import columns, headlines
 from cellgauge.results.entries import Metric, Task
 from cellgauge.results.read import Tables
-from cellgauge.results.verdicts import Verdict, Warning, verdict, warnings
+from cellgauge.results.verdicts import ControlWarning, Verdict, verdict, warnings
 
 MANY = 8
 """With fewer splits than this in all, the page says that the run is too small to rank models."""
@@ -51,7 +51,7 @@ def _verdicts(tables: Tables) -> Iterator[Verdict]:
                         yield said
 
 
-def warnings_of(tables: Tables, task: Task) -> Iterator[Warning]:
+def warnings_of(tables: Tables, task: Task) -> Iterator[ControlWarning]:
     """Yield what a task's headline scores say of the controls that do not do what controls should."""
     for profile, dataset in product(tables.profiles, tables.datasets):
         for result in headlines(tables, task, dataset, profile):
