@@ -79,7 +79,8 @@ class Reducer:
         for profile in profiles:
             row, reasons = self._rows.get(condition), self._reasons[profile]
             if row is None or reasons[row] != NOT_PREDICTED:
-                raise ContractError(f"condition {condition} is {'no test condition' if row is None else 'there twice'}")
+                fault = "no test condition" if row is None else "predicted more than once"
+                raise ContractError(f"condition {condition} is {fault}")
             given = mean if cells is None else cells
             if given is None:
                 reasons[row] = reason or NOT_PREDICTED
