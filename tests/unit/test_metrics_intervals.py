@@ -28,6 +28,16 @@ UNITS = {
 """Units as scores of conditions, labels, seeds, tissues and donors are; with their mean."""
 
 
+SHARES = {
+    "F1": (lambda rng, size: rng.beta(8, 2, size), 0.8),
+    "AUROC": (lambda rng, size: rng.beta(9.5, 0.5, size), 0.95),
+    "accuracy": (lambda rng, size: rng.beta(19, 1, size), 0.95),
+    "ARI": (lambda rng, size: rng.beta(2, 2, size), 0.5),
+    "calibration error": (lambda rng, size: rng.beta(1, 12, size), 1 / 13),
+}
+"""Units that lie between 0 and 1, some of them close to a bound with a long tail away from it; with their mean."""
+
+
 def one_stratum(values, added=None):
     added = contributions(values) if added is None else added
     return estimates(values.mean(axis=1), added, np.zeros(values.shape[1], dtype=int))
@@ -44,6 +54,20 @@ def test_intervals_of_means_cover_93_to_97_percent(kind, n):
     draw, truth = UNITS[kind]
     found = coverage(one_stratum(draw(np.random.default_rng(n), (N, n))), truth)
     assert 0.93 <= found <= 0.975, f"{kind}, n {n}: {found:.3f}"
+
+
+@pytest.mark.parametrize("kind", SHARES)
+@pytest.mark.parametrize("n", [5, 6, 8, 12, 26])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_intervals_of_means_of_bounded_values_cover_also_near_a_bound(kind, n, scale):
+    draw, truth = SHARES[kind]
+    of = one_stratum(scale * (draw(np.random.default_rng(n), (N, n)) - 0.5))
+    low, high = interval(of, -scale / 2, scale / 2)
+    truth = scale * (truth - 0.5)
+    assert (-scale / 2 <= low).all() and (low <= of.value + 1e-12).all() and (high <= scale / 2).all()
+    assert 0.93 <= np.mean((low <= truth) & (truth <= high)) <= 0.98
+    if (kind, n) == ("AUROC", 5):
+        assert coverage(of, truth) < 0.93, "without the bounds they would not"
 
 
 def test_differences_of_two_models_are_told_apart_by_chance_in_one_of_twenty_at_most():

@@ -1,8 +1,9 @@
 """95 % intervals of means and of differences of means, from few units: folds, donors, conditions, labels, tissues.
 
 Every estimate is a sum of what its units contribute (`Estimates`); a statistic that is no mean contributes the jackknife's
-pseudo-values. An interval is Student's, widened to the one that corrects for skewness where that reaches further: Student's
-alone covers too little where units are skewed, the corrected one alone where they have heavy tails.
+pseudo-values. An interval is Student's, widened where one of two others reaches further: the one that corrects for skewness,
+and, for values with two bounds, Student's interval of their logit. Student's alone covers too little where units are skewed,
+the second alone where they have heavy tails, and both near a bound, where few units show the length of the tail away from it.
 
 Sources: Tukey (1958), Annals of Mathematical Statistics 29, 614 (jackknife); Hall (1992), Journal of the Royal Statistical
 Society B 54, 221-228 (skewness); Satterthwaite (1946), Biometrics Bulletin 2, 110-114 (degrees of freedom); Nadeau & Bengio
@@ -104,8 +105,12 @@ def of_folds(values: np.ndarray, n_dealt: int) -> np.ndarray:
     return contributions(values) * np.sqrt(1 + n_folds / (n_dealt - 1))
 
 
-def interval(of: Estimates) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and upper ends of the 95 % intervals, NaN where there are too few units; shape (n_rows,)."""
+def interval(of: Estimates, floor: float | None = None, ceiling: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and upper ends of the 95 % intervals, NaN where there are too few units; shape (n_rows,).
+
+    Args:
+        floor, ceiling: the bounds of the values, None where there is none; ends beyond them are cut.
+    """
     from scipy.special import stdtrit  # scipy.stats takes seconds to import
 
     error = np.sqrt(of.variance)
@@ -114,8 +119,28 @@ def interval(of: Estimates) -> tuple[np.ndarray, np.ndarray]:
     ratio = np.divide(of.third, of.variance, out=np.zeros_like(error), where=spread)
     # in two steps: the cube of a small error is 0
     skewness = np.divide(ratio, error, out=np.zeros_like(error), where=spread)
-    low, high = (np.maximum(reach, side * _without_skewness(side * reach, skewness)) * error for side in (1, -1))
-    return of.value - low, of.value + high
+    below, above = (np.maximum(reach, side * _without_skewness(side * reach, skewness)) * error for side in (1, -1))
+    low, high = of.value - below, of.value + above
+    if floor is not None and ceiling is not None:
+        logit_low, logit_high = _logit_interval(of.value, reach * error, floor, ceiling)
+        low, high = np.fmin(low, logit_low), np.fmax(high, logit_high)
+    return (
+        (low, high)
+        if floor is None and ceiling is None
+        else (np.clip(low, floor, ceiling), np.clip(high, floor, ceiling))
+    )
+
+
+def _logit_interval(
+    value: np.ndarray, reach: np.ndarray, floor: float, ceiling: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of an interval that reaches as far on either side of the value's logit, NaN at the bounds themselves."""
+    from scipy.special import expit, logit
+
+    share = (value - floor) / (ceiling - floor)
+    slope = share * (1 - share) * (ceiling - floor)
+    steps = np.divide(reach, slope, out=np.full_like(reach, np.nan), where=slope > 0)
+    return tuple(floor + (ceiling - floor) * expit(logit(share) + side * steps) for side in (-1, 1))
 
 
 def _without_skewness(quantile: np.ndarray, skewness: np.ndarray) -> np.ndarray:

@@ -363,7 +363,7 @@ def intervals(all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Rang
     """Return the 95 % interval of every headline score that has one, INTERVAL_COLUMNS.
 
     Args:
-        ranges: the values that a metric can take, by task and metric: ends beyond them are cut.
+        ranges: the bounds of a metric's values, by task and metric.
     """
     import pandas as pd
 
@@ -398,8 +398,7 @@ def _ends(
     found: Estimates, named: Sequence[str], sheet: Sheet, ranges: Mapping[tuple[str, str], Range] | None
 ) -> tuple[list[float], list[float], list[str], list[int]]:
     """Return low, high, the units and their number of each row, "" and 0 where there is no interval."""
-    floor, ceiling = (ranges or {}).get((sheet.key[0], sheet.key[4]), (None, None))
-    low, high = (np.clip(end, floor, ceiling) if (floor, ceiling) != (None, None) else end for end in interval(found))
+    low, high = interval(found, *(ranges or {}).get((sheet.key[0], sheet.key[4]), (None, None)))
     known = found.known
     units = [names if ok else "" for names, ok in zip(named, known, strict=True)]
     return low.tolist(), high.tolist(), units, np.where(known, found.n_units, 0).astype(int).tolist()
