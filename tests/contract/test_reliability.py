@@ -10,7 +10,7 @@ PAGE = reliability.TESTS.parent / "docs/reliability.md"
 def test_every_marked_test_has_a_row_and_every_row_a_test():
     rows = {(fault, provoked, outcome) for fault, provoked, _, outcome, _ in reliability.read(PAGE)}
     assert rows == set(reliability.marks()), (
-        "run `make reliability`, or of a part: pytest --reliability docs/reliability.md PART"
+        "run `make reliability`, or a part: pytest --reliability docs/reliability.md"
     )
 
 

@@ -13,8 +13,8 @@ IN_FULL = os.environ.get("CELLGAUGE_RELIABILITY") == "1"
 """Whether tests try as often as docs/reliability.md says; else they take a small sample of the tries."""
 HEAD = """# Reliability: faults, provoked
 
-What goes wrong outside cellgauge must not go wrong inside: nothing is lost, nothing is half written, and nothing damaged is
-believed. Each row is a test that provokes a fault and checks the outcome. `make reliability` runs them all and writes this table.
+Whatever goes wrong around cellgauge, nothing is lost, nothing is half written and nothing damaged is believed. Each row is a
+test that provokes a fault and checks the outcome. `make reliability` runs them all and writes this table.
 
 | fault | how it was provoked | tries | outcome | holds |
 |---|---|---|---|---|
@@ -41,7 +41,7 @@ def write(path: Path, reports: Mapping[str, Sequence[Any]]) -> None:
 
 def read(path: Path) -> list[tuple[str, ...]]:
     """Return the rows of the table: fault, how it was provoked, tries, outcome, whether it holds."""
-    lines = path.read_text(encoding="utf-8").removeprefix(HEAD).splitlines()
+    lines = path.read_text(encoding="utf-8").rpartition("---|\n")[2].splitlines()
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
 
 
