@@ -223,7 +223,8 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
 HDF5_FULL = (
     "Can't synchronously write data (file write failed: time = Fri Nov 27 11:58:00 2026\n, filename = '/r/splits/"
-    ".m.h5ad.x1.part/m.h5ad', file descriptor = 3, errno = 28, error message = 'No space left on device', buf = 0x1, total write size = 9)"
+    ".m.h5ad.x1.part/m.h5ad', file descriptor = 3, errno = 28, "
+    "error message = 'No space left on device', buf = 0x1, total write size = 9)"
 )
 
 

@@ -1,8 +1,8 @@
 """Files between two stages end with checksums of what they hold; what is damaged is noticed by the job that reads it.
 
 The last line of a file is `# crc32 of each MiB: `, 8 hexadecimal digits for each MiB before it, a space, and the number of
-bytes before it in 16 hexadecimal digits. HDF5 and zip pass over it. A block is checked when a byte of it is read for the first time,
-so that a job pays for what it reads alone. CRC-32 notices every flipped bit and every burst of up to 32 bits, and misses other
+bytes before it in 16 hexadecimal digits. HDF5 and zip pass over it. A block is checked when a byte of it is first read, so
+that a job pays for what it reads alone. CRC-32 notices every flipped bit and every burst of up to 32 bits, and misses other
 damage once in 2**32 cases; it does not guard against forgery.
 """
 
