@@ -16,7 +16,15 @@ from project import CONFIG, ROOT, Project, make_project
 from reliability import IN_FULL
 
 MOMENTS = 20 if IN_FULL else 1
-TABLES = ("scores.csv", "scores.parquet", "summary.csv", "conditions.csv", "intervals.csv", "ranks.csv", "layouts.parquet")
+TABLES = (
+    "scores.csv",
+    "scores.parquet",
+    "summary.csv",
+    "conditions.csv",
+    "intervals.csv",
+    "ranks.csv",
+    "layouts.parquet",
+)
 SMALL = {"models": ["random"], "datasets": ["tiny"], "tasks": ["clustering"], "published": []}
 COMMAND = [sys.executable, "-m", "snakemake", "--cores", "2", "results/tables/scores.csv", "--configfile", "tiny.yaml"]
 
@@ -96,7 +104,7 @@ def test_a_killed_run_goes_on_by_the_same_command(undisturbed, tmp_path, what, s
 
 @pytest.mark.reliability(
     fault="two runs at once in one folder",
-    provoked="a second run while the first is at work, also after a kill",
+    provoked="a second run, and a dry run, while a job of the first is held",
     outcome="the second ends with a sentence that names the folder; the first ends whole",
     tries=1,
 )
@@ -105,14 +113,16 @@ def test_a_second_run_does_not_disturb_the_first(undisturbed, tmp_path):
     project = Project(tmp_path / "project")
     shutil.copytree(fresh.folder, project.folder)
     first = start(project)
-    while not jobs_of(first):
+    while not (jobs := jobs_of(first)):
         assert first.poll() is None
         time.sleep(0.02)
+    jobs[0].suspend()  # so that the first is at work as long as the second asks
     for dry in (["--dry-run"], []):
         second = subprocess.run([*COMMAND, *dry], cwd=project.folder, capture_output=True, text=True, check=False)
         assert (second.returncode == 0) == bool(dry), second.stderr
     assert "Directory cannot be locked" in second.stderr and str(project.folder) in second.stderr
     assert "Traceback" not in second.stderr
+    jobs[0].resume()
     assert first.wait() == 0 and tables(project) == expected
 
 
