@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib scib-python demo test lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib scib-python demo resume test reliability lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,11 +44,18 @@ setup-scib: .venv-scib/.installed  ## make .venv-scib, which the task scib runs 
 
 demo: setup  ## run the whole workflow on real cells from the package index: tables and a report
 	@[ -t 1 ] && rich="--logger rich"; \
-	$(SNAKEMAKE) --configfile config/demo.yaml --keep-going --rerun-incomplete --show-failed-logs $$rich
+	$(SNAKEMAKE) --configfile config/demo.yaml --keep-going --show-failed-logs $$rich
 	@echo "Open results/report.html; the tables are in results/tables."
+
+resume: setup  ## go on after a kill or a power loss: the same as the command again (ARGS="--configfile mine.yaml")
+	$(SNAKEMAKE) $(ARGS) --keep-going --show-failed-logs
 
 test: .venv/.installed-dev  ## run every test
 	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup
+
+reliability: .venv/.installed-dev  ## provoke every fault (an hour); writes docs/reliability.md
+	rm -f docs/reliability.md
+	CELLGAUGE_RELIABILITY=1 $(BIN)/python -m pytest -m reliability --reliability docs/reliability.md
 
 # What codespell reads: our texts, not vectors of others, locks and pictures.
 TEXTS = $(shell git ls-files | grep -vE '(\.lock|\.svg|\.css|\.png|^tests/golden/.*)$$')
@@ -86,7 +93,7 @@ gpu-check:  ## check a GPU in 8 minutes: golden vectors, speed, scoring, memory;
 	$(PYTHON) bench/gpu_check.py $(ARGS)
 
 check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with the embeddings that their authors ship
-	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --rerun-incomplete --show-failed-logs
+	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --show-failed-logs
 	$(BIN)/python bench/check_weights.py
 
 check: setup  ## open your files, say what each holds and what is wrong with it (ARGS="--configfile mine.yaml")

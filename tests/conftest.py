@@ -38,10 +38,26 @@ SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to h
 }
 
 
+def pytest_addoption(parser):
+    parser.addoption("--reliability", type=Path, metavar="MD", help="write the rows of marked tests into this table")
+
+
+def pytest_collection_modifyitems(items):
+    """Let the mark of a test travel with its report, also between processes."""
+    for item in items:
+        if mark := item.get_closest_marker("reliability"):
+            item.user_properties.append(("reliability", mark.kwargs))
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(terminalreporter):
-    """Say in one line what was skipped and how to have it run, below the single reasons."""
+def pytest_terminal_summary(terminalreporter, config):
+    """Say in one line what was skipped and how to have it run, below the single reasons; write docs/reliability.md."""
     yield
+    if path := config.getoption("--reliability"):
+        import reliability
+
+        stats = terminalreporter.stats
+        reliability.write(path, {kind: stats.get(kind, []) for kind in ("passed", "skipped", "failed", "error")})
     reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())]
     counts = Counter(
         next((how for part, how in SKIPPED.items() if part in why), "other kinds: see the reasons above")

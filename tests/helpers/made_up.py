@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cellgauge.files.checked import add_checksums
 from cellgauge.files.score import Score, write_scores
 from cellgauge.plan.config import CATALOGUE
 from cellgauge.plan.grid import Cell, Grid
@@ -149,6 +150,7 @@ def _write_layout(path: Path, splits: list[str], n_cells: int = 600) -> None:
             f"{split}\tcell{n}\t{LABELS[codes[n]]}\tbatch {n % 8}\t{x:.4f}\t{y:.4f}" for n, (x, y) in enumerate(places)
         ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    add_checksums(path)
 
 
 # --- rows as the tasks write them ------------------------------------------------------------------------------------

@@ -104,6 +104,12 @@ FAULTS = st.builds(
 )
 
 
+@pytest.mark.reliability(
+    fault="download: early end, wrong length, object changed under one ETag",
+    provoked="a server that cuts, misstates the length, drops the framing or changes the object, at random",
+    outcome="the whole object, or one sentence and nothing kept",
+    tries=120,
+)
 @settings(max_examples=120)
 @given(st.sampled_from(sorted(OBJECTS)), st.lists(st.tuples(st.booleans(), FAULTS), min_size=1, max_size=4))
 def test_a_fetched_object_is_one_that_the_server_had_or_nothing_is_kept(cutter, tmp_path_factory, name, answers):
@@ -152,6 +158,12 @@ def test_text_without_a_length_is_taken_by_its_sum_alone(server, tmp_path):
         fetch(url, tmp_path / "x.csv")
 
 
+@pytest.mark.reliability(
+    fault="download: login page",
+    provoked="a server that answers 200 text/html first",
+    outcome="one sentence, nothing recorded; the same command then fetches the object",
+    tries=1,
+)
 def test_after_a_login_page_the_same_command_fetches_the_object(server, tmp_path):
     url = server.url("/x.h5ad")
     server.objects["/x.h5ad"] = [Answer(PAGE, headers={"Content-Type": "text/html"}), Answer(H5AD)]
@@ -202,6 +214,12 @@ def test_the_script_ends_with_one_sentence_and_leaves_nothing(server, tmp_path, 
     assert files_of(tmp_path) == ["corrupt.yaml"]
 
 
+@pytest.mark.reliability(
+    fault="download: the job is killed",
+    provoked="kill -9 in the middle of an object",
+    outcome="the same command fetches it and removes what was left",
+    tries=1,
+)
 def test_what_a_killed_process_left_is_removed_by_the_next(server, tmp_path):
     go_on = threading.Event()
     server.objects["/x.h5ad"] = [Answer(H5AD, drip=lambda: go_on.wait(60)), Answer(H5AD)]
@@ -243,6 +261,12 @@ def test_a_busy_server_is_asked_again_and_not_for_ever(server, tmp_path, status)
     assert len(server.requests) == 3 + sources.TRIES
 
 
+@pytest.mark.reliability(
+    fault="download: busy server",
+    provoked="503 with Retry-After, of 7 s and of a day",
+    outcome="it is asked again after that time, and after 120 s at most",
+    tries=1,
+)
 @pytest.mark.parametrize(("asked", "waited"), [("7", 7), ("100000", sources.RETRY_AFTER_MAX)])
 def test_a_server_is_left_alone_as_long_as_it_asks_within_bounds(server, tmp_path, monkeypatch, asked, waited):
     waits = []
@@ -252,6 +276,12 @@ def test_a_server_is_left_alone_as_long_as_it_asks_within_bounds(server, tmp_pat
     assert waits == [waited]
 
 
+@pytest.mark.reliability(
+    fault="download: slow drip",
+    provoked="a server that sends less than the floor of speed",
+    outcome="one sentence, nothing kept",
+    tries=1,
+)
 def test_a_drip_is_given_up(server, tmp_path, monkeypatch):
     for name, value in (("INTERVAL", 0.05), ("WINDOW", 0.3), ("FLOOR", 100_000)):
         monkeypatch.setattr(transfer, name, value)

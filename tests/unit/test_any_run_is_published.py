@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from cellgauge.files.checked import add_checksums
 from cellgauge.files.score import Score, write_scores
 from cellgauge.report import render
 from cellgauge.results.export import export
@@ -155,6 +156,7 @@ def published(run: Run, folder: Path, figures: bool = False) -> tuple[pd.DataFra
             layouts.append(folder / f"results/layouts/{model}/{dataset}.tsv")
             layouts[-1].parent.mkdir(parents=True, exist_ok=True)
             layouts[-1].write_text("\t".join(COLUMNS) + "\ns\tcell1\tT cell\t\t0.5\t0.5\n")
+            add_checksums(layouts[-1])
     tables = folder / "results/tables"
     collect(paths, tables, benchmarks=folder / "benchmarks", catalogue=run.catalogue, layouts=layouts)
     render(tables, folder / "report.html")

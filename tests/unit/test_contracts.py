@@ -14,6 +14,7 @@ from scipy.sparse import csc_matrix, csr_matrix, vstack
 
 from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import ContractError
+from cellgauge.files.checked import add_checksums
 from cellgauge.files.embedding import Embedding, match_embeddings, write_embedding
 from cellgauge.files.neighbors import Neighbors, write_neighbors
 from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores, write_scores
@@ -125,8 +126,9 @@ def test_missing_categories_are_empty(tmp_path, split):
     ("content", "words"),
     [
         (None, "no such file"),
-        (b"not hdf5", "truncated or corrupt"),
-        (b"\x89HDF\r\n\x1a\n" + b"\0" * 64, "truncated or corrupt"),
+        (b"", "is damaged, its checksums are missing"),
+        (b"not hdf5", "is damaged, its checksums are missing"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 64, "is damaged, its checksums are missing"),
     ],
 )
 def test_unreadable_files_are_one_sentence(tmp_path, content, words):
@@ -141,7 +143,7 @@ def test_truncated_split(tmp_path, split):
     content = split.path.read_bytes()
     path = tmp_path / "cut.h5ad"
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ContractError, match="truncated or corrupt"):
+    with pytest.raises(ContractError, match="is damaged, its checksums are missing"):
         Split.open(path)
 
 
@@ -307,7 +309,7 @@ def test_a_score_is_a_value_or_a_reason(fields, words):
 def test_foreign_columns_are_refused(tmp_path):
     (tmp_path / "s.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(ContractError, match="the columns are"):
-        read_scores(tmp_path / "s.tsv")
+        read_scores(tmp_path / "s.tsv", by_hand=True)
 
 
 def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path):
@@ -363,9 +365,10 @@ def test_files_that_are_no_neighbors_are_refused(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(ContractError, match=r"not a file of neighbors.*delete it and run again"):
+        with pytest.raises(ContractError, match="is damaged, its checksums are missing"):
             Neighbors.read(path, ABOUT, CELLS)
     np.savez(path, facts=np.array([object()], dtype=object))  # a pickle, which is not opened
+    add_checksums(path)
     with pytest.raises(ContractError, match="not a file of neighbors"):
         Neighbors.read(path, ABOUT, CELLS)
     with pytest.raises(ContractError, match="no such file"):

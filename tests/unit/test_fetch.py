@@ -25,8 +25,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellgauge.core.atomic import workplace
 from cellgauge.fetch import BRING, FetchError, fetch, formats, ledger, members, transfer
-from cellgauge.fetch.transfer import Transfer, TransientError, workplace
+from cellgauge.fetch.transfer import Transfer, TransientError
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 DATA = bytes(range(256)) * 40  # 10,240 bytes
@@ -241,7 +242,7 @@ def test_a_drip_is_given_up_and_a_stream_is_not(bring, monkeypatch):
 def test_a_place_is_for_one_process_and_what_killed_ones_left_is_removed(tmp_path):
     output = tmp_path / "folder" / "x[1].h5ad"
     code = (
-        "import sys, time; from pathlib import Path; from cellgauge.fetch.transfer import workplace\n"
+        "import sys, time; from pathlib import Path; from cellgauge.core.atomic import workplace\n"
         "with workplace(Path(sys.argv[1])) as place:\n"
         "    Path(place, 'x').write_text('1'); print(place, flush=True); time.sleep(60)"
     )

@@ -179,8 +179,8 @@ def test_files_of_before_the_column_source_still_read(tmp_path):
     row = Score("ari", 0.5, "reference", task="clustering", model="m", dataset="d", split="s", seed=4)
     write_scores(tmp_path / "rows.tsv", [row])
     lines = (tmp_path / "rows.tsv").read_text().splitlines()
-    (tmp_path / "rows.tsv").write_text("\n".join(line.rpartition("\t")[0] for line in lines) + "\n")
-    assert read_scores(tmp_path / "rows.tsv") == [row]
+    (tmp_path / "rows.tsv").write_text("\n".join(line.rpartition("\t")[0] for line in lines[:2]) + "\n")
+    assert read_scores(tmp_path / "rows.tsv", by_hand=True) == [row]
     table = pd.DataFrame([vars(row)])[list(SCORE_COLUMNS[:-1])]
     table.to_parquet(tmp_path / "rows.parquet")
     assert list(read(tmp_path / "rows.parquet", "scores")) == [row]

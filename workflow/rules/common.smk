@@ -15,6 +15,7 @@ from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.interpreter import prefer_own_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
+from cellgauge.plan.stale_lock import remove_stale_lock
 from cellgauge.plan.sources import code, digest, project_file, script
 
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -23,6 +24,8 @@ try:
     settings.check(config)
     inputs = Inputs(Grid(config))
     prefer_own_python()
+    if workflow.is_main_process:
+        remove_stale_lock()
     if not WITH_CONDA:
         inputs.check_environments()
 except CellgaugeError as error:

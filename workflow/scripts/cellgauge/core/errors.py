@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
+
+from cellgauge.core.atomic import damaged_name
 
 
 class CellgaugeError(Exception):
@@ -14,6 +20,14 @@ class CellgaugeError(Exception):
 
 class ContractError(CellgaugeError):
     """A file between two stages is not what its contract says."""
+
+
+class DamagedError(ContractError):
+    """A file between two stages is not what was written at `path`."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def one_line(text: object) -> str:
@@ -35,11 +49,49 @@ def did_you_mean(name: object, known: Iterable[object], otherwise: str | None = 
 def run_cli(main: Callable[[], None]) -> None:
     """Run a script's `main`; turn an expected error into its sentence on stderr and exit status 1.
 
-    The sentence is the last line of the log, where `collect_tables` looks for the reason of a missing score.
+    The sentence is the last line of the log, where `collect_tables` looks for the reason of a missing score. A damaged file
+    is moved aside, so that the workflow makes it again.
     """
     try:
         main()
-    except CellgaugeError as error:
+    except Exception as error:
+        sentence = str(error) if isinstance(error, CellgaugeError) else refusal(error)
+        if not sentence:
+            raise
+        if isinstance(error, DamagedError):
+            with suppress(OSError):
+                error.path.replace(damaged_name(error.path))
         with suppress(BrokenPipeError):
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            print(f"error: {one_line(sentence)}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+MEND = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there, or ask for a larger quota",
+    errno.EROFS: "mount it for writing, or choose another folder with --directory",
+    errno.EACCES: "change its owner or permissions, or choose another folder with --directory",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "check the network file system",
+}
+"""What helps where the system refuses a file, by the number of its error."""
+MEND[errno.EPERM] = MEND[errno.EACCES]
+
+
+def refusal(error: BaseException) -> str:
+    """Return one sentence about an error by which the system refuses a file, "" of any other error.
+
+    HDF5 tells file and number in its message alone, and may meet a second error when it closes the file.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        text = one_line(cause)
+        told = re.search(r"errno = (\d+)", text)
+        number = int(told[1]) if told else getattr(cause, "errno", None)
+        if number in MEND:
+            name = re.search(r"filename = '([^']+)'", text)
+            path = Path(name[1] if name else str(getattr(cause, "filename", None) or Path.cwd()))
+            place = path.parent.parent if path.parent.suffix == ".part" else path  # the folder of a file on its way
+            return f"{place}: {os.strerror(number)}; {MEND[number]} and run the same command again"
+        cause = cause.__cause__ or cause.__context__
+    return ""

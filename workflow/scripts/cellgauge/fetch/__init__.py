@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cellgauge.core.atomic import publish, workplace
 from cellgauge.fetch import formats, members
 from cellgauge.fetch.ledger import SHA256, SHIPPED, Entry, identity, read, record
 from cellgauge.fetch.sources import BRING
-from cellgauge.fetch.transfer import FetchError, Transfer, hash_file, publish, workplace
+from cellgauge.fetch.transfer import FetchError, Transfer, hash_file
 
 __all__ = ["FetchError", "fetch"]
 

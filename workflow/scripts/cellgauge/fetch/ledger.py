@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import one_line
-from cellgauge.fetch.transfer import FetchError, publish, workplace
+from cellgauge.fetch.transfer import FetchError
 
 SHIPPED = Path(__file__).parents[4] / "config" / "checksums.yaml"
 """What is known of objects of the catalogue: only read, and goes before the ledger of a run."""
@@ -63,9 +64,8 @@ def record(path: Path, url: str, new: Entry, *, anew: bool = False) -> None:
         entries[url] = replace(new, kind=old.kind)
         shown = {url: {k: v for k, v in asdict(entries[url]).items() if v and k != "source"} for url in sorted(entries)}
         text = HEADER + yaml.safe_dump(shown, sort_keys=False, width=float("inf"), allow_unicode=True)
-        with workplace(path) as folder:
-            Path(folder, "object").write_text(text, encoding="utf-8")
-            publish(folder / "object", path)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def identity(url: str) -> str:

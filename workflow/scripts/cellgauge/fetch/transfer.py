@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from threading import Thread
 
@@ -80,31 +77,6 @@ def _settle(done: Future[None], bring: Callable[[], None]) -> None:
         done.set_result(bring())
     except BaseException as error:
         done.set_exception(error)
-
-
-@contextmanager
-def workplace(output: Path) -> Iterator[Path]:
-    """Yield a folder beside `output` for this process alone; remove it, and those that killed processes left."""
-    from filelock import FileLock, Timeout
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{output.name[:80]}."
-    for left in output.parent.glob(f"{escape(prefix)}*.part"):
-        with suppress(Timeout, OSError), FileLock(left / "lock", timeout=0):
-            shutil.rmtree(left)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=output.parent))
-    try:
-        with FileLock(folder / "lock"):  # the system drops it when the process ends, however it ends
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def publish(path: Path, output: Path) -> None:
-    """Give the file at `path` its name, once its bytes are on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    path.replace(output)
 
 
 def hash_file(path: Path) -> tuple[int, str]:

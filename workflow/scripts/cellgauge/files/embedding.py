@@ -6,20 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cellgauge.core.errors import ContractError
-
-if TYPE_CHECKING:
-    pass
-from cellgauge.core.atomic import atomic_path
+from cellgauge.files.checked import checked_path
 from cellgauge.files.h5ad import (
     as_plain,
     first_difference,
     matrix_shape,
-    open_h5,
+    open_stage,
     read_column,
     read_dense,
     read_index,
@@ -52,7 +49,7 @@ class Embedding:
     def read(cls, path: str | Path) -> Embedding:
         """Open an embedding file; raise ContractError when it is not one."""
         path = Path(path)
-        with open_h5(path) as file:
+        with open_stage(path) as file:
             uns = read_scalars(file)
             cells = read_index(file, "obs")
             if "split" in file["obs"]:
@@ -67,7 +64,7 @@ class Embedding:
     @cached_property
     def matrix(self) -> np.ndarray:
         """The rows, float32, shape (n_cells, n_dims); a cell that the model could not embed is a row of NaN."""
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             return read_dense(file["X"], self.path)
 
     @cached_property
@@ -162,5 +159,5 @@ def write_embedding(
     names = np.repeat([split.name for split in splits], [len(split.cells) for split in splits])
     facts = {**uns, "unembedded": int(unembedded.sum()), "n_dims": matrix.shape[1]}
     facts = {key: as_plain(value) for key, value in facts.items() if value is not None}
-    with atomic_path(path) as temporary:
+    with checked_path(path) as temporary:
         write_h5ad(temporary, matrix, ids, names, facts)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellgauge.core.errors import ContractError, one_line
+from cellgauge.files.checked import CheckedFile
 
 if TYPE_CHECKING:
     import h5py
@@ -31,21 +32,30 @@ def as_plain(value: Any) -> Any:
 
 
 @contextmanager
-def open_h5(path: str | Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading; raise ContractError when it is missing, truncated or no HDF5."""
+def open_h5(path: str | Path, source: CheckedFile | None = None) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading, through `source` where it is given; raise ContractError when it is missing,
+    truncated or no HDF5.
+    """
     import h5py
 
     path = Path(path)
     if not path.is_file():
         raise ContractError(f"{path}: no such file")
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(source or path, "r")
     except OSError as error:
         raise ContractError(f"{path}: not a readable h5ad file, truncated or corrupt ({one_line(error)})") from None
     with file:
         missing = {"obs", "var", "X"} - set(file)
         if missing:
             raise ContractError(f"{path}: not an h5ad file with a matrix, it lacks {', '.join(sorted(missing))}")
+        yield file
+
+
+@contextmanager
+def open_stage(path: str | Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file that another stage wrote: as `open_h5`, and what is read of it is compared with its checksums."""
+    with CheckedFile(path) as source, open_h5(path, source) as file:
         yield file
 
 

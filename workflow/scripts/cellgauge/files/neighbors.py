@@ -8,15 +8,12 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cellgauge.core.errors import ContractError, one_line
-
-if TYPE_CHECKING:
-    pass
-from cellgauge.core.atomic import atomic_path
+from cellgauge.files.checked import checked_path, open_checked
 
 
 @dataclass(frozen=True)
@@ -49,12 +46,10 @@ class Neighbors:
         """
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_checked(path) as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             found = json.loads(str(arrays.pop("facts")))
             digest, embedded = str(arrays.pop("cells")), arrays.pop("embedded")
-        except FileNotFoundError:
-            raise ContractError(f"{path}: no such file") from None
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise ContractError(
                 f"{path}: not a file of neighbors, truncated or corrupt ({one_line(error)}); delete it and run again"
@@ -79,7 +74,7 @@ def write_neighbors(
     """Write what `Neighbors` describes."""
     about: dict[str, Any] = {"facts": np.array(json.dumps(facts)), "cells": np.array(_digest(cells))}
     about |= {"embedded": embedded, **arrays}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with checked_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **about)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cellgauge.core.errors import ContractError
-from cellgauge.files.h5ad import open_h5, read_column, read_index, read_scalars
+from cellgauge.files.h5ad import open_stage, read_column, read_index, read_scalars
 from cellgauge.files.profiles import SUFFIX
 
 NOT_PREDICTED = "the model gave no prediction for this condition"
@@ -49,7 +49,7 @@ class Prediction:
     @staticmethod
     def facts(path: str | Path) -> dict[str, Any]:
         """Return the provenance of a prediction file alone."""
-        with open_h5(path) as file:
+        with open_stage(path) as file:
             return read_scalars(file)
 
     @classmethod
@@ -57,7 +57,7 @@ class Prediction:
         """Read what a profile scores of a prediction file; raise ContractError when it is not one."""
         path = Path(path)
         suffix = SUFFIX[profile]
-        with open_h5(path) as file:
+        with open_stage(path) as file:
             needed = ("layers/wilcoxon", "layers/mean_reference", "obs/n_cells", "obs/reason_reference")
             lacking = [key for key in needed if key not in file]
             if lacking:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cellgauge.core.errors import ContractError, one_line
-
-if TYPE_CHECKING:
-    pass
-from cellgauge.core.atomic import atomic_path
+from cellgauge.files.checked import MARK, checked_path, open_checked
 
 SCORE_COLUMNS = (
     "task",
@@ -86,21 +84,25 @@ class Score:
 
 def write_scores(path: str | Path, scores: Iterable[Score]) -> None:
     """Write score rows as TSV; floats with all their digits."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with checked_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, SCORE_COLUMNS, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(score.cells() for score in scores)
 
 
-def read_scores(path: str | Path) -> list[Score]:
+def read_scores(path: str | Path, *, by_hand: bool = False) -> list[Score]:
     """Read a score file, TSV or (by its suffix) CSV.
+
+    Args:
+        by_hand: whether others may have written it, without checksums.
 
     Raises:
         ContractError: its columns or values are not those of the contract; names the row.
     """
     path = Path(path)
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, delimiter="," if path.suffix == ".csv" else "\t", strict=True)
+    with io.TextIOWrapper(path.open("rb") if by_hand else open_checked(path), "utf-8", newline="") as file:
+        lines = (line for line in file if not line.startswith(MARK.decode()))
+        reader = csv.DictReader(lines, delimiter="," if path.suffix == ".csv" else "\t", strict=True)
         try:
             columns = tuple(name for name in reader.fieldnames or () if name not in TABLE_COLUMNS)
             if columns + tuple(name for name in LATER_COLUMNS if name not in columns) != SCORE_COLUMNS:

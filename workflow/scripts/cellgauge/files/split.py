@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     import anndata
     import h5py
     from scipy.sparse import csr_matrix
-from cellgauge.core.atomic import atomic_path
+from cellgauge.files.checked import checked_path
 from cellgauge.files.h5ad import (
     ROWS_AT_ONCE,
     check_unique,
     index_key,
-    open_h5,
+    open_stage,
     read_column,
     read_csr,
     read_index,
@@ -52,7 +52,7 @@ class Split:
     def open(cls, path: str | Path) -> Split:
         """Read the ids and the provenance of a split; raise ContractError when the file is not one."""
         path = Path(path)
-        with open_h5(path) as file:
+        with open_stage(path) as file:
             uns = read_scalars(file)
             missing = {"dataset", "split", "organism"} - set(uns)
             if missing:
@@ -67,12 +67,12 @@ class Split:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns of obs."""
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             return tuple(name for name in file["obs"] if name != index_key(file["obs"]))
 
     def column(self, name: str) -> np.ndarray:
         """Return one column of obs as str, shape (n_cells,); raise ContractError when it is missing."""
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             return read_column(file, "obs", name, self.path)
 
     def numbers(self, name: str) -> np.ndarray:
@@ -81,7 +81,7 @@ class Split:
         Raises:
             ContractError: the column is missing, or holds something else.
         """
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             item = file["obs"].get(name)
             if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f"):
                 return item[:]
@@ -93,13 +93,13 @@ class Split:
     @cached_property
     def genes(self) -> np.ndarray:
         """Gene ids (var_names: Ensembl without version where the data has them), str, shape (n_genes,)."""
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             return read_index(file, "var")
 
     @cached_property
     def symbols(self) -> np.ndarray:
         """Gene symbols (var["feature_name"]), str, shape (n_genes,)."""
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             return read_column(file, "var", "feature_name", self.path)
 
     @cached_property
@@ -109,7 +109,7 @@ class Split:
         Raises:
             ContractError: the split was made without a table of orthologues.
         """
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             if "orthologue" not in file["var"]:
                 raise ContractError(f"split {self.name} of {self.dataset} has no column 'orthologue' in var")
             return read_column(file, "var", "orthologue", self.path)
@@ -121,7 +121,7 @@ class Split:
 
     def counts(self) -> csr_matrix:
         """Return the raw counts, CSR float32, shape (n_cells, n_genes). Read anew at each call: the caller owns it."""
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             return read_csr(file["X"], self.path)
 
     def count_blocks(
@@ -138,7 +138,7 @@ class Split:
         Raises:
             ContractError: a count that is negative or not finite, or a block that cannot be read.
         """
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             try:
                 for start, block in read_row_blocks(file["X"], rows_per_block, self.path, first, last):
                     least = block.data.min(initial=np.inf)
@@ -159,7 +159,7 @@ class Split:
         Raises:
             ContractError: the counts cannot be read.
         """
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             item = file["X"]
             if item.attrs.get("encoding-type", "array") != "csr_matrix":
                 return np.asarray(read_csr(item, self.path).astype(np.float64).sum(axis=1)).ravel()
@@ -177,7 +177,7 @@ class Split:
 
     def facts(self) -> dict[str, Any]:
         """Return the scalars of uns."""
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             return read_scalars(file)
 
     def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
@@ -204,7 +204,7 @@ class Split:
 
     @contextmanager
     def _open_expression(self) -> Iterator[h5py.Group | h5py.Dataset]:
-        with open_h5(self.path) as file:
+        with open_stage(self.path) as file:
             if "layers/expression" not in file:
                 raise ContractError(
                     f"{self.path}: no layer 'expression', which the splits of perturbation screens have"
@@ -213,9 +213,10 @@ class Split:
 
     def to_anndata(self) -> anndata.AnnData:
         """Return the split as an AnnData, for adapters that use the scverse libraries."""
-        import anndata
+        from anndata.io import read_elem
 
-        return anndata.read_h5ad(self.path)
+        with open_stage(self.path) as file:
+            return read_elem(file)
 
 
 def write_split(path: str | Path, data: anndata.AnnData) -> None:
@@ -236,7 +237,7 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
         raise ContractError(f"{where}: var has no column 'feature_name'")
     check_unique(data.obs_names.to_numpy(), where)
     data.X = as_counts(data.X, where)
-    with atomic_path(path) as temporary:
+    with checked_path(path) as temporary:
         counts, data.X = data.X, None
         data.write_h5ad(temporary, compression="gzip", compression_opts=1)
         # shuffling the bytes of small numbers makes a smaller file, which is faster to read (docs/adr/0030)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from cellgauge.core.errors import ContractError
-from cellgauge.files.h5ad import open_h5, read_column, read_index, read_scalars
+from cellgauge.files.h5ad import open_stage, read_column, read_index, read_scalars
 from cellgauge.files.profiles import SUFFIX
 
 MEASURED_FROM = {"corrected": "control_withheld", "reference": "control"}
@@ -68,7 +68,7 @@ class Truth:
         """
         path = Path(path)
         suffix = SUFFIX[profile]
-        with open_h5(path) as file:
+        with open_stage(path) as file:
             uns = read_scalars(file)
             if uns.get("kind") != "truth":
                 raise ContractError(f"{path}: not a truth file of cellgauge; write it with measure_truth.py")
@@ -117,5 +117,5 @@ class Truth:
 
 def is_truth(path: str | Path) -> bool:
     """Return whether a file is a truth file (a split of a screen is not)."""
-    with open_h5(path) as file:
+    with open_stage(path) as file:
         return read_scalars(file).get("kind") == "truth"

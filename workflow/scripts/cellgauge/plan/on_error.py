@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import one_line
 from cellgauge.plan import paths
 from cellgauge.plan.sources import SCRIPTS
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 BEGAN = time.time()
 """When Snakemake read the workflow, seconds since the epoch: logs of this run are newer."""
 NOT_RUN = "the job was not run"
-LONG_AGO = 0
-"""An mtime (seconds) that is older than any input: the next run makes the tables anew, whatever has changed by then."""
+LONG_AGO = 1
+"""An mtime (seconds) that is older than any input: the next run makes the tables anew, whatever has changed by then. Snakemake
+takes 0 for no mtime at all."""
 
 
 def failures(inputs: Inputs, since: float) -> dict[str, str]:
@@ -82,10 +84,11 @@ def publish_partial_results(inputs: Inputs) -> None:
 def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
     """Write tables, report and exports, older than any input; return what went wrong, "" if nothing did."""
     with tempfile.TemporaryDirectory() as folder:
-        manifest, reasons = Path(folder, "manifest.json"), Path(folder, "reasons.json")
-        manifest.write_text(inputs.manifest(), encoding="utf-8")
+        reasons = Path(folder, "reasons.json")
+        with atomic_path(paths.MANIFEST) as manifest:  # an input of the tables that is there, and so newer than they
+            manifest.write_text(inputs.manifest(), encoding="utf-8")
         reasons.write_text(json.dumps(failed), encoding="utf-8")
-        collect = ["collect_tables.py", "--manifest", str(manifest), "--failed", str(reasons)]
+        collect = ["collect_tables.py", "--manifest", paths.MANIFEST, "--failed", str(reasons)]
         collect += ["--ledger", paths.LEDGER]
         render = ["render_report.py", paths.TABLES, "--output", paths.REPORT]
         exports = ["export_results.py", paths.TABLES, "--output", "results"]

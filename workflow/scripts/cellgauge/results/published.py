@@ -89,7 +89,7 @@ def read(path: str | Path, format: str) -> Iterator[Score]:
 
 def _read_table(path: Path) -> list[Score]:
     try:
-        return _read_parquet(path) if path.suffix == ".parquet" else read_scores(path)
+        return _read_parquet(path) if path.suffix == ".parquet" else read_scores(path, by_hand=True)
     except (OSError, ContractError) as error:
         raise PublishedError(f"{path}: cannot be read as score rows ({one_line(error)})") from None
 

@@ -12,9 +12,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from cellgauge.core.atomic import atomic_path
-from cellgauge.core.errors import CellgaugeError, ContractError
+from cellgauge.core.errors import CellgaugeError, ContractError, DamagedError
 from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
-from cellgauge.files.h5ad import open_h5, read_scalars
+from cellgauge.files.checked import open_checked
+from cellgauge.files.h5ad import open_stage, read_scalars
 from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
 from cellgauge.results.blocks import blocks
 from cellgauge.results.coverage import Coverage, screen_tasks
@@ -341,8 +342,10 @@ def _on_device(path: Path) -> tuple[str | float | None, ...]:
     A file that is not there (any more) or cannot be read only leaves these fields empty: the scores were made from it.
     """
     try:
-        with open_h5(path) as file:
+        with open_stage(path) as file:
             facts = read_scalars(file)
+    except DamagedError:
+        raise
     except ContractError:
         facts = {}
     device, precision = str(facts.get("device", "")).partition(":")[0], str(facts.get("precision", ""))
@@ -356,7 +359,9 @@ def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
     parts = []
     for path in paths:
         if path.is_file():
-            part = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_filter=False)
+            with open_checked(path) as file:
+                texts = dict.fromkeys(TEXTS, str)
+                part = pd.read_csv(file, sep="\t", dtype=texts, keep_default_na=False, na_filter=False)
             model, dataset, embedded = *path.parts[-3:-1], path.stem
             of_set = ["" if split == embedded else embedded for split in part["split"]]
             parts.append(part.assign(model=model, dataset=dataset, set=of_set))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cellgauge.core.atomic import atomic_path
 from cellgauge.core.optional_imports import without_optional
+from cellgauge.files.checked import checked_path
 from cellgauge.files.embedding import Embedding, match_embeddings
 from cellgauge.files.split import Split
 from cellgauge.metrics.knn.distances import column_means
@@ -35,7 +35,7 @@ def lay_out(embeddings: Sequence[Path], splits: Sequence[Path], output: str | Pa
     """
     of_splits = [Split.open(path) for path in splits]
     matched = match_embeddings([Embedding.read(path) for path in embeddings], of_splits)
-    with atomic_path(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with checked_path(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
         for place, (embedding, split) in enumerate(zip(matched, of_splits, strict=True)):

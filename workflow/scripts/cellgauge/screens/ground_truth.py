@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.checked import checked_path
 from cellgauge.metrics.wilcoxon import ControlRanks
 from cellgauge.screens.screen import CONTROL, Screen, mean_of, targets
 
@@ -182,5 +182,5 @@ def _write(
         for row, cells in of_row.items():
             projected[row, : cells.shape[0]] = cells @ components
         data.obsm[name] = projected
-    with atomic_path(output) as temporary:
+    with checked_path(output) as temporary:
         data.write_h5ad(temporary)

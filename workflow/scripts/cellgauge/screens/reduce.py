@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import ContractError
+from cellgauge.files.checked import checked_path
 from cellgauge.files.h5ad import as_plain
 from cellgauge.files.prediction import NOT_PREDICTED
 from cellgauge.files.profiles import SUFFIX
@@ -116,7 +116,7 @@ class Reducer:
         )
         if self._samples:
             data.obsm["cells"] = self._sampled()
-        with atomic_path(path) as temporary:
+        with checked_path(path) as temporary:
             data.write_h5ad(temporary)
 
     def _sampled(self) -> np.ndarray:

@@ -1,0 +1,137 @@
+"""A run that is killed goes on by the same command, to the same tables."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from project import CONFIG, ROOT, Project, make_project
+from reliability import IN_FULL
+
+MOMENTS = 20 if IN_FULL else 1
+TABLES = (
+    "scores.csv",
+    "scores.parquet",
+    "summary.csv",
+    "conditions.csv",
+    "intervals.csv",
+    "ranks.csv",
+    "layouts.parquet",
+)
+SMALL = {"models": ["random"], "datasets": ["tiny"], "tasks": ["clustering"], "published": []}
+COMMAND = [sys.executable, "-m", "snakemake", "--cores", "2", "results/tables/scores.csv", "--configfile", "tiny.yaml"]
+
+
+def tables(project: Project) -> dict[str, bytes]:
+    return {name: (project.folder / "results/tables" / name).read_bytes() for name in TABLES}
+
+
+def start(project: Project) -> psutil.Popen:
+    """Start the run as a user does, its output in a file."""
+    with (project.folder / "output.txt").open("w") as output:
+        return psutil.Popen(COMMAND, cwd=project.folder, stdout=output, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A project that has not run, its tables after a run, and the seconds that the run took."""
+    project = make_project(tmp_path_factory.mktemp("killed") / "project", {**CONFIG, "run": SMALL})
+    done = Project(project.folder.with_name("done"))
+    shutil.copytree(project.folder, done.folder)
+    began = time.monotonic()
+    assert start(done).wait() == 0, (done.folder / "output.txt").read_text()
+    return project, tables(done), time.monotonic() - began
+
+
+def jobs_of(run: psutil.Popen) -> list[psutil.Process]:
+    """Return the processes of a run that work in scripts of ours."""
+    processes = []
+    for process in run.children(recursive=True):
+        try:
+            if "workflow/scripts" in " ".join(process.cmdline()[1:2]):
+                processes.append(process)
+        except psutil.Error:  # it ended just now
+            pass
+    return processes
+
+
+def kill(run: psutil.Popen, what: str, rng: random.Random) -> bool:
+    """Kill -9 Snakemake, a job, or everything; return whether there was something to kill."""
+    if what == "a job":
+        while not (victims := jobs_of(run)) and run.poll() is None:
+            time.sleep(0.01)
+        victims = victims and [rng.choice(victims)]
+    else:
+        victims = [run, *(run.children(recursive=True) if what == "everything" else ())] if run.poll() is None else []
+    for victim in victims:
+        victim.kill()
+    return bool(victims)
+
+
+@pytest.mark.reliability(
+    fault="kill -9 of Snakemake, of a job, of everything",
+    provoked="at a random moment of a run on tiny data (seeds 0 to 19 for each)",
+    outcome="the same command goes on, to byte-identical tables; no temporary file is left",
+    tries=1,
+)
+@pytest.mark.parametrize("seed", range(MOMENTS))
+@pytest.mark.parametrize("what", ["Snakemake", "a job", "everything"])
+def test_a_killed_run_goes_on_by_the_same_command(undisturbed, tmp_path, what, seed):
+    fresh, expected, seconds = undisturbed
+    rng, hit = random.Random(f"{what} {seed}"), False
+    while not hit:
+        project = Project(tmp_path / "project")
+        shutil.rmtree(project.folder, ignore_errors=True)
+        shutil.copytree(fresh.folder, project.folder)
+        run = start(project)
+        time.sleep(rng.random() * seconds)
+        processes = run.children(recursive=True) if run.poll() is None else []
+        hit = kill(run, what, rng)
+        run.wait()
+    again = start(project)
+    assert again.wait() == 0, (project.folder / "output.txt").read_text()
+    assert tables(project) == expected
+    psutil.wait_procs(processes, timeout=60)  # jobs outlive Snakemake
+    assert [path for path in project.folder.glob("results/**/.*") if path.name != ".gitkeep"] == []
+
+
+@pytest.mark.reliability(
+    fault="two runs at once in one folder",
+    provoked="a second run, and a dry run, while a job of the first is held",
+    outcome="the second ends with a sentence that names the folder; the first ends whole",
+    tries=1,
+)
+def test_a_second_run_does_not_disturb_the_first(undisturbed, tmp_path):
+    fresh, expected, _ = undisturbed
+    project = Project(tmp_path / "project")
+    shutil.copytree(fresh.folder, project.folder)
+    first = start(project)
+    while not (jobs := jobs_of(first)):
+        assert first.poll() is None
+        time.sleep(0.02)
+    jobs[0].suspend()  # so that the first is at work as long as the second asks
+    for dry in (["--dry-run"], []):
+        second = subprocess.run([*COMMAND, *dry], cwd=project.folder, capture_output=True, text=True, check=False)
+        assert (second.returncode == 0) == bool(dry), second.stderr
+    assert "Directory cannot be locked" in second.stderr and str(project.folder) in second.stderr
+    assert "Traceback" not in second.stderr
+    jobs[0].resume()
+    assert first.wait() == 0 and tables(project) == expected
+
+
+def test_make_resume_is_the_same_command(undisturbed, tmp_path):
+    shown = subprocess.run(
+        ["make", "--dry-run", "--old-file=.venv/.installed", "resume", "ARGS=--configfile tiny.yaml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "snakemake" in shown and "--configfile tiny.yaml" in shown and "unlock" not in shown
