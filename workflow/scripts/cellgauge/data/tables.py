@@ -12,8 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellgauge.core.errors import CellgaugeError, one_line
-from cellgauge.data.published import reading
+from cellgauge.core.errors import CellgaugeError, one_line, reading
 from cellgauge.files.text_columns import ids, shorten
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from cellgauge.files.h5ad import (
     read_row_blocks,
     read_scalars,
 )
+from cellgauge.files.hdf5 import read_anndata
 
 
 @dataclass(frozen=True)
@@ -213,9 +214,7 @@ class Split:
 
     def to_anndata(self) -> anndata.AnnData:
         """Return the split as an AnnData, for adapters that use the scverse libraries."""
-        import anndata
-
-        return anndata.read_h5ad(self.path)
+        return read_anndata(self.path)
 
 
 def write_split(path: str | Path, data: anndata.AnnData) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cellgauge.core.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError, reading
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
@@ -215,8 +215,6 @@ def read_rows(
     Raises:
         CellgaugeError: whatever keeps the file from being the embedding of some cells.
     """
-
-    from cellgauge.data.published import reading
     from cellgauge.data.tables import FORMATS, table_format
 
     columns = (columns,) if isinstance(columns, str) else tuple(columns)
