@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from cellgauge.core.errors import one_line
+from cellgauge.fetch.members import most_inside
 from cellgauge.fetch.transfer import FetchError
 from cellgauge.files.hdf5 import open_hdf5
 
@@ -54,6 +55,8 @@ def _read(path: Path, size: int, name: str) -> bool:
             return False
         elif name.endswith((".zip", ".npz", ".whl", *TORCH)):
             with zipfile.ZipFile(path) as archive:
+                promised = sum(info.file_size for info in archive.infolist())
+                _require(promised <= most_inside(path), "its members promise more than it can hold")
                 _require(archive.testzip() is None, "a member is damaged")
         elif name.endswith((".gz", ".tgz")):
             _require(size > 0, "it is empty")

@@ -49,7 +49,8 @@ def open_hdf5(path: str | Path, source: Any = None, *, whole: bool = True) -> It
     try:
         file = h5py.File(source or path, "r")
     except (OSError, RuntimeError, ValueError) as error:
-        raise CellgaugeError(f"{path}: not a readable {path.suffix[1:] or 'HDF5'} file, truncated or corrupt ({one_line(error)})") from None
+        kind = path.suffix[1:] or "HDF5"
+        raise CellgaugeError(f"{path}: not a readable {kind} file, truncated or corrupt ({one_line(error)})") from None
     with file:
         if whole:
             with reading(f"{path}: it cannot be read, truncated or corrupt"):

@@ -16,6 +16,7 @@ from cellgauge.core.errors import ContractError, one_line
 if TYPE_CHECKING:
     pass
 from cellgauge.core.atomic import atomic_path
+from cellgauge.files.spreadsheets import quoted, unquoted
 
 SCORE_COLUMNS = (
     "task",
@@ -85,11 +86,11 @@ class Score:
 
 
 def write_scores(path: str | Path, scores: Iterable[Score]) -> None:
-    """Write score rows as TSV; floats with all their digits."""
+    """Write score rows as TSV; floats with all their digits, text as `spreadsheets.quoted` has it."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, SCORE_COLUMNS, delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(score.cells() for score in scores)
+        writer.writerows({name: quoted(text) for name, text in score.cells().items()} for score in scores)
 
 
 def read_scores(path: str | Path) -> list[Score]:
@@ -114,7 +115,7 @@ def _parse_score(row: Mapping[str, str], where: str) -> Score:
     if None in row or None in row.values():
         raise ContractError(f"{where}: it has more or fewer fields than there are columns")
     kinds = {"value": float, "seed": int, "fold": int}
-    texts = {name: text for name, text in row.items() if name not in TABLE_COLUMNS}
+    texts = {name: unquoted(text) for name, text in row.items() if name not in TABLE_COLUMNS}
     try:
         fields: dict[str, Any] = {
             **texts,

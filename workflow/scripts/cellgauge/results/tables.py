@@ -16,6 +16,7 @@ from cellgauge.core.errors import CellgaugeError, ContractError
 from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
 from cellgauge.files.h5ad import open_h5, read_scalars
 from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
+from cellgauge.files.spreadsheets import write_csv
 from cellgauge.results.blocks import blocks
 from cellgauge.results.coverage import Coverage, screen_tasks
 from cellgauge.results.reproduction import compare_with_published
@@ -426,8 +427,7 @@ def _cell(value: Any) -> Any:
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".csv":
+        return write_csv(table, path)
     with atomic_path(path) as temporary:
-        if path.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        else:
-            table.to_csv(temporary, index=False)
+        table.to_parquet(temporary, index=False)
