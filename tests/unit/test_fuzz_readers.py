@@ -5,6 +5,7 @@ wrong. A child process reads, so that a crash is seen; it has little memory and 
 """
 
 import csv
+import faulthandler
 import io
 import json
 import os
@@ -60,16 +61,14 @@ def outcome(read, path):
     child = os.fork()
     if not child:
         os.close(receiver)
-        with open(os.devnull, "w") as sink:
-            os.dup2(sink.fileno(), 1)
-            os.dup2(sink.fileno(), 2)
-        signal.alarm(SECONDS)
-        used = (
-            int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
-        )
-        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
         said = ""
         try:
+            for descriptor in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            faulthandler.disable()
+            signal.alarm(SECONDS)
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
             read(path)
         except CellgaugeError as error:
             said = "" if str(error).strip() and "Traceback" not in str(error) else f"no sentence: {error!r}"

@@ -152,9 +152,8 @@ def test_a_filter_that_is_a_plug_in_is_never_looked_for(source):
     with h5py.File(source, "r+") as file:
         file.create_dataset("uns/packed", data=np.arange(99), chunks=(99,), compression="lzf")
     content = source.read_bytes()
-    place = content.index(
-        (32000).to_bytes(2, "little") + (4).to_bytes(2, "little")
-    )  # its number, the length of its name
+    place = content.index(b"lzf\0") - 8  # its number stands first in the message, its name last
+    assert content[place : place + 2] == (32000).to_bytes(2, "little")
     source.write_bytes(content[:place] + (32015).to_bytes(2, "little") + content[place + 2 :])
     with pytest.raises(CellgaugeError, match=r"gzip and lzf \(number 32015\)"), open_hdf5(source):
         pass
