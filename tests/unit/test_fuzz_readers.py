@@ -46,7 +46,7 @@ from cellgauge.models.uce.new_species import read_loci
 from cellgauge.plan import config as configuration
 from cellgauge.results.published import read as read_values
 
-EXAMPLES = int(os.environ.get("CELLGAUGE_FUZZ_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("CELLGAUGE_FUZZ_EXAMPLES", "10"))
 SECONDS, MEMORY = 60, 6 << 30
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux alone")
 fuzzed = settings(

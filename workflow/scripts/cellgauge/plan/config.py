@@ -230,6 +230,9 @@ def _adapter_faults(where: str, model: Mapping[str, Any], traits: Traits) -> Ite
         yield f"{where}.new_species: the model needs `weights`, for which the files of a species are made"
     yield from _organism_faults(f"{where}.new_species", list(added))
     for name, files in added.items():
+        fetched = [file_name(url) for url in files.values() if is_remote(url)]
+        if len(set(fetched)) < len(fetched):
+            yield f"{where}.new_species.{name}: two of its files are called '{max(fetched, key=fetched.count)}'"
         for key in sources:
             if key not in files:
                 yield f"{where}.new_species.{name}: key '{key}' is missing"
