@@ -6,8 +6,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -44,6 +44,20 @@ def did_you_mean(name: object, known: Iterable[object], otherwise: str | None = 
     if near := get_close_matches(str(name), names, 1):
         return f", did you mean '{near[0]}'?"
     return f" (known: {', '.join(names) or 'none'})" if otherwise is None else otherwise
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn whatever a library raises on a damaged file into a CellgaugeError that begins with `what`."""
+    try:
+        yield
+    except CellgaugeError:
+        raise
+    except MemoryError:
+        remedy = "give the job more (mem_mb), or look whether the file is what it should be"
+        raise CellgaugeError(f"{what} (it needs more memory than there is: {remedy})") from None
+    except Exception as error:  # every reader has errors of its own
+        raise CellgaugeError(f"{what} ({one_line(error)[:500] or type(error).__name__})") from None
 
 
 def run_cli(main: Callable[[], None]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellgauge.core.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError, reading
 from cellgauge.data.organisms import organism
 
 if TYPE_CHECKING:
@@ -75,9 +76,13 @@ def _one_to_one(table: Mapping[str, Any], hub: str, species: str, genes: pd.Seri
     """Return the columns `hub` and `species` of a table; for the hub itself its genes with an orthologue in any species."""
     import pandas as pd
 
+    from cellgauge.data.tables import first_lines
+
     columns = {organism(name).name: column for name, column in table["columns"].items()}
     header = None if any(isinstance(column, int) for column in columns.values()) else 0
-    rows = pd.read_csv(table["path"], dtype=str, header=header)
+    with reading(f"the orthologue table {table['path']} cannot be read"):
+        first_lines(Path(table["path"]))
+        rows = pd.read_csv(table["path"], dtype=str, header=header)
     for column in columns.values():
         if column not in rows:
             raise CellgaugeError(

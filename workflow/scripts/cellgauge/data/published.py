@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellgauge.core.errors import CellgaugeError, one_line
+from cellgauge.core.errors import CellgaugeError, reading
+from cellgauge.files.h5ad import read_csr, sparse_ends
+from cellgauge.files.hdf5 import open_hdf5, read_anndata
 
 if TYPE_CHECKING:
-    import anndata
     import h5py
     import numpy as np
     import pandas as pd
@@ -63,32 +64,13 @@ def open_published(path: str | Path) -> Iterator[Published]:
     Raises:
         CellgaugeError: no such file, truncated or corrupt, or a file of another kind, with the command that converts it.
     """
-    import h5py
-
     path = Path(path)
     _refuse_other_kinds(path)
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise CellgaugeError(f"{path}: not a readable h5ad file, truncated or corrupt ({one_line(error)})") from None
-    with file:
+    with open_hdf5(path) as file:
         _refuse_other_hdf5(file, path)
         with reading(f"{path}: it cannot be read, truncated or corrupt"):
             published = _Whole(path) if _is_old(file) else _InParts(file, path)
         yield published
-
-
-@contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into a CellgaugeError that begins with `what`."""
-    try:
-        yield
-    except CellgaugeError:
-        raise
-    except MemoryError:
-        raise
-    except Exception as error:  # every reader has errors of its own
-        raise CellgaugeError(f"{what} ({one_line(error) or type(error).__name__})") from None
 
 
 class _InParts(Published):
@@ -113,28 +95,22 @@ class _InParts(Published):
         return self._frame("raw/var" if matrix == "raw/X" else "var")
 
     def rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
-        from anndata.io import read_elem, sparse_dataset
-        from scipy.sparse import csr_matrix
+        from anndata.io import sparse_dataset
 
         item, encoding = self._file[matrix], str(self._file[matrix].attrs.get("encoding-type", "array"))
         with reading(f"{self._path}: matrix '{matrix}' cannot be read, the file is truncated or corrupt"):
-            shape = tuple(int(size) for size in (item.attrs["shape"] if hasattr(item, "keys") else item.shape))
-            _check_shape(shape, len(self.obs), len(self.genes(matrix)), matrix, self._path)
             if not hasattr(item, "keys"):
+                _check_shape(item.shape, len(self.obs), len(self.genes(matrix)), matrix, self._path)
                 return _sparse_rows(item, rows)
-            whole = len(rows) == shape[0]
-            if item["data"].dtype.itemsize == 2 and item["data"].dtype.kind == "f":  # scipy has no float16
-                return _halves(item, encoding, shape)[rows]
-            if encoding == "csr_matrix" and not whole:
-                _check_ends(item["indptr"][:], len(item["data"]), shape[0])
+            shape, _ = sparse_ends(item, self._path)
+            _check_shape(shape, len(self.obs), len(self.genes(matrix)), matrix, self._path)
+            is_half = item["data"].dtype == "float16"  # which scipy has not
+            if encoding == "csr_matrix" and len(rows) < shape[0] and not is_half:
                 part = sparse_dataset(item)[rows]
-            else:
-                part = read_elem(item)
                 part.check_format(full_check=True)
-                part = part if whole else part.tocsr()[rows]
-            part = csr_matrix(part)
-            part.check_format(full_check=True)
-            return part
+                return part
+            whole = read_csr(item, self._path, dtype=None)
+            return whole if len(rows) == shape[0] else whole[rows]
 
     def embedding(self, name: str) -> np.ndarray:
         from anndata.io import read_elem
@@ -147,11 +123,9 @@ class _Whole(Published):
     def __init__(self, path: Path) -> None:
         import warnings
 
-        import anndata
-
         with warnings.catch_warnings():  # of old layouts: the reader knows
             warnings.simplefilter("ignore")
-            data: anndata.AnnData = anndata.read_h5ad(path)
+            data = read_anndata(path)
         self._data, self._path, self.obs = data, path, data.obs
         parts = {"X": data.X, "raw/X": data.raw.X if data.raw is not None else None}
         parts |= {f"layers/{name}": data.layers[name] for name in data.layers}
@@ -168,6 +142,8 @@ class _Whole(Published):
         with reading(f"{self._path}: matrix '{matrix}' cannot be read, the file is truncated or corrupt"):
             part = self._parts[matrix]
             _check_shape(part.shape, len(self.obs), len(self.genes(matrix)), matrix, self._path)
+            if issparse(part):
+                part.check_format(full_check=True)
             part = part.tocsr() if issparse(part) else np.asarray(part)
             return csr_matrix(part[rows].astype(_at_least_single(part.dtype), copy=False))
 
@@ -255,23 +231,6 @@ def _check_shape(shape: Sequence[int], n_cells: int, n_genes: int, matrix: str, 
         raise CellgaugeError(
             f"{path}: matrix '{matrix}' has shape {tuple(map(int, shape))} for {n_cells} cells and {n_genes} genes"
         )
-
-
-def _check_ends(ends: np.ndarray, n_stored: int, n_rows: int) -> None:
-    import numpy as np
-
-    if len(ends) != n_rows + 1 or ends[0] != 0 or ends[-1] > n_stored or (np.diff(ends.astype(np.int64)) < 0).any():
-        raise CellgaugeError("the ends of its rows are not in order")
-
-
-def _halves(item: h5py.Group, encoding: str, shape: tuple[int, ...]) -> csr_matrix:
-    import numpy as np
-    from scipy.sparse import csc_matrix, csr_matrix
-
-    parts = (item["data"][:].astype(np.float32), item["indices"][:], item["indptr"][:])
-    matrix = (csc_matrix if encoding == "csc_matrix" else csr_matrix)(parts, shape=shape)
-    matrix.check_format(full_check=True)
-    return matrix.tocsr()
 
 
 def _sparse_rows(item: h5py.Dataset, rows: np.ndarray, at_once: int = 4096) -> csr_matrix:

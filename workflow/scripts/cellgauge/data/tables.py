@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellgauge.core.errors import CellgaugeError, one_line
-from cellgauge.data.published import reading
+from cellgauge.core.errors import CellgaugeError, one_line, reading
+from cellgauge.files.hdf5 import RATIO
 from cellgauge.files.text_columns import ids, shorten
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _ABOUT = (
 _ABOUT_CELLS = frozenset(_ABOUT.split())
 _MISSING = ("", "NA", "N/A", "NaN", "nan", "-nan", "NULL", "null", "<NA>", "None", "n/a", "#N/A")
 _SAMPLED_LINES = 50
+MOST_COLUMNS = 100_000
+_LONGEST_LINE = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,7 @@ def _unpacked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
     import pandas as pd
 
-    with _open(path) as file:
-        lines = []
-        for line in file:
-            if line.strip():
-                lines.append(line)
-            if len(lines) > _SAMPLED_LINES:
-                break
-    if not lines:
-        raise CellgaugeError(f"{path}: it is empty")
+    lines = first_lines(path)
     usual = "," if ending.startswith(".csv") else "\t"
     separator, skipped = usual, 0
     if match := re.match(r'^"?sep=(.)"?\s*$', lines[0]):
@@ -168,6 +162,42 @@ def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
     if decimal == ",":
         notes.append("numbers are read with a decimal comma")
     return Table(frame, notes)
+
+
+def first_lines(path: Path) -> list[str]:
+    """Return the first lines of a text table that are not blank.
+
+    Raises:
+        CellgaugeError: there is none; or it has more columns than a table of genes has, or more text than it can account for.
+    """
+    _check_inflated(path)
+    lines = []
+    with _open(path) as file:
+        while len(lines) <= _SAMPLED_LINES and (line := file.readline(_LONGEST_LINE + 1)):
+            if len(line) > _LONGEST_LINE:
+                raise CellgaugeError(f"{path}: line {len(lines) + 1} has more than {_LONGEST_LINE:,} characters")
+            if line.strip():
+                lines.append(line)
+    if not lines:
+        raise CellgaugeError(f"{path}: it is empty")
+    if max(lines[0].count(sign) for sign in ",;\t|") > MOST_COLUMNS:
+        raise CellgaugeError(f"{path}: it has more than {MOST_COLUMNS:,} columns; save it as npz, parquet or h5ad")
+    return lines
+
+
+def _check_inflated(path: Path) -> None:
+    """Refuse packed text that is over a GB, and hundred times what is stored: numbers in text never are."""
+    import gzip
+
+    most = max(1 << 30, 100 * path.stat().st_size)
+    if path.suffix.lower() != ".gz" or RATIO * path.stat().st_size <= most:
+        return
+    with gzip.open(path, "rb") as file:
+        size = 0
+        while block := file.read(1 << 20):
+            size += len(block)
+            if size > most:
+                raise CellgaugeError(f"{path}: it unpacks to more than {most:,} bytes, which no table of numbers does")
 
 
 def _open(path: Path) -> Any:

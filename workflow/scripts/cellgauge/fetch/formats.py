@@ -8,7 +8,9 @@ import zipfile
 from pathlib import Path
 
 from cellgauge.core.errors import one_line
+from cellgauge.fetch.members import most_inside
 from cellgauge.fetch.transfer import FetchError
+from cellgauge.files.hdf5 import open_hdf5
 
 TORCH = (".pt", ".torch", ".ckpt", ".pth")
 TORCH_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
@@ -47,13 +49,14 @@ def _read(path: Path, size: int, name: str) -> bool:
     """Read a file by its name and return whether what passes must be whole; raise what comes where it is damaged."""
     with path.open("rb") as file:
         if name.endswith((".h5ad", ".h5", ".hdf5")):
-            import h5py
-
-            h5py.File(path, "r").close()  # refuses a file that ends before the address in its superblock
+            with open_hdf5(path, whole=False):  # refuses a file that ends before the address in its superblock
+                pass
         elif name.endswith(TORCH) and file.read(len(TORCH_MAGIC)) == TORCH_MAGIC:
             return False
         elif name.endswith((".zip", ".npz", ".whl", *TORCH)):
             with zipfile.ZipFile(path) as archive:
+                promised = sum(info.file_size for info in archive.infolist())
+                _require(promised <= most_inside(path), "its members promise more than it can hold")
                 _require(archive.testzip() is None, "a member is damaged")
         elif name.endswith((".gz", ".tgz")):
             _require(size > 0, "it is empty")

@@ -10,6 +10,7 @@ from typing import Any
 
 from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import one_line
+from cellgauge.core.yaml_files import read_yaml
 from cellgauge.fetch.transfer import FetchError
 
 SHIPPED = Path(__file__).parents[4] / "config" / "checksums.yaml"
@@ -39,7 +40,7 @@ def read(path: Path) -> dict[str, Entry]:
     import yaml
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        document = read_yaml(path) or {}
         if not isinstance(document, dict):
             raise ValueError("no mapping of URLs")
         return {str(url): _entry(url, fields, path) for url, fields in document.items()}

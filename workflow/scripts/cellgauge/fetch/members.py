@@ -13,9 +13,15 @@ from pathlib import Path
 
 from cellgauge.core.errors import did_you_mean
 from cellgauge.fetch.transfer import FetchError
+from cellgauge.files.hdf5 import RATIO
 
 # RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know.
 UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
+
+
+def most_inside(archive: Path) -> int:
+    """Return how many bytes an archive may hold unpacked: what deflate can give for its size, and a GB in any case."""
+    return max(1 << 30, RATIO * archive.stat().st_size)
 
 
 def split(url: str) -> tuple[str, list[str]]:
@@ -59,12 +65,16 @@ def _extract(url: str, archive: Path, member: str, output: Path, strip_top: bool
         "rb"
     ) as file:  # by its first bytes: zipfile.is_zipfile also takes a tar whose last member is a zip
         zipped = file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-    names = []
+    names, most = [], most_inside(archive)
     # A tar as a stream: one pass, which ends at the member.
     with zipfile.ZipFile(archive) if zipped else tarfile.open(archive, "r|*") as opened:
         for info in opened.infolist() if zipped else opened:
             name = (info.filename if zipped else info.name).removeprefix("./")  # as tar writes where it packs "."
             names.append(name.partition("/")[2] if strip_top else name)
+            if (info.file_size if zipped else info.offset_data + info.size) > most:
+                raise FetchError(
+                    f"{url}: the archive promises over {most:,} bytes, which it has not; look at it by hand"
+                )
             if names[-1] != member:
                 continue
             if not (stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG) if zipped else info.isreg()):

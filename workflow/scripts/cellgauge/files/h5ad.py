@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge.core.errors import ContractError, one_line
+from cellgauge.core.errors import CellgaugeError, ContractError, reading
 from cellgauge.files.checked import CheckedFile
+from cellgauge.files.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
     import h5py
@@ -33,23 +34,20 @@ def as_plain(value: Any) -> Any:
 
 @contextmanager
 def open_h5(path: str | Path, source: CheckedFile | None = None) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading, through `source` where it is given; raise ContractError when it is missing,
-    truncated or no HDF5.
+    """Open an h5ad file for reading, through `source` where it is given; raise ContractError when it is missing, refused
+    (`open_hdf5`), damaged or no h5ad.
     """
-    import h5py
-
     path = Path(path)
-    if not path.is_file():
-        raise ContractError(f"{path}: no such file")
     try:
-        file = h5py.File(source or path, "r")
-    except OSError as error:
-        raise ContractError(f"{path}: not a readable h5ad file, truncated or corrupt ({one_line(error)})") from None
-    with file:
-        missing = {"obs", "var", "X"} - set(file)
-        if missing:
-            raise ContractError(f"{path}: not an h5ad file with a matrix, it lacks {', '.join(sorted(missing))}")
-        yield file
+        with open_hdf5(path, source) as file, reading(f"{path}: it cannot be read, truncated or corrupt"):
+            missing = {"obs", "var", "X"} - set(file)
+            if missing:
+                raise ContractError(f"{path}: not an h5ad file with a matrix, it lacks {', '.join(sorted(missing))}")
+            yield file
+    except ContractError:
+        raise
+    except CellgaugeError as error:
+        raise ContractError(str(error)) from None
 
 
 @contextmanager
@@ -141,6 +139,8 @@ def read_column(file: h5py.File, frame: str, name: str, path: Path) -> np.ndarra
     if encoding == "categorical":
         codes = item["codes"][:]
         categories = np.append(_strings(item["categories"]), "")
+        if codes.size and codes.max() >= len(categories) - 1:
+            raise ContractError(f"{path}: {frame} column '{name}' holds codes that are no category")
         return categories[np.where(codes < 0, len(categories) - 1, codes)]
     if encoding == "string-array" or (encoding == "array" and item.dtype.kind not in "fO"):
         return _strings(item)
@@ -159,18 +159,79 @@ def _strings(dataset: h5py.Dataset) -> np.ndarray:
     return np.asarray([str(value) for value in dataset[:].tolist()], dtype=object)
 
 
-def read_csr(item: h5py.Group | h5py.Dataset, path: Path) -> csr_matrix:
-    """Return a matrix of an h5ad file as CSR float32, however it is stored."""
+def sparse_ends(item: h5py.Group, path: Path) -> tuple[tuple[int, int], np.ndarray]:
+    """Return the shape of a sparse matrix, and where its rows (columns of CSC) end in its data: int64, ascending from 0.
+
+    What scipy takes on trust is checked here, but for the numbers of columns, which are checked where they are read.
+
+    Raises:
+        ContractError: the parts of the matrix do not fit together, or are not numbers.
+    """
+    import h5py
+
+    encoding = item.attrs.get("encoding-type", "")
+    shape = np.asarray(item.attrs.get("shape", ()))
+    parts = [item.get(name) for name in ("data", "indices", "indptr")]
+    if encoding not in ("csr_matrix", "csc_matrix"):
+        raise ContractError(f"{path}: X is encoded as {encoding!r}, not as a CSR, CSC or dense matrix")
+    if any(not isinstance(part, h5py.Dataset) or part.ndim != 1 for part in parts):
+        raise ContractError(f"{path}: the sparse matrix lacks data, indices or indptr")
+    data, indices, indptr = parts
+    _check_numbers(data.dtype, path)
+    if shape.shape != (2,) or shape.dtype.kind not in "iu" or shape.min() < 0 or shape.max() > np.iinfo(np.int64).max:
+        raise ContractError(f"{path}: the shape of the sparse matrix is {shape.tolist()}, not two numbers")
+    if indices.dtype.kind not in "iu" or indptr.dtype.kind not in "iu":
+        raise ContractError(
+            f"{path}: the places of the sparse matrix are {indices.dtype}, {indptr.dtype}, not integers"
+        )
+    n_rows = int(shape[0 if encoding == "csr_matrix" else 1])
+    if len(data) != len(indices) or len(indptr) != n_rows + 1:
+        lengths = f"{len(data)} values, {len(indices)} places, {len(indptr)} ends"
+        raise ContractError(f"{path}: the parts of the sparse matrix do not fit its shape {shape.tolist()}: {lengths}")
+    ends = indptr[:]
+    if ends[0] != 0 or ends[-1] != len(data) or (ends[1:] < ends[:-1]).any():
+        raise ContractError(f"{path}: the rows of the sparse matrix do not follow each other from 0 to {len(data)}")
+    return (int(shape[0]), int(shape[1])), ends.astype(np.int64, copy=False)
+
+
+def _check_numbers(dtype: np.dtype, path: Path) -> None:
+    if dtype.kind not in "buif" or dtype.itemsize > 8:
+        raise ContractError(f"{path}: the matrix holds {dtype}, not numbers")
+
+
+def _placed(indices: np.ndarray, n_columns: int, path: Path) -> np.ndarray:
+    """Return the places of values; raise ContractError where one is no column."""
+    if indices.size and (indices.min() < 0 or indices.max() >= n_columns):
+        low, high = indices.min(), indices.max()
+        raise ContractError(
+            f"{path}: the places of the sparse matrix run from {low} to {high}, it has {n_columns} columns"
+        )
+    return indices
+
+
+def read_csr(item: h5py.Group | h5py.Dataset, path: Path, dtype: type | None = np.float32) -> csr_matrix:
+    """Return a matrix of an h5ad file as CSR, however it is stored.
+
+    Args:
+        dtype: of the values; None for that of the file (float16, which scipy has not, becomes float32).
+
+    Raises:
+        ContractError: it is no matrix of numbers, or its parts do not fit together.
+    """
     from scipy.sparse import csc_matrix, csr_matrix
 
-    encoding = item.attrs.get("encoding-type", "array")
-    if encoding in ("csr_matrix", "csc_matrix"):
-        parts = (item["data"][:].astype(np.float32, copy=False), item["indices"][:], item["indptr"][:])
-        kind = csr_matrix if encoding == "csr_matrix" else csc_matrix
-        return kind(parts, shape=tuple(item.attrs["shape"])).tocsr()
-    if encoding == "array":
-        return csr_matrix(item[:].astype(np.float32, copy=False))
-    raise ContractError(f"{path}: X is encoded as {encoding!r}, not as a CSR, CSC or dense matrix")
+    if not hasattr(item, "keys"):
+        _check_numbers(item.dtype, path)
+        return csr_matrix(item[:].astype(dtype or _for_scipy(item.dtype), copy=False))
+    shape, ends = sparse_ends(item, path)
+    is_csr = item.attrs["encoding-type"] == "csr_matrix"
+    indices = _placed(item["indices"][:], shape[1] if is_csr else shape[0], path)
+    values = item["data"][:].astype(dtype or _for_scipy(item["data"].dtype), copy=False)
+    return (csr_matrix if is_csr else csc_matrix)((values, indices, ends), shape=shape).tocsr()
+
+
+def _for_scipy(dtype: np.dtype) -> np.dtype:
+    return np.dtype(np.float32) if dtype.kind in "bf" and dtype.itemsize < 4 else dtype
 
 
 def read_row_blocks(
@@ -181,28 +242,35 @@ def read_row_blocks(
 
     if item.attrs.get("encoding-type", "array") != "csr_matrix":
         whole = read_csr(item, path) if hasattr(item, "keys") else item
+        _check_numbers(whole.dtype, path)
         last = whole.shape[0] if last is None else min(last, whole.shape[0])
         for start in range(first, last, size):
             yield start, csr_matrix(whole[start : min(start + size, last)], dtype=np.float32)
         return
-    n_rows, n_columns = item.attrs["shape"]
+    (n_rows, n_columns), ends = sparse_ends(item, path)
     last = n_rows if last is None else min(last, n_rows)
-    ends = item["indptr"][first : last + 1]
     for start in range(first, last, size):
-        bounds = ends[start - first : start - first + size + 1]
+        bounds = ends[start : min(start + size, last) + 1]
         stored = slice(int(bounds[0]), int(bounds[-1]))
-        parts = (item["data"][stored].astype(np.float32, copy=False), item["indices"][stored], bounds - bounds[0])
+        places = _placed(item["indices"][stored], n_columns, path)
+        parts = (item["data"][stored].astype(np.float32, copy=False), places, bounds - bounds[0])
         yield start, csr_matrix(parts, shape=(len(bounds) - 1, n_columns))
 
 
 def matrix_shape(item: h5py.Group | h5py.Dataset, path: Path) -> tuple[int, int]:
-    shape = tuple(int(n) for n in (item.attrs["shape"] if hasattr(item, "keys") else item.shape))
+    """Return the shape of a matrix of an h5ad file; raise ContractError where it is no matrix of numbers, or is empty."""
+    if hasattr(item, "keys"):
+        shape: tuple[int, ...] = sparse_ends(item, path)[0]
+    else:
+        _check_numbers(item.dtype, path)
+        shape = item.shape
     if len(shape) != 2 or 0 in shape:
         raise ContractError(f"{path}: X has shape {shape}, an embedding is a matrix of cells x dimensions")
     return shape
 
 
 def read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:
+    """Return a matrix of an h5ad file, float32."""
     if hasattr(item, "keys"):
         return read_csr(item, path).toarray()
     matrix = np.empty(item.shape, dtype=np.float32)

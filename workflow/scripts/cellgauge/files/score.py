@@ -14,6 +14,7 @@ import numpy as np
 
 from cellgauge.core.errors import ContractError, one_line
 from cellgauge.files.checked import MARK, checked_path, open_checked
+from cellgauge.files.spreadsheets import quoted, unquoted
 
 SCORE_COLUMNS = (
     "task",
@@ -83,11 +84,11 @@ class Score:
 
 
 def write_scores(path: str | Path, scores: Iterable[Score]) -> None:
-    """Write score rows as TSV; floats with all their digits."""
+    """Write score rows as TSV; floats with all their digits, text as `spreadsheets.quoted` has it."""
     with checked_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, SCORE_COLUMNS, delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(score.cells() for score in scores)
+        writer.writerows({name: quoted(text) for name, text in score.cells().items()} for score in scores)
 
 
 def read_scores(path: str | Path, *, by_hand: bool = False) -> list[Score]:
@@ -116,7 +117,7 @@ def _parse_score(row: Mapping[str, str], where: str) -> Score:
     if None in row or None in row.values():
         raise ContractError(f"{where}: it has more or fewer fields than there are columns")
     kinds = {"value": float, "seed": int, "fold": int}
-    texts = {name: text for name, text in row.items() if name not in TABLE_COLUMNS}
+    texts = {name: unquoted(text) for name, text in row.items() if name not in TABLE_COLUMNS}
     try:
         fields: dict[str, Any] = {
             **texts,

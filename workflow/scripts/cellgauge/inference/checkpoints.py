@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cellgauge.core.errors import CellgaugeError, one_line
 
@@ -79,6 +79,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"{self.path}: has no tensor '{name}' (it has {self._some_names()}); is it the right model?"
             )
+        _check_tensor(self.tensors[name], f"{self.path}: '{name}'")
         shape = tuple(self.tensors[name].shape)
         if len(shape) != ndim or 0 in shape:
             raise CheckpointError(
@@ -230,7 +231,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_vocabulary(path: Path, special: str) -> dict[str, int]:
     """Return the ids by symbol of a vocabulary of scGPT; raise CheckpointError if it lacks the token `special`."""
     vocabulary = read_json(path)
-    wrong = next((key for key, value in vocabulary.items() if type(value) is not int or value < 0), None)
+    wrong = next((key for key, value in vocabulary.items() if type(value) is not int or not 0 <= value < 2**31), None)
     if wrong is not None or special not in vocabulary:
         fault = f"it lacks '{special}'" if wrong is None else f"it gives '{wrong}' the id {vocabulary[wrong]!r}"
         raise CheckpointError(f"{path}: not a vocabulary of scGPT ({fault})")
@@ -279,7 +280,17 @@ def open_tensor(path: Path, ndim: int) -> torch.Tensor:
             f"a tensor of shape {tuple(content.shape)}" if isinstance(content, torch.Tensor) else type(content).__name__
         )
         raise CheckpointError(f"{path}: holds {content_type}, not a tensor of {ndim} axes")
+    _check_tensor(content, f"{path}: the tensor")
     return content
+
+
+def _check_tensor(tensor: torch.Tensor, where: str) -> None:
+    """Refuse a tensor that is a view of less than its shape: to compute with it takes memory that the file has not."""
+    import torch
+
+    plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(f"{where} is not stored in full (shape {tuple(tensor.shape)}); save it anew, contiguous")
 
 
 def read_torch_dict(path: Path) -> dict[str, Any]:
@@ -375,19 +386,45 @@ def _scalar(kind: _PlainType, raw: bytes) -> int | float | str:
     return np.frombuffer(raw, f"<{kind.code}", count=1)[0].item()
 
 
+def _refuse_code(unpickler: Any) -> None:
+    raise CheckpointError("refused, it holds sets")
+
+
+def _plain_keys(load: Callable[[Any], None], is_single: bool) -> Callable[[Any], None]:
+    """Return an instruction that fills a dictionary and refuses keys that are made of others, before one is hashed."""
+
+    def checked(unpickler: Any) -> None:
+        keys = unpickler.stack[-2:-1] if is_single else unpickler.stack[::2]
+        if not all(isinstance(key, str | bytes | int | float | None) for key in keys):
+            raise CheckpointError("refused, it holds keys that are no text")
+        load(unpickler)
+
+    return checked
+
+
 def _plain_unpickler() -> type:
-    from pickle import Unpickler
+    from pickle import DICT, EMPTY_SET, FROZENSET, SETITEM, SETITEMS, _Unpickler
 
     safe = {f"numpy.{module}.multiarray scalar": _scalar for module in ("core", "_core")} | {"numpy dtype": _PlainType}
 
-    class PlainUnpickler(Unpickler):
-        """Unpickler that refuses all classes and functions but the stand-ins for numpy's numbers and text."""
+    class PlainUnpickler(_Unpickler):
+        """Unpickler that refuses all classes and functions but the stand-ins for numpy's numbers and text.
+
+        It is the one in Python: that in C gives as much memory as the file says, and both hash a key that is made of
+        itself many times over for ever. So keys are text or numbers, and there are no sets.
+        """
+
+        dispatch: ClassVar = dict(_Unpickler.dispatch)
 
         def find_class(self, module: str, name: str) -> Any:
             if f"{module} {name}" not in safe:
                 raise CheckpointError(f"refused, it names {module}.{name}, which could run code")
             return safe[f"{module} {name}"]
 
+    for code in (EMPTY_SET, FROZENSET):
+        PlainUnpickler.dispatch[code[0]] = _refuse_code
+    for code in (SETITEM, SETITEMS, DICT):
+        PlainUnpickler.dispatch[code[0]] = _plain_keys(_Unpickler.dispatch[code[0]], code == SETITEM)
     return PlainUnpickler
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cellgauge.core.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError, reading
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
@@ -215,13 +215,12 @@ def read_rows(
     Raises:
         CellgaugeError: whatever keeps the file from being the embedding of some cells.
     """
-
-    from cellgauge.data.published import reading
     from cellgauge.data.tables import FORMATS, table_format
+    from cellgauge.files.arrays import read_npy
 
     columns = (columns,) if isinstance(columns, str) else tuple(columns)
     readers: dict[str, Callable[[], Rows]] = {
-        ".npy": lambda: _read_npy(path),
+        ".npy": lambda: Rows(read_npy(path), None),
         ".npz": lambda: _read_npz(path, key),
         **dict.fromkeys(FORMATS, lambda: _read_table(path, split, id_column, columns, spare)),
         ".h5ad": lambda: _read_h5ad(path, split, key),
@@ -257,22 +256,15 @@ def refuse_counts(matrix: np.ndarray, path: Path) -> None:
         )
 
 
-def _read_npy(path: Path) -> Rows:
-    import numpy as np
-
-    return Rows(np.load(path, allow_pickle=False), None)
-
-
 def _read_npz(path: Path, key: str) -> Rows:
-    import numpy as np
-
+    from cellgauge.files.arrays import Npz
     from cellgauge.files.text_columns import ids
 
-    with np.load(path, allow_pickle=False) as arrays:
-        cells = next((ids(arrays[name].ravel()) for name in CELL_ARRAYS if name in arrays), None)
-        names = [name for name in arrays if name not in CELL_ARRAYS]
-        likely = [name for name in names if name in MATRIX_ARRAYS] or names
-        return Rows(arrays[_choose(key, names, likely, path, "array")], cells)
+    arrays = Npz(path)
+    cells = next((ids(arrays[name].ravel()) for name in CELL_ARRAYS if name in arrays), None)
+    names = [name for name in arrays if name not in CELL_ARRAYS]
+    likely = [name for name in names if name in MATRIX_ARRAYS] or names
+    return Rows(arrays[_choose(key, names, likely, path, "array")], cells)
 
 
 def _read_table(path: Path, split: Split, id_name: str, columns: Sequence[str], spare: Collection[str]) -> Rows:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from cellgauge.core.errors import CellgaugeError, did_you_mean, one_line
+from cellgauge.core.errors import CellgaugeError, did_you_mean, one_line, reading
 from cellgauge.plan import paths
 from cellgauge.plan.grid import Cell
 from cellgauge.plan.paths import is_remote, local
@@ -163,8 +163,6 @@ class FileCheck:
     @contextmanager
     def _noting_faults(self, where: str, path: str | Path) -> Iterator[None]:
         """Turn whatever is raised into one fault, which names its place."""
-        from cellgauge.data.published import reading
-
         try:
             with reading(f"{path}: it cannot be read"), redirect_stderr(io.StringIO()):  # notes come with the results
                 yield

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from cellgauge.core.errors import CellgaugeError, did_you_mean, one_line
+from cellgauge.core.yaml_files import check_size, read_yaml
 from cellgauge.data.genes import hub_of
 from cellgauge.data.organisms import organism
 from cellgauge.data.sets import ALL, ordered
@@ -20,6 +22,8 @@ from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.tasks.traits import task_traits
 
 WORKFLOW = Path(__file__).resolve().parents[3]
+LONGEST_NAME = 150
+"""Of a fetched file: what a file system allows, less what is added to it on its way."""
 PLACEHOLDERS = ("dataset", "split")
 """What a model's `path` may hold in braces."""
 KINDS = ("models", "datasets", "tasks", "published")
@@ -39,6 +43,10 @@ def check(config: MutableMapping[str, Any]) -> None:
     """
     import yaml
 
+    try:
+        check_size(config)
+    except ValueError as error:
+        raise ConfigError(f"the configuration has a mistake: {error}") from None
     schema = yaml.safe_load((WORKFLOW / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
     faults = list(_schema_faults(config, schema))
     if not faults:
@@ -86,11 +94,11 @@ def _settings(path: Path) -> dict[str, Any]:
             f"'{path}' comes after --configfile but is not a .yaml file; name files to be made before --configfile, or after --"
         )
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        settings = read_yaml(path) or {}
     except FileNotFoundError:
         near = did_you_mean(path.name, sorted(p.name for p in path.parent.glob("*.y*ml")), otherwise="")
         raise ConfigError(f"{path}: there is no such file{near}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: it cannot be read as a configuration ({one_line(error)})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -222,6 +230,9 @@ def _adapter_faults(where: str, model: Mapping[str, Any], traits: Traits) -> Ite
         yield f"{where}.new_species: the model needs `weights`, for which the files of a species are made"
     yield from _organism_faults(f"{where}.new_species", list(added))
     for name, files in added.items():
+        fetched = [file_name(url) for url in files.values() if is_remote(url)]
+        if len(set(fetched)) < len(fetched):
+            yield f"{where}.new_species.{name}: two of its files are called '{max(fetched, key=fetched.count)}'"
         for key in sources:
             if key not in files:
                 yield f"{where}.new_species.{name}: key '{key}' is missing"
@@ -390,6 +401,11 @@ def _organism_faults(where: str, names: Sequence[str]) -> Iterator[str]:
             yield f"{where}: {error}"
 
 
+def _invisible(text: str) -> str:
+    """Return the first character of a text that cannot be seen or turns the direction of others, "" without."""
+    return next((sign for sign in text if unicodedata.category(sign).startswith("C")), "")
+
+
 def _url_faults(where: str, url: str, placeholders: Sequence[str] = ()) -> Iterator[str]:
     unknown = [name for name in re.findall(r"{([^{}]*)}", url) if name not in placeholders]
     known = " and ".join(f"{{{name}}}" for name in placeholders)
@@ -401,7 +417,9 @@ def _url_faults(where: str, url: str, placeholders: Sequence[str] = ()) -> Itera
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in (*REMOTE, "file"):
         yield f"{where}: unknown kind of URL '{scheme}://'; there are {', '.join(REMOTE)}, file and plain paths"
-    elif odd := re.search(r"['\"`$;|<>\\]|[^\S ]" + ("| " if is_remote(url) else ""), url):
-        yield f"{where}: {'a URL' if separator else 'a path'} cannot hold {odd[0]!r}: '{url}'"
+    elif odd := re.search(r"['\"`$;|<>\\]|[^\S ]" + ("| |[^ -~]" if is_remote(url) else ""), url) or _invisible(url):
+        yield f"{where}: {'a URL' if separator else 'a path'} cannot hold {odd[0]!a}: {url!r}"
     elif is_remote(url) and (not file_name(url) or file_name(url).startswith(".")):
         yield f"{where}: '{url}' does not end in the name of a file; names that begin with a dot are not taken"
+    elif is_remote(url) and len(file_name(url)) > LONGEST_NAME:
+        yield f"{where}: the name of the file in '{url}' has more than {LONGEST_NAME} characters"

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cellgauge.core.errors import CellgaugeError
+from cellgauge.core.errors import CellgaugeError, reading
 from cellgauge.predictors.base import Predicted, Response
 
 if TYPE_CHECKING:
@@ -131,7 +131,6 @@ def read_predictions(
     Raises:
         CellgaugeError: whatever keeps the file from being a prediction of the screen's test conditions.
     """
-    from cellgauge.data.published import reading
     from cellgauge.data.tables import FORMATS, table_format
     from cellgauge.files.text_columns import text_column
     from cellgauge.screens.condition_names import UnknownTargets

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cellgauge.core.atomic import atomic_path
+from cellgauge.files.spreadsheets import read_csv, write_csv
 from cellgauge.results.leaderboards import LONG, latex, leaderboards, long_form, markdown
 from cellgauge.results.read import Tables
 from cellgauge.results.to_czbenchmarks import cz_results
@@ -25,13 +26,12 @@ def export(tables_dir: str | Path, output: str | Path) -> None:
     boards = list(leaderboards(tables))
     _write(tables_dir / "leaderboard.md", markdown(boards))
     _write(tables_dir / "leaderboard.tex", latex(boards))
-    with atomic_path(tables_dir / "leaderboard.csv") as temporary:
-        pd.DataFrame(long_form(boards), columns=LONG).to_csv(temporary, index=False)
+    write_csv(pd.DataFrame(long_form(boards), columns=LONG), tables_dir / "leaderboard.csv")
     made = datetime.fromtimestamp((tables_dir / "scores.csv").stat().st_mtime, UTC)
     _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables, made.isoformat())))
     for name in ("summary", "runtime", "models", "datasets"):
         with atomic_path(tables_dir / f"{name}.parquet") as temporary:
-            pd.read_csv(tables_dir / f"{name}.csv", float_precision="round_trip").to_parquet(temporary, index=False)
+            read_csv(tables_dir / f"{name}.csv", typed=True).to_parquet(temporary, index=False)
 
 
 def _as_json(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.files.score import LATER_COLUMNS, SCORE_COLUMNS
+from cellgauge.files.spreadsheets import read_csv
 from cellgauge.results.coverage import Coverage
 from cellgauge.results.reproduction import COLUMNS
 from cellgauge.results.tables import (
@@ -326,7 +327,7 @@ def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = read_csv(path)
     except FileNotFoundError:
         raise CellgaugeError(f"{path}: no such table; make the tables with collect_tables.py") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

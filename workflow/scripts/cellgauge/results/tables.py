@@ -17,6 +17,7 @@ from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
 from cellgauge.files.checked import open_checked
 from cellgauge.files.h5ad import open_stage, read_scalars
 from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
+from cellgauge.files.spreadsheets import write_csv
 from cellgauge.results.blocks import blocks
 from cellgauge.results.coverage import Coverage, screen_tasks
 from cellgauge.results.reproduction import compare_with_published
@@ -431,8 +432,7 @@ def _cell(value: Any) -> Any:
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".csv":
+        return write_csv(table, path)
     with atomic_path(path) as temporary:
-        if path.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        else:
-            table.to_csv(temporary, index=False)
+        table.to_parquet(temporary, index=False)

@@ -39,11 +39,11 @@ class Proteins:
     @classmethod
     def open(cls, path: Path) -> Proteins:
         """Read the ids of a file; raise CheckpointError if it is not a file of protein vectors."""
-        import h5py
+        from cellgauge.files.hdf5 import item_of, open_hdf5
 
         try:
-            with h5py.File(path, "r") as file:
-                names = [name.decode() for name in file["keys"][:].tolist()]
+            with open_hdf5(path, whole=False) as file:
+                names = [name.decode() for name in item_of(file, "keys")[:].tolist()]
         except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
             raise CheckpointError(
                 f"{path}: not an h5 with `keys` and `arrays`, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
@@ -64,14 +64,15 @@ class Proteins:
 
     def vectors(self, indices: np.ndarray, width: int) -> np.ndarray:
         """Return the vectors of some genes, float32, shape (n, width); raise CheckpointError if one is missing or damaged."""
-        import h5py
+        from cellgauge.files.hdf5 import item_of, open_hdf5
 
         names = list(self.index)
         vectors = np.empty((len(indices), width), dtype=np.float32)
         try:
-            with h5py.File(self.path, "r") as file:
+            with open_hdf5(self.path, whole=False) as file:
+                arrays = item_of(file, "arrays")
                 for row, index in enumerate(indices):
-                    array = file["arrays"][names[index]]
+                    array = item_of(arrays, names[index])
                     if array.shape != (width,):
                         raise CheckpointError(
                             f"{self.path}: the vector of {names[index]} has shape {array.shape}, the checkpoint needs"

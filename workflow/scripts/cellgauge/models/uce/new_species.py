@@ -11,6 +11,7 @@ import csv
 import gzip
 import pickle
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,7 +130,7 @@ def _text(path: Path) -> Iterator[IO[str]]:
             yield lines
     except FileNotFoundError:
         raise CellgaugeError(f"{path}: no such file") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise CellgaugeError(f"{path}: cannot be read as text ({one_line(error)}); {REMEDY}") from None
 
 

@@ -228,8 +228,8 @@ def _read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _integer(text: str, symbol: str, folder: Path) -> int:
     try:
-        return int(float(text))
-    except ValueError:
+        return np.int64(float(text)).item()
+    except (ValueError, OverflowError):
         raise CheckpointError(
             f"{folder}/species_chrom.csv: the start of '{symbol}' is '{text}', not a number"
         ) from None
