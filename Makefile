@@ -56,7 +56,7 @@ TEXTS = $(shell git ls-files | grep -vE '(\.lock|\.svg|\.css|\.png|^tests/golden
 lint: .venv/.installed-dev  ## check code style, spelling, types, rules and the workflow
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/snakefmt --check --diff Snakefile workflow/rules
+	$(BIN)/snakefmt --check --diff Snakefile workflow
 	$(BIN)/codespell $(TEXTS)
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
@@ -64,7 +64,7 @@ lint: .venv/.installed-dev  ## check code style, spelling, types, rules and the 
 format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/snakefmt Snakefile workflow
 
 calibrate: .venv/.installed-dev .venv-scib/.installed  ## score planted worlds, where the right order of models is known; writes docs/calibration.md
 	$(BIN)/python tests/calibration/calibrate.py --processes $(CORES)

@@ -2,6 +2,7 @@
 
 
 rule download:
+    localrule: True
     input:
         # the bytes are verified, so an edit of the downloader need not fetch them again
         script=ancient(script("download_object")),
@@ -12,6 +13,8 @@ rule download:
     retries: 2
     conda:
         "../envs/data.yaml"
+    container:
+        image("../envs/data.yaml")
     resources:
         downloads=1,
         mem_mb=1000,
@@ -34,6 +37,8 @@ rule split:
         paths.benchmark("split", paths.SPLIT)
     conda:
         "../envs/data.yaml"
+    container:
+        image("../envs/data.yaml")
     resources:
         mem_mb=memory(base_mb=1000, times=8),
     params:

@@ -32,6 +32,7 @@ EXPORTS = [
 
 
 rule layout:
+    localrule: True
     input:
         script=ancient(script("lay_out_cells")),
         embedding=paths.EMBEDDING,
@@ -42,6 +43,8 @@ rule layout:
         paths.log("layout", paths.LAYOUT),
     conda:
         "../envs/score.yaml"
+    container:
+        image("../envs/score.yaml")
     resources:
         mem_mb=largest_memory(base_mb=1000, times=2),
     params:
@@ -52,8 +55,9 @@ rule layout:
 
 
 rule manifest:
+    localrule: True
     input:
-        template=project_file("workflow/templates/manifest.json"),
+        template=local(sources.project_file("workflow/templates/manifest.json")),
     output:
         paths.MANIFEST,
     log:
@@ -65,27 +69,34 @@ rule manifest:
 
 
 rule tables:
+    localrule: True
     input:
         script=ancient(script("collect_tables")),
         manifest=paths.MANIFEST,
         scores=inputs.scores,
         layouts=inputs.layouts,
         published=inputs.published_rows,
+        costs=inputs.costs,
     output:
         TABLES,
     log:
         "logs/tables.log",
     conda:
         "../envs/publish.yaml"
+    container:
+        image("../envs/publish.yaml")
     params:
         code=code("collect_tables"),
         ledger=paths.LEDGER,  # no input: every download writes to it
+        benchmarks=inputs.at(paths.BENCHMARKS),
+        tables=inputs.at(paths.TABLES),
     shell:
-        "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks"
-        " --ledger {params.ledger:q} --output results/tables > {log:q} 2>&1"
+        "python {input.script:q} --manifest {input.manifest:q} --benchmarks {params.benchmarks:q}"
+        " --ledger {params.ledger:q} --output {params.tables:q} > {log:q} 2>&1"
 
 
 rule report:
+    localrule: True
     input:
         script=ancient(script("render_report")),
         tables=TABLES,
@@ -100,13 +111,17 @@ rule report:
         "logs/report.log",
     conda:
         "../envs/publish.yaml"
+    container:
+        image("../envs/publish.yaml")
     params:
         code=code("render_report", data="cellgauge.report"),
+        tables=inputs.at(paths.TABLES),
     shell:
-        "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule exports:
+    localrule: True
     input:
         script=ancient(script("export_results")),
         tables=TABLES,
@@ -122,13 +137,18 @@ rule exports:
         "logs/exports.log",
     conda:
         "../envs/publish.yaml"
+    container:
+        image("../envs/publish.yaml")
     params:
         code=code("export_results"),
+        tables=inputs.at(paths.TABLES),
+        results=inputs.at(paths.RESULTS),
     shell:
-        "python {input.script:q} results/tables --output results > {log:q} 2>&1"
+        "python {input.script:q} {params.tables:q} --output {params.results:q} > {log:q} 2>&1"
 
 
 rule figures:
+    localrule: True
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,
@@ -144,7 +164,10 @@ rule figures:
         "logs/figures.log",
     conda:
         "../envs/publish.yaml"
+    container:
+        image("../envs/publish.yaml")
     params:
         code=code("draw_figures"),
+        tables=inputs.at(paths.TABLES),
     shell:
-        "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"

@@ -2,6 +2,7 @@
 
 
 rule download_weights:
+    localrule: True
     input:
         script=ancient(script("download_object")),
     output:
@@ -11,6 +12,8 @@ rule download_weights:
     retries: 2
     conda:
         "../envs/data.yaml"
+    container:
+        image("../envs/data.yaml")
     resources:
         downloads=1,
         mem_mb=1000,
@@ -30,7 +33,9 @@ rule build_species:
     log:
         paths.log("build_species", paths.SPECIES),
     conda:
-        inputs.env
+        environment("build_species", inputs.env)
+    container:
+        image(inputs.env)
     resources:
         mem_mb=4000,
     params:
