@@ -1,33 +1,32 @@
 """What every rules file shares: the checked configuration, wildcard constraints, the grid."""
 
 import sys
-import tarfile
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
 
 def checkout(here):
-    """Return the folder of the workflow: where this file lies, or, if Snakemake reads it from GitHub or GitLab, a copy."""
+    """Return the folder of the workflow: where this file lies, or, if Snakemake reads it from GitHub or GitLab, a clone.
+
+    The clone has one place in the working directory, whatever its version: jobs whose code means the same do not re-run.
+    """
     if here.is_local:
         return Path(here.get_path_or_uri(secret_free=False)).parents[1]
+    from git import Repo
+
     here.fetch_if_required()
-    repository = here.hosted_repo
-    folder = Path(f"{repository.repo_clone}.files", repository.repo.commit(here.ref).hexsha)
-    if not folder.exists():
+    hosted, folder = here.hosted_repo.repo, Path(".snakemake/cellgauge").absolute()
+    commit = hosted.commit(here.ref).hexsha
+    if not (folder.exists() and Repo(folder).head.commit.hexsha == commit):
         folder.parent.mkdir(exist_ok=True)
-        with TemporaryFile() as archive, TemporaryDirectory(dir=folder.parent) as temporary:
-            repository.repo.archive(archive, folder.name)
-            archive.seek(0)
-            with tarfile.open(fileobj=archive) as files:
-                files.extractall(Path(temporary, "files"), filter="data")
-            try:
-                Path(temporary, "files").rename(folder)
-            except OSError:  # another process was faster
-                if not folder.exists():
-                    raise
+        with TemporaryDirectory(dir=folder.parent) as temporary:
+            hosted.clone(Path(temporary, "clone"), no_checkout=True).git.checkout(commit)
+            if folder.exists():
+                folder.rename(Path(temporary, "old"))
+            Path(temporary, "clone").rename(folder)
     return folder
 
 
@@ -71,7 +70,9 @@ def image(environment):
     """Return the container of a rule with this environment file, or this function of its wildcards; none without apptainer."""
     if not WITH_CONTAINERS:
         return None
-    return (lambda wildcards: inputs.image(environment(wildcards))) if callable(environment) else inputs.image(environment)
+    return (
+        (lambda wildcards: inputs.image(environment(wildcards))) if callable(environment) else inputs.image(environment)
+    )
 
 
 def script(name):

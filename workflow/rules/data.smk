@@ -2,7 +2,6 @@
 
 
 rule download:
-    localrule: True
     input:
         # the bytes are verified, so an edit of the downloader need not fetch them again
         script=ancient(script("download_object")),
@@ -11,6 +10,7 @@ rule download:
     log:
         paths.log("download", paths.OBJECT),
     retries: 2
+    localrule: True
     conda:
         "../envs/data.yaml"
     container:

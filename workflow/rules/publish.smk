@@ -32,7 +32,6 @@ EXPORTS = [
 
 
 rule layout:
-    localrule: True
     input:
         script=ancient(script("lay_out_cells")),
         embedding=paths.EMBEDDING,
@@ -41,6 +40,7 @@ rule layout:
         paths.LAYOUT,
     log:
         paths.log("layout", paths.LAYOUT),
+    localrule: True
     conda:
         "../envs/score.yaml"
     container:
@@ -55,13 +55,13 @@ rule layout:
 
 
 rule manifest:
-    localrule: True
     input:
         template=local(sources.project_file("workflow/templates/manifest.json")),
     output:
         paths.MANIFEST,
     log:
         "logs/manifest.log",
+    localrule: True
     params:
         text=inputs.manifest,  # grows with the run, as a command may not: Snakemake itself writes it
     template_engine:
@@ -69,7 +69,6 @@ rule manifest:
 
 
 rule tables:
-    localrule: True
     input:
         script=ancient(script("collect_tables")),
         manifest=paths.MANIFEST,
@@ -81,6 +80,7 @@ rule tables:
         TABLES,
     log:
         "logs/tables.log",
+    localrule: True
     conda:
         "../envs/publish.yaml"
     container:
@@ -96,7 +96,6 @@ rule tables:
 
 
 rule report:
-    localrule: True
     input:
         script=ancient(script("render_report")),
         tables=TABLES,
@@ -109,6 +108,7 @@ rule report:
         ),
     log:
         "logs/report.log",
+    localrule: True
     conda:
         "../envs/publish.yaml"
     container:
@@ -121,7 +121,6 @@ rule report:
 
 
 rule exports:
-    localrule: True
     input:
         script=ancient(script("export_results")),
         tables=TABLES,
@@ -135,6 +134,7 @@ rule exports:
         ),
     log:
         "logs/exports.log",
+    localrule: True
     conda:
         "../envs/publish.yaml"
     container:
@@ -148,7 +148,6 @@ rule exports:
 
 
 rule figures:
-    localrule: True
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,
@@ -162,6 +161,7 @@ rule figures:
         ),
     log:
         "logs/figures.log",
+    localrule: True
     conda:
         "../envs/publish.yaml"
     container:

@@ -2,7 +2,6 @@
 
 
 rule download_weights:
-    localrule: True
     input:
         script=ancient(script("download_object")),
     output:
@@ -10,6 +9,7 @@ rule download_weights:
     log:
         paths.log("download_weights", paths.WEIGHTS_FILE),
     retries: 2
+    localrule: True
     conda:
         "../envs/data.yaml"
     container:
