@@ -1,5 +1,6 @@
 """What every rules file shares: the checked configuration, wildcard constraints, the grid."""
 
+import shlex
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,6 +52,7 @@ try:
     prefer_own_python()
     if WITH_CONTAINERS:
         inputs.check_images(WITH_CONDA)
+        workflow.deployment_settings.apptainer_args += f" --bind {shlex.quote(str(sources.SCRIPTS.parents[1]))}"
     elif not WITH_CONDA:
         inputs.check_environments()
 except CellgaugeError as error:
