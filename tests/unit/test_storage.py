@@ -71,7 +71,9 @@ def test_without_a_storage_a_path_is_itself(tmp_path, monkeypatch):
     assert places.exists("a.tsv") and places.fetch("a.tsv") == Path("a.tsv") and places.mtime("a.tsv") > 0
 
 
-@given(st.sampled_from(["", "file://", "~/", "s3://b/", "https://h/"]), st.from_regex(r"\A[a-z]{1,8}(/[a-z]{1,8}){0,2}\Z"))
+@given(
+    st.sampled_from(["", "file://", "~/", "s3://b/", "https://h/"]), st.from_regex(r"\A[a-z]{1,8}(/[a-z]{1,8}){0,2}\Z")
+)
 def test_what_is_not_fetched_is_the_users_and_stays_where_it_is(scheme, path):
     url = f"{scheme}{'/' if scheme == 'file://' else ''}{path}"
     assert isinstance(local(url, "folder"), UsersFile) == (not is_remote(url))
@@ -86,7 +88,11 @@ SPECIES = {
         "theirs": {"adapter": "precomputed", "path": "https://h.org/{split}.csv"},
         "mine": {"adapter": "precomputed", "path": "mine/{split}.csv"},
     },
-    "run": {"models": ["uce_4l", "theirs", "mine", "pca_joint"], "datasets": ["spermatogenesis"], "tasks": ["clustering"]},
+    "run": {
+        "models": ["uce_4l", "theirs", "mine", "pca_joint"],
+        "datasets": ["spermatogenesis"],
+        "tasks": ["clustering"],
+    },
 }
 
 
@@ -98,7 +104,9 @@ def test_params_hold_the_paths_of_local_copies(places, tmp_path):
     def of(model, split="gorilla"):
         return SimpleNamespace(model=model, dataset="spermatogenesis", split=split, species="gorilla")
 
-    assert inputs.weights_argument(of("theirs")) == [f"{copies}/resources/weights/theirs/spermatogenesis/gorilla/gorilla.csv"]
+    assert inputs.weights_argument(of("theirs")) == [
+        f"{copies}/resources/weights/theirs/spermatogenesis/gorilla/gorilla.csv"
+    ]
     assert inputs.weights_argument(of("mine")) == ["mine/gorilla.csv"]
     assert inputs.weights_argument(of("uce_4l")) == [inputs.weights_folder(of("uce_4l"))]
     assert inputs.weights_folder(of("uce_4l")).startswith(f"{copies}/resources/weights/")
@@ -123,7 +131,11 @@ def test_only_from_a_storage_the_tables_ask_for_costs(places):
     costs = set(Inputs(grid, places).costs())
     assert Inputs(grid).costs() == []
     assert costs == {
-        *(f"benchmarks/{rule}/linear/baron_pancreas/{split}.tsv" for rule in ("embed",) for split in ("human", "mouse")),
+        *(
+            f"benchmarks/{rule}/linear/baron_pancreas/{split}.tsv"
+            for rule in ("embed",)
+            for split in ("human", "mouse")
+        ),
         *(
             f"benchmarks/{rule}/clustering/linear/baron_pancreas/{split}.tsv"
             for rule in ("neighbors", "score")
@@ -151,7 +163,9 @@ def test_images_are_those_of_the_runs_environments(tmp_path, monkeypatch):
     from cellgauge.plan import config as settings
 
     monkeypatch.chdir(tmp_path)
-    config = settings.completed({"run": {"models": ["linear"], "datasets": ["baron_pancreas"], "tasks": ["clustering"]}})
+    config = settings.completed(
+        {"run": {"models": ["linear"], "datasets": ["baron_pancreas"], "tasks": ["clustering"]}}
+    )
     inputs = Inputs(Grid(config))
     with pytest.raises(CellgaugeError, match=r"no image resources/images/baselines.sif \(and 3 more\).*make images"):
         inputs.check_images(with_conda=False)
