@@ -22,7 +22,8 @@ TIMED = ("runtime.csv", "runtime.parquet")
 
 
 def spans(text: str) -> list[str]:
-    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+    """Return the spans of code in the sentences of a page."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
 def sentence(done: subprocess.CompletedProcess) -> str:
@@ -46,25 +47,31 @@ def on_s3(s3_server, tmp_path_factory) -> Project:
     config["datasets"]["tiny"]["orthologues"]["url"] = "s3://cells/published/orthologues.csv"
     config["datasets"]["tiny"]["splits"]["human"]["url"] = "s3://cells/published/human.h5ad"
     project.configure(config)
-    project.run("results/tables/scores.csv", AWS_ENDPOINT_URL=s3_server.url)
+    project.run("--", "results/tables/scores.csv", AWS_ENDPOINT_URL=s3_server.url)
     return project
 
 
 def run_in_storage(project: Project, folder: Path, provider: str, prefix: str, **environment: str) -> None:
     """Run a copy of a project with its files in a storage; nothing of the run may lie in the folder but the ledger."""
-    shutil.copytree(
-        project.folder, folder, ignore=shutil.ignore_patterns("results", "resources", "logs", "benchmarks", ".*")
-    )
+    folder.mkdir()
+    for name in ("workflow", "config"):
+        shutil.copytree(project.folder / name, folder / name)
+    for name in ("Snakefile", "tiny.yaml"):
+        shutil.copy2(project.folder / name, folder)
     copy = Project(folder)
-    flags = ("results/tables/scores.csv", "--default-storage-provider", provider, "--default-storage-prefix", prefix)
+    flags = (
+        "--default-storage-provider",
+        provider,
+        "--default-storage-prefix",
+        prefix,
+        "--",
+        "results/tables/scores.csv",
+    )
     copy.run(*flags, **environment)
-    written = {path for path in folder.glob("*/**/*") if path.is_file() and path.parts[-2] != "__pycache__"}
-    places = {path.relative_to(folder).parts[0] for path in written} - {"workflow", "config", "published", "mine"}
-    assert places <= {".snakemake", "resources"} and [path.name for path in folder.glob("resources/*.yaml")] == [
-        "checksums.yaml"
-    ]
-    assert not [*folder.glob("results"), *folder.glob("logs"), *folder.glob("benchmarks")]
-    assert "Nothing to be done" in copy.run(*flags, "--dry-run", **environment).stdout
+    given = {"workflow", "config", "Snakefile", "tiny.yaml", ".snakemake", ".cache", ".config", ".local"}
+    assert {path.name for path in folder.iterdir()} - given == {"resources"}
+    assert [path.name for path in folder.glob("resources/[a-z]*")] == ["checksums.yaml"]
+    assert "Nothing to be done" in copy.run("--dry-run", *flags, **environment).stdout
 
 
 def check_tables(expected: Path, tables: Path) -> None:
@@ -101,27 +108,30 @@ def test_files_in_s3_give_the_same_tables(on_s3, s3_server, tmp_path):
 # --- a module, snakedeploy -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("names", "prefix", "rule"), [(" as cellgauge_*", "", "cellgauge_"), ("", "bench", "")])
-def test_the_workflow_is_a_module(fresh_project, tmp_path, names, prefix, rule):
+def test_the_workflow_is_a_module(fresh_project, tmp_path):
     """The importer's configuration is laid over the catalogue; rules, their `all` and their places follow the importer."""
-    tmp_path = tmp_path / "importer"
-    tmp_path.mkdir()
+    importer = tmp_path / "importer"
+    importer.mkdir()
     for name in ("published", "mine", "tiny.yaml"):
-        shutil.move(fresh_project.folder / name, tmp_path / name)
-    lines = [
-        'configfile: "tiny.yaml"',
-        "module cellgauge:",
-        f'    snakefile: "{fresh_project.folder}/workflow/Snakefile"',
-    ]
-    lines += ["    config: config", *([f'    prefix: "{prefix}"'] if prefix else [])]
-    (tmp_path / "Snakefile").write_text("\n".join([*lines, f"use rule * from cellgauge{names}", ""]))
-    text = Project(tmp_path).run("--dry-run").stdout
-    assert re.search(rf"^{rule}score +13$", text, re.MULTILINE) and f"localrule {rule}all:" in text, text
-    place = f"{prefix}/" if prefix else ""
-    assert f"output: {place}{SPLIT}" in text and f"log: {place}logs/split/tiny/human.log" in text
-    assert f"localrule {rule}tables:" in text and "input: published/human.h5ad" not in text
+        shutil.move(fresh_project.folder / name, importer / name)
+    snakefile = f"""
+configfile: "tiny.yaml"
+module cellgauge:
+    snakefile: "{fresh_project.folder}/workflow/Snakefile"
+    config: config
+    prefix: "bench"
+use rule * from cellgauge as cellgauge_*
+"""
+    (importer / "Snakefile").write_text(snakefile)
+    text = Project(importer).run("--dry-run").stdout
+    assert re.search(r"^cellgauge_score +20$", text, re.MULTILINE) and "rule cellgauge_all:" in text
+    assert f"output: bench/{SPLIT}" in text and "log: bench/logs/split/tiny/human.log" in text
     scripts = re.findall(r"input: (\S+split_dataset.py), published/human.h5ad", text)
     assert scripts == [f"{fresh_project.folder}/workflow/scripts/split_dataset.py"]
+    (importer / "Snakefile").write_text(snakefile.replace(" as cellgauge_*", "").replace('    prefix: "bench"\n', ""))
+    assert re.search(
+        rf"^rule split:\n.*\n +output: {SPLIT}$", Project(importer).run("--dry-run", "--", SPLIT).stdout, re.MULTILINE
+    )
 
 
 def git(folder: Path, *words: str) -> None:

@@ -148,7 +148,7 @@ def test_only_from_a_storage_the_tables_ask_for_costs(places):
 def test_a_score_in_the_storage_is_not_missing_and_its_jobs_log_is_read_from_there(places, tmp_path):
     config = configuration({"run": {"models": ["linear"], "datasets": ["baron_pancreas"], "tasks": ["clustering"]}})
     inputs = Inputs(Grid(config), places)
-    human, mouse = sorted(inputs.scores())
+    _, mouse = sorted(inputs.scores())
     for cell in inputs.grid.cells:
         for _, result, _ in inputs.jobs(cell):
             if "human" in result:

@@ -35,7 +35,7 @@ class Places:
         return bool(stored.exists()) if stored else Path(self.at(path)).exists()
 
     def mtime(self, path: str) -> float:
-        """Return when a file was written, seconds since the epoch, -inf where there is none; of a local copy, if there is one."""
+        """Return when a file was written, seconds since the epoch: the local copy if there is one; -inf where there is none."""
         local, stored = Path(self.at(path)), self._object(path)
         if local.exists():
             return local.stat().st_mtime
