@@ -41,6 +41,8 @@ localrules:
 
 rule all:
     default_target: True
+    message:
+        "Gather all results"
     input:
         inputs.embeddings,  # named here too, so that what is removed is made again
         inputs.scores,

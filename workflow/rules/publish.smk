@@ -32,6 +32,8 @@ EXPORTS = [
 
 
 rule layout:
+    message:
+        "Lay out the cells of {wildcards.dataset}/{wildcards.split}, embedded by {wildcards.model}"
     input:
         script=ancient(script("lay_out_cells")),
         embedding=paths.EMBEDDING,
@@ -52,6 +54,8 @@ rule layout:
 
 
 rule manifest:
+    message:
+        "Write the manifest of the run"
     input:
         template=project_file("workflow/templates/manifest.json"),
     output:
@@ -65,6 +69,8 @@ rule manifest:
 
 
 rule tables:
+    message:
+        "Write the tables"
     input:
         script=ancient(script("collect_tables")),
         manifest=paths.MANIFEST,
@@ -86,6 +92,8 @@ rule tables:
 
 
 rule report:
+    message:
+        "Write the report"
     input:
         script=ancient(script("render_report")),
         tables=TABLES,
@@ -107,6 +115,8 @@ rule report:
 
 
 rule exports:
+    message:
+        "Write the tables in other formats"
     input:
         script=ancient(script("export_results")),
         tables=TABLES,
@@ -129,6 +139,8 @@ rule exports:
 
 
 rule figures:
+    message:
+        "Draw the figures"
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,
