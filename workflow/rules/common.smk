@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from snakemake.io import IOFile
+from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
@@ -15,6 +16,7 @@ from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.interpreter import prefer_own_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
+from cellgauge.plan.progress import Progress, expected_seconds, forecast
 from cellgauge.plan.sources import code, digest, project_file, script
 
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
