@@ -43,8 +43,8 @@ setup-scib: .venv-scib/.installed  ## make .venv-scib, which the task scib runs 
 	@touch $@
 
 demo: setup  ## run the whole workflow on real cells from the package index: tables and a report
-	@[ -t 1 ] && output="--logger rich" || output="--quiet progress reason host"; \
-	$(SNAKEMAKE) --configfile config/demo.yaml --keep-going --rerun-incomplete --show-failed-logs $$output
+	@[ -t 1 ] && rich="--logger rich"; \
+	$(SNAKEMAKE) --configfile config/demo.yaml --keep-going --rerun-incomplete --show-failed-logs $$rich
 	@echo "Open results/report.html; the tables are in results/tables."
 
 test: .venv/.installed-dev  ## run every test

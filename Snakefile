@@ -59,8 +59,8 @@ onstart:
         results = {file for files in outputs.values() for file in files}
         check_jobs(inputs, results, keep_going=workflow.execution_settings.keep_going)
         seconds = expected_seconds(inputs, outputs)
-        logger.info(forecast(seconds, workflow.cores or workflow.nodes))
-        logger.addHandler(Progress(logger, seconds))
+        logger.info(forecast(seconds, workflow.resource_settings.cores))
+        Progress(logger, seconds)
 
 
 onerror:

@@ -1,6 +1,7 @@
 """What every rules file shares: the checked configuration, wildcard constraints, the grid."""
 
 import sys
+from errno import ENOENT
 from pathlib import Path
 
 from snakemake.io import IOFile
@@ -56,11 +57,22 @@ def task_python(wildcards):
     return "python" if WITH_CONDA else inputs.task_python(wildcards)
 
 
+def sized(files):
+    """Return files that have sizes: raise FileNotFoundError where one is yet to be made, which Snakemake shows as <TBD>.
+
+    A look at each path is all that it takes; Snakemake asks for sizes in a loop of events for each job.
+    """
+    for file in files:
+        if not (file.is_storage or Path(file).exists()):
+            raise FileNotFoundError(ENOENT, "not made yet", str(file))
+    return files
+
+
 def memory(base_mb, times):
     """Return the memory that a job asks for: a base and a multiple of its input, more at each attempt."""
 
     def mem_mb(wildcards, input, attempt):
-        return int((base_mb + times * input.size_mb) * attempt)
+        return int((base_mb + times * sized(input).size_mb) * attempt)
 
     return mem_mb
 
@@ -84,7 +96,7 @@ def embed_memory(wildcards, input, attempt):
     """Return the memory that an embedding job asks for: with a checkpoint the cells are streamed."""
     weights_mb = sum(Path(file).stat().st_size for file in input.get("weights", [])) / 2**20
     times = 2 if weights_mb else 20
-    return int((2000 + times * input.size_mb) * attempt)
+    return int((2000 + times * sized(input).size_mb) * attempt)
 
 
 def shared_memory(wildcards, input, attempt):

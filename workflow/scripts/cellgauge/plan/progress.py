@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ class Progress(logging.Handler):
     """
 
     def __init__(self, log: logging.Logger, seconds: Mapping[int, float], clock=time.monotonic) -> None:
-        """Start the clock.
+        """Start the clock, and leave out of what Snakemake shows what this says in fewer lines; its log file keeps all.
 
         Args:
             log: Snakemake's logger, which is written to.
@@ -37,6 +38,11 @@ class Progress(logging.Handler):
         super().__init__()
         self._log, self._clock, self._begin = log, clock, clock()
         self._left, self._n, self._total, self._tenths = dict(seconds), len(seconds), sum(seconds.values()), 0
+
+        for handler in log.handlers:
+            if handler.name == "DefaultStreamHandler":
+                handler.addFilter(is_news)
+        log.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count a job that has finished."""
@@ -51,6 +57,14 @@ class Progress(logging.Handler):
             self._log.info(f"{done} of {self._n} jobs done, {1 - left:.0%} of the work; about {time_left} left")
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Return whether a message is more than that jobs are chosen, started, or finished: one line a job says what it does."""
+    from snakemake_interface_logger_plugins.common import LogEvent
+
+    steps = (LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS)
+    return getattr(record, "event", None) not in steps and record.msg != "Select jobs to execute..."
+
+
 def expected_seconds(inputs: Inputs, outputs: Mapping[int, Collection[str]]) -> dict[int, float]:
     """Return what each job is expected to take, from config/costs.yaml and the catalogue's numbers of cells.
 
@@ -63,11 +77,12 @@ def expected_seconds(inputs: Inputs, outputs: Mapping[int, Collection[str]]) -> 
     return {job: LEAST_SECONDS + sum(known.get(path, 0) for path in paths) for job, paths in outputs.items()}
 
 
-def forecast(seconds: Mapping[int, float], cores: int) -> str:
-    """Return a sentence on a run before it starts: its jobs, their hours, and how long they take on so many cores."""
-    total = sum(seconds.values())
-    wall = max(total / cores, max(seconds.values(), default=0))
-    return f"{len(seconds)} jobs, about {duration(total)} of work: about {duration(wall)} on {cores} cores, and the downloads"
+def forecast(seconds: Mapping[int, float], cores: int | None) -> str:
+    """Return a sentence on a run before it starts: its jobs, their work, and the time that it takes on `cores`, if known."""
+    total, longest = sum(seconds.values()), max(seconds.values(), default=0)
+    known = cores is not None and cores < sys.maxsize  # which stands for a cluster
+    wall = f", {duration(max(total / cores, longest))} on {cores} cores" if known else ""
+    return f"{len(seconds)} jobs: about {duration(total)} of work{wall}; downloads come on top"
 
 
 def duration(seconds: float) -> str:
