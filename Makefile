@@ -69,7 +69,8 @@ format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 calibrate: .venv/.installed-dev .venv-scib/.installed  ## score planted worlds, where the right order of models is known; writes docs/calibration.md
 	$(BIN)/python tests/calibration/calibrate.py --processes $(CORES)
 
-bench: .venv/.installed-dev  ## time the scorers against cz-benchmarks in one run; writes results/bench/
+bench: .venv/.installed-dev  ## time planning beside a plain workflow, and the scorers beside cz-benchmarks; writes results/bench/
+	$(BIN)/python bench/bench_workflow.py
 	$(BIN)/python bench/bench_scorers.py
 
 bench-models: .venv/.installed-dev  ## time the foundation models against the official paths (DEVICE=cuda: on a GPU)

@@ -112,9 +112,9 @@ class Project:
 
     def planned(self, *flags: str) -> dict[str, str]:
         """Return the outputs that a dry run would make, each with Snakemake's reason."""
-        command = "import json, sys; from cellgauge.plan.planned import planned_jobs; print(json.dumps(planned_jobs(sys.argv[1:])))"
+        command = "from cellgauge.plan.planned import planned_jobs; print(json.dumps(planned_jobs(sys.argv[1:])))"
         done = subprocess.run(
-            [sys.executable, "-c", command, "--cores", "2", "--configfile", "tiny.yaml", *flags],
+            [sys.executable, "-c", f"import json, sys; {command}", "--cores", "2", "--configfile", "tiny.yaml", *flags],
             cwd=self.folder,
             env={**os.environ, "HOME": str(self.folder), "PYTHONPATH": str(SCRIPTS)},
             capture_output=True,

@@ -222,7 +222,9 @@ def test_a_finished_run_has_no_plan(project):
 def test_a_dry_run_and_a_run_are_short_to_read(project, tmp_path):
     """At most a fifth of what the demo's dry run once printed, and one line a job beside its time."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", "config/demo.yaml"]
-    done = subprocess.run([*command, "--directory", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "--directory", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert "score " in done.stdout + done.stderr and len(done.stdout + done.stderr) <= 100_000
     (project.folder / "results/scores/clustering/random/tiny/human.tsv").unlink()
     text = project.run("--quiet", "reason", "host").stdout

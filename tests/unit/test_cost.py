@@ -46,7 +46,9 @@ def every_job(inputs):
 
 def wildcards(rule, result):
     folder, _, name = result.partition("/")[2].partition("/")[2].partition("/")
-    return {"download": {"dataset": folder, "object": name}, "download_weights": {"file": f"{folder}/{name}"}}.get(rule, {})
+    return {"download": {"dataset": folder, "object": name}, "download_weights": {"file": f"{folder}/{name}"}}.get(
+        rule, {}
+    )
 
 
 def report(inputs, *arguments):
@@ -261,7 +263,15 @@ def test_the_command_line(tmp_path):
     command += ["--configfile", str(ROOT / "config/full.yaml")]
     result = subprocess.run([*command, "--cells", "5000"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    for said in ("score ", "  new ", "uce_33l ", "additive ", "* Arithmetic, not measured", "5,000 (--cells)", "Downloads: "):
+    for said in (
+        "score ",
+        "  new ",
+        "uce_33l ",
+        "additive ",
+        "* Arithmetic, not measured",
+        "5,000 (--cells)",
+        "Downloads: ",
+    ):
         assert said in result.stdout
     assert "Not known" not in result.stdout
     (tmp_path / "bad.yaml").write_text("run: [")

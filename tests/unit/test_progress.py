@@ -73,7 +73,9 @@ def test_jobs_take_what_the_table_of_costs_says():
 def test_the_forecast_is_bound_by_the_longest_job():
     assert forecast({1: 60, 2: 30, 3: 30}, 2) == "3 jobs: about 2 min of work, 60 s on 2 cores; downloads come on top"
     assert forecast({1: 7200, 2: 60}, 8) == "2 jobs: about 2.0 h of work, 2.0 h on 8 cores; downloads come on top"
-    assert forecast({1: 60}, sys.maxsize) == forecast({1: 60}, None) == "1 jobs: about 60 s of work; downloads come on top"
+    assert (
+        forecast({1: 60}, sys.maxsize) == forecast({1: 60}, None) == "1 jobs: about 60 s of work; downloads come on top"
+    )
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ def main() -> None:
     )
     args, others = cli.parse_known_args()
     if {"--config", "-C"} & {*others}:
-        raise CellgaugeError("--config: costs are those of files; write it into a file and name that after --configfile")
+        raise CellgaugeError(
+            "--config: costs are those of files; write it into a file and name that after --configfile"
+        )
     inputs = Inputs(Grid(settings.read(args.configfile)))
     files = ["--configfile", *args.configfile] if args.configfile else []
     jobs = planned_jobs(["--snakefile", str(CHECKOUT / "Snakefile"), *files, *(others and ["--", *others])])

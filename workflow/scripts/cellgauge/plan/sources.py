@@ -135,7 +135,9 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         for name in ("body", "orelse", "finalbody", "handlers", "cases"):
             children = getattr(node, name, ())
-            todo += [child for child in children if not is_for_type_checking(child)] if isinstance(children, list) else []
+            todo += (
+                [child for child in children if not is_for_type_checking(child)] if isinstance(children, list) else []
+            )
 
 
 def is_for_type_checking(node: ast.AST) -> bool:
