@@ -2,10 +2,12 @@
 
 import shlex
 import sys
+from errno import ENOENT
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from snakemake.io import IOFile
+from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 
@@ -40,6 +42,7 @@ from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.interpreter import prefer_own_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
+from cellgauge.plan.progress import Progress, expected_seconds, forecast
 from cellgauge.plan.stale_lock import remove_stale_lock
 from cellgauge.plan.sources import code, digest
 from cellgauge.plan.storage import Places
@@ -113,11 +116,22 @@ def task_python(wildcards):
     return "python" if WITH_CONDA or WITH_CONTAINERS else inputs.task_python(wildcards)
 
 
+def sized(files):
+    """Return files that have sizes: raise FileNotFoundError where one is yet to be made, which Snakemake shows as <TBD>.
+
+    A look at each path is all that it takes; Snakemake asks for sizes in a loop of events for each job.
+    """
+    for file in files:
+        if not (file.is_storage or Path(file).exists()):
+            raise FileNotFoundError(ENOENT, "not made yet", str(file))
+    return files
+
+
 def memory(base_mb, times):
     """Return the memory that a job asks for: a base and a multiple of its input, more at each attempt."""
 
     def mem_mb(wildcards, input, attempt):
-        return int((base_mb + times * input.size_mb) * attempt)
+        return int((base_mb + times * sized(input).size_mb) * attempt)
 
     return mem_mb
 
@@ -139,7 +153,7 @@ def largest_memory(base_mb, times):
 def embed_memory(wildcards, input, attempt):
     """Return the memory that an embedding job asks for: with a checkpoint the cells are streamed."""
     times = 2 if input.get("weights", []) else 20
-    return int((2000 + times * input.size_mb) * attempt)
+    return int((2000 + times * sized(input).size_mb) * attempt)
 
 
 def shared_memory(wildcards, input, attempt):

@@ -2,6 +2,8 @@
 
 
 rule download:
+    message:
+        "Download {wildcards.object} of {wildcards.dataset}"
     input:
         # the bytes are verified, so an edit of the downloader need not fetch them again
         script=ancient(script("download_object")),
@@ -25,6 +27,8 @@ rule download:
 
 
 rule split:
+    message:
+        "Make the split {wildcards.dataset}/{wildcards.split}"
     input:
         script=ancient(script("split_dataset")),
         object=users_files(inputs.split_object, paths.SPLIT),

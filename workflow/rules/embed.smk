@@ -2,6 +2,8 @@
 
 
 rule embed:
+    message:
+        "Embed {wildcards.dataset}/{wildcards.split} with {wildcards.model}"
     input:
         script=ancient(script("embed_cells")),
         splits=inputs.splits,
@@ -35,6 +37,8 @@ for job in inputs.shared_jobs:
     rule:
         name:
             job.name
+        message:
+            f"Embed {len(job.splits)} splits of {job.dataset} with {job.model}"
         input:
             script=ancient(script("embed_cells")),
             splits=job.each(paths.SPLIT),

@@ -2,6 +2,8 @@
 
 
 rule neighbors:
+    message:
+        "Search neighbors for {wildcards.task}: {wildcards.model} on {wildcards.dataset}/{wildcards.split}"
     input:
         script=ancient(script("find_neighbors")),
         embeddings=inputs.results,
@@ -18,7 +20,7 @@ rule neighbors:
         image(inputs.task_env)
     threads: inputs.task_threads
     resources:
-        gpu=inputs.search_gpus,
+        gpu=inputs.search_gpus if inputs.run.score_device == "cuda" else 0,
         mem_mb=score_memory,
     params:
         code=inputs.neighbor_code,

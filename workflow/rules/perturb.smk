@@ -2,6 +2,8 @@
 
 
 rule predict:
+    message:
+        "Predict the responses of {wildcards.dataset}/{wildcards.split} with {wildcards.model}"
     input:
         script=ancient(script("predict_responses")),
         split=paths.SPLIT,
@@ -31,6 +33,8 @@ rule predict:
 
 
 rule truth:
+    message:
+        "Measure the responses of {wildcards.dataset}/{wildcards.split}"
     input:
         script=ancient(script("measure_truth")),
         split=paths.SPLIT,

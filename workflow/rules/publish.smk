@@ -32,6 +32,8 @@ EXPORTS = [
 
 
 rule layout:
+    message:
+        "Lay out the cells of {wildcards.dataset}/{wildcards.split}, embedded by {wildcards.model}"
     input:
         script=ancient(script("lay_out_cells")),
         embedding=paths.EMBEDDING,
@@ -55,6 +57,8 @@ rule layout:
 
 
 rule manifest:
+    message:
+        "Write the manifest of the run"
     input:
         template=local(sources.project_file("workflow/templates/manifest.json")),
     output:
@@ -69,6 +73,8 @@ rule manifest:
 
 
 rule tables:
+    message:
+        "Write the tables"
     input:
         script=ancient(script("collect_tables")),
         manifest=paths.MANIFEST,
@@ -96,6 +102,8 @@ rule tables:
 
 
 rule report:
+    message:
+        "Write the report"
     input:
         script=ancient(script("render_report")),
         tables=TABLES,
@@ -121,6 +129,8 @@ rule report:
 
 
 rule exports:
+    message:
+        "Write the tables in other formats"
     input:
         script=ancient(script("export_results")),
         tables=TABLES,
@@ -148,6 +158,8 @@ rule exports:
 
 
 rule figures:
+    message:
+        "Draw the figures"
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,

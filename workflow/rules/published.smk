@@ -2,6 +2,8 @@
 
 
 use rule download as download_published with:
+    message:
+        "Download {wildcards.object}, published by {wildcards.source}"
     output:
         paths.PUBLISHED_OBJECT,
     log:
@@ -11,6 +13,8 @@ use rule download as download_published with:
 
 
 rule import_published:
+    message:
+        "Read the values that {wildcards.source} published"
     input:
         script=ancient(script("import_published")),
         file=users_files(inputs.published_file, paths.PUBLISHED),

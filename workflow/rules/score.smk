@@ -2,6 +2,8 @@
 
 
 rule score:
+    message:
+        "Score {wildcards.task}: {wildcards.model} on {wildcards.dataset}/{wildcards.split}"
     input:
         script=ancient(script("score_task")),
         results=inputs.results,
@@ -19,7 +21,7 @@ rule score:
         image(inputs.task_env)
     threads: inputs.task_threads
     resources:
-        gpu=inputs.task_gpus,
+        gpu=inputs.task_gpus if inputs.run.score_device == "cuda" else 0,  # not asked for each of a thousand jobs
         mem_mb=score_memory,
     params:
         code=inputs.task_code,

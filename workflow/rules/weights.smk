@@ -2,6 +2,8 @@
 
 
 rule download_weights:
+    message:
+        "Download {wildcards.file}"
     input:
         script=ancient(script("download_object")),
     output:
@@ -24,6 +26,8 @@ rule download_weights:
 
 
 rule build_species:
+    message:
+        "Build the files of {wildcards.species} for {wildcards.model}"
     input:
         script=ancient(script("build_species")),
         weights=users_files(inputs.species_weights, paths.SPECIES),
