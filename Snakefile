@@ -31,7 +31,6 @@ localrules:
     download,
     download_published,
     download_weights,
-    layout,
     manifest,
     tables,
     report,
@@ -53,6 +52,8 @@ rule all:
 
 onstart:
     if workflow.is_main_process:
+        if workflow.executor_plugin.name == "slurm":
+            stop_beside_running_jobs()
         results = {str(file) for job in workflow.dag.needrun_jobs() for file in job.output}
         check_jobs(inputs, results, keep_going=workflow.execution_settings.keep_going)
 

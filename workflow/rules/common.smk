@@ -8,14 +8,15 @@ from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from cellgauge.plan import config as settings, paths
+from cellgauge.plan import config as settings, paths, sources
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.plan.check import check_jobs, require_files
 from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.interpreter import prefer_own_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
-from cellgauge.plan.sources import code, digest, project_file, script
+from cellgauge.plan.slurm import stop_beside_running_jobs
+from cellgauge.plan.sources import digest, project_file, script
 
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 
@@ -47,6 +48,19 @@ def users_files(function, result, *arguments):
         return paths_of_job
 
     return files
+
+
+def code(*modules, data=""):
+    """Return a function of wildcards that gives the digests of what a job runs.
+
+    On a cluster each job reads the workflow once more, and needs those of its own rule alone.
+    """
+    return lambda wildcards: sources.code(*modules, data=data)
+
+
+def of(job, function):
+    """Return what `function` says of a shared job as a function of wildcards, which it has none of."""
+    return lambda wildcards: function(job)
 
 
 def task_python(wildcards):

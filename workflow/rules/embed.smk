@@ -48,8 +48,8 @@ for job in inputs.shared_jobs:
             gpu=inputs.gpus(job),
             mem_mb=shared_memory,
         params:
-            code=inputs.model_code(job),
-            code_digest=digest(inputs.model_code(job)),
+            code=of(job, inputs.model_code),
+            code_digest=of(job, lambda job: digest(inputs.model_code(job))),
             adapter=inputs.adapter(job),
             weights=inputs.weights_argument(job),
             model=job.model,

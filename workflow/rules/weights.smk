@@ -32,7 +32,7 @@ rule build_species:
     conda:
         inputs.env
     resources:
-        mem_mb=4000,
+        mem_mb=memory(base_mb=4000, times=0),
     params:
         code=inputs.species_code,
         adapter=inputs.adapter,
