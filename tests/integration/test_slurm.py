@@ -4,7 +4,7 @@ A minute and a half of CPU. CELLGAUGE_SLOW_SLURM=1 adds a job that meets its tim
 """
 
 import copy
-import importlib.util
+import logging
 import os
 import re
 import signal
@@ -13,6 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import slurm_machine
@@ -27,6 +28,7 @@ ADAPTER = "workflow/scripts/cellgauge/models/oracle.py"
 RECORD = """
     import os, time
     from pathlib import Path
+from types import SimpleNamespace
 
     Path("gpus").mkdir(exist_ok=True)
     attempts = Path("gpus", cells.name)
@@ -228,6 +230,18 @@ def test_the_profile_names_rules_that_there_are(finished_project):
     assert set(facts["group-components"]) == set(facts["groups"].values())
 
 
+@pytest.mark.parametrize(("gpu", "partition"), [(0, "cpu"), (1, "gpu")])
+def test_one_file_sends_jobs_to_partitions(gpu, partition, plugin, monkeypatch):
+    monkeypatch.syspath_prepend(str(plugin))
+    from snakemake_executor_plugin_slurm.partitions import get_best_partition, read_partition_file
+
+    for attempt in (1, 2, 3):  # the longest of the profile
+        resources = {"gpu": gpu, "mem_mb": 2000 * attempt, "runtime": 480 * attempt}
+        job = SimpleNamespace(name="embed", threads=4, resources=resources, is_group=lambda: False)
+        best = get_best_partition(read_partition_file(PROFILE / "partitions.yaml"), job, logging.getLogger())
+        assert best == partition
+
+
 def test_the_lock_names_the_executor_alone():
     """It adds to the environment and replaces nothing."""
     slurm, others = (
@@ -235,4 +249,3 @@ def test_the_lock_names_the_executor_alone():
         for name in ("requirements-slurm.lock", "requirements.lock")
     )
     assert slurm and not slurm & others
-    assert importlib.util.find_spec("snakemake_interface_executor_plugins")
