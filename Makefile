@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib scib-python images demo resume test reliability lint format calibrate bench plan bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib setup-slurm scib-python images demo resume test reliability lint format calibrate bench plan bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ setup-scib: .venv-scib/.installed  ## make .venv-scib, which the task scib runs 
 	$(SCIB_PYTHON) -m venv .venv-scib
 	.venv-scib/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements-scib.lock
 	@cp requirements-scib.lock $@
+
+setup-slurm: setup  ## add what submits jobs to SLURM to .venv, and change nothing else there
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement requirements-slurm.lock
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements-dev.lock

@@ -243,8 +243,8 @@ def test_every_page_is_read():
     assert not [block for block in SETTINGS if block.text.startswith(("    ", "\t"))]
 
 
-def test_every_profile_that_a_page_names_can_be_planned_with(plan, monkeypatch):
-    """Without what the page says to install first: the executor's plugin, and conda, for which the tests have a stand-in."""
+def test_every_profile_that_a_page_names_can_be_planned_with(plan, monkeypatch, tmp_path):
+    """Without what the page says to install first: the executor's plugin and its options, and conda, which has a stand-in."""
     text = " ".join(" ".join(page.read_text(encoding="utf-8").split()) for page in PAGES)
     named = re.findall(r"--profile\s+(profiles/\w+)", text)
     profiles = {Path(name): yaml.safe_load((ROOT / name / "config.yaml").read_text(encoding="utf-8")) for name in named}
@@ -252,8 +252,12 @@ def test_every_profile_that_a_page_names_can_be_planned_with(plan, monkeypatch):
     monkeypatch.setenv("PATH", f"{ROOT / 'tests/conda/bin'}{os.pathsep}{os.environ['PATH']}")
     for profile, facts in profiles.items():
         executor = facts.get("executor", "local")
-        assert executor == "local" or f".venv/bin/pip install snakemake-executor-plugin-{executor}" in text
-        words = ("results/splits/baron_pancreas/human.h5ad", "--profile", str(profile), "--executor", "local")
+        assert executor == "local" or f"make setup-{executor}" in text
+        of_all = {key: value for key, value in facts.items() if not key.startswith(f"{executor}-")}
+        (tmp_path / profile.name).mkdir()
+        (tmp_path / profile.name / "config.yaml").write_text(yaml.safe_dump(of_all))
+        words = ("results/splits/baron_pancreas/human.h5ad", "--profile", str(tmp_path / profile.name))
+        words += ("--executor", "local")
         assert plan("{}", *words) == (3, {"pypi"})
 
 

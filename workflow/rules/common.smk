@@ -44,7 +44,8 @@ from cellgauge.plan.interpreter import prefer_own_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
 from cellgauge.plan.progress import Progress, expected_seconds, forecast
 from cellgauge.plan.stale_lock import remove_stale_lock
-from cellgauge.plan.sources import code, digest
+from cellgauge.plan.slurm import stop_beside_running_jobs
+from cellgauge.plan.sources import digest
 from cellgauge.plan.storage import Places
 
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -109,6 +110,19 @@ def users_files(function, result, *arguments):
         return [local(path) if isinstance(path, paths.UsersFile) else path for path in paths_of_job]
 
     return files
+
+
+def code(*modules, data=""):
+    """Return a function of wildcards that gives the digests of what a job runs.
+
+    On a cluster each job reads the workflow once more, and needs those of its own rule alone.
+    """
+    return lambda wildcards: sources.code(*modules, data=data)
+
+
+def of(job, function):
+    """Return what `function` says of a shared job as a function of wildcards, which it has none of."""
+    return lambda wildcards: function(job)
 
 
 def task_python(wildcards):

@@ -2,8 +2,6 @@
 
 
 rule embed:
-    message:
-        "Embed {wildcards.dataset}/{wildcards.split} with {wildcards.model}"
     input:
         script=ancient(script("embed_cells")),
         splits=inputs.splits,
@@ -27,6 +25,8 @@ rule embed:
         adapter=inputs.adapter,
         weights=inputs.weights_argument,
         options=inputs.model_options,
+    message:
+        "Embed {wildcards.dataset}/{wildcards.split} with {wildcards.model}"
     shell:
         "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
         " --model {wildcards.model:q} --set {wildcards.split:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"
@@ -37,8 +37,6 @@ for job in inputs.shared_jobs:
     rule:
         name:
             job.name
-        message:
-            f"Embed {len(job.splits)} splits of {job.dataset} with {job.model}"
         input:
             script=ancient(script("embed_cells")),
             splits=job.each(paths.SPLIT),
@@ -57,13 +55,15 @@ for job in inputs.shared_jobs:
             gpu=inputs.gpus(job),
             mem_mb=shared_memory,
         params:
-            code=inputs.model_code(job),
-            code_digest=digest(inputs.model_code(job)),
+            code=of(job, inputs.model_code),
+            code_digest=of(job, lambda job: digest(inputs.model_code(job))),
             adapter=inputs.adapter(job),
             weights=inputs.weights_argument(job),
             model=job.model,
             options=inputs.shared_options(job),
             benchmarks=inputs.benchmarks_of(job),
+        message:
+            f"Embed {len(job.splits)} splits of {job.dataset} with {job.model}"
         shell:
             "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
             " --model {params.model:q} --options {params.options:q} --code {params.code_digest:q}"

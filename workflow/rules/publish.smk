@@ -32,8 +32,6 @@ EXPORTS = [
 
 
 rule layout:
-    message:
-        "Lay out the cells of {wildcards.dataset}/{wildcards.split}, embedded by {wildcards.model}"
     input:
         script=ancient(script("lay_out_cells")),
         embedding=paths.EMBEDDING,
@@ -42,7 +40,6 @@ rule layout:
         paths.LAYOUT,
     log:
         paths.log("layout", paths.LAYOUT),
-    localrule: True
     conda:
         "../envs/score.yaml"
     container:
@@ -51,14 +48,14 @@ rule layout:
         mem_mb=largest_memory(base_mb=1000, times=2),
     params:
         code=code("lay_out_cells"),
+    message:
+        "Lay out the cells of {wildcards.dataset}/{wildcards.split}, embedded by {wildcards.model}"
     shell:
         "python {input.script:q} --embeddings {input.embedding:q} --splits {input.splits:q} --output {output:q}"
         " > {log:q} 2>&1"
 
 
 rule manifest:
-    message:
-        "Write the manifest of the run"
     input:
         template=local(sources.project_file("workflow/templates/manifest.json")),
     output:
@@ -68,13 +65,13 @@ rule manifest:
     localrule: True
     params:
         text=inputs.manifest,  # grows with the run, as a command may not: Snakemake itself writes it
+    message:
+        "Write the manifest of the run"
     template_engine:
         "jinja2"
 
 
 rule tables:
-    message:
-        "Write the tables"
     input:
         script=ancient(script("collect_tables")),
         manifest=paths.MANIFEST,
@@ -96,14 +93,14 @@ rule tables:
         ledger=paths.LEDGER,  # no input: every download writes to it
         benchmarks=inputs.at(paths.BENCHMARKS),
         tables=inputs.at(paths.TABLES),
+    message:
+        "Write the tables"
     shell:
         "python {input.script:q} --manifest {input.manifest:q} --benchmarks {params.benchmarks:q}"
         " --ledger {params.ledger:q} --output {params.tables:q} > {log:q} 2>&1"
 
 
 rule report:
-    message:
-        "Write the report"
     input:
         script=ancient(script("render_report")),
         tables=TABLES,
@@ -124,13 +121,13 @@ rule report:
     params:
         code=code("render_report", data="cellgauge.report"),
         tables=inputs.at(paths.TABLES),
+    message:
+        "Write the report"
     shell:
         "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule exports:
-    message:
-        "Write the tables in other formats"
     input:
         script=ancient(script("export_results")),
         tables=TABLES,
@@ -153,13 +150,13 @@ rule exports:
         code=code("export_results"),
         tables=inputs.at(paths.TABLES),
         results=inputs.at(paths.RESULTS),
+    message:
+        "Write the tables in other formats"
     shell:
         "python {input.script:q} {params.tables:q} --output {params.results:q} > {log:q} 2>&1"
 
 
 rule figures:
-    message:
-        "Draw the figures"
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,
@@ -181,5 +178,7 @@ rule figures:
     params:
         code=code("draw_figures"),
         tables=inputs.at(paths.TABLES),
+    message:
+        "Draw the figures"
     shell:
         "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"

@@ -2,8 +2,6 @@
 
 
 rule download_weights:
-    message:
-        "Download {wildcards.file}"
     input:
         script=ancient(script("download_object")),
     output:
@@ -21,13 +19,13 @@ rule download_weights:
         mem_mb=1000,
     params:
         url=inputs.weights_url,
+    message:
+        "Download {wildcards.file}"
     shell:
         "python {input.script:q} {params.url:q} {output:q} > {log:q} 2>&1"
 
 
 rule build_species:
-    message:
-        "Build the files of {wildcards.species} for {wildcards.model}"
     input:
         script=ancient(script("build_species")),
         weights=users_files(inputs.species_weights, paths.SPECIES),
@@ -41,12 +39,14 @@ rule build_species:
     container:
         image(inputs.env)
     resources:
-        mem_mb=4000,
+        mem_mb=memory(base_mb=4000, times=0),
     params:
         code=inputs.species_code,
         adapter=inputs.adapter,
         weights=inputs.weights_folder,
         options=inputs.species_options,
+    message:
+        "Build the files of {wildcards.species} for {wildcards.model}"
     shell:
         "python {input.script:q} {params.adapter:q} {wildcards.species:q} --weights {params.weights:q}"
         " --options {params.options:q} --output {output:q} > {log:q} 2>&1"
