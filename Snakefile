@@ -44,11 +44,11 @@ rule all:
     input:
         inputs.embeddings,  # named here too, so that what is removed is made again
         inputs.scores,
-        f"{paths.TABLES}/scores.csv",
-        paths.REPORT,
+        f"{outputs.tables}/scores.csv",
+        outputs.report,
         EXPORTS,
-        f"{paths.TABLES}/leaderboard.csv",
-        paths.FIGURES,
+        f"{outputs.tables}/leaderboard.csv",
+        outputs.figures,
 
 
 onstart:

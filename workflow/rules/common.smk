@@ -22,6 +22,7 @@ WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_m
 try:
     settings.check(config)
     inputs = Inputs(Grid(config))
+    outputs = inputs.run.outputs
     prefer_own_python()
     if not WITH_CONDA:
         inputs.check_environments()

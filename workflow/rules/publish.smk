@@ -1,7 +1,7 @@
 """Lay cells out for pictures, collect the scores into tables, render the report."""
 
 TABLES = collect(
-    f"{paths.TABLES}/{{table}}",
+    f"{outputs.tables}/{{table}}",
     table=[
         "scores.csv",
         "scores.parquet",
@@ -25,9 +25,9 @@ TABLES = collect(
 )
 
 EXPORTS = [
-    paths.CZBENCHMARKS,
-    *collect(f"{paths.TABLES}/{{kind}}.parquet", kind=["summary", "runtime", "models", "datasets"]),
-    *collect(f"{paths.TABLES}/{{name}}", name=["leaderboard.md", "leaderboard.tex"]),
+    outputs.czbenchmarks,
+    *collect(f"{outputs.tables}/{{kind}}.parquet", kind=["summary", "runtime", "models", "datasets"]),
+    *collect(f"{outputs.tables}/{{name}}", name=["leaderboard.md", "leaderboard.tex"]),
 ]
 
 
@@ -55,7 +55,7 @@ rule manifest:
     input:
         template=project_file("workflow/templates/manifest.json"),
     output:
-        paths.MANIFEST,
+        outputs.manifest,
     log:
         "logs/manifest.log",
     params:
@@ -67,31 +67,34 @@ rule manifest:
 rule tables:
     input:
         script=ancient(script("collect_tables")),
-        manifest=paths.MANIFEST,
+        manifest=outputs.manifest,
         scores=inputs.scores,
         layouts=inputs.layouts,
         published=inputs.published_rows,
     output:
         TABLES,
+        provenance=outputs.provenance,
     log:
         "logs/tables.log",
     conda:
         "../envs/publish.yaml"
     params:
+        folder=outputs.tables,
         code=code("collect_tables"),
         ledger=paths.LEDGER,  # no input: every download writes to it
     shell:
         "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks"
-        " --ledger {params.ledger:q} --output results/tables > {log:q} 2>&1"
+        " --ledger {params.ledger:q} --provenance {output.provenance:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule report:
     input:
         script=ancient(script("render_report")),
         tables=TABLES,
+        provenance=outputs.provenance,
     output:
         report(
-            paths.REPORT,
+            outputs.report,
             caption="../report/report.rst",
             category="Report",
             labels={"what": "all results, one page"},
@@ -102,18 +105,20 @@ rule report:
         "../envs/publish.yaml"
     params:
         code=code("render_report", data="cellgauge.report"),
+        folder=outputs.tables,
     shell:
-        "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.folder:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule exports:
     input:
         script=ancient(script("export_results")),
         tables=TABLES,
+        provenance=outputs.provenance,
     output:
         EXPORTS,
         leaderboard=report(
-            f"{paths.TABLES}/leaderboard.csv",
+            f"{outputs.tables}/leaderboard.csv",
             caption="../report/leaderboard.rst",
             category="Tables",
             labels={"what": "leaderboard"},
@@ -124,17 +129,20 @@ rule exports:
         "../envs/publish.yaml"
     params:
         code=code("export_results"),
+        folder=outputs.tables,
+        output=outputs.folder,
     shell:
-        "python {input.script:q} results/tables --output results > {log:q} 2>&1"
+        "python {input.script:q} {params.folder:q} --output {params.output:q} > {log:q} 2>&1"
 
 
 rule figures:
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,
+        provenance=outputs.provenance,
     output:
         report(
-            directory(paths.FIGURES),
+            directory(outputs.figures),
             patterns=["{kind}.{data}.svg"],
             caption="../report/figures.rst",
             category="Figures",
@@ -146,5 +154,6 @@ rule figures:
         "../envs/publish.yaml"
     params:
         code=code("draw_figures"),
+        folder=outputs.tables,
     shell:
-        "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.folder:q} --output {output:q} > {log:q} 2>&1"

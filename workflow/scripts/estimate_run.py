@@ -25,7 +25,7 @@ def main() -> None:
     ledger = read(Path("resources/checksums.yaml")) | read(SHIPPED)
     sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
     inputs = Inputs(Grid(settings.read(args.configfile)))
-    speeds = measured_speeds(Path("results/tables/runtime.csv"))
+    speeds = measured_speeds(Path(inputs.run.outputs.tables, "runtime.csv"))
     print("\n".join(report(inputs, read_costs(CONFIG / "costs.yaml"), args.cells, sizes, speeds)))
 
 

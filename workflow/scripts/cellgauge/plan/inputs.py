@@ -18,6 +18,7 @@ from cellgauge.plan.grid import Cell, Grid
 from cellgauge.plan.interpreter import python_of, require
 from cellgauge.plan.manifest import manifest
 from cellgauge.plan.paths import file_name, is_remote, local
+from cellgauge.plan.provenance import planned
 from cellgauge.plan.run import tables_of
 from cellgauge.plan.sources import code
 from cellgauge.plan.weights import Weights
@@ -104,7 +105,7 @@ class Inputs:
 
     def manifest(self, w: object = None) -> str:
         """Return as JSON what the tables are made of."""
-        return manifest(self.grid, self.scores(), self.layouts(), self.published_rows())
+        return manifest(self.grid, self.scores(), self.layouts(), self.published_rows(), planned(self))
 
     def downloads(self) -> list[str]:
         """Return the URL of everything that the run fetches into an empty folder, each once."""
@@ -335,12 +336,13 @@ class Inputs:
 
     def neighbors(self, w: Cell | Wildcards) -> list[str]:
         """Return the file of neighbors that a scoring job reads, as a list of one or none."""
-        if not self._keeps_neighbors(w):
+        if not self.keeps_neighbors(w.task):
             return []
         return [paths.NEIGHBORS.format(task=w.task, model=w.model, dataset=w.dataset, split=w.split)]
 
-    def _keeps_neighbors(self, w: Cell | Wildcards) -> bool:
-        return task_traits(w.task).keeps_neighbors(self.run.task_params(w.task))
+    def keeps_neighbors(self, task: str) -> bool:
+        """Return whether a task has its neighbors found by a job of its own."""
+        return task_traits(task).keeps_neighbors(self.run.task_params(task))
 
     def neighbor_options(self, w: Wildcards) -> str:
         """Return the options of find_neighbors.py as JSON: those of the scoring job that change which neighbors there are."""
@@ -372,7 +374,7 @@ class Inputs:
 
     def task_gpus(self, w: Wildcards) -> int:
         """Return how many GPUs a scoring job asks for: none where the search of neighbors was what needed one."""
-        return 0 if self._keeps_neighbors(w) else self.search_gpus(w)
+        return 0 if self.keeps_neighbors(w.task) else self.search_gpus(w)
 
     def task_memory_times(self, w: Wildcards) -> float:
         """Return how many times its input a job of this task may hold in memory."""

@@ -81,17 +81,19 @@ def publish_partial_results(inputs: Inputs) -> None:
 
 def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
     """Write tables, report and exports, older than any input; return what went wrong, "" if nothing did."""
+    outputs = inputs.run.outputs
     with tempfile.TemporaryDirectory() as folder:
         manifest, reasons = Path(folder, "manifest.json"), Path(folder, "reasons.json")
         manifest.write_text(inputs.manifest(), encoding="utf-8")
         reasons.write_text(json.dumps(failed), encoding="utf-8")
         collect = ["collect_tables.py", "--manifest", str(manifest), "--failed", str(reasons)]
         collect += ["--ledger", paths.LEDGER]
-        render = ["render_report.py", paths.TABLES, "--output", paths.REPORT]
-        exports = ["export_results.py", paths.TABLES, "--output", "results"]
-        fault = _run([*collect, "--output", paths.TABLES], render, exports)
-    outputs = (*Path(paths.TABLES).glob("*.*"), *map(Path, (paths.REPORT, paths.CZBENCHMARKS)))
-    for path in filter(Path.exists, outputs):
+        collect += ["--provenance", outputs.provenance, "--output", outputs.tables]
+        render = ["render_report.py", outputs.tables, "--output", outputs.report]
+        exports = ["export_results.py", outputs.tables, "--output", outputs.folder]
+        fault = _run(collect, render, exports)
+    files = (*Path(outputs.tables).glob("*.*"), *map(Path, (outputs.provenance, outputs.report, outputs.czbenchmarks)))
+    for path in filter(Path.exists, files):
         os.utime(path, (LONG_AGO, LONG_AGO))
     return fault
 

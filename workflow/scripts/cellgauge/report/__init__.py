@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellgauge.core.atomic import atomic_path
-from cellgauge.report.pages import catalogue, cost, failures, guide, overview, published, splits, tasks
+from cellgauge.report.pages import catalogue, cost, failures, guide, overview, provenance, published, splits, tasks
 from cellgauge.results import colors as colors
 from cellgauge.results.numbers import DASH, alternatives, mebibytes, readable, seconds, size
+from cellgauge.results.provenance import headline
 from cellgauge.results.read import Tables
 from cellgauge.results.words import profile
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 HERE = Path(__file__).parent
-MODULES = (overview, tasks, splits, cost, published, failures, catalogue, guide)
+MODULES = (overview, tasks, splits, cost, published, failures, catalogue, provenance, guide)
 """The pages in the order of the navigation."""
 
 
@@ -63,7 +64,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"dash": DASH}
-    filters = (alternatives, mebibytes, profile, readable, seconds, size)
+    filters = (alternatives, headline, mebibytes, profile, readable, seconds, size)
     environment.filters |= {"data": _data, **{function.__name__: function for function in filters}}
     return environment
 

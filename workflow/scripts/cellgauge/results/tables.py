@@ -18,6 +18,7 @@ from cellgauge.files.h5ad import open_h5, read_scalars
 from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
 from cellgauge.results.blocks import blocks
 from cellgauge.results.coverage import Coverage, screen_tasks
+from cellgauge.results.provenance import PARQUET_KEY, repeatable
 from cellgauge.results.reproduction import compare_with_published
 from cellgauge.results.uncertainty import (
     SCORE_KEY,
@@ -64,6 +65,7 @@ def collect(
     layouts: Sequence[str | Path] = (),
     published: Sequence[str | Path] = (),
     ledger: str | Path | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the tables that docs/results.md describes into `output`.
 
@@ -79,6 +81,7 @@ def collect(
         published: score rows of others, results/published/{source}.tsv; those that are missing count as failed. They stand in
             tables of their own, but for anchors.csv, which sets them beside ours.
         ledger: the run's, resources/checksums.yaml, where the sha256 of models' files stand that the shipped one lacks.
+        provenance: what scores.parquet says of where its numbers come from, as metadata.
     """
     catalogue = catalogue or {}
     output = Path(output)
@@ -99,7 +102,7 @@ def collect(
     table = table[~of_condition]
     best = headline(table)
     _write(table, output / "scores.csv")
-    _write(table, output / "scores.parquet")
+    _write(table, output / "scores.parquet", provenance)
     for name, rows in concluded.items():
         _write(rows, output / f"{name}.csv")
     of_others = _as_table([score for path in published for score in _published_rows(Path(path))])
@@ -425,9 +428,16 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if isinstance(value, Mapping | list) else value
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
+def _write(table: pd.DataFrame, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
     with atomic_path(path) as temporary:
         if path.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
+            import pyarrow
+            import pyarrow.parquet
+
+            columns = pyarrow.Table.from_pandas(table, preserve_index=False)
+            about = {PARQUET_KEY: json.dumps(repeatable(provenance), sort_keys=True)} if provenance else {}
+            pyarrow.parquet.write_table(
+                columns.replace_schema_metadata({**columns.schema.metadata, **about}), temporary
+            )
         else:
             table.to_csv(temporary, index=False)
