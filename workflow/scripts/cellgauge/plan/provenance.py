@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from cellgauge.plan import paths
 from cellgauge.plan.grid import Cell
 from cellgauge.plan.manifest import files_of
 from cellgauge.plan.sources import SCRIPTS, code, digest
+from cellgauge.results.provenance import differences
 from cellgauge.tasks.traits import task_traits
 
 if TYPE_CHECKING:
@@ -57,18 +58,6 @@ def used_config(inputs: Inputs) -> dict[str, Any]:
     }
     entries = {kind: {name: run.entries[kind][name] for name in of_kind} for kind, of_kind in names.items()}
     return {"run": {key: value for key, value in run.options.items() if key != "also"}, **entries}
-
-
-def differences(config: Mapping[str, Any], catalogue: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of each key of `config` that the catalogue lacks or sets to something else, keys joined by dots."""
-    changed: dict[str, Any] = {}
-    for key, value in config.items():
-        other = catalogue.get(key)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            changed |= {f"{key}.{below}": each for below, each in differences(value, other).items()}
-        elif value != other:
-            changed[key] = value
-    return changed
 
 
 def _model(inputs: Inputs, model: str) -> dict[str, Any]:

@@ -39,21 +39,22 @@ def render(tables_dir: str | Path, output: str | Path) -> None:
         CellgaugeError: a table is missing, unreadable or lacks a column.
     """
     tables = Tables.read(tables_dir)
-    style = colors.stylesheet() + _asset("report.css")
-    script = _asset("report.js")
+    style = colors.stylesheet() + asset("report.css")
+    script = asset("report.js")
     pages = [page for module in MODULES for page in module.pages(tables)]
-    text = _environment().get_template("report.html").render(
+    text = environment().get_template("report.html").render(
         tables=tables,
         pages=pages,
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=policy(style, script),
     )  # fmt: skip
     with atomic_path(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return what the templates are rendered with: text is escaped, an unknown name is an error."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -76,11 +77,12 @@ def _data(about: Mapping[str, str]) -> Markup:
     return Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in about.items())
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a file of report/assets."""
     return (HERE / "assets" / name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str) -> str:
     """Return the Content-Security-Policy by which a browser runs our script and style alone and requests nothing.
 
     It holds the second line of defence: should a name ever get past the escaping, it cannot run.

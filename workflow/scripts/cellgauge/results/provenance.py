@@ -131,6 +131,18 @@ def config_digest(config: Any) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def differences(config: Mapping[str, Any], catalogue: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of each key of `config` that `catalogue` lacks or sets to something else, keys joined by dots."""
+    changed: dict[str, Any] = {}
+    for key, value in config.items():
+        other = catalogue.get(key)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            changed |= {f"{key}.{below}": each for below, each in differences(value, other).items()}
+        elif value != other:
+            changed[key] = value
+    return changed
+
+
 # --- what can be said to everyone --------------------------------------------------------------------------------------
 
 

@@ -146,7 +146,7 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
     return table.assign(set=table["split"].where(table["task"].isin(spanning), ""))
 
 
-def _of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
+def of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
     """Return which rows are of one pair of species: pairs share cells, so they are no units of an interval."""
     metrics = {
         (task, metric)
@@ -188,7 +188,7 @@ def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.
         if facts.get("higher_is_better") is not None and not is_beside(name)
     }
     controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
-    every = list(sheets(table[~_of_species_pairs(table, tasks)], best, screens))
+    every = list(sheets(table[~of_species_pairs(table, tasks)], best, screens))
     coverage = Coverage(table, best, tasks)
     summary = summary_intervals(summarise(whole, spanning), every, ranges)
     keys = [((task, *rest), model) for task, model, *rest in summary[SUMMARY_KEY].itertuples(index=False, name=None)]
