@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cellgauge.report.plain import write_page
 from cellgauge.results.changes import ALPHA, TINY, Change, Changes
-from cellgauge.results.words import profile, subset
+from cellgauge.results.words import classifier, profile, subset
 
 MOST = 500
 """How many scores are listed, those that changed first."""
@@ -33,10 +34,10 @@ def render_changes(changes: Changes, output: str | Path, links: Sequence[tuple[s
 def _row(change: Change, changes: Changes) -> dict[str, Any]:
     key, run = change.key, changes.after
     facts = run.about["config"].get("tasks", {}).get(key["task"], {}).get("metrics", {}).get(key["metric"], {})
-    known = change.low == change.low
+    known = not math.isnan(change.low)
     scheme = [
         subset(key["subset"]) if key["subset"] else "",
-        key["classifier"].replace("_", " "),
+        classifier(key["classifier"]),
         key["set"],
         profile(key["profile"]),
     ]
