@@ -186,7 +186,7 @@ class Changes:
         if self.identical:
             return f"All {len(self.after.rows):,} rows of scores are identical to the last digit."
         counts, n = self.counts, len(self.scores) + self.n_identical
-        called = [f"{counts[kind]:,} {kind}" for kind in ("worse", "better") if counts[kind]]
+        called = [f"{counts[kind]:,} for the {kind}" for kind in ("worse", "better") if counts[kind]]
         rest = [f"{counts[kind]:,} {kind}" for kind in ("not told apart", "not tested") if counts[kind]]
         same = self.n_identical + counts["alike"]
         rest += [f"{same:,} the same"] if same else []
@@ -196,7 +196,7 @@ class Changes:
             return f"The runs share no score ({', '.join(rest)})."
         what = " and ".join(called) or "none"
         more = f"; {', '.join(rest)}" if rest else ""
-        return f"Of {n:,} score{'' if n == 1 else 's'} in both runs, {what} beyond chance{more}."
+        return f"Of {n:,} score{'' if n == 1 else 's'} in both runs, {what} changed beyond chance{more}."
 
 
 def compare_runs(before: PublishedRun, after: PublishedRun) -> Changes:
