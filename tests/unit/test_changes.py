@@ -29,10 +29,10 @@ def base_configuration():
     return made_up.configuration()
 
 
-def configuration(seed, tasks, n_splits, models):
+def configuration(seeds, tasks, n_splits, models):
     splits = {f"part_{n}": f"my/part_{n}.h5ad" for n in range(n_splits)}
     dataset = {"modality": "expression", "organism": "human", "columns": {"label": "label"}, "splits": splits}
-    run = {"models": models, "datasets": ["planted"], "tasks": tasks, "seeds": [seed], "profiles": ["corrected"]}
+    run = {"models": models, "datasets": ["planted"], "tasks": tasks, "seeds": seeds, "profiles": ["corrected"]}
     config = base_configuration()
     parts = {"models": ENTRIES, "datasets": {"planted": dataset}, "run": run}
     return {**config, **{kind: {**config[kind], **entries} for kind, entries in parts.items()}}
@@ -64,14 +64,15 @@ class World:
         make_split(published, path, {**options, "split": f"part_{number}"})
         return path
 
-    def run(self, seed, tasks, *, models=("fixed",), apart=1.0, name=""):
+    def run(self, seed, tasks, *, models=("fixed",), apart=1.0, replicates=(), name=""):
         """Score models in a run of this seed; `apart` is how far the types of cells lie from each other."""
         self.n_runs += 1
         folder = self.folder / f"run_{self.n_runs}"
-        inputs = made_up.inputs_of(configuration(seed, tasks, self.n_splits, list(models)))
+        inputs = made_up.inputs_of(configuration([seed, *replicates], tasks, self.n_splits, list(models)))
         for cell in inputs.grid.cells:
             split = self.splits[int(cell.split.removeprefix("part_"))]
-            embedding = self._embedding(folder, cell, split, seed if cell.model == "drawn" else 0, apart)
+            drawn = int(cell.model.partition("@")[2] or seed) if cell.model.startswith("drawn") else 0
+            embedding = self._embedding(folder, cell, split, drawn, apart)
             rows = score_files(cell.task, [embedding], [split], seed=seed, profiles=["corrected"])
             about = {key: getattr(cell, key) for key in ("task", "model", "dataset", "split")}
             write_scores(folder / cell.path, [replace(row, **about) for row in rows])
@@ -144,6 +145,31 @@ def test_a_model_that_draws_is_tested_over_splits(six_splits):
         )
     worse = compare_runs(runs[0], six_splits.run(8, ["clustering"], models=("drawn",), apart=0.4))
     assert ("drawn", "ari", "worse") in called(worse)
+
+
+def test_seeds_of_a_model_tell_luck_from_change_on_one_split(one_split):
+    def run(first, apart=1.0):
+        return one_split.run(first, ["clustering"], models=("drawn",), replicates=(first + 1, first + 2), apart=apart)
+
+    old = run(100)
+    for first in (103, 106, 109, 112, 115):
+        changes = compare_runs(old, run(first))
+        assert called(changes) == set()
+        assert {c.verdict for c in changes.scores if c.key["model"] == "drawn" and c.key["metric"] == "ari"} <= {
+            "not told apart",
+            "alike",
+        }
+    assert ("drawn", "silhouette", "worse") in called(compare_runs(old, run(118, apart=0.1)))
+
+
+def test_runs_of_other_splits_share_no_score(six_splits):
+    run = six_splits.run(0, ["clustering"], models=("fixed",))
+    halves = [
+        edited(run, run.rows[run.rows["split"].isin(names)]) for names in (["part_0", "part_1"], ["part_2", "part_3"])
+    ]
+    changes = compare_runs(*halves)
+    assert changes.scores == [] and not changes.n_identical and changes.added == changes.gone
+    assert changes.summary.startswith("The runs share no score")
 
 
 def test_other_folds_are_no_change(one_split):

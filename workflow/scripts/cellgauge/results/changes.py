@@ -201,14 +201,22 @@ class Changes:
 
 def compare_runs(before: PublishedRun, after: PublishedRun) -> Changes:
     """Return what changed from one run to another."""
-    changes, added, gone = [], Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
+    changes: list[Change] = []
+    added, gone = Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
     for sheet in _sheets(before, after):
         names = dict.fromkeys(name.partition(":")[2] for name in sheet.models)
-        pairs = [name for name in names if {BEFORE + name, AFTER + name} <= {*sheet.models}]
-        changes += _tested(sheet, pairs, before, after)
+        present = {name: ~np.isnan(values) for name, values in zip(sheet.models, sheet.values, strict=True)}
+        nowhere = np.zeros(len(sheet.splits), dtype=bool)
+        pairs = []
         for name in names:
-            if name not in pairs:
-                (added if AFTER + name in sheet.models else gone)[sheet.key[0], sheet.key[1], name] += 1
+            old, new = (present.get(side + name, nowhere) for side in (BEFORE, AFTER))
+            key = (sheet.key[0], sheet.key[1], name)
+            if (old & new).any():
+                pairs.append(name)
+            else:  # also where they have other splits
+                added[key] += int(new.any())
+                gone[key] += int(old.any())
+        changes += _tested(sheet, pairs, before, after)
     different = _judged([change for change in changes if change.verdict != IDENTICAL], _ranges(before, after))
     different.sort(key=lambda change: (ORDER.index(change.verdict), -abs(change.difference)))
     return Changes(
@@ -217,8 +225,8 @@ def compare_runs(before: PublishedRun, after: PublishedRun) -> Changes:
         {title: part for title, part in _facts(before.about, after.about) if part},
         different,
         len(changes) - len(different),
-        added,
-        gone,
+        +added,  # without those that count none
+        +gone,
         identical=before.rows.equals(after.rows),
     )
 
@@ -297,8 +305,14 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
         elif np.isnan(p[row]):
             yield replace(change, reason=f"it is the mean of fewer than {FEWEST} units that both runs have")
         else:
-            ends = {"low": float(low[row]), "high": float(high[row]), "p": float(p[row])}
-            yield replace(change, **ends, units=f"{int(found.n_units[row])} {units[row]}", verdict="not told apart")
+            yield replace(
+                change,
+                low=float(low[row]),
+                high=float(high[row]),
+                p=float(p[row]),
+                units=f"{int(found.n_units[row])} {units[row]}",
+                verdict="not told apart",
+            )
 
 
 def _of_both(sheet: Sheet, kind: str, first: np.ndarray, second: np.ndarray) -> Estimates:
@@ -336,7 +350,7 @@ def _with(found: Estimates, luck: Sequence[Estimates], rows: np.ndarray) -> Esti
         np.divide(part**2, each.df, out=np.zeros(len(part)), where=(part > 0) & (each.df > 0))
         for part, each in zip(parts, [found, *luck], strict=True)
     ]
-    variance, denominator = sum(parts), sum(shares)
+    variance, denominator = np.sum(parts, axis=0), np.sum(shares, axis=0)
     df = np.divide(variance**2, denominator, out=found.df.astype(float), where=denominator > 0)
     return replace(found, variance=variance, df=df)
 
