@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib setup-slurm scib-python images demo resume test reliability lint format calibrate bench plan bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib setup-slurm scib-python images demo resume test reliability lint format calibrate bench plan bench-models bench-host check-weights gpu-bundle gpu-check compare site verify dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,16 @@ check: setup  ## open your files, say what each holds and what is wrong with it 
 
 plan: setup  ## say what would run, why, and what it costs: hours, memory, bytes (ARGS="--configfile mine.yaml --cells 20000")
 	@$(BIN)/python workflow/scripts/plan_run.py $(ARGS)
+
+compare: setup  ## say what changed from run A to run B (A=results B=runs/my_run): a sentence, and B/changes.html
+	@$(BIN)/python workflow/scripts/compare_runs.py $(A) $(B)
+
+OUTPUT ?= site
+site: setup  ## make a static site of several runs (RUNS="runs/a runs/b" OUTPUT=site)
+	@$(BIN)/python workflow/scripts/build_site.py $(RUNS) --output $(OUTPUT)
+
+verify: setup  ## check a run that is to be handed in, or was (RUN=runs/my_run)
+	@$(BIN)/python workflow/scripts/verify_run.py $(RUN)
 
 dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results

@@ -18,6 +18,8 @@ from cellgauge.plan.config import CATALOGUE
 from cellgauge.plan.grid import Cell, Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.manifest import catalogue
+from cellgauge.plan.provenance import planned
+from cellgauge.results import provenance
 from cellgauge.results.published import import_published
 from cellgauge.results.tables import collect
 from cellgauge.results.umap import COLUMNS
@@ -96,6 +98,8 @@ def write_tables(
         _write_layout(folder / path, inputs.run.splits_of(dataset, file.removesuffix(".tsv")))
     for source in inputs.run.published:
         _write_published(folder / f"results/published/{source}.tsv", source, inputs)
+    about = provenance.record(planned(inputs))
+    provenance.write(about, folder / "results" / provenance.FILE)
     collect(
         [folder / path for path in inputs.scores()],
         folder / "results" / "tables",
@@ -104,6 +108,7 @@ def write_tables(
         failed={str(folder / cell.path): failed[cell.model] for cell in inputs.grid.cells if cell.model in failed},
         layouts=[folder / path for path in inputs.layouts()],
         published=[folder / path for path in inputs.published_rows()],
+        provenance=about,
     )
     return folder / "results" / "tables"
 

@@ -34,6 +34,7 @@ PAGES = (
     "published",
     "failures",
     "catalogue",
+    "provenance",
     "guide",
 )
 

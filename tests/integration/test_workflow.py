@@ -87,6 +87,47 @@ def test_an_edited_entry_of_published_values_is_imported_again_alone(project):
     assert "results/published/others.tsv" in planned and stages(planned) == set()
 
 
+def test_a_run_of_its_own_folder_shares_what_was_computed(project):
+    flags = ("--config", "results=runs/first", "name=First run")
+    planned = project.planned(*flags)
+    assert stages({path: why for path, why in planned.items() if not path.startswith("runs/first/")}) == set()
+    project.run(*flags)
+    first, shared = project.folder / "runs/first", project.folder / "results"
+    assert {path.name for path in first.iterdir()} >= {"provenance.json", "report.html", "czbenchmarks.json", "figures"}
+    about = json.loads((first / "provenance.json").read_text())
+    assert about["name"] == "First run" and set(about["data"]) == {"tiny/human", "tiny/mouse"}
+    assert all(len(entry["sha256"]) == 64 for entry in about["data"].values())
+    assert all(len(each["sha256"]) == 64 for each in about["models"]["mine"]["files"])
+    assert about["packages_of_models"]["linear"]["numpy"]
+    assert (
+        "First run" in (first / "report.html").read_text()
+        and about["config_digest"][:6] in (first / "report.html").read_text()
+    )
+    for table in (shared / "tables").iterdir():
+        if table.name != "scores.parquet":  # its metadata name the run
+            assert table.read_bytes() == (first / "tables" / table.name).read_bytes(), table.name
+    assert project.planned(*flags) == {} and project.planned() == {}
+
+
+def test_a_small_run_twice_gives_the_same_bytes(fresh_project):
+    config = fresh_project.config
+    config["run"] |= {"models": ["linear", "random"], "datasets": ["tiny/human"], "tasks": ["clustering"]}
+    fresh_project.configure(config)
+    results, first = fresh_project.folder / "results", fresh_project.folder / "first"
+    fresh_project.run()
+    results.rename(first)
+    fresh_project.run()
+    names = {
+        path.relative_to(first) for path in first.rglob("*") if path.suffix in (".csv", ".json", ".parquet", ".tsv")
+    }
+    cost = {"runtime.csv", "runtime.parquet", "provenance.json"}
+    for name in sorted(names):
+        if name.name not in cost:
+            assert (first / name).read_bytes() == (results / name).read_bytes(), name
+    one, other = (json.loads((folder / "provenance.json").read_text()) for folder in (first, results))
+    assert one.pop("made") and other.pop("made") and one == other
+
+
 def test_snakemakes_own_report(finished_project, tmp_path):
     finished_project.run("--report", str(tmp_path / "own.html"))
     text = (tmp_path / "own.html").read_text()

@@ -416,7 +416,10 @@ def test_values_of_others_never_mix_into_ours(tmp_path):
     without = made_up.write_tables(
         tmp_path / "without", made_up.configuration(made_up.demo(), {"run": {"published": []}})
     )
-    own = [path.name for path in sorted(without.iterdir()) if not path.name.startswith(("published", "anchors"))]
+    first, second = (pd.read_parquet(folder / "scores.parquet") for folder in (tables, without))
+    pd.testing.assert_frame_equal(first, second)  # their metadata tell what was published, too
+    others = ("published", "anchors", "scores.parquet")
+    own = [path.name for path in sorted(without.iterdir()) if not path.name.startswith(others)]
     assert len(own) > 10 and all((tables / name).read_bytes() == (without / name).read_bytes() for name in own)
     assert len(pd.read_csv(tables / "published.csv")) > 300 and pd.read_csv(without / "published.csv").empty
     for name in ("published_summary", "published_ranks", "published_comparisons"):

@@ -54,6 +54,7 @@ WITH_CONTAINERS = DeploymentMethod.APPTAINER in workflow.deployment_settings.dep
 try:
     # the modifier of paths of now: later Snakemake may have that of another module
     inputs = Inputs(Grid(settings.completed(config)), Places(workflow.modifier.modify_path))
+    outputs = inputs.run.outputs
     prefer_own_python()
     if workflow.is_main_process:
         remove_stale_lock()

@@ -1,7 +1,7 @@
 """Lay cells out for pictures, collect the scores into tables, render the report."""
 
 TABLES = collect(
-    f"{paths.TABLES}/{{table}}",
+    f"{outputs.tables}/{{table}}",
     table=[
         "scores.csv",
         "scores.parquet",
@@ -25,9 +25,9 @@ TABLES = collect(
 )
 
 EXPORTS = [
-    paths.CZBENCHMARKS,
-    *collect(f"{paths.TABLES}/{{kind}}.parquet", kind=["summary", "runtime", "models", "datasets"]),
-    *collect(f"{paths.TABLES}/{{name}}", name=["leaderboard.md", "leaderboard.tex"]),
+    outputs.czbenchmarks,
+    *collect(f"{outputs.tables}/{{kind}}.parquet", kind=["summary", "runtime", "models", "datasets"]),
+    *collect(f"{outputs.tables}/{{name}}", name=["leaderboard.md", "leaderboard.tex"]),
 ]
 
 
@@ -59,7 +59,7 @@ rule manifest:
     input:
         template=local(sources.project_file("workflow/templates/manifest.json")),
     output:
-        paths.MANIFEST,
+        outputs.manifest,
     log:
         "logs/manifest.log",
     localrule: True
@@ -74,13 +74,14 @@ rule manifest:
 rule tables:
     input:
         script=ancient(script("collect_tables")),
-        manifest=paths.MANIFEST,
+        manifest=outputs.manifest,
         scores=inputs.scores,
         layouts=inputs.layouts,
         published=inputs.published_rows,
         costs=inputs.costs,
     output:
         TABLES,
+        provenance=outputs.provenance,
     log:
         "logs/tables.log",
     localrule: True
@@ -89,24 +90,25 @@ rule tables:
     container:
         image("../envs/publish.yaml")
     params:
+        folder=inputs.at(outputs.tables),
         code=code("collect_tables"),
         ledger=paths.LEDGER,  # no input: every download writes to it
         benchmarks=inputs.at(paths.BENCHMARKS),
-        tables=inputs.at(paths.TABLES),
     message:
         "Write the tables"
     shell:
         "python {input.script:q} --manifest {input.manifest:q} --benchmarks {params.benchmarks:q}"
-        " --ledger {params.ledger:q} --output {params.tables:q} > {log:q} 2>&1"
+        " --ledger {params.ledger:q} --provenance {output.provenance:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule report:
     input:
         script=ancient(script("render_report")),
         tables=TABLES,
+        provenance=outputs.provenance,
     output:
         report(
-            paths.REPORT,
+            outputs.report,
             caption="../report/report.rst",
             category="Report",
             labels={"what": "all results, one page"},
@@ -120,21 +122,22 @@ rule report:
         image("../envs/publish.yaml")
     params:
         code=code("render_report", data="cellgauge.report"),
-        tables=inputs.at(paths.TABLES),
+        folder=inputs.at(outputs.tables),
     message:
         "Write the report"
     shell:
-        "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.folder:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule exports:
     input:
         script=ancient(script("export_results")),
         tables=TABLES,
+        provenance=outputs.provenance,
     output:
         EXPORTS,
         leaderboard=report(
-            f"{paths.TABLES}/leaderboard.csv",
+            f"{outputs.tables}/leaderboard.csv",
             caption="../report/leaderboard.rst",
             category="Tables",
             labels={"what": "leaderboard"},
@@ -148,21 +151,22 @@ rule exports:
         image("../envs/publish.yaml")
     params:
         code=code("export_results"),
-        tables=inputs.at(paths.TABLES),
-        results=inputs.at(paths.RESULTS),
+        folder=inputs.at(outputs.tables),
+        output=inputs.at(outputs.folder),
     message:
         "Write the tables in other formats"
     shell:
-        "python {input.script:q} {params.tables:q} --output {params.results:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.folder:q} --output {params.output:q} > {log:q} 2>&1"
 
 
 rule figures:
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,
+        provenance=outputs.provenance,
     output:
         report(
-            directory(paths.FIGURES),
+            directory(outputs.figures),
             patterns=["{kind}.{data}.svg"],
             caption="../report/figures.rst",
             category="Figures",
@@ -177,8 +181,8 @@ rule figures:
         image("../envs/publish.yaml")
     params:
         code=code("draw_figures"),
-        tables=inputs.at(paths.TABLES),
+        folder=inputs.at(outputs.tables),
     message:
         "Draw the figures"
     shell:
-        "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.folder:q} --output {output:q} > {log:q} 2>&1"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from cellgauge.core.errors import run_cli
+from cellgauge.results import provenance
 from cellgauge.results.tables import collect
 
 
@@ -23,11 +24,15 @@ def main() -> None:
     cli.add_argument("--failed", type=Path, metavar="JSON", help="a file of {score file: why it was not made}")
     cli.add_argument("--published", nargs="*", default=[], metavar="TSV", help=".../SOURCE.tsv, score rows of others")
     cli.add_argument("--ledger", type=Path, metavar="YAML", help="of the run: where the sha256 of models' files stand")
+    cli.add_argument("--provenance", type=Path, metavar="JSON", help="the file to write of where the numbers come from")
     cli.add_argument("--output", required=True, metavar="DIR")
     args = cli.parse_args()
     manifest, failed = (
         json.loads(path.read_text(encoding="utf-8")) if path else {} for path in (args.manifest, args.failed)
     )
+    about = provenance.record(manifest.get("provenance", {}), args.ledger) if args.provenance else None
+    if about:
+        provenance.write(about, args.provenance)
     collect(
         [*args.scores, *manifest.get("scores", [])],
         args.output,
@@ -37,6 +42,7 @@ def main() -> None:
         layouts=[*args.layouts, *manifest.get("layouts", [])],
         published=[*args.published, *manifest.get("published", [])],
         ledger=args.ledger,
+        provenance=about,
     )
 
 

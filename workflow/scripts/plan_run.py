@@ -36,7 +36,7 @@ def main() -> None:
     print(*table(jobs, inputs), "", sep="\n")
     ledger = read(Path("resources/checksums.yaml")) | read(SHIPPED)
     sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
-    speeds = measured_speeds(Path("results/tables/runtime.csv"))
+    speeds = measured_speeds(Path(inputs.run.outputs.tables, "runtime.csv"))
     print(*report(jobs, inputs, read_costs(CHECKOUT / "config" / "costs.yaml"), args.cells, sizes, speeds), sep="\n")
 
 

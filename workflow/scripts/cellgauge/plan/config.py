@@ -16,7 +16,7 @@ from cellgauge.data.organisms import organism
 from cellgauge.data.sets import ALL, ordered
 from cellgauge.inference.adapter_job import Traits
 from cellgauge.models.base import adapter_names
-from cellgauge.plan.paths import REMOTE, file_name, is_remote
+from cellgauge.plan.paths import REMOTE, Outputs, file_name, is_remote
 from cellgauge.plan.run import tables_of
 from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.tasks.traits import task_traits
@@ -29,6 +29,8 @@ PLACEHOLDERS = ("dataset", "split")
 KINDS = ("models", "datasets", "tasks", "published")
 CATALOGUE = (*KINDS, "config")
 """The files of config/ that are always read, in this order."""
+NOT_OF_RUNS = ("resources", "logs", "benchmarks", "config", "workflow")
+"""Folders of a working folder in which no run may put its tables."""
 
 
 class ConfigError(CellgaugeError):
@@ -50,16 +52,20 @@ def check(config: MutableMapping[str, Any]) -> None:
     schema = yaml.safe_load((WORKFLOW / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
     faults = list(_schema_faults(config, schema))
     if not faults:
-        for key, rule in schema["properties"]["run"]["properties"].items():
-            if "default" in rule:
-                config["run"].setdefault(key, deepcopy(rule["default"]))
-        for model in config["models"].values():
-            model.setdefault("kind", _kind(model))
-        config.setdefault("published", {})
+        _fill_in_defaults(config, schema)
         faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_published_faults(config)]
-        faults += [*_run_faults(config), *_add_also(config)]
+        faults += [*_run_faults(config), *_results_faults(config), *_add_also(config)]
     if faults:
         raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
+
+
+def _fill_in_defaults(config: MutableMapping[str, Any], schema: Mapping[str, Any]) -> None:
+    for key, rule in schema["properties"]["run"]["properties"].items():
+        if "default" in rule:
+            config["run"].setdefault(key, deepcopy(rule["default"]))
+    for model in config["models"].values():
+        model.setdefault("kind", _kind(model))
+    config.setdefault("published", {})
 
 
 def _kind(model: Mapping[str, Any]) -> str:
@@ -67,6 +73,23 @@ def _kind(model: Mapping[str, Any]) -> str:
     if model["adapter"].startswith("precomputed"):
         return "precomputed"
     return "foundation" if "weights" in model else "baseline"
+
+
+def catalogue() -> dict[str, Any]:
+    """Return the configuration as shipped, with defaults filled in, for a comparison: it is not checked."""
+    import yaml
+    from snakemake.utils import update_config
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where PyYAML was built with it
+
+    def load(path: Path) -> dict[str, Any]:
+        return yaml.load(path.read_text(encoding="utf-8"), loader)
+
+    merged: dict[str, Any] = {}
+    for name in CATALOGUE:
+        update_config(merged, load(WORKFLOW.parent / "config" / f"{name}.yaml"))
+    _fill_in_defaults(merged, load(WORKFLOW / "schemas" / "config.schema.yaml"))
+    return merged
 
 
 def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
@@ -383,6 +406,19 @@ def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"run.datasets: no dataset '{dataset}'{did_you_mean(dataset, list(config['datasets']))}"
         elif split and split not in (known := _parts(config["datasets"][dataset])):
             yield f"run.datasets: dataset '{dataset}' has no split or set '{split}'{did_you_mean(split, known)}"
+
+
+def _results_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    """Check that the tables of a run go to a folder inside the working folder that holds nothing else."""
+    folder = config.get("results", Outputs.folder)
+    first, _, rest = folder.partition("/")
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", folder, re.ASCII):
+        yield (
+            f"results: '{folder}' is not a folder inside the working folder; give a relative path of letters, digits, '_',"
+            " '.' and '-', such as runs/my_run"
+        )
+    elif first in NOT_OF_RUNS or (first == Outputs.folder and rest):
+        yield f"results: '{folder}' would lie among files of all runs; choose another folder, such as runs/my_run"
 
 
 def _parts(dataset: Mapping[str, Any]) -> list[str]:

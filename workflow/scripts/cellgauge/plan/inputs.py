@@ -20,6 +20,7 @@ from cellgauge.plan.grid import Cell, Grid
 from cellgauge.plan.interpreter import python_of, require
 from cellgauge.plan.manifest import manifest
 from cellgauge.plan.paths import UsersFile, file_name, is_remote, local
+from cellgauge.plan.provenance import planned
 from cellgauge.plan.run import tables_of
 from cellgauge.plan.sources import code
 from cellgauge.plan.storage import Places
@@ -114,7 +115,7 @@ class Inputs:
     def manifest(self, w: object = None) -> str:
         """Return as JSON what the tables are made of."""
         files = (self.scores(), self.layouts(), self.published_rows())
-        return manifest(self.grid, *(list(map(self.at, paths_of_kind)) for paths_of_kind in files))
+        return manifest(self.grid, *(list(map(self.at, paths_of_kind)) for paths_of_kind in files), planned(self))
 
     def benchmarks(self) -> list[str]:
         """Return the files of time and memory that the table of costs is made of."""
@@ -358,12 +359,13 @@ class Inputs:
 
     def neighbors(self, w: Cell | Wildcards) -> list[str]:
         """Return the file of neighbors that a scoring job reads, as a list of one or none."""
-        if not self._keeps_neighbors(w):
+        if not self.keeps_neighbors(w.task):
             return []
         return [paths.NEIGHBORS.format(task=w.task, model=w.model, dataset=w.dataset, split=w.split)]
 
-    def _keeps_neighbors(self, w: Cell | Wildcards) -> bool:
-        return task_traits(w.task).keeps_neighbors(self.run.task_params(w.task))
+    def keeps_neighbors(self, task: str) -> bool:
+        """Return whether a task has its neighbors found by a job of its own."""
+        return task_traits(task).keeps_neighbors(self.run.task_params(task))
 
     def neighbor_options(self, w: Wildcards) -> str:
         """Return the options of find_neighbors.py as JSON: those of the scoring job that change which neighbors there are."""
@@ -395,7 +397,7 @@ class Inputs:
 
     def task_gpus(self, w: Wildcards) -> int:
         """Return how many GPUs a scoring job asks for: none where the search of neighbors was what needed one."""
-        return 0 if self._keeps_neighbors(w) else self.search_gpus(w)
+        return 0 if self.keeps_neighbors(w.task) else self.search_gpus(w)
 
     def task_memory_times(self, w: Wildcards) -> float:
         """Return how many times its input a job of this task may hold in memory."""

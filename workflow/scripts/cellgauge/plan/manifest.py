@@ -18,13 +18,15 @@ ABOUT = (
 NOT_ABOUT_PUBLISHED = ("models", "datasets", "left_out", "values")
 
 
-def manifest(grid: Grid, scores: list[str], layouts: list[str], published: list[str]) -> str:
-    """Return as JSON the paths of `scores`, `layouts` and `published`, and the `catalogue`.
+def manifest(
+    grid: Grid, scores: list[str], layouts: list[str], published: list[str], provenance: Mapping[str, Any]
+) -> str:
+    """Return as JSON the paths of `scores`, `layouts` and `published`, the `catalogue`, and what is known of the `provenance`.
 
     It grows with the run, and so it is a file: a command has its greatest length (on Linux 131,072 bytes an argument).
     """
-    text = {"scores": scores, "layouts": layouts, "published": published, "catalogue": catalogue(grid)}
-    return json.dumps(text, sort_keys=True)
+    files = {"scores": scores, "layouts": layouts, "published": published}
+    return json.dumps({**files, "catalogue": catalogue(grid), "provenance": provenance}, sort_keys=True)
 
 
 def catalogue(grid: Grid) -> dict[str, Any]:
@@ -44,6 +46,19 @@ def _about(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _about_model(grid: Grid, model: str) -> dict[str, Any]:
+    run = grid.run
+    traits = run.traits(model)
+    facts = {
+        "files": files_of(grid, model),
+        "uninformed": traits.uninformed,
+        "fitted_on_split": traits.fitted_on_split,
+        "czbenchmarks": traits.czbenchmarks,
+    }
+    return _about(run.model(model)) | {key: value for key, value in facts.items() if value}
+
+
+def files_of(grid: Grid, model: str) -> list[str]:
+    """Return the URLs of the checkpoint of a model, and of its embeddings, each once."""
     run, weights = grid.run, Weights(grid.run)
     files = dict.fromkeys(
         url
@@ -52,14 +67,7 @@ def _about_model(grid: Grid, model: str) -> dict[str, Any]:
         if not grid.why_not_split(model, dataset, split)
         for url in weights.urls(model, dataset, split)
     )
-    traits = run.traits(model)
-    facts = {
-        "files": list(files),
-        "uninformed": traits.uninformed,
-        "fitted_on_split": traits.fitted_on_split,
-        "czbenchmarks": traits.czbenchmarks,
-    }
-    return _about(run.model(model)) | {key: value for key, value in facts.items() if value}
+    return list(files)
 
 
 def _about_dataset(grid: Grid, dataset: str) -> dict[str, Any]:

@@ -90,19 +90,21 @@ def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
     for files in (inputs.scores(), inputs.layouts(), inputs.published_rows(), inputs.costs()):
         for path in files:
             inputs.places.fetch(path)
+    outputs = inputs.run.outputs
     with tempfile.TemporaryDirectory() as folder:
         reasons = Path(folder, "reasons.json")
         # an input of the tables that is there, and so newer than they
-        with atomic_path(inputs.at(paths.MANIFEST)) as manifest:
+        with atomic_path(inputs.at(outputs.manifest)) as manifest:
             manifest.write_text(inputs.manifest(), encoding="utf-8")
         reasons.write_text(json.dumps({inputs.at(path): reason for path, reason in failed.items()}), encoding="utf-8")
-        collect = ["collect_tables.py", "--manifest", inputs.at(paths.MANIFEST), "--failed", str(reasons)]
+        collect = ["collect_tables.py", "--manifest", inputs.at(outputs.manifest), "--failed", str(reasons)]
         collect += ["--ledger", paths.LEDGER, "--benchmarks", inputs.at(paths.BENCHMARKS)]
-        render = ["render_report.py", paths.TABLES, "--output", paths.REPORT]
-        exports = ["export_results.py", paths.TABLES, "--output", "results"]
-        fault = _run([*collect, "--output", paths.TABLES], render, exports)
-    outputs = (*Path(paths.TABLES).glob("*.*"), *map(Path, (paths.REPORT, paths.CZBENCHMARKS)))
-    for path in filter(Path.exists, outputs):
+        collect += ["--provenance", outputs.provenance, "--output", outputs.tables]
+        render = ["render_report.py", outputs.tables, "--output", outputs.report]
+        exports = ["export_results.py", outputs.tables, "--output", outputs.folder]
+        fault = _run(collect, render, exports)
+    files = (*Path(outputs.tables).glob("*.*"), *map(Path, (outputs.provenance, outputs.report, outputs.czbenchmarks)))
+    for path in filter(Path.exists, files):
         os.utime(path, (LONG_AGO, LONG_AGO))
     return fault
 

@@ -5,6 +5,7 @@ Braces hold the wildcards of a rule. A path of one job is `SCORE.format(task=...
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
@@ -26,15 +27,44 @@ TRUTH = "results/truths/{dataset}/{split}.h5ad"
 NEIGHBORS = "results/neighbors/{task}/{model}/{dataset}/{split}.npz"
 SCORE = "results/scores/{task}/{model}/{dataset}/{split}.tsv"
 PUBLISHED = "results/published/{source}.tsv"
-MANIFEST = "results/manifest.json"
-TABLES = "results/tables"
 RESULTS = "results"
-REPORT = "results/report.html"
-CZBENCHMARKS = "results/czbenchmarks.json"
-FIGURES = "results/figures"
 
 REMOTE = ("s3", "https", "http", "hf", "pypi")
 """The kinds of URL that are fetched."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that tell of one run, in the folder that `results` of the configuration names.
+
+    What jobs compute (splits, embeddings, scores) lies in results/, shared by all runs of a working folder (docs/adr/0039).
+    """
+
+    folder: str = "results"
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.folder}/manifest.json"
+
+    @property
+    def provenance(self) -> str:
+        return f"{self.folder}/provenance.json"
+
+    @property
+    def tables(self) -> str:
+        return f"{self.folder}/tables"
+
+    @property
+    def report(self) -> str:
+        return f"{self.folder}/report.html"
+
+    @property
+    def czbenchmarks(self) -> str:
+        return f"{self.folder}/czbenchmarks.json"
+
+    @property
+    def figures(self) -> str:
+        return f"{self.folder}/figures"
 
 
 def log(rule: str, result: str) -> str:

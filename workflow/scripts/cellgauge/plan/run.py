@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 from cellgauge.core.errors import CellgaugeError
@@ -16,6 +17,7 @@ from cellgauge.data.organisms import organism
 from cellgauge.data.sets import ALL, name_of, ordered
 from cellgauge.files.text_columns import as_text
 from cellgauge.inference.adapter_job import Traits
+from cellgauge.plan.paths import Outputs
 from cellgauge.predictors.base import traits_of
 from cellgauge.tasks.traits import task_traits
 
@@ -39,6 +41,8 @@ class Run:
     Attributes:
         entries: the catalogue, kind ("models", "datasets", "tasks", "published") -> name -> entry.
         options: what else the run says, such as seeds and profiles.
+        outputs: where its tables and its report go.
+        name: what the report calls it, by default the name of its folder.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -46,6 +50,8 @@ class Run:
             kind: config.get(kind, {}) for kind in ("models", "datasets", "tasks", "published")
         }
         self.options: Mapping[str, Any] = config["run"]
+        self.outputs = Outputs(config.get("results", Outputs.folder))
+        self.name: str = config.get("name") or PurePath(self.outputs.folder).name
 
     # --- the lists of the run ----------------------------------------------------------------------------------------
 

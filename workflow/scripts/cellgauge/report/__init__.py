@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellgauge.core.atomic import atomic_path
-from cellgauge.report.pages import catalogue, cost, failures, guide, overview, published, splits, tasks
+from cellgauge.report.pages import catalogue, cost, failures, guide, overview, provenance, published, splits, tasks
 from cellgauge.results import colors as colors
 from cellgauge.results.numbers import DASH, alternatives, mebibytes, readable, seconds, size
+from cellgauge.results.provenance import headline
 from cellgauge.results.read import Tables
 from cellgauge.results.words import profile
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 HERE = Path(__file__).parent
-MODULES = (overview, tasks, splits, cost, published, failures, catalogue, guide)
+MODULES = (overview, tasks, splits, cost, published, failures, catalogue, provenance, guide)
 """The pages in the order of the navigation."""
 
 
@@ -38,21 +39,22 @@ def render(tables_dir: str | Path, output: str | Path) -> None:
         CellgaugeError: a table is missing, unreadable or lacks a column.
     """
     tables = Tables.read(tables_dir)
-    style = colors.stylesheet() + _asset("report.css")
-    script = _asset("report.js")
+    style = colors.stylesheet() + asset("report.css")
+    script = asset("report.js")
     pages = [page for module in MODULES for page in module.pages(tables)]
-    text = _environment().get_template("report.html").render(
+    text = environment().get_template("report.html").render(
         tables=tables,
         pages=pages,
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=policy(style, script),
     )  # fmt: skip
     with atomic_path(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return what the templates are rendered with: text is escaped, an unknown name is an error."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -63,7 +65,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"dash": DASH}
-    filters = (alternatives, mebibytes, profile, readable, seconds, size)
+    filters = (alternatives, headline, mebibytes, profile, readable, seconds, size)
     environment.filters |= {"data": _data, **{function.__name__: function for function in filters}}
     return environment
 
@@ -75,11 +77,12 @@ def _data(about: Mapping[str, str]) -> Markup:
     return Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in about.items())
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a file of report/assets."""
     return (HERE / "assets" / name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str) -> str:
     """Return the Content-Security-Policy by which a browser runs our script and style alone and requests nothing.
 
     It holds the second line of defence: should a name ever get past the escaping, it cannot run.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,7 @@ def export(tables_dir: str | Path, output: str | Path) -> None:
     _write(tables_dir / "leaderboard.md", markdown(boards))
     _write(tables_dir / "leaderboard.tex", latex(boards))
     write_csv(pd.DataFrame(long_form(boards), columns=LONG), tables_dir / "leaderboard.csv")
-    made = datetime.fromtimestamp((tables_dir / "scores.csv").stat().st_mtime, UTC)
-    _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables, made.isoformat())))
+    _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables)))
     for name in ("summary", "runtime", "models", "datasets"):
         with atomic_path(tables_dir / f"{name}.parquet") as temporary:
             read_csv(tables_dir / f"{name}.csv", typed=True).to_parquet(temporary, index=False)

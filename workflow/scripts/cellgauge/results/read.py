@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.files.score import LATER_COLUMNS, SCORE_COLUMNS
 from cellgauge.files.spreadsheets import read_csv
+from cellgauge.results import provenance
 from cellgauge.results.coverage import Coverage
 from cellgauge.results.reproduction import COLUMNS
 from cellgauge.results.tables import (
@@ -106,6 +107,7 @@ class Tables:
         published: the tables of what others published, by name (PUBLISHED).
         of_conditions: conditions.csv, the scores of every single condition of perturbation screens.
         models, datasets, tasks: the catalogue, completed by what the scores name beside it.
+        provenance: provenance.json beside the folder of the tables, empty where it is not there.
     """
 
     scores: pd.DataFrame
@@ -120,6 +122,7 @@ class Tables:
     datasets: Mapping[str, Entry]
     tasks: Mapping[str, Task]
     published: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> Tables:
@@ -147,6 +150,7 @@ class Tables:
             models=dict(sorted(models.items(), key=lambda item: _rank_of_kind(item[1].kind))),
             datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", _order(scores, "dataset")),
             tasks=_tasks(metrics, scores),
+            provenance=provenance.read(about) if (about := folder.parent / provenance.FILE).exists() else {},
         )
 
     # --- scores ------------------------------------------------------------------------------------------------------

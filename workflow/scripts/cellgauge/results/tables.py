@@ -20,6 +20,7 @@ from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
 from cellgauge.files.spreadsheets import write_csv
 from cellgauge.results.blocks import blocks
 from cellgauge.results.coverage import Coverage, screen_tasks
+from cellgauge.results.provenance import PARQUET_KEY, repeatable
 from cellgauge.results.reproduction import compare_with_published
 from cellgauge.results.uncertainty import (
     SCORE_KEY,
@@ -66,6 +67,7 @@ def collect(
     layouts: Sequence[str | Path] = (),
     published: Sequence[str | Path] = (),
     ledger: str | Path | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the tables that docs/results.md describes into `output`.
 
@@ -81,6 +83,7 @@ def collect(
         published: score rows of others, results/published/{source}.tsv; those that are missing count as failed. They stand in
             tables of their own, but for anchors.csv, which sets them beside ours.
         ledger: the run's, resources/checksums.yaml, where the sha256 of models' files stand that the shipped one lacks.
+        provenance: what scores.parquet says of where its numbers come from, as metadata.
     """
     catalogue = catalogue or {}
     output = Path(output)
@@ -101,7 +104,7 @@ def collect(
     table = table[~of_condition]
     best = headline(table)
     _write(table, output / "scores.csv")
-    _write(table, output / "scores.parquet")
+    _write(table, output / "scores.parquet", provenance)
     for name, rows in concluded.items():
         _write(rows, output / f"{name}.csv")
     of_others = _as_table([score for path in published for score in _published_rows(Path(path))])
@@ -145,7 +148,7 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
     return table.assign(set=table["split"].where(table["task"].isin(spanning), ""))
 
 
-def _of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
+def of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
     """Return which rows are of one pair of species: pairs share cells, so they are no units of an interval."""
     metrics = {
         (task, metric)
@@ -187,7 +190,7 @@ def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.
         if facts.get("higher_is_better") is not None and not is_beside(name)
     }
     controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
-    every = list(sheets(table[~_of_species_pairs(table, tasks)], best, screens))
+    every = list(sheets(table[~of_species_pairs(table, tasks)], best, screens))
     coverage = Coverage(table, best, tasks)
     summary = summary_intervals(summarise(whole, spanning), every, ranges)
     keys = [((task, *rest), model) for task, model, *rest in summary[SUMMARY_KEY].itertuples(index=False, name=None)]
@@ -431,8 +434,13 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if isinstance(value, Mapping | list) else value
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
+def _write(table: pd.DataFrame, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
     if path.suffix == ".csv":
         return write_csv(table, path)
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = pyarrow.Table.from_pandas(table, preserve_index=False)
+    about = {PARQUET_KEY: json.dumps(repeatable(provenance), sort_keys=True)} if provenance else {}
     with atomic_path(path) as temporary:
-        table.to_parquet(temporary, index=False)
+        pyarrow.parquet.write_table(columns.replace_schema_metadata({**columns.schema.metadata, **about}), temporary)

@@ -9,21 +9,23 @@ from cellgauge.data.organisms import ORGANISMS
 from cellgauge.results.compare import Result
 from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS
 from cellgauge.results.entries import Variant
+from cellgauge.results.provenance import version_text
 from cellgauge.results.read import Tables
 
 VERSION = "0.10.2"
 """The cz-benchmarks that profile reference computes as."""
 
 
-def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
+def cz_results(tables: Tables) -> dict[str, Any]:
     """Return the scores of profile reference in the result format of cz-benchmarks 0.10 (`czbenchmarks run`).
 
     It is what `write_results` in their cli/cli_run.py wrote, of `TaskResult` in cli/types.py and classes of metrics/types.py;
     the model types are not theirs alone. Release 0.15.1 writes no results, but has the classes of metrics. A value that is a
     mean over folds carries what it is the mean of, as their aggregated results do. Parameters have a `coverage` where the value
-    is of fewer cells, conditions or genes than the split has.
+    is of fewer cells, conditions or genes than the split has. Their `timestamp` is left out: the same run gives the same bytes,
+    and provenance.json has the date.
     """
-    results = []
+    results, about = [], tables.provenance
     for (task, dataset, model, split), metrics in _by_job(tables).items():
         for cz_task in METRICS:
             found = [metric for name, metric in metrics if name == cz_task]
@@ -31,9 +33,8 @@ def cz_results(tables: Tables, timestamp: str) -> dict[str, Any]:
                 results.append(_task_result(tables, cz_task, task, dataset, model, split, found))
     return {
         "czbenchmarks_version": VERSION,
-        "args": "cellgauge, profile reference",
+        "args": f"cellgauge{f' {version_text(about)}' if about else ''}, profile reference",
         "task_results": results,
-        "timestamp": timestamp,
     }
 
 

@@ -272,7 +272,7 @@ def estimated(
         kinds: the kinds of units to look for within splits.
     """
     values = rows(sheet.values)
-    within, named = _within_splits(sheet, rows, values.copy(), kinds)
+    within, named = within_splits(sheet, rows, values.copy(), kinds)
     over_splits = (~np.isnan(values)).sum(axis=1) >= FEWEST
     if sheet.of_conditions or not over_splits.any():
         return within, named
@@ -286,7 +286,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.divide(np.nansum(values, axis=1), n, out=np.full(len(values), np.nan), where=n > 0)
 
 
-def _within_splits(sheet: Sheet, rows: Rows, values: np.ndarray, kinds: Sequence[str]) -> tuple[Estimates, list[str]]:
+def within_splits(sheet: Sheet, rows: Rows, values: np.ndarray, kinds: Sequence[str]) -> tuple[Estimates, list[str]]:
     """Return the estimates from what the scores of each split are the means of."""
     n_splits = np.maximum((~np.isnan(values)).sum(axis=1, keepdims=True), 1)
     columns: dict[tuple[str, str, str], np.ndarray] = {}

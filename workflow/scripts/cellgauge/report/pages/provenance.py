@@ -1,0 +1,71 @@
+"""Provenance: the code, configuration, data, weights and environment that the numbers come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cellgauge.report.pages import Page
+from cellgauge.results.provenance import date_text, machine_text, version_text
+from cellgauge.results.read import Tables
+
+UNKNOWN_SUM = "not known"
+
+
+def pages(tables: Tables) -> Iterator[Page]:
+    """Yield the page, unless the tables were made without a provenance."""
+    about = tables.provenance
+    if about:
+        yield Page("provenance", "Provenance", "provenance.html", {"lists": list(_lists(about))})
+
+
+def _lists(about: Mapping[str, Any]) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+    """Yield a heading, a sentence and rows of (name, value)."""
+    run = {
+        "Name": about["name"],
+        "cellgauge": version_text(about),
+        "Tables made": date_text(about),
+        "on": machine_text(about),
+        "Configuration": about["config_digest"],
+        "Seeds": ", ".join(map(str, about["seeds"])),
+    }
+    yield "Run", "", list(run.items())
+    changes = [(key, _short(value)) for key, value in about["differences"].items()]
+    yield (
+        "Differences from the catalogue",
+        "What the configuration of this run adds to the catalogue, or changes of it.",
+        changes,
+    )
+    params = [
+        (f"{kind[:-1]} {name}", _short(entry["params"]))
+        for kind in ("models", "tasks")
+        for name, entry in about[kind].items()
+        if entry["params"]
+    ]
+    yield "Parameters", "What is not listed has the default of its code.", params
+    data = [(name, f"{entry['source']} {entry['sha256'] or UNKNOWN_SUM}") for name, entry in about["data"].items()]
+    yield "Data", "The object that each split was made from, and its sha256.", data
+    files = {
+        each["url"]: each["sha256"] or UNKNOWN_SUM for entry in about["models"].values() for each in entry["files"]
+    }
+    yield (
+        "Weights and embeddings of others",
+        "The sha256 of each file, where it was fetched or lies on the machine.",
+        list(files.items()),
+    )
+    yield (
+        "Code",
+        "A digest of the code that each stage runs, without comments and docstrings.",
+        list(about["code"].items()),
+    )
+    packages = {"Python": about["python"], **about["packages"], **about["environments"]}
+    sentence = (
+        "Packages where the tables were made, and digests of the files that say what is installed for models and tasks."
+    )
+    yield "Environments", sentence, list(packages.items())
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 300 else f"{text[:297]}..."

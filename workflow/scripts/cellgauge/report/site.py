@@ -1,0 +1,108 @@
+"""A static site of several runs: an index, their reports, what changed from run to run, how to submit results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellgauge.core.atomic import atomic_path
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.report.changes import render_changes
+from cellgauge.report.plain import write_page
+from cellgauge.results.changes import PublishedRun, compare_runs, scores_file
+from cellgauge.results.columns import headlines
+from cellgauge.results.numbers import number
+from cellgauge.results.provenance import FILE, date_text, version_text
+from cellgauge.results.read import Tables
+
+LINKS = (("index.html", "Runs"), ("changelog.html", "Changelog"), ("submit.html", "How to submit results"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run on the site.
+
+    Attributes:
+        folder: its folder in the site.
+        report: whether it has a report there.
+        best: the best model of each task on each dataset: (task, dataset, model, score).
+        changes, summary: the page of what changed since the run before it, and its sentence; "" for the first run.
+    """
+
+    run: PublishedRun
+    folder: str
+    report: bool
+    best: Sequence[tuple[str, str, str, str]]
+    changes: str = ""
+    summary: str = ""
+
+    @property
+    def date(self) -> str:
+        return date_text(self.run.about)
+
+    @property
+    def version(self) -> str:
+        return version_text(self.run.about)
+
+    @property
+    def models(self) -> str:
+        return ", ".join(self.run.title("models", name) for name in self.run.about["models"])
+
+    @property
+    def datasets(self) -> str:
+        return ", ".join(self.run.title("datasets", name) for name in self.run.about["config"].get("datasets", {}))
+
+
+def build_site(folders: Sequence[str | Path], output: str | Path) -> Path:
+    """Write the site of the runs in `folders`, the oldest first, and return its index.
+
+    Raises:
+        CellgaugeError: a folder holds no run, or two have one name.
+    """
+    output = Path(output)
+    runs = sorted((PublishedRun.read(folder) for folder in folders), key=lambda run: str(run.about["made"].get("date")))
+    names = [run.folder.resolve().name for run in runs]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise CellgaugeError(f"two runs lie in folders called '{twice}'; rename one of them")
+    rows = [_row(*pair, output) for pair in zip([None, *runs], runs, strict=False)]
+    context = {"rows": rows[::-1]}
+    write_page(output / "changelog.html", "Changelog", "changelog.html", context, LINKS)
+    write_page(output / "submit.html", "How to submit results", "submit.html", {}, LINKS)
+    write_page(output / "index.html", "Runs", "runs.html", context, LINKS)
+    return output / "index.html"
+
+
+def _row(before: PublishedRun | None, run: PublishedRun, output: Path) -> Row:
+    name = run.folder.resolve().name
+    files = {
+        "report.html": run.folder / "report.html",
+        FILE: run.folder / FILE,
+        "scores.parquet": scores_file(run.folder),
+    }
+    for target, source in files.items():
+        if source.is_file():
+            with atomic_path(output / name / target) as temporary:
+                shutil.copyfile(source, temporary)
+    row = Row(run, name, files["report.html"].is_file(), list(_best(run)))
+    if before is None:
+        return row
+    changes = compare_runs(before, run)
+    page = f"changes-{name}.html"
+    render_changes(changes, output / page, LINKS)
+    return Row(run, name, row.report, row.best, page, changes.summary)
+
+
+def _best(run: PublishedRun) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the best model of each task on each dataset; none where the tables of the run are not there."""
+    try:
+        tables = Tables.read(run.folder / "tables")
+    except CellgaugeError:
+        return
+    for task in tables.tasks.values():
+        for dataset in tables.datasets.values():
+            for result in headlines(tables, task, dataset.name, *tables.profiles[:1]):
+                for model, mean in list(result.ranked.items())[:1]:
+                    score = f"{result.metric.title} {number(mean, result.metric)}"
+                    yield task.title, dataset.title, tables.models[model].title, score
