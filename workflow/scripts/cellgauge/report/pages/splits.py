@@ -120,8 +120,8 @@ class _Known:
             ("n_donors", "donor", "donors"),
             ("n_batches", "batch", "batches"),
             ("n_classes", "label predicted", "labels predicted"),
-            ("n_classes_dropped", "label too small to predict", "labels too small to predict"),
-            ("n_cells_dropped", "cell left out with them", "cells left out with them"),
+            ("n_classes_dropped", "label with too few cells to predict", "labels with too few cells to predict"),
+            ("n_cells_dropped", "cell of such labels", "cells of such labels"),
         ]
         found = [(self._most(metric), one, many) for metric, one, many in counts]
         return [(f"{n:,.0f}", one if n == 1 else many) for n, one, many in found if n is not None]
