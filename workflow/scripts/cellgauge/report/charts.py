@@ -130,8 +130,7 @@ def dot_plot(
     rows, y = [], top
     for dot, height in zip(dots, heights, strict=True):
         middle = y + step / 2
-        title = Markup("<title>{}</title>{}").format(dot.title, _elided(dot.title, 27))
-        text = Markup('<text class="end" x="{}" y="{:g}">{}</text>').format(left - 10, middle + 4, title)
+        text = Markup('<text class="end" x="{}" y="{:g}">{}</text>').format(left - 10, middle + 4, _titled(dot.title, 27))
         if dot.name:
             text = Markup('<a href="#catalogue?model={}">{}</a>').format(quote(dot.name), text)
         if dot.remark:
@@ -181,13 +180,11 @@ def scatter(points: Sequence[tuple[str, str, float, float]], marked: Collection[
         for n in range(low, high + 1)
     ]
     dots = [(across(x), up(y)) for _, _, x, y in points]
-    names = [_elided(name, 24) for name, *_ in points]
-    places = _label_places(dots, [6.8 * len(name) for name in names], width)
+    places = _label_places(dots, [6.8 * len(_elided(name, 24)) for name, *_ in points], width)
     labels = Markup("")
     for place, ((name, kind, _, _), (x, y), (at, over)) in enumerate(zip(points, dots, places, strict=True)):
         lines.append(marker(kind, x, y, "" if place in marked else " open"))
-        text = Markup("<title>{}</title>{}").format(name, names[place])
-        labels += Markup('<text x="{:.1f}" y="{:.1f}" class="mid name">{}</text>').format(at, over + 4, text)
+        labels += Markup('<text x="{:.1f}" y="{:.1f}" class="mid name">{}</text>').format(at, over + 4, _titled(name, 24))
     axes = Markup(
         '<text x="{}" y="{}" class="mid">cells per second</text>'
         '<text transform="translate(12 {}) rotate(-90)" class="mid">{}</text>'
@@ -296,6 +293,14 @@ def _elided(name: str, most: int = 44) -> str:
     """Return a name of at most `most` letters: of a longer one the beginning and the end."""
     half = most // 2
     return name if len(name) <= most else f"{name[:half].rstrip()}\N{HORIZONTAL ELLIPSIS}{name[1 - half :].lstrip()}"
+
+
+def _titled(name: str, most: int) -> Markup:
+    """Return a name of at most `most` letters, escaped; of a longer one the whole is its title."""
+    from markupsafe import Markup
+
+    whole = Markup("<title>{}</title>").format(name) if len(name) > most else Markup("")
+    return whole + Markup.escape(_elided(name, most))
 
 
 def _ticks(low: float, high: float) -> list[float]:
