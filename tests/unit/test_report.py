@@ -22,12 +22,13 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.score import Score, write_scores
 from cellgauge.plan.sources import SCRIPTS, code
 from cellgauge.report import HERE, render
-from cellgauge.report.charts import rank_diagram, scatter, strip
+from cellgauge.report.charts import Dot, dot_plot, rank_diagram, scatter, strip
 from cellgauge.report.heat import Notes
 from cellgauge.report.pages import overview, splits
 from cellgauge.report.tradeoffs import frontier
 from cellgauge.results import colors as colors
-from cellgauge.results.entries import Metric, Missing, Variant, slug
+from cellgauge.results.compare import Result
+from cellgauge.results.entries import Entry, Metric, Missing, Task, Variant, slug
 from cellgauge.results.export import export
 from cellgauge.results.numbers import DASH, MINUS, alternatives, as_printed, number, size
 from cellgauge.results.ranking import cliques, letters_of
@@ -461,6 +462,135 @@ def test_the_usual_variant():
     assert usual(of) == of[-1]
 
 
+def lab(color):
+    """CIE L*a*b* of an sRGB color (D65), by its definition."""
+    rgb = np.array([int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    xyz = to_xyz @ linear / [0.95047, 1, 1.08883]
+    x, y, z = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+def ciede2000(first, second):
+    """The color difference of two L*a*b* (Sharma, Wu & Dalal 2005, Color Research & Application 30, 21-30)."""
+    (l1, a1, b1), (l2, a2, b2) = first, second
+    mean = (np.hypot(a1, b1) + np.hypot(a2, b2)) / 2
+    stretch = 1 + (1 - np.sqrt(mean**7 / (mean**7 + 25**7))) / 2
+    c1, c2 = np.hypot(stretch * a1, b1), np.hypot(stretch * a2, b2)
+    h1, h2 = (np.degrees(np.arctan2(b, stretch * a)) % 360 for a, b in ((a1, b1), (a2, b2)))
+    turn = (h2 - h1 + 180) % 360 - 180 if c1 * c2 else 0
+    lightness, chroma = (l1 + l2) / 2, (c1 + c2) / 2
+    hue = (h1 + (h2 - h1 + 180) % 360 / 2 - 90) % 360 if c1 * c2 else h1 + h2
+    cos = lambda times, shift: np.cos(np.radians(times * hue - shift))  # noqa: E731
+    t = 1 - 0.17 * cos(1, 30) + 0.24 * cos(2, 0) + 0.32 * cos(3, -6) - 0.2 * cos(4, 63)
+    d_l = (l2 - l1) / (1 + 0.015 * (lightness - 50) ** 2 / np.sqrt(20 + (lightness - 50) ** 2))
+    d_c = (c2 - c1) / (1 + 0.045 * chroma)
+    d_h = 2 * np.sqrt(c1 * c2) * np.sin(np.radians(turn / 2)) / (1 + 0.015 * chroma * t)
+    rotation = (
+        -2 * np.sqrt(chroma**7 / (chroma**7 + 25**7)) * np.sin(np.radians(60) * np.exp(-(((hue - 275) / 25) ** 2)))
+    )
+    return np.sqrt(d_l**2 + d_c**2 + d_h**2 + rotation * d_c * d_h)
+
+
+def test_twenty_labels_and_more_have_colors_that_eyes_tell_apart():
+    published = [((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425), ((50, 2.5, 0), (73, 25, -18), 27.1492)]
+    published += [
+        ((50, -0.001, 2.49), (50, 0.0011, -2.49), 4.7461),
+        ((2.0776, 0.0795, -1.135), (0.9033, -0.0636, -0.5514), 0.9082),
+    ]
+    for first, second, distance in published:
+        assert ciede2000(first, second) == pytest.approx(distance, abs=1e-4)
+    labels = [lab(color) for color in colors.LABELS]
+    assert len(labels) >= 20 and min(ciede2000(a, b) for a, b in combinations(labels, 2)) >= 19
+    assert min(ciede2000(a, b) for a, b in combinations(labels[:12], 2)) >= 22, "the first ones are the most unlike"
+    for ground in ("#ffffff", "#11161d"):
+        assert min(ciede2000(color, lab(ground)) for color in labels) >= 18
+
+
+# --- the pictures of the overview ------------------------------------------------------------------------------------
+
+
+def bounded(values, metric, models):
+    """A result with these means, of which `models` says {name: (kind, uninformed)}."""
+    entries = {
+        name: Entry(name, name, kind, {"uninformed": str(uninformed)}) for name, (kind, uninformed) in models.items()
+    }
+    of_metrics = {"clustering": Task("clustering", "Clustering", {metric.name: metric})}
+    variant = Variant("corrected", metric.name, "", "")
+    key = ("clustering", "d", variant)
+    tables = SimpleNamespace(
+        models=entries, tasks=of_metrics, metric=lambda task, name: metric, shortfalls={},
+        means={key: {name: (value, 1) for name, value in values.items()}},
+    )  # fmt: skip
+    return Result(tables, "clustering", "d", variant)
+
+
+@pytest.mark.parametrize("metric", [ARI, MSE])
+def test_controls_are_the_ends_of_the_scale(metric):
+    sign = 1 if metric.higher_is_better else -1
+    kinds = {
+        "noise": ("control", True),
+        "worse": ("control", True),
+        "oracle": ("control", False),
+        "a": ("foundation", False),
+    }
+    generator = np.random.default_rng(3)
+    for low, width, place in generator.uniform(0.1, 0.9, (50, 3)):
+        values = {
+            "noise": low,
+            "worse": low - sign * 0.05,
+            "oracle": low + sign * width,
+            "a": low + sign * width * place,
+        }
+        result = bounded(values, metric, kinds)
+        assert result.bounds == (values["noise"], values["oracle"])
+        assert (result.scaled(values["noise"]), result.scaled(values["oracle"])) == ("0.000", "1.000")
+        assert float(result.scaled(values["a"])) == pytest.approx(place, abs=6e-4)
+    assert bounded({"noise": 0.5, "oracle": 0.5 - sign * 0.1}, metric, kinds).bounds is None, "noise is as good"
+    assert bounded({"noise": 0.5, "a": 0.6}, metric, kinds).scaled(0.6) == DASH, "there is no positive control"
+
+
+def test_a_dot_plot_puts_better_further_right_and_keeps_outliers_inside():
+    generator = np.random.default_rng(0)
+    for metric in (ARI, MSE):
+        values = [*generator.uniform(0.1, 0.3, 12), 5.0 if metric is MSE else 1.0]
+        scale = Scale.of_most(values, metric)
+        dots = [
+            Dot(f"m{n}", f"m{n}", "foundation", v, number(v, metric), DASH, (v, v + 9)) for n, v in enumerate(values)
+        ]
+        svg = ElementTree.fromstring(str(dot_plot(dots, scale, (0.1, 0.3), 0.2, said="dots")))
+        marks = [p.get("d") for p in svg.iter("path") if "mark" in p.get("class")]
+        places = [float(re.match(r"M([\d.]+)", mark)[1]) for mark in marks]
+        order = np.argsort(places, kind="stable")
+        means = [values[n] for n in order]
+        assert means == sorted(means, reverse=metric is MSE)
+        assert all(200 < place < 450 for place in places)
+        assert [e.get("data-row") for e in svg.iter("g") if e.get("data-row")] == [f"m{n} m{n}" for n in range(13)]
+
+
+def test_colors_say_that_outliers_lie_beyond_their_ends():
+    assert Scale.of_most([0.01, 0.02, 0.03, 0.02, 9.0], MSE).ends(MSE)[0].startswith("\N{GREATER-THAN OR EQUAL TO} ")
+    assert not any(sign in "".join(Scale.of([0.01, 9.0], MSE).ends(MSE)) for sign in "\u2264\u2265")
+
+
+def test_published_values_stand_beside_ours_in_the_picture(tmp_path):
+    own = {"task": "clustering", "dataset": "d", "split": "s"}
+    path = tmp_path / "results/scores/clustering/a/d/s.tsv"
+    write_scores(path, [Score("ari", 0.5, profile, model="a", **own) for profile in ("reference", "corrected")])
+    theirs = tmp_path / "results/published/them.tsv"
+    write_scores(theirs, [Score("ari", 0.4, "reference", model="a", source="them", **own)])
+    catalogue = {
+        **described(ARI, models={"a": "foundation"}),
+        "published": {"them": {**described(ARI), "title": "A paper"}},
+    }
+    collect([path], tmp_path / "tables", catalogue=catalogue, published=[theirs])
+    page = page_of(tmp_path / "tables")
+    said = [a["aria-label"] for tag, a in page.tags if tag == "svg" and a.get("class") == "dots"]
+    assert [text for text in said if "A, published 0.400" in text and "A 0.500" in text], said
+    assert sum("published" in text for text in said[:2]) == 1, "not beside recommended scores"
+
+
 # --- what is missing -------------------------------------------------------------------------------------------------
 
 
@@ -531,6 +661,36 @@ def test_notes_are_lettered_beyond_z():
     marks = [notes.mark(Missing("failed", str(n))) for n in range(28)]
     assert marks[:2] + marks[25:] == ["a", "b", "z", "aa", "ab"]
     assert notes.mark(Missing("failed", "1")) == "b"
+
+
+def test_what_files_say_of_themselves_is_on_the_page(tables, tmp_path):
+    import h5py
+
+    for path, facts in {
+        "embeddings/a/d/s.h5ad": {"n_dims": 64, "notes": "642 of 2,142 cells have no row\nnot taken: celltype <b>"},
+        "splits/d/s.h5ad": {"notes": "column 'label': the text 'na' is taken for a missing value"},
+        "embeddings/a/d/broken.h5ad": None,
+    }.items():
+        file = tmp_path / "results" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if facts is None:
+            file.write_bytes(b"no HDF5")
+            continue
+        with h5py.File(file, "w") as opened:
+            for group in ("obs", "var", "X", "uns"):
+                opened.create_group(group)
+            for key, value in facts.items():
+                opened["uns"][key] = value
+    catalogue = described(ARI, models={"a": "precomputed"}) | {"datasets": {"d": {"title": "The data"}}}
+    folder = tables({("a", "s"): ari(0.5), ("a", "broken"): ari(0.4)}, catalogue=catalogue)
+    page = page_of(folder)
+    (notes,) = [t for t in page.of("gaps") if "left out of files" in t["caption"]]
+    assert [[cell["text"] for cell in row] for row in notes["rows"]] == [
+        ["column 'label': the text 'na' is taken for a missing value", DASH, "The data", "s"],
+        ["642 of 2,142 cells have no row; not taken: celltype <b>", "A", "The data", "s"],
+    ]
+    assert rows(page.of("overview")[0])["A"]["about.n_dims"] == "64"
+    assert "Notes on your files" not in page_of(tables({("a", "t"): ari(0.5)}, catalogue=described(ARI))).text
 
 
 def test_everything_failed(tmp_path):
@@ -763,8 +923,7 @@ def test_a_verdict_says_how_sure_it_is(many):
     said = verdicts(page_of(many))
     means = pd.read_csv(many / "summary.csv").set_index("model")["mean"]
     best, other = ("Good", "Twin") if means["good"] > means["twin"] else ("Twin", "Good")
-    value = f"{means[best.lower()]:.3f}"
-    assert f"{best} scores best ({value}), but not significantly better than {other} over 12 splits." in said
+    assert f"{best} scores best, but not significantly better than {other} over 12 splits." in said
     assert f"Above the best baseline {means['poor']:.3f} (Poor): {best} ({means[best.lower()]:.3f}), {other} (" in said
     assert "beats" not in said
 
@@ -793,7 +952,7 @@ def verdict_of(tmp_path, values, models, n_splits=99, metric=ARI):
 def test_a_model_that_wins_everywhere_is_ahead(tmp_path):
     values = {"a": np.linspace(0.8, 0.9, 9), "b": np.linspace(0.4, 0.52, 9), "random": np.linspace(0, 0.01, 9)}
     said = verdict_of(tmp_path, values, {"a": "baseline", "b": "foundation", "random": "control"})
-    assert "A scores best (0.850), significantly better than every other model over 9 splits." in said
+    assert "A scores best, significantly better than every other model over 9 splits." in said
     assert "B: 0.460, below the best baseline 0.850 (A)." in said
 
 
@@ -822,7 +981,7 @@ def test_verdicts_of_the_demo_are_those_of_the_table(demo, page):
     models = pd.read_csv(demo / "models.csv").set_index("model")
     own = own[own["model"].map(models["kind"]) != "control"].assign(mean=own["mean"].astype(float))
     best = own.loc[own["mean"].idxmax()]
-    assert f"{models.loc[best['model'], 'title']} scores best ({best['mean']:.3f})" in verdicts(page)
+    assert f"{models.loc[best['model'], 'title']} scores best" in verdicts(page)
 
 
 def test_numbers_of_one_scale_keep_three_digits():

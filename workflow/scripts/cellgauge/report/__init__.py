@@ -78,7 +78,9 @@ def _data(about: Mapping[str, str]) -> Markup:
     return Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in about.items())
 
 
-LINK = re.compile(r"(https?://[^\s<>\"']+[^\s<>\"'.,;:)])|\b(10\.\d{4,9}/[^\s<>\"']+[^\s<>\"'.,;:)])|\b(MIT|Apache-2\.0|BSD-3-Clause|CC-BY-4\.0)\b")
+LINK = re.compile(
+    r"(https?://[^\s<>\"']+[^\s<>\"'.,;:)])|\b(10\.\d{4,9}/[^\s<>\"']+[^\s<>\"'.,;:)])|\b(MIT|Apache-2\.0|BSD-3-Clause|CC-BY-4\.0)\b"
+)
 """Addresses, DOIs and the names of licences (as SPDX writes them) in a text."""
 
 

@@ -45,7 +45,9 @@ def _picture(result: Result, task: Task) -> Markup:
     models, metric = result.tables.models, result.metric
     rising = metric.higher_is_better is not False
     dots = [*(_dot(result, name, mean) for name, (mean, _) in result.means.items()), *_published(result)]
-    dots.sort(key=lambda dot: (dot.kind == "control", -dot.value if rising else dot.value))
+    dots.sort(
+        key=lambda dot: (dot.kind == "control", not dot.full and bool(dot.name), -dot.value if rising else dot.value)
+    )
     scale = Scale.of_most([dot.value for dot in dots], metric)
     best = next((mean for name, mean in result.ranked.items() if models[name].kind == "baseline"), None)
     said = f"{task.title}, {metric.title}, the best first: {', '.join(f'{dot.title} {dot.text}' for dot in dots)}"
@@ -82,4 +84,6 @@ def _published(result: Result) -> Iterator[Dot]:
             entry, mean = result.tables.models.get(model), float(own["value"].mean())
             title, kind = (entry.title, entry.kind) if entry else (model, "foundation")
             text = number(mean, result.metric)
-            yield Dot("", f"{title}, published", kind, mean, text, result.scaled(mean), remark="not run here", full=False)
+            yield Dot(
+                "", f"{title}, published", kind, mean, text, result.scaled(mean), remark="not run here", full=False
+            )

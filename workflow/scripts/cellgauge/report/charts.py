@@ -103,8 +103,8 @@ def dot_plot(
     """
     from markupsafe import Markup
 
-    left, width, top, step = 200, 500, 6, 22
-    right = width - 62
+    left, width, top, step = 210, 500, 6, 22
+    right = width - 58
     ticks = _ticks(scale.low, scale.high)
     low, high = (ticks[0], ticks[-1]) if scale.rising else (ticks[-1], ticks[0])
 
@@ -116,7 +116,9 @@ def dot_plot(
     parts = [f'<path class="grid" d="M{across(tick):.1f} {top}V{bottom}"/>' for tick in ticks]
     if bounds:
         start, end = map(across, bounds)
-        parts.insert(0, f'<rect class="band" x="{start:.1f}" y="{top}" width="{end - start:.1f}" height="{bottom - top}"/>')
+        parts.insert(
+            0, f'<rect class="band" x="{start:.1f}" y="{top}" width="{end - start:.1f}" height="{bottom - top}"/>'
+        )
     if line is not None:
         parts.append(f'<path class="best-baseline" d="M{across(line):.1f} {top}V{bottom}"/>')
     parts.append('<g class="raw">')
@@ -130,7 +132,9 @@ def dot_plot(
     rows, y = [], top
     for dot, height in zip(dots, heights, strict=True):
         middle = y + step / 2
-        text = Markup('<text class="end" x="{}" y="{:g}">{}</text>').format(left - 10, middle + 4, _titled(dot.title, 27))
+        text = Markup('<text class="end" x="{}" y="{:g}">{}</text>').format(
+            left - 10, middle + 4, _titled(dot.title, 27)
+        )
         if dot.name:
             text = Markup('<a href="#catalogue?model={}">{}</a>').format(quote(dot.name), text)
         if dot.remark:
@@ -141,16 +145,22 @@ def dot_plot(
             ends = sorted(map(across, dot.ends))
             drawn = f'<path class="interval" d="M{ends[0]:.1f} {middle:g}H{ends[1]:.1f}"/>'
         drawn += marker(dot.kind, across(dot.value), middle, "" if dot.full else " open")
-        numbers = Markup('<text class="raw" x="{0}" y="{1:g}">{2}</text><text class="scaled" x="{0}" y="{1:g}">{3}</text>')
+        numbers = Markup(
+            '<text class="raw" x="{0}" y="{1:g}">{2}</text><text class="scaled" x="{0}" y="{1:g}">{3}</text>'
+        )
         values = numbers.format(right + 12, middle + 4, dot.text, dot.scaled)
-        rows.append(Markup('<g data-row="{}">{}{}{}</g>').format(f"{dot.name} {dot.title}", text, Markup(drawn), values))
+        rows.append(
+            Markup('<g data-row="{}">{}{}{}</g>').format(f"{dot.name} {dot.title}", text, Markup(drawn), values)
+        )
         y += height
     return Markup('<svg class="dots" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}</svg>').format(
         width, bottom + 20, said, Markup("".join(parts)), Markup("").join(rows)
     )
 
 
-def scatter(points: Sequence[tuple[str, str, float, float]], marked: Collection[int], title: str, *, said: str) -> Markup:
+def scatter(
+    points: Sequence[tuple[str, str, float, float]], marked: Collection[int], title: str, *, said: str
+) -> Markup:
     """Return named marks of y against x > 0, x on a logarithmic axis; names stand where they hide no other.
 
     Args:
@@ -184,7 +194,9 @@ def scatter(points: Sequence[tuple[str, str, float, float]], marked: Collection[
     labels = Markup("")
     for place, ((name, kind, _, _), (x, y), (at, over)) in enumerate(zip(points, dots, places, strict=True)):
         lines.append(marker(kind, x, y, "" if place in marked else " open"))
-        labels += Markup('<text x="{:.1f}" y="{:.1f}" class="mid name">{}</text>').format(at, over + 4, _titled(name, 24))
+        labels += Markup('<text x="{:.1f}" y="{:.1f}" class="mid name">{}</text>').format(
+            at, over + 4, _titled(name, 24)
+        )
     axes = Markup(
         '<text x="{}" y="{}" class="mid">cells per second</text>'
         '<text transform="translate(12 {}) rotate(-90)" class="mid">{}</text>'

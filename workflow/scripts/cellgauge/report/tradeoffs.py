@@ -73,7 +73,9 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
             said = f"{title} against cells per second of {len(points)} models"
             if front:
                 said += f"; none is both better and faster than: {', '.join(tables.models[m].title for m in front)}"
-            pictures.append((title, scatter(points, {list(means).index(m) for m in front}, result.metric.title, said=said)))
+            pictures.append(
+                (title, scatter(points, {list(means).index(m) for m in front}, result.metric.title, said=said))
+            )
         bargain = [
             Bargain(
                 entry,

@@ -104,7 +104,7 @@ class Result:
         models, rising = self.tables.models, self.metric.higher_is_better is not False
         controls = [(models[m].is_uninformed, mean) for m, mean in self.comparable.items() if models[m].is_control]
         ends = [next((mean for uninformed, mean in controls if uninformed is kind), None) for kind in (True, False)]
-        if None in ends or ends[0] == ends[1] or (ends[0] < ends[1]) is not rising:
+        if None in ends or ends[0] == ends[1] or (ends[0] < ends[1]) != rising:
             return None
         return ends[0], ends[1]
 

@@ -62,5 +62,8 @@ class Scale:
     def ends(self, metric: Metric) -> tuple[str, str]:
         """Return the worst and the best end as text, with a sign where values lie beyond."""
         low, high = number(self.low, metric), number(self.high, metric)
-        low, high = "\N{LESS-THAN OR EQUAL TO} " * self.beyond[0] + low, "\N{GREATER-THAN OR EQUAL TO} " * self.beyond[1] + high
+        low, high = (
+            "\N{LESS-THAN OR EQUAL TO} " * self.beyond[0] + low,
+            "\N{GREATER-THAN OR EQUAL TO} " * self.beyond[1] + high,
+        )
         return (low, high) if self.rising else (high, low)

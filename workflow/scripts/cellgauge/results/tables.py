@@ -380,7 +380,10 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _completed(entries: Mapping[str, Mapping[str, Any]], more: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
-    return {name: {**entry, **{key: value for key, value in more.get(name, {}).items() if value}} for name, entry in entries.items()}
+    return {
+        name: {**entry, **{key: value for key, value in more.get(name, {}).items() if value}}
+        for name, entry in entries.items()
+    }
 
 
 def _layouts(paths: Sequence[Path]) -> pd.DataFrame:

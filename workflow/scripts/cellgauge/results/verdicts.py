@@ -61,7 +61,7 @@ def _answer(result: Result, noise: str) -> str:
     alike = [models[m].title for m in result.ranked if m != best and result.ahead(best, m) != best]
     if len(alike) > MOST_NAMES + 1:
         alike = [*alike[:MOST_NAMES], f"{len(alike) - MOST_NAMES} more"]
-    best = f"{models[best].title} scores best ({value})"
+    best = f"{models[best].title} scores best"
     if not result.contest:
         return f"{best}; the models share too little for a test."
     if alike:

@@ -31,7 +31,11 @@ class Gap:
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page, also when nothing is missing: that is worth saying."""
     gaps = list(_gaps(tables))
-    notes = [(tables.datasets[d], split, "", text) for d in tables.datasets for split, text in tables.datasets[d].notes.items()]
+    notes = [
+        (tables.datasets[d], split, "", text)
+        for d in tables.datasets
+        for split, text in tables.datasets[d].notes.items()
+    ]
     for model in tables.models.values():
         for place, text in model.notes.items():
             dataset, _, split = place.partition("/")

@@ -88,7 +88,9 @@ def _blocks(record: Record) -> Iterator[BlockShown]:
         means = by_metric(tables, key, chosen, f"{entry.title}: {over}", {})
         if means:
             named = ", ".join(map(readable, splits)) if 1 < len(splits) <= MANY else ""
-            yield BlockShown(entry, named, list(answers(tables, key, profile)), means, list(_by_classifier(tables, key)))
+            yield BlockShown(
+                entry, named, list(answers(tables, key, profile)), means, list(_by_classifier(tables, key))
+            )
 
 
 def _by_classifier(tables: Tables, key: str) -> Iterator[HeatTable]:
