@@ -187,12 +187,14 @@ def test_every_score_of_every_split_is_on_the_page_as_it_is_in_the_table(demo, p
     for row in whole[(whole["split"] != "all") & several].itertuples():
         if pd.isna(known.loc[(row.task, row.metric), "higher_is_better"]) or row.metric.endswith("_sd"):
             continue
+        if row.classifier not in ("", "mean") and row.metric != "f1":
+            continue  # in scores.csv alone: the page would weigh twice as much
         about = {key: getattr(row, key) for key in ("profile", "metric", "classifier", "subset", "dataset")}
         (table,) = [t for t in page.of(f"task-{row.task.replace('_', '-')}", **about) if "ranks" not in t["caption"]]
         cell = rows(table)[titles[row.model]][row.split]
         assert float(cell.replace(MINUS, "-")) == pytest.approx(row.value, abs=0.0005 + 1e-9), about
         checked += 1
-    assert checked > 1000
+    assert checked > 500
 
 
 def test_overview_and_task_means_equal_the_summary(demo, page):

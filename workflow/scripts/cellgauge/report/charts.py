@@ -28,13 +28,14 @@ def strip(
     *,
     said: str,
 ) -> Markup:
-    """Return one dot per value, a tick at their mean and a line over its interval, on an axis from `low` to `high`.
+    """Return a dot for each value, a tick at their mean and a line over its interval, on an axis from `low` to `high`.
 
     Args:
         marks: values that every picture of a table shows, such as those of the controls.
         said: the picture in words.
     """
-    dots = "".join(f"M{_place(value, low, high):g} {MIDDLE}h0" for value in values)
+    places = dict.fromkeys(round(_place(value, low, high)) for value in values)
+    dots = "".join(f"M{place} {MIDDLE}h0" for place in places)  # those of one pixel are one
     line = ""
     if interval:
         start, end = (_place(value, low, high) for value in interval)

@@ -21,7 +21,7 @@ from cellgauge.results.words import subset, usual
 if TYPE_CHECKING:
     import pandas as pd
 
-PICTURES_BYTES = 1_000_000
+PICTURES_BYTES = 550_000
 """What the pictures of all embeddings may add to the page; the more there are, the fewer cells each shows."""
 BYTES_PER_CELL = 8 / 3
 """Two coordinates of one byte each, as base64."""
