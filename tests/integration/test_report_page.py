@@ -272,8 +272,8 @@ def test_the_task_filter_hides_the_other_tasks_columns(page):
         "cross-species.entropy_ratio", "about.licence",
     ]  # fmt: skip
     cells = browser.run(
-        """[...document.querySelectorAll("#overview .panel:not(.answer)")].find((p) => p.checkVisibility()).querySelector("tbody tr")
-           .querySelectorAll("td:not([hidden])").length"""
+        """[...document.querySelectorAll("#overview .panel:not(.answer)")].find((p) => p.checkVisibility())
+           .querySelector("tbody tr").querySelectorAll("td:not([hidden])").length"""
     )
     assert cells == 5
 
@@ -604,4 +604,6 @@ def test_the_full_grid_is_small_and_opens_quickly(tmp_path, browser):
     browser.open(f"{uri}#splits?split=tabula_sapiens_v2%2Flung")
     assert len(drawn(browser)) == 12 and browser.errors == []
     print(f"{(tmp_path / 'report.html').stat().st_size:,} bytes, opened in {took:.0f} ms")
-    assert browser.run("document.querySelectorAll('*').length") < 100_000, "what a browser lays out is bounded, times are not"
+    assert browser.run("document.querySelectorAll('*').length") < 100_000, (
+        "what a browser lays out is bounded, times are not"
+    )

@@ -886,7 +886,8 @@ def test_no_name_of_a_scatter_hides_another():
     points = [(f"a model {n}", "baseline", 100.0 + n % 3, 0.5 + 0.01 * (n // 3)) for n in range(1, 13)]
     svg = ElementTree.fromstring(str(scatter(points, {1}, "ARI", said="dots")))
     names = [t for t in svg.iter("text") if "name" in (t.get("class") or "").split()]
-    assert [t.text for t in names] == [name for name, *_ in points]
+    assert {t.text for t in names} <= {name for name, *_ in points} and len(names) >= 8, "where there is no room"
+    assert [t.text for t in svg.iter("title")] == [name for name, *_ in points], "the mark names itself"
     places = [(float(t.get("x")), float(t.get("y"))) for t in names]
     for (x, y), (other_x, other_y) in combinations(places, 2):
         assert abs(x - other_x) >= 40 or abs(y - other_y) >= 9
@@ -963,7 +964,7 @@ def test_few_splits_and_noise_that_wins_are_said(tmp_path):
     models = {"a": "foundation", "b": "foundation", "c": "foundation", "random": "control"}
     said = verdict_of(tmp_path, values, models)
     assert "No model beats Random (0.985); the best is A (0.750)." in said
-    assert "There is no baseline to compare with A (0.750) and B (0.500)." in said
+    assert "There is no baseline to compare with." in said
     assert "C: 0.900 over 1 of 2 splits." in said
     page = page_of(tmp_path / "tables")
     assert "Random (0.985), which knows nothing of the cells, beats A (0.750) and B (0.500)." in page.text

@@ -162,7 +162,9 @@ def dot_plot(
 def scatter(
     points: Sequence[tuple[str, str, float, float]], marked: Collection[int], title: str, *, said: str
 ) -> Markup:
-    """Return named marks of y against x > 0, x on a logarithmic axis; names stand where they hide no other.
+    """Return named marks of y against x > 0, x on a logarithmic axis.
+
+    A name stands where it hides nothing; it is the mark's title too.
 
     Args:
         points: (name, kind, x, y) of each; names are escaped.
@@ -174,7 +176,11 @@ def scatter(
 
     width, height, left, bottom, top, right = 560, 360, 56, 42, 14, 26
     exponents = [log10(x) for _, _, x, _ in points]
-    low, high = floor(min(exponents)), max(ceil(max(exponents)), floor(min(exponents)) + 1)
+    room = max(0.25 * (max(exponents) - min(exponents)), 0.2)  # for the names
+    low, high = min(exponents) - room, max(exponents) + room
+    parts = (1, 2, 5) if high - low < 2 else (1,)
+    speeds = [part * 10.0**n for n in range(floor(low), ceil(high) + 1) for part in parts]
+    speeds = [x for x in speeds if low <= log10(x) <= high]
     ticks = _ticks(min(y for *_, y in points), max(y for *_, y in points))
 
     def across(x: float) -> float:
@@ -184,20 +190,18 @@ def scatter(
         return height - bottom - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (height - bottom - top)
 
     lines = [f'<path class="grid" d="M{left} {up(y):.1f}H{width - right}"/>' for y in ticks]
-    lines += [f'<path class="grid" d="M{across(10**n):.1f} {top}V{height - bottom}"/>' for n in range(low, high + 1)]
+    lines += [f'<path class="grid" d="M{across(x):.1f} {top}V{height - bottom}"/>' for x in speeds]
     lines += [f'<text x="{left - 6}" y="{up(y) + 4:.1f}" class="end">{short(y)}</text>' for y in ticks]
-    lines += [
-        f'<text x="{across(10**n):.1f}" y="{height - bottom + 16}" class="mid">{10.0**n:,g}</text>'
-        for n in range(low, high + 1)
-    ]
+    lines += [f'<text x="{across(x):.1f}" y="{height - bottom + 16}" class="mid">{x:,g}</text>' for x in speeds]
     dots = [(across(x), up(y)) for _, _, x, y in points]
     places = _label_places(dots, [6.8 * len(_elided(name, 24)) for name, *_ in points], width)
     labels = Markup("")
-    for place, ((name, kind, _, _), (x, y), (at, over)) in enumerate(zip(points, dots, places, strict=True)):
-        lines.append(marker(kind, x, y, "" if place in marked else " open"))
-        labels += Markup('<text x="{:.1f}" y="{:.1f}" class="mid name">{}</text>').format(
-            at, over + 4, _titled(name, 24)
-        )
+    for n, ((name, kind, _, _), (x, y), place) in enumerate(zip(points, dots, places, strict=True)):
+        mark = Markup(marker(kind, x, y, "" if n in marked else " open"))
+        labels += Markup("<g><title>{}</title>{}</g>").format(name, mark)
+        if place:
+            text = Markup('<text x="{:.1f}" y="{:.1f}" class="mid name">{}</text>')
+            labels += text.format(place[0], place[1] + 4, _titled(name, 24))
     axes = Markup(
         '<text x="{}" y="{}" class="mid">cells per second</text>'
         '<text transform="translate(12 {}) rotate(-90)" class="mid">{}</text>'
@@ -209,22 +213,23 @@ def scatter(
 
 def _label_places(
     dots: Sequence[tuple[float, float]], widths: Sequence[float], edge: float, height: float = 12
-) -> list[tuple[float, float]]:
-    """Return the middle of each dot's label: the nearest place around it where it covers no dot, no label and no edge."""
-    places: list[tuple[float, float]] = []
+) -> list[tuple[float, float] | None]:
+    """Return the middle of each dot's label: the first place around it where it covers nothing; None where there is none."""
+    places: list[tuple[float, float] | None] = []
 
-    def covers(place: tuple[float, float], width: float) -> float:
-        x, y = place
-        on_dots = sum(abs(x - a) < width / 2 + 6 and abs(y - b) < height / 2 + 5 for a, b in dots)
-        taken = zip(places, widths, strict=False)
-        on_labels = sum(abs(x - a) < (width + other) / 2 + 3 and abs(y - b) < height for (a, b), other in taken)
-        return on_dots + on_labels + 9 * (x - width / 2 < 0 or x + width / 2 > edge)
+    def is_free(x: float, y: float, width: float) -> bool:
+        taken = [(*place, other) for place, other in zip(places, widths, strict=False) if place]
+        return (
+            x - width / 2 >= 0
+            and x + width / 2 <= edge
+            and not any(abs(x - a) < width / 2 + 6 and abs(y - b) < height / 2 + 5 for a, b in dots)
+            and not any(abs(x - a) < (width + other) / 2 + 3 and abs(y - b) < height for a, b, other in taken)
+        )
 
     for (x, y), width in zip(dots, widths, strict=True):
         beside = width / 2 + 9
-        around = [(beside, 0), (-beside, 0), (0, -13), (0, 14)]
-        around += [(side, dy) for far in range(1, 9) for dy in (-9 * far, 9 * far) for side in (beside, -beside)]
-        places.append(min(((x + dx, y + dy) for dx, dy in around), key=lambda place: covers(place, width)))
+        around = [(beside, 0), (-beside, 0), (0, -13), (0, 14), *((s * beside, dy) for dy in (-9, 9) for s in (1, -1))]
+        places.append(next(((x + dx, y + dy) for dx, dy in around if is_free(x + dx, y + dy, width)), None))
     return places
 
 

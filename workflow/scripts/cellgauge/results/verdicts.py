@@ -58,9 +58,7 @@ def _answer(result: Result, noise: str) -> str:
     if noise:
         control = f"{models[noise].title} ({number(result.comparable[noise], result.metric)})"
         return f"No model beats {control}; the best is {models[best].title} ({value})."
-    alike = [models[m].title for m in result.ranked if m != best and result.ahead(best, m) != best]
-    if len(alike) > MOST_NAMES + 1:
-        alike = [*alike[:MOST_NAMES], f"{len(alike) - MOST_NAMES} more"]
+    alike = _few([models[m].title for m in result.ranked if m != best and result.ahead(best, m) != best])
     best = f"{models[best].title} scores best"
     if not result.contest:
         return f"{best}; the models share too little for a test."
@@ -87,8 +85,7 @@ def _standings(result: Result) -> Iterator[str]:
     baseline = next((m for m in result.ranked if tables.models[m].kind == "baseline"), None)
     if baseline is None:
         if models:
-            values = [f"{tables.models[model].title} ({number(result.ranked[model], metric)})" for model in models]
-            yield f"There is no baseline to compare with {_list(values)}."
+            yield "There is no baseline to compare with."
         return
     value = number(result.ranked[baseline], metric)
     groups: dict[tuple[str, str], list[str]] = {}
@@ -101,7 +98,8 @@ def _standings(result: Result) -> Iterator[str]:
         if len(members) == 1:
             yield f"{tables.models[members[0]].title}: {values[0]}, {standing} {compared}."
         else:
-            named = ", ".join(f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True))
+            shown = [f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True)]
+            named = ", ".join(_few(shown))
             yield f"{standing[0].upper()}{standing[1:]} {compared}: {named}."
 
 
@@ -164,6 +162,11 @@ def _not_ranked(result: Result) -> Iterator[str]:
     ]
     if failed:
         yield f"Failed: {', '.join(failed)}."
+
+
+def _few(names: list[str]) -> list[str]:
+    """Return names, of many the first ones and how many more there are."""
+    return names if len(names) <= MOST_NAMES + 1 else [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
 
 
 def _list(titles: Sequence[str]) -> str:
