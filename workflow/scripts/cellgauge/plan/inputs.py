@@ -117,6 +117,19 @@ class Inputs:
         files = (self.scores(), self.layouts(), self.published_rows())
         return manifest(self.grid, *(list(map(self.at, paths_of_kind)) for paths_of_kind in files), planned(self))
 
+    def downloads(self) -> list[str]:
+        """Return the URL of everything that the run fetches into an empty folder, each once."""
+        urls: dict[str, None] = {}
+        for cell in self.grid.cells:
+            for split in self.run.splits_of(cell.dataset, cell.split):
+                urls[self.run.source(cell.dataset, split).url] = None
+                urls |= dict.fromkeys(self.weights_of.urls(cell.model, cell.dataset, split))
+                for species in self.weights_of.added(cell.model, cell.dataset, split):
+                    sources = self.weights_of.species_sources(cell.model, species).values()
+                    urls |= dict.fromkeys(url for url, _ in sources)
+            urls |= dict.fromkeys(table["url"] for table in tables_of(self.run.dataset(cell.dataset)))
+        return [url for url in urls if is_remote(url)]
+
     def benchmarks(self) -> list[str]:
         """Return the files of time and memory that the table of costs is made of."""
         jobs = (job for cell in self.grid.cells for job in self._jobs(cell) if job[0] in COSTS)
