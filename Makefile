@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib scib-python demo test lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib scib-python demo test lint format calibrate full-grid bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 
 calibrate: .venv/.installed-dev .venv-scib/.installed  ## score planted worlds, where the right order of models is known; writes docs/calibration.md
 	$(BIN)/python tests/calibration/calibrate.py --processes $(CORES)
+
+full-grid: .venv/.installed-dev  ## run config/full.yaml on made-up cells and checkpoints, without the network: every row of the plan
+	$(BIN)/python bench/full_grid.py --cores $(CORES) $(ARGS)
 
 bench: .venv/.installed-dev  ## time the scorers against cz-benchmarks in one run; writes results/bench/
 	$(BIN)/python bench/bench_scorers.py

@@ -55,6 +55,7 @@ onstart:
     if workflow.is_main_process:
         results = {str(file) for job in workflow.dag.needrun_jobs() for file in job.output}
         check_jobs(inputs, results, keep_going=workflow.execution_settings.keep_going)
+    schedule_as_jobs_end(workflow.scheduler)
 
 
 onerror:
