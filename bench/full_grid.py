@@ -65,10 +65,23 @@ def run(configfiles: list[Path], folder: Path, cores: int) -> list[str]:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     print(f"{seconds / 60:.1f} CPU minutes in {(time.monotonic() - began) / 60:.1f} minutes")
+    print_costs(folder / "run" / "benchmarks", seconds)
     faults = [f"asked for {host}, which is not served" for host in served.refused]
     if done.returncode:
         faults.append(f"Snakemake ended with {done.returncode}")
     return [*faults, *completeness.faults(inputs, folder / "run")]
+
+
+def print_costs(benchmarks: Path, total: float) -> None:
+    """Print the jobs and CPU seconds of each rule that keeps benchmarks, and what is left of the total."""
+    for rule in sorted(path for path in benchmarks.iterdir() if path.is_dir()):
+        seconds = []
+        for path in rule.rglob("*.tsv"):
+            header, values, *_ = (line.split("\t") for line in path.read_text().splitlines())
+            seconds.append(float(values[header.index("cpu_time")]))
+        total -= sum(seconds)
+        print(f"{rule.name:10} {len(seconds):5} jobs {sum(seconds):7.0f} CPU s")
+    print(f"{'the rest':10} {total:26.0f} CPU s: downloads, pictures, tables, report and Snakemake")
 
 
 if __name__ == "__main__":

