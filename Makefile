@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib setup-slurm scib-python images demo resume test reliability lint format calibrate bench plan bench-models bench-host check-weights gpu-bundle gpu-check compare site verify dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib setup-slurm scib-python images demo resume test reliability lint format calibrate full-grid bench plan bench-models bench-host check-weights gpu-bundle gpu-check compare site verify dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 
 calibrate: .venv/.installed-dev .venv-scib/.installed  ## score planted worlds, where the right order of models is known; writes docs/calibration.md
 	$(BIN)/python tests/calibration/calibrate.py --processes $(CORES)
+
+full-grid: .venv/.installed-dev  ## run config/full.yaml on made-up cells and checkpoints, without the network: every row of the plan
+	$(BIN)/python bench/full_grid.py --cores $(CORES) $(ARGS)
 
 bench: .venv/.installed-dev  ## time planning beside a plain workflow, and the scorers beside cz-benchmarks; writes results/bench/
 	$(BIN)/python bench/bench_workflow.py

@@ -36,6 +36,7 @@ SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to h
     "pypi://came": "real cells: reach the package index, or set PIP_INDEX_URL to a mirror",
     "CELLGAUGE_ANCHOR_PYTHON": "cz-benchmarks: name a Python that has it",
     "CELLGAUGE_CELL_EVAL_PYTHON": "cell-eval: name a Python that has it",
+    "pip download": "a slice of the whole benchmark: reach the package index, or set PIP_INDEX_URL to a mirror",
     "-m pip install": "cz-benchmarks, cell-eval: reach the package index, or set PIP_INDEX_URL to a mirror",
 }
 

@@ -39,7 +39,13 @@ def scgpt(folder: Path, symbols: Sequence[str], seed: int = 0) -> Path:
     return folder
 
 
-def uce(folder: Path, symbols: dict[str, Sequence[str]], seed: int = 0) -> Path:
+def uce(
+    folder: Path,
+    symbols: dict[str, Sequence[str]],
+    seed: int = 0,
+    checkpoint: str = "4layer_model.torch",
+    layers: int = 2,
+) -> Path:
     """Write a .torch and model_files/ for the genes of species by their official names, such as human or macaca_mulatta."""
     scientific = {
         "human": "Homo_sapiens.GRCh38",
@@ -57,24 +63,32 @@ def uce(folder: Path, symbols: dict[str, Sequence[str]], seed: int = 0) -> Path:
         lines += [f"{symbol},{'12X'[i % 3]},{1000 * i + 7},{name}" for i, symbol in enumerate(symbols[name])]
     (files / "species_offsets.pkl").write_bytes(pickle.dumps(offsets))
     (files / "species_chrom.csv").write_text("\n".join(lines) + "\n")
-    state = UCE(1536, 10, 64, 32, 2, 1, [20, 12, 12, 12]).state_dict()
+    state = UCE(1536, 10, 64, 32, layers, 1, [20, 12, 12, 12]).state_dict()
     _fill(state)
     state["pe_embedding.weight"] = torch.randn(first + 3 * len(symbols), 10)
     state["pe_embedding.weight"][0] = 0
-    torch.save({**state, "binary_decoder.3.bias": torch.ones(1)}, folder / "4layer_model.torch")
+    torch.save({**state, "binary_decoder.3.bias": torch.ones(1)}, folder / checkpoint)
     return folder
 
 
-def aido_cell(folder: Path, symbols: Sequence[str], norm: str = "LayerNorm", bias: bool = True, seed: int = 0) -> Path:
-    """Write config.json, model.safetensors and the list of genes, which has some more."""
+def aido_cell(
+    folder: Path,
+    symbols: Sequence[str],
+    norm: str = "LayerNorm",
+    bias: bool = True,
+    seed: int = 0,
+    more: Sequence[str] = ("C1orf112", "ZZZ3"),
+    layers: int = 2,
+) -> Path:
+    """Write config.json, model.safetensors and the list of genes, which has some `more`."""
     folder.mkdir(parents=True)
-    genes = [*symbols, "C1orf112", "ZZZ3"]
+    genes = [*symbols, *more]
     torch.manual_seed(seed)
-    state = AidoCell(len(genes) + 2, 6, 16, 24, 2, Settings(2, 1.0, norm, 1e-5, bias)).state_dict()
+    state = AidoCell(len(genes) + 2, 6, 16, 24, layers, Settings(2, 1.0, norm, 1e-5, bias)).state_dict()
     _fill(state)
     save_file({f"bert.{name}": tensor for name, tensor in state.items()}, folder / "model.safetensors")
     config = {"num_attention_heads": 2, "bin_alpha": 1.0, "normalization_type": norm, "layer_norm_eps": 1e-5}
-    config |= {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 24, "bin_num": 6}
+    config |= {"num_hidden_layers": layers, "hidden_size": 16, "intermediate_size": 24, "bin_num": 6}
     config |= {"max_position_embeddings": len(genes)}
     config |= {"add_linear_bias": bias, "hidden_act": "swiglu", "position_embedding_type": "absolute"}
     (folder / "config.json").write_text(json.dumps(config))

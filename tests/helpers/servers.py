@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import ipaddress
+import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -104,3 +108,104 @@ def closed_port() -> int:
     """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
+
+
+class Tunnel(ThreadingHTTPServer):
+    """An https proxy that knows `hosts` alone, each by the port on loopback that answers for it."""
+
+    daemon_threads = True
+
+    def __init__(self, hosts: Mapping[str, int]):
+        super().__init__(("127.0.0.1", 0), _TunnelHandler)
+        self.hosts = hosts
+        self.refused: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+
+class _TunnelHandler(BaseHTTPRequestHandler):
+    server: Tunnel
+
+    def log_message(self, *_):
+        pass
+
+    def do_CONNECT(self):
+        host = self.path.rpartition(":")[0]
+        if host not in self.server.hosts:
+            self.server.refused.append(self.path)
+            self.send_error(403)
+            return
+        with socket.create_connection(("127.0.0.1", self.server.hosts[host])) as upstream:
+            self.send_response(200)
+            self.end_headers()
+            ends = {self.connection: upstream, upstream: self.connection}
+            while True:
+                for end in select.select(list(ends), [], [])[0]:
+                    if not (data := end.recv(1 << 16)):
+                        return
+                    ends[end].sendall(data)
+
+
+@dataclass
+class S3Server:
+    """moto's S3 on loopback, open to unsigned readers."""
+
+    url: str
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        client = self._client()
+        if bucket not in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:
+            client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+        client.put_object(Bucket=bucket, Key=key, Body=content, ACL="public-read")
+
+    def keys(self, bucket: str) -> list[str]:
+        pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+
+    def get(self, bucket: str, key: str) -> bytes:
+        return self._client().get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def _client(self):
+        import boto3
+
+        credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-west-2"}
+        return boto3.client("s3", endpoint_url=self.url, **credentials)
+
+
+@contextmanager
+def s3_server() -> Iterator[S3Server]:
+    """Yield an S3 server of our own."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield S3Server(f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+
+def write_certificate(path: Path, names: Sequence[str] = ("127.0.0.1",)) -> Path:
+    """Write a key and a certificate for hosts or addresses that signs itself, as one PEM file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cellgauge test")])
+    now = datetime.datetime.now(datetime.UTC)
+    hosts = [
+        x509.IPAddress(ipaddress.ip_address(name)) if name[0].isdecimal() else x509.DNSName(name) for name in names
+    ]
+    signed = (
+        x509.CertificateBuilder(issuer, issuer, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(hosts), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(key.private_bytes(*secret) + signed.public_bytes(serialization.Encoding.PEM))
+    return path

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import gzip
 import hashlib
 import io
-import ipaddress
 import os
 import shlex
 import subprocess
@@ -24,7 +22,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import Answer, ObjectServer, closed_port, etag
+from servers import Answer, ObjectServer, closed_port, etag, write_certificate
 
 from cellgauge.fetch import FetchError, fetch, ledger, sources, transfer
 
@@ -334,28 +332,7 @@ def test_an_archive_that_is_cut_short_is_not_kept(server, tmp_path):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> Path:
-    """A key and a certificate for 127.0.0.1 that signs itself."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cellgauge test")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("certificate") / "server.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+    return write_certificate(tmp_path_factory.mktemp("certificate") / "server.pem")
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """Adamson, Norman and the planted screen, as the catalogue has them: from S3 to tables and report, with all six scGenePT."""
 
-import made_checkpoints
-import numpy as np
 import pytest
-import tiny
 import yaml
+from made_up import inputs_of
 from project import ROOT, make_project
+from served_catalogue import SCREENS, serve
+
+from cellgauge.plan import config as settings
 
 pytestmark = [
     pytest.mark.xdist_group("workflow"),
@@ -15,59 +16,20 @@ pytestmark = [
 MODELS, DATASETS = (
     yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))[name] for name in ("models", "datasets")
 )
-TEXTS = {"scgenept_go_all": "gopt_encoder_f", "scgenept_go_c": "gopt_encoder_c", "scgenept_ncbi": "genept_encoder"}
 SCGENEPT = [name for name, entry in MODELS.items() if entry["adapter"] == "scgenept"]
 BASELINES = ["no_change", "training_mean", "matching_mean", "additive", "linear_responses", "ceiling"]
 TUNED_ON = {name: MODELS[name]["splits"][0] for name in SCGENEPT}
 
-SINGLES = {
-    f"GENE{n}+ctrl" if n % 2 else f"ctrl+GENE{n}": part for n, part in enumerate(["train"] * 6 + ["val"] + ["test"] * 7)
-}
-PAIRS = dict.fromkeys([*(f"GENE{n}+ctrl" for n in (0, 1, 2, 4, 5)), "ctrl+GENE3", "GENE0+GENE1"], "train")
-PAIRS |= {"GENE1+GENE2": "val"}
-PAIRS |= dict.fromkeys(["GENE6+ctrl", "ctrl+GENE7", "GENE6+GENE7", "GENE1+GENE6"], "test")
-PAIRS |= dict.fromkeys(["GENE2+GENE0", "GENE3+GENE1", "GENE4+GENE5"], "test")
-SCREENS = {"adamson": SINGLES, "norman": PAIRS}
 STRATA = {
     "adamson": {"unseen_single"},
     "norman": {"unseen_single", "combo_seen0", "combo_seen1", "combo_seen2"},
 }
 
 
-def as_published(parts):
-    """Return a screen with the columns that the benchmark's own files have, and their dense counts."""
-    data = tiny.screen(n_cells=700, n_genes=120, parts=parts)
-    data.obs["control"] = (data.obs["condition"] == "ctrl").astype(int)
-    data.obs["cell_type"] = "K562"
-    data.obs["dose_val"] = ["1" if name == "ctrl" else "1+1" for name in data.obs["condition"]]
-    data.layers["counts"] = data.layers["counts"].toarray()
-    data.obs_names.name, data.var_names.name = "cell_barcode", "gene_id"
-    return data
-
-
-def put(server, url, content):
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    server.put(bucket, key, content)
-
-
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, baron, s3_server):
+def project(tmp_path_factory, baron):
     """A run whose screens and checkpoints are tiny, and lie where the catalogue says that the real ones do."""
     folder = tmp_path_factory.mktemp("scgenept")
-    level, symbols = {}, []
-    for name, parts in SCREENS.items():
-        data = as_published(parts)
-        data.write_h5ad(folder / f"{name}.h5ad")
-        put(s3_server, DATASETS[name]["splits"]["k562"], (folder / f"{name}.h5ad").read_bytes())
-        controls = data.X[(data.obs["condition"] == "ctrl").to_numpy()].toarray().mean(axis=0)
-        level[name] = np.sort(controls)[-10:].mean()  # predictions far from it are told to be on another scale
-        symbols = data.var["feature_name"].tolist()
-    for seed, name in enumerate(SCGENEPT):
-        text = next(text for start, text in TEXTS.items() if name.startswith(start))
-        made = made_checkpoints.scgenept(folder / name, symbols, text, seed, level=level[TUNED_ON[name]])
-        for file, url in MODELS[name]["weights"].items():
-            (path,) = made.glob("*.pt") if file.endswith(".pt") else [made / file]
-            put(s3_server, url, path.read_bytes())
     config = {
         "run": {
             "models": [*SCGENEPT, *BASELINES],
@@ -78,7 +40,9 @@ def project(tmp_path_factory, baron, s3_server):
         "datasets": {"planted_pancreas": {"splits": {"human": str(baron.human)}}},
     }
     project = make_project(folder / "project", config)
-    project.run(AWS_ENDPOINT_URL=s3_server.url)
+    inputs = inputs_of(settings.read([project.folder / "tiny.yaml"]))
+    with serve(inputs, folder, folder / "packages") as served:
+        project.run(**served.environment)
     return project
 
 

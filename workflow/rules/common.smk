@@ -126,6 +126,17 @@ def of(job, function):
     return lambda wildcards: function(job)
 
 
+def schedule_as_jobs_end(scheduler):
+    """Take Snakemake's own limit, 100 jobs a second, away from its scheduler; one that the user gives stays.
+
+    With a limit each job that ends leaves a timer behind that looks through all ready jobs every second, to the end of the
+    run (Snakemake 9.27): after some hundred jobs it does nothing else.
+    """
+    limit = scheduler.job_rate_limiter
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        scheduler.job_rate_limiter = None
+
+
 def task_python(wildcards):
     """Return the Python that scores a task: with conda or containers that of the rule's environment."""
     return "python" if WITH_CONDA or WITH_CONTAINERS else inputs.task_python(wildcards)
