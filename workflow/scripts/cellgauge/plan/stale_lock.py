@@ -20,7 +20,8 @@ _held: list[TextIO] = []
 def remove_stale_lock() -> None:
     """Remove the files by which Snakemake locks the current folder, where the last run of ours was killed.
 
-    Nothing is done while another run of ours is at work there. A lock of another machine is left to `snakemake --unlock`: not every network file system shares locks between machines.
+    Nothing is done while another run of ours is at work there. A lock of another machine is left to `snakemake --unlock`: not
+    every network file system shares locks between machines.
     """
     FOLDER.mkdir(exist_ok=True)
     file = (FOLDER / "cellgauge.lock").open("a+")
