@@ -142,6 +142,28 @@ def test_a_length_that_is_too_short_is_noticed_where_the_format_shows_it(server,
     assert files_of(tmp_path) == []
 
 
+@pytest.mark.reliability(
+    fault="download: text or gzip that the server itself cuts",
+    provoked="a length that is too short, with and without an ETag that is the md5 of what came",
+    outcome="taken, for nothing can be known; the ledger says that the length alone speaks for it, and a warning does, once",
+    tries=1,
+)
+@pytest.mark.parametrize("name", ["x.csv", "x.fa.gz"])
+def test_what_shows_that_an_object_is_whole_is_recorded(server, tmp_path, capsys, name):
+    body = TABLE[:-1200] if name == "x.csv" else gzip.compress(TABLE)
+    url, sums = server.url(f"/{name}"), tmp_path / "resources/checksums.yaml"
+    server.objects[f"/{name}"] = [Answer(body, headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})]
+    fetch(url, tmp_path / name)
+    assert ledger.read(sums)[url].checked_by == "checksum"
+    sums.unlink()
+    for tag in (hashlib.md5(TABLE + b"x").hexdigest(), f"{hashlib.md5(body).hexdigest()}-2", ""):
+        server.objects[f"/{name}"] = [Answer(body, headers={"ETag": f'"{tag}"'})]
+        (tmp_path / name).unlink()
+        fetch(url, tmp_path / name)
+        assert ledger.read(sums)[url].checked_by == "length"
+    assert capsys.readouterr().err.count("nothing but the length that the server named shows that it is whole") == 1
+
+
 def test_text_without_a_length_is_taken_by_its_sum_alone(server, tmp_path):
     server.objects["/x.csv"] = [Answer(TABLE, framing="none")]
     url, sha256 = server.url("/x.csv"), hashlib.sha256(TABLE).hexdigest()
@@ -174,7 +196,8 @@ def test_after_a_login_page_the_same_command_fetches_the_object(server, tmp_path
     assert (tmp_path / "data/x.h5ad").read_bytes() == H5AD
     assert files_of(tmp_path) == ["data/x.h5ad", "resources/checksums.yaml"]
     known = yaml.safe_load((tmp_path / "resources/checksums.yaml").read_text())
-    assert known == {url: {"size": len(H5AD), "sha256": hashlib.sha256(H5AD).hexdigest()}}
+    sha256 = hashlib.sha256(H5AD).hexdigest()
+    assert known == {url: {"size": len(H5AD), "sha256": sha256, "checked_by": "format"}}
 
 
 def test_an_object_that_changed_is_refused_until_the_command_that_accepts_it_is_run(server, tmp_path):
@@ -419,7 +442,9 @@ def test_a_file_of_the_hub_is_fetched_at_its_revision_without_a_token(server, tm
     assert set(server.asked("Authorization")) == {None}
     assert files_of(tmp_path) == ["c.bin", "resources/checksums.yaml"]
     name = f"hf://genbio-ai/AIDO.Cell-3M@v1.0/a/c.bin from {server.url('')}"
-    assert ledger.read(tmp_path / "resources/checksums.yaml") == {name: ledger.Entry(len(DATA), SHA)}
+    assert ledger.read(tmp_path / "resources/checksums.yaml") == {
+        name: ledger.Entry(len(DATA), SHA, checked_by="checksum")
+    }
 
 
 @settings(max_examples=15)
@@ -568,6 +593,16 @@ def test_an_s3_object_is_one_that_the_server_had_or_nothing_is_kept(cutter, tmp_
             assert files_of(folder) == []
             return
     assert (folder / "x.h5ad").read_bytes() in (H5AD, H5AD_2)
+
+
+@pytest.mark.parametrize(("kind", "checked_by"), [({}, "checksum"), ({"x-amz-checksum-type": "COMPOSITE"}, "length")])
+def test_an_s3_checksum_speaks_for_an_object_unless_it_is_of_parts(server, tmp_path, monkeypatch, kind, checked_by):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url(""))
+    sums = {"x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(TABLE).digest()).decode(), **kind}
+    server.objects["/b/x.csv"] = [Answer(TABLE, headers=sums)]
+    fetch("s3://b/x.csv", tmp_path / "x.csv")
+    (entry,) = ledger.read(tmp_path / "resources/checksums.yaml").values()
+    assert entry.checked_by == checked_by
 
 
 def test_an_s3_object_that_is_damaged_on_the_way_is_noticed_by_its_checksum(server, tmp_path, monkeypatch):

@@ -91,8 +91,6 @@ WHOLE = {
     "x.npz": zipped("x.npy"),
     "x.pt": zipped("archive/data.pkl"),
     "x.torch": zipped("archive/data.pkl"),
-    "x.tar.gz": tarred(),
-    "x.fa.gz": gzip.compress(b">gene\nACGT\n" * 500),
     "x.pkl": pickle.dumps({f"gene{i}": i for i in range(200)}),
     "x.npy": npy(),
     "x.parquet": parquet(),
@@ -100,39 +98,42 @@ WHOLE = {
     "x.json": json.dumps({f"gene{i}": i for i in range(200)}).encode(),
 }
 """Files whose format shows whether they are whole."""
+PACKED = {"x.tar.gz": tarred(), "x.fa.gz": gzip.compress(b">gene\nACGT\n" * 500)}
+"""Files whose format shows a cut, unless it is between two members."""
 TEXT = {"x.csv": b"gene,human\n" * 100, "x.tsv": b"a\tb\n", "x.yaml": b"a: 1\n", "x.fa": b">a\nAC\n"}
 PAGES = [b"<html>login please</html>", b"\xef\xbb\xbf \n<!DOCTYPE html><p>busy", b"<?xml version='1.0'?><Error/>"]
 LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # how old files of torch.save begin
 
 
-def check(path: Path, name: str, content: bytes, *, framed=True) -> None:
+def check(path: Path, name: str, content: bytes, *, framed=True) -> bool:
     path.write_bytes(content)
-    formats.check("https://h/x", path, name, framed=framed)
+    return formats.check("https://h/x", path, name, framed=framed)
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_file_of_a_format_that_shows_it_needs_no_length(tmp_path, name):
-    check(tmp_path / "file", name, WHOLE[name], framed=False)
+    assert check(tmp_path / "file", name, WHOLE[name], framed=False)
 
 
-@pytest.mark.parametrize("name", [*TEXT, "x.pt", "x.bin"])
+@pytest.mark.parametrize("name", [*TEXT, *PACKED, "x.pt", "x.bin"])
 def test_what_does_not_show_that_it_is_whole_needs_a_length(tmp_path, name):
-    content = TEXT.get(name, LEGACY + DATA)
-    check(tmp_path / "file", name, content)
+    content = (TEXT | PACKED).get(name, LEGACY + DATA)
+    assert not check(tmp_path / "file", name, content)
     with pytest.raises(FetchError, match=f"did not say how long {name} is") as error:
         check(tmp_path / "file", name, content, framed=False)
     assert "give its sha256" in one_sentence(error) and "fetch it by hand" in one_sentence(error)
 
 
-@given(st.sampled_from(sorted(WHOLE)), st.data())
-def test_no_cut_of_a_file_is_believed(tmp_path_factory, name, data):
-    cut = data.draw(st.integers(0, len(WHOLE[name]) - 1))
+@given(st.sampled_from(sorted(WHOLE | PACKED)), st.booleans(), st.data())
+def test_no_cut_of_a_file_is_believed(tmp_path_factory, name, framed, data):
+    whole = (WHOLE | PACKED)[name]
+    cut = data.draw(st.integers(0, len(whole) - 1))
     with pytest.raises(FetchError):
-        check(tmp_path_factory.mktemp("cut") / "file", name, WHOLE[name][:cut], framed=False)
+        check(tmp_path_factory.mktemp("cut") / "file", name, whole[:cut], framed=framed)
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("name", [*WHOLE, *TEXT, "x.bin"])
+@pytest.mark.parametrize("name", [*WHOLE, *PACKED, *TEXT, "x.bin"])
 def test_a_page_is_no_object(tmp_path, name, page):
     with pytest.raises(FetchError) as error:
         check(tmp_path / "file", name, page)
@@ -140,7 +141,7 @@ def test_a_page_is_no_object(tmp_path, name, page):
     assert "is a login or a proxy in between?" in one_sentence(error)
 
 
-@pytest.mark.parametrize("name", [*WHOLE, "x.csv"])
+@pytest.mark.parametrize("name", [*WHOLE, *PACKED, "x.csv"])
 def test_noise_and_nothing_are_no_object(tmp_path, name):
     for content in (hashlib.shake_256(b"noise").digest(5000), b"", b"\0" * 5000):
         with pytest.raises(FetchError, match="of another format, damaged or cut short"):
@@ -149,7 +150,7 @@ def test_noise_and_nothing_are_no_object(tmp_path, name):
 
 def test_a_flipped_bit_in_an_archive_is_noticed(tmp_path):
     for name in ("x.zip", "x.pt", "x.tar.gz"):
-        content = bytearray(WHOLE[name])
+        content = bytearray((WHOLE | PACKED)[name])
         content[len(content) // 2] ^= 1
         with pytest.raises(FetchError):
             check(tmp_path / "file", name, bytes(content))
@@ -297,6 +298,7 @@ def test_what_is_written_stays_unless_it_is_accepted_anew(tmp_path):
         "s3://b/k: {sha256: abc}",
         "s3://b/k: {sha265: abc}",
         "pypi://a==1: {kind: egg}",
+        "s3://b/k: {checked_by: faith}",
         "\udcff\udcfe",
     ],
 )

@@ -10,10 +10,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cellgauge.core.digest import digest_of
 from cellgauge.core.errors import CellgaugeError, ContractError, did_you_mean
 from cellgauge.data.genes import ENSEMBL_VERSION, hub_of, shared_names
 from cellgauge.data.organisms import Organism, contradiction, organism
@@ -171,7 +171,7 @@ def read_split(source: str | Path, options: Mapping[str, Any] | SplitOptions, *,
         "organism": species.name,
         "source": wanted.source or source.name,
         "licence": wanted.licence,
-        "source_sha256": "" if sampled else _sha256(source),
+        "source_sha256": "" if sampled else digest_of(source),
     }
     if notes:
         data.uns["notes"] = "\n".join(notes)
@@ -496,8 +496,3 @@ def _as_tuple(names: str | Sequence[str]) -> tuple[str, ...]:
 
 def _as_list(values: Any) -> list[str]:
     return [as_text(value) for value in (values if isinstance(values, list | tuple) else [values])]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -17,12 +17,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cellgauge.core.atomic import publish, workplace
+from cellgauge.core.digest import digest_of
 from cellgauge.fetch import formats, members
 from cellgauge.fetch.ledger import SHA256, SHIPPED, Entry, identity, read, record
 from cellgauge.fetch.sources import BRING
-from cellgauge.fetch.transfer import FetchError, Transfer, hash_file
-
-__all__ = ["FetchError", "fetch"]
+from cellgauge.fetch.transfer import FetchError, Transfer
 
 SCRIPT = Path(__file__).parents[2] / "download_object.py"
 
@@ -58,27 +57,39 @@ def fetch(
         raise FetchError(f"{url}: the sha256 {sha256!r} is not 64 hexadecimal digits; correct it")
     expected = Entry(sha256=sha256.lower()) if sha256 else _known(url, ledger, accept)
     try:
-        if expected.sha256 and output.is_file() and hash_file(output)[1] == expected.sha256:
+        if expected.sha256 and output.is_file() and digest_of(output) == expected.sha256:
             return expected.sha256
         archive = _archive(base, ledger, Path(archives), accept) if inside else None
         with workplace(output) as folder:
-            transfer = Transfer(url, folder / "object")
+            transfer = Transfer(url, folder / "object", checked=bool(archive))
             bring = partial(BRING[scheme], transfer, expected)
             if archive:
                 top = scheme == "pypi" and archive.suffix == ".gz"  # of a source distribution
                 bring = partial(members.extract, url, archive, inside, transfer.path, strip_top=top)
             transfer.run(bring, watched=not archive and scheme != "pypi")
-            came = Entry(*hash_file(transfer.path))
-            if expected.sha256 not in (None, came.sha256):
-                raise _difference(url, output, came, expected, ledger)
-            if not expected.sha256:
-                formats.check(url, transfer.path, output.name, framed=transfer.framed)
+            digest = digest_of(transfer.path)
+            if expected.sha256 not in (None, digest):
+                raise _difference(url, output, digest, expected, ledger)
+            checked_by = None if expected.sha256 else _checked_by(transfer, output.name, digest)
             if url not in read(SHIPPED):
+                came = Entry(transfer.path.stat().st_size, digest, checked_by=checked_by)
                 record(ledger, identity(url), came, anew=accept)
             publish(transfer.path, output)
-            return came.sha256
+            return digest
     except OSError as error:
         raise FetchError(f"{url}: {output} cannot be written ({error}); mend that and run again") from None
+
+
+def _checked_by(transfer: Transfer, name: str, digest: str) -> str:
+    """Return what shows that a new object is whole, and warn where that is little."""
+    whole = formats.check(transfer.url, transfer.path, name, framed=transfer.framed)
+    tag = transfer.etag.strip('"').removeprefix("md5:")  # S3 and its like: the md5 of what was stored in one part
+    if transfer.checked or tag == digest or (len(tag) == 32 and tag == digest_of(transfer.path, "md5")):
+        return "checksum"
+    if not whole:
+        doubt = "nothing but the length that the server named shows that it is whole"
+        print(f"{transfer.url}: {doubt}; compare its sha256, {digest}, with what its authors name", file=sys.stderr)
+    return "format" if whole else "length"
 
 
 def _known(url: str, ledger: Path, accept: bool) -> Entry:
@@ -100,10 +111,10 @@ def _archive(base: str, ledger: Path, folder: Path, accept: bool) -> Path:
     return folder / name
 
 
-def _difference(url: str, output: Path, came: Entry, expected: Entry, ledger: Path) -> FetchError:
+def _difference(url: str, output: Path, digest: str, expected: Entry, ledger: Path) -> FetchError:
     remedy = "run again in case it was damaged on the way"
     if expected.source == ledger:
         command = [sys.executable, SCRIPT, url, output, "--checksums", ledger, "--accept"]
         remedy += f"; if the object was changed on purpose: {shlex.join(map(str, command))}"
-    said = f"the sha256 is {came.sha256}, but {expected.source or 'the argument'} says {expected.sha256}"
+    said = f"the sha256 is {digest}, but {expected.source or 'the argument'} says {expected.sha256}"
     return FetchError(f"{url}: {said}; nothing of it was kept: {remedy}")

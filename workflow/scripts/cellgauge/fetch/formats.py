@@ -13,17 +13,18 @@ from cellgauge.fetch.transfer import FetchError
 from cellgauge.files.hdf5 import open_hdf5
 
 TORCH = (".pt", ".torch", ".ckpt", ".pth")
+TEXT = (".csv", ".tsv", ".txt", ".yaml", ".yml", ".gtf", ".fa", ".fasta")
 TORCH_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """How torch.save began before it wrote zip files: a pickle of 0x1950a86a20f9469cfc6c."""
 
 
-def check(url: str, path: Path, name: str, *, framed: bool) -> None:
-    """Refuse the file at `path` where it is not whole, or not of the format that the suffix of `name` stands for.
+def check(url: str, path: Path, name: str, *, framed: bool) -> bool:
+    """Return whether the format that the suffix of `name` stands for shows that the file at `path` is whole.
 
-    Where the protocol would not have noticed an early end (`framed`), the format must show that the file is whole.
+    Where the protocol would not have noticed an early end (`framed`), the format must.
 
     Raises:
-        FetchError: says what came instead.
+        FetchError: what came is of another format, damaged or perhaps cut short; says what it is.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -43,6 +44,7 @@ def check(url: str, path: Path, name: str, *, framed: bool) -> None:
         reason = f"the server did not say how long {name} is, so that nothing shows that it is whole"
         remedy = "give its sha256 (an entry in resources/checksums.yaml), or fetch it by hand and give its path"
         raise FetchError(f"{url}: {reason}; {remedy}")
+    return whole
 
 
 def _read(path: Path, size: int, name: str) -> bool:
@@ -58,11 +60,6 @@ def _read(path: Path, size: int, name: str) -> bool:
                 promised = sum(info.file_size for info in archive.infolist())
                 _require(promised <= most_inside(path), "its members promise more than it can hold")
                 _require(archive.testzip() is None, "a member is damaged")
-        elif name.endswith((".gz", ".tgz")):
-            _require(size > 0, "it is empty")
-            with gzip.open(file) as content:
-                while content.read(1 << 20):
-                    pass
         elif name.endswith((".pkl", ".pickle")):
             import pickletools
 
@@ -84,12 +81,12 @@ def _read(path: Path, size: int, name: str) -> bool:
                 pass
         elif name.endswith(".json"):
             return isinstance(json.load(file), (dict, list))
-        elif name.endswith((".csv", ".tsv", ".txt", ".yaml", ".yml", ".gtf", ".fa", ".fasta")):
-            _require(size > 0, "it is empty")
-            while block := file.read(1 << 20):
-                _require(b"\0" not in block, "it is not text")
-            return False
-        else:
+        else:  # text may be cut between two lines, and gzip between two members
+            packed = name.endswith((".gz", ".tgz"))
+            _require(size > 0 or not (packed or name.endswith(TEXT)), "it is empty")
+            with gzip.open(file) if packed else file as content:
+                while block := content.read(1 << 20):
+                    _require(not name.endswith(TEXT) or b"\0" not in block, "it is not text")
             return False
     return True
 

@@ -23,11 +23,14 @@ HEADER = "# What this run fetched: checked when known, recorded when new; see co
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one object; None is unknown. `kind` is that of a package's archive: wheel or sdist."""
+    """What is known of one object; None is unknown. `kind` is that of a package's archive: wheel or sdist. `checked_by` says
+    what showed that it was whole: a checksum of its source, its format, or nothing but the length that the server named.
+    """
 
     size: int | None = None
     sha256: str | None = None
     kind: str | None = None
+    checked_by: str | None = None
     source: Path | None = field(default=None, compare=False)
 
 
@@ -47,8 +50,7 @@ def read(path: Path) -> dict[str, Entry]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = one_line(error)
-        raise FetchError(f"{path}: this is no ledger of checksums ({reason}); correct or restore it") from None
+        raise FetchError(f"{path}: this is no ledger of checksums ({one_line(error)}); correct or restore it") from None
 
 
 def record(path: Path, url: str, new: Entry, *, anew: bool = False) -> None:
@@ -78,9 +80,10 @@ def identity(url: str) -> str:
 
 def _entry(url: object, fields: Any, path: Path) -> Entry:
     # A misspelt field must not pass: the object would be taken unchecked.
-    if isinstance(fields, dict) and fields.keys() <= {"size", "sha256", "kind"}:
-        size, sha256, kind = (fields.get(name) for name in ("size", "sha256", "kind"))
+    if isinstance(fields, dict) and fields.keys() <= {"size", "sha256", "kind", "checked_by"}:
+        size, sha256, kind, by = (fields.get(name) for name in ("size", "sha256", "kind", "checked_by"))
         sized = size is None or (type(size) is int and size >= 0)
-        if sized and (sha256 is None or re.fullmatch(SHA256, str(sha256))) and kind in (None, "wheel", "sdist"):
-            return Entry(size, sha256 and sha256.lower(), kind, path)
+        known = kind in (None, "wheel", "sdist") and by in (None, "checksum", "format", "length")
+        if sized and known and (sha256 is None or re.fullmatch(SHA256, str(sha256))):
+            return Entry(size, sha256 and sha256.lower(), kind, by, path)
     raise ValueError(f"{url}: {fields!r} is not size: bytes, sha256: 64 hexadecimal digits, kind: wheel or sdist")

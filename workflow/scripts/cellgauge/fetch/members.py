@@ -61,9 +61,7 @@ def extract(url: str, archive: Path, members: list[str], output: Path, *, strip_
 
 
 def _extract(url: str, archive: Path, member: str, output: Path, strip_top: bool) -> None:
-    with archive.open(
-        "rb"
-    ) as file:  # by its first bytes: zipfile.is_zipfile also takes a tar whose last member is a zip
+    with archive.open("rb") as file:  # zipfile.is_zipfile also takes a tar whose last member is a zip
         zipped = file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
     names, most = [], most_inside(archive)
     # A tar as a stream: one pass, which ends at the member.

