@@ -13,6 +13,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from project import CONFIG, PUBLISHED, ROOT
 
 pytestmark = pytest.mark.xdist_group("workflow")
@@ -495,3 +496,28 @@ def test_the_plan_of_the_full_benchmark_is_cheap_and_its_commands_are_short(fres
     commands = re.findall(r"^Shell command: (.*)$", text, re.MULTILINE)
     assert len(commands) > 1000 and max(map(len, commands)) < 10_000
     assert many_cost / many["total"] < few_cost / few["total"], (many_cost, few_cost)
+
+
+# --- on a cluster ----------------------------------------------------------------------------------------------------
+
+
+def test_each_attempt_of_what_is_submitted_asks_for_more_memory_and_time(finished_project, tmp_path):
+    """With what the SLURM profile asks for beside the rules; its other keys need its plugin."""
+    local = {"all", "manifest", "tables", "report", "exports", "figures"}
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf-8"))
+    asked = {key: profile[key] for key in ("default-resources", "set-resources")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(asked), encoding="utf-8")
+    attempts = []
+    for attempt in ("1", "2"):
+        flags = ("--profile", str(tmp_path), "--dry-run", "--forceall", "--attempt", attempt)
+        text = finished_project.run(*flags).stdout
+        jobs = re.findall(
+            r"^rule (\w+):\n(?:    .*\n)*?    output: (.*)\n(?:    .*\n)*?    resources: (.*)$", text, re.M
+        )
+        attempts.append({output: (rule, facts) for rule, output, facts in jobs if rule not in local})
+    first, second = attempts
+    assert {rule for rule, _ in first.values()} >= {"split", "embed", "neighbors", "score", "layout"}
+    for output, (rule, facts) in first.items():
+        for name in ("mem_mb", "runtime"):
+            before, after = (int(re.search(rf"\b{name}=(\d+)", text)[1]) for text in (facts, second[output][1]))
+            assert after > before, (rule, name)
