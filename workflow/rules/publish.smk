@@ -88,10 +88,11 @@ rule tables:
     params:
         code=code("collect_tables"),
         ledger=paths.LEDGER,  # no input: every download writes to it
+        results=lambda wildcards, output: str(Path(output[0]).parents[1]),
         benchmarks=inputs.at(paths.BENCHMARKS),
-        tables=inputs.at(paths.TABLES),
+        tables=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "python {input.script:q} --manifest {input.manifest:q} --benchmarks {params.benchmarks:q}"
+        "python {input.script:q} --manifest {input.manifest:q} --results {params.results:q} --benchmarks {params.benchmarks:q}"
         " --ledger {params.ledger:q} --output {params.tables:q} > {log:q} 2>&1"
 
 
@@ -115,7 +116,7 @@ rule report:
         image("../envs/publish.yaml")
     params:
         code=code("render_report", data="cellgauge.report"),
-        tables=inputs.at(paths.TABLES),
+        tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
     shell:
         "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"
 
@@ -141,8 +142,8 @@ rule exports:
         image("../envs/publish.yaml")
     params:
         code=code("export_results"),
-        tables=inputs.at(paths.TABLES),
-        results=inputs.at(paths.RESULTS),
+        tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
+        results=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "python {input.script:q} {params.tables:q} --output {params.results:q} > {log:q} 2>&1"
 
@@ -168,6 +169,6 @@ rule figures:
         image("../envs/publish.yaml")
     params:
         code=code("draw_figures"),
-        tables=inputs.at(paths.TABLES),
+        tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
     shell:
         "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"

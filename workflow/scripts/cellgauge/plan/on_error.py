@@ -86,14 +86,15 @@ def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
     They are written here even where files lie in a storage, whose tables are always those of a whole run.
     """
     for files in (inputs.scores(), inputs.layouts(), inputs.published_rows(), inputs.costs()):
-        for path in files:
-            inputs.places.fetch(path)
+        for file in files:
+            inputs.places.fetch(file)
     with tempfile.TemporaryDirectory() as folder:
         manifest, reasons = Path(folder, "manifest.json"), Path(folder, "reasons.json")
         manifest.write_text(inputs.manifest(), encoding="utf-8")
-        reasons.write_text(json.dumps({inputs.at(path): reason for path, reason in failed.items()}), encoding="utf-8")
+        reasons.write_text(json.dumps(failed), encoding="utf-8")
         collect = ["collect_tables.py", "--manifest", str(manifest), "--failed", str(reasons)]
         collect += ["--ledger", paths.LEDGER, "--benchmarks", inputs.at(paths.BENCHMARKS)]
+        collect += ["--results", inputs.at(paths.RESULTS)]
         render = ["render_report.py", paths.TABLES, "--output", paths.REPORT]
         exports = ["export_results.py", paths.TABLES, "--output", "results"]
         fault = _run([*collect, "--output", paths.TABLES], render, exports)
