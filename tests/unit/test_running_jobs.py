@@ -1,6 +1,5 @@
 """Which jobs of a cluster are those of an earlier run in a folder."""
 
-import uuid
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,8 @@ def test_jobs_of_runs_in_this_folder_are_named_and_no_others(jobs):
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"), [("exit 1", "does not say"), (f"echo 'cellgauge_{uuid.uuid4()}|'$PWD", "scancel")]
+    ("answer", "words"),
+    [("exit 1", "does not say"), ("echo 'cellgauge_3494e0dc-e3e8-4a1e-9725-f0c55093f0a4|'$PWD", "scancel")],
 )
 def test_a_run_ends_where_jobs_run_or_nobody_says(answer, words, tmp_path, monkeypatch):
     squeue = tmp_path / "squeue"

@@ -90,14 +90,15 @@ rule tables:
     container:
         image("../envs/publish.yaml")
     params:
-        folder=inputs.at(outputs.tables),
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
         code=code("collect_tables"),
         ledger=paths.LEDGER,  # no input: every download writes to it
+        results=inputs.at(paths.RESULTS),
         benchmarks=inputs.at(paths.BENCHMARKS),
     message:
         "Write the tables"
     shell:
-        "python {input.script:q} --manifest {input.manifest:q} --benchmarks {params.benchmarks:q}"
+        "python {input.script:q} --manifest {input.manifest:q} --results {params.results:q} --benchmarks {params.benchmarks:q}"
         " --ledger {params.ledger:q} --provenance {output.provenance:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
@@ -122,7 +123,7 @@ rule report:
         image("../envs/publish.yaml")
     params:
         code=code("render_report", data="cellgauge.report"),
-        folder=inputs.at(outputs.tables),
+        folder=lambda wildcards, input: str(Path(input.tables[0]).parent),
     message:
         "Write the report"
     shell:
@@ -151,8 +152,8 @@ rule exports:
         image("../envs/publish.yaml")
     params:
         code=code("export_results"),
-        folder=inputs.at(outputs.tables),
-        output=inputs.at(outputs.folder),
+        folder=lambda wildcards, input: str(Path(input.tables[0]).parent),
+        output=lambda wildcards, output: str(Path(output[0]).parent),
     message:
         "Write the tables in other formats"
     shell:
@@ -181,7 +182,7 @@ rule figures:
         image("../envs/publish.yaml")
     params:
         code=code("draw_figures"),
-        folder=inputs.at(outputs.tables),
+        folder=lambda wildcards, input: str(Path(input.tables[0]).parent),
     message:
         "Draw the figures"
     shell:

@@ -114,8 +114,7 @@ class Inputs:
 
     def manifest(self, w: object = None) -> str:
         """Return as JSON what the tables are made of."""
-        files = (self.scores(), self.layouts(), self.published_rows())
-        return manifest(self.grid, *(list(map(self.at, paths_of_kind)) for paths_of_kind in files), planned(self))
+        return manifest(self.grid, self.scores(), self.layouts(), self.published_rows(), planned(self))
 
     def downloads(self) -> list[str]:
         """Return the URL of everything that the run fetches into an empty folder, each once."""
@@ -420,7 +419,7 @@ class Inputs:
         """Return how many threads a job of this task uses."""
         return self.run.task(w.task).get("threads", 1)
 
-    def task_env(self, w: Wildcards) -> str:
+    def task_env(self, w: Cell | Wildcards) -> str:
         """Return the environment file of a task, as seen from workflow/rules: PyTorch is large, so only where it is used."""
         return f"../envs/{self._env_name(w.task)}{'' if self._score_device(w.task) == 'cpu' else '_gpu'}.yaml"
 

@@ -88,17 +88,18 @@ def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
     They are written here even where files lie in a storage, whose tables are always those of a whole run.
     """
     for files in (inputs.scores(), inputs.layouts(), inputs.published_rows(), inputs.costs()):
-        for path in files:
-            inputs.places.fetch(path)
+        for file in files:
+            inputs.places.fetch(file)
     outputs = inputs.run.outputs
     with tempfile.TemporaryDirectory() as folder:
         reasons = Path(folder, "reasons.json")
         # an input of the tables that is there, and so newer than they
         with atomic_path(inputs.at(outputs.manifest)) as manifest:
             manifest.write_text(inputs.manifest(), encoding="utf-8")
-        reasons.write_text(json.dumps({inputs.at(path): reason for path, reason in failed.items()}), encoding="utf-8")
+        reasons.write_text(json.dumps(failed), encoding="utf-8")
         collect = ["collect_tables.py", "--manifest", inputs.at(outputs.manifest), "--failed", str(reasons)]
         collect += ["--ledger", paths.LEDGER, "--benchmarks", inputs.at(paths.BENCHMARKS)]
+        collect += ["--results", inputs.at(paths.RESULTS)]
         collect += ["--provenance", outputs.provenance, "--output", outputs.tables]
         render = ["render_report.py", outputs.tables, "--output", outputs.report]
         exports = ["export_results.py", outputs.tables, "--output", outputs.folder]
