@@ -5,6 +5,7 @@ import sys
 from errno import ENOENT
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 from snakemake.io import IOFile
 from snakemake.logging import logger
@@ -140,6 +141,15 @@ def schedule_as_jobs_end(scheduler):
 def task_python(wildcards):
     """Return the Python that scores a task: with conda or containers that of the rule's environment."""
     return "python" if WITH_CONDA or WITH_CONTAINERS else inputs.task_python(wildcards)
+
+
+def same_for_all(kind, function):
+    """Return what a function says of all models or tasks of the catalogue where that is one value, else the function.
+
+    Snakemake reads the signature of a function anew for each of its jobs.
+    """
+    answers = [function(SimpleNamespace(**{kind: name})) for name in inputs.run.entries[f"{kind}s"]]
+    return function if any(answer != answers[0] for answer in answers) else answers[0]
 
 
 def sized(files):

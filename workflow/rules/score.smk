@@ -17,9 +17,9 @@ rule score:
         environment("score", inputs.task_env)
     container:
         image(inputs.task_env)
-    threads: inputs.task_threads
+    threads: same_for_all("task", inputs.task_threads)
     resources:
-        gpu=inputs.task_gpus if inputs.run.score_device == "cuda" else 0,  # not asked for each of a thousand jobs
+        gpu=same_for_all("task", inputs.task_gpus),
         mem_mb=score_memory,
     params:
         code=inputs.task_code,
