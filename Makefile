@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib scib-python demo test lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib scib-python demo test fuzz lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ demo: setup  ## run the whole workflow on real cells from the package index: tab
 
 test: .venv/.installed-dev  ## run every test
 	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup
+
+fuzz: .venv/.installed-dev  ## read thousands of damaged files of every format (an hour; EXAMPLES=300 a format and kind of damage)
+	CELLGAUGE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest -n $(CORES) tests/unit/test_fuzz_readers.py tests/unit/test_hostile_names.py
 
 # What codespell reads: our texts, not vectors of others, locks and pictures.
 TEXTS = $(shell git ls-files | grep -vE '(\.lock|\.svg|\.css|\.png|^tests/golden/.*)$$')
