@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib setup-slurm scib-python images demo resume test reliability lint format calibrate full-grid bench plan bench-models bench-host check-weights gpu-bundle gpu-check compare site verify dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib setup-slurm scib-python images demo resume test fuzz reliability lint format calibrate full-grid bench plan bench-models bench-host check-weights gpu-bundle gpu-check compare site verify dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ test: .venv/.installed-dev  ## run every test
 reliability: .venv/.installed-dev  ## provoke every fault (an hour); writes docs/reliability.md
 	rm -f docs/reliability.md
 	CELLGAUGE_RELIABILITY=1 $(BIN)/python -m pytest -m reliability --reliability docs/reliability.md
+
+fuzz: .venv/.installed-dev  ## read thousands of damaged files of every format (an hour; EXAMPLES=300 a format and kind of damage)
+	CELLGAUGE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest -n $(CORES) tests/unit/test_fuzz_readers.py tests/unit/test_hostile_names.py
 
 # What codespell reads: our texts, not vectors of others, locks and pictures.
 TEXTS = $(shell git ls-files | grep -vE '(\.lock|\.svg|\.css|\.png|^tests/golden/.*)$$')

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,8 +96,10 @@ class Project:
     def configure(self, config: dict) -> None:
         (self.folder / "tiny.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
-    def run(self, *flags: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", *flags]
+    def run(
+        self, *flags: str, check: bool = True, before: Sequence[str] = (), **environment: str
+    ) -> subprocess.CompletedProcess:
+        command = [*before, sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", *flags]
         done = subprocess.run(
             command,
             cwd=self.folder,

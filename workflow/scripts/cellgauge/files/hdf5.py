@@ -27,7 +27,7 @@ RATIO = 1100
 """Bytes of memory for one byte of storage beyond `FREE`. Deflate gives 1,032 at most (zlib's technical details)."""
 LARGE_CHUNK = 1 << 20
 """Bytes of a compressed chunk from which on it is inflated to see where it ends: a smaller one gives 1 GB at most."""
-MOST_OBJECTS, MOST_DEPTH = 100_000, 32
+MOST_OBJECTS, MOST_DEPTH = 20_000, 32
 
 
 @contextmanager

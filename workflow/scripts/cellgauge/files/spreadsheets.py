@@ -7,6 +7,7 @@ stay numbers, also those that stand in a column of text.
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -36,9 +37,12 @@ def unquoted(value: T) -> T | str:
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table as csv for people."""
+    texts = {name: table[name].dropna().unique() for name in table if _is_text(table[name])}
+    changed = {name: table[name].map(quoted) for name, values in texts.items() if any(quoted(v) != v for v in values)}
+    has_returns = any("\r" in str(value) for values in texts.values() for value in values)
+    quoting = csv.QUOTE_NONNUMERIC if has_returns else csv.QUOTE_MINIMAL  # which leaves a lone \\r without quotes
     with atomic_path(path) as temporary:
-        texts = {name: table[name].map(quoted) for name in table if _is_text(table[name])}
-        table.assign(**texts).to_csv(temporary, index=False)
+        table.assign(**changed).to_csv(temporary, index=False, quoting=quoting)
 
 
 def read_csv(path: str | Path, *, typed: bool = False) -> pd.DataFrame:

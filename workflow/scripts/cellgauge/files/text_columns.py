@@ -12,7 +12,18 @@ if TYPE_CHECKING:
 
 MISSING_WORDS = frozenset({"nan", "na", "n/a", "#n/a", "none", "null", "nat", "<na>", "<nan>"})
 """What programs write for a missing value, in lower case."""
-INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
+INVISIBLE = dict.fromkeys(
+    (
+        *range(9),
+        *range(0x0E, 0x1C),
+        0x7F,
+        *range(0x200B, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x206A),
+        0xFEFF,
+    )
+)
+"""Characters that are not seen, or turn the direction of others: two names that look the same are one name."""
 
 
 @dataclass(frozen=True)
