@@ -85,6 +85,11 @@ class Browser:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
+    def save_to(self, folder: str | Path) -> None:
+        """Let what the page downloads be written into `folder`."""
+        options = {"behavior": "allow", "downloadPath": str(folder)}
+        self._call("Browser.setDownloadBehavior", options, session=None)
+
     def press(self, key: str) -> None:
         """Press and release a key, such as Tab or Enter."""
         text = {"text": "\r"} if key == "Enter" else {}

@@ -6,9 +6,13 @@ Runs in headless Chromium, in Debian `apt-get install chromium`. CELLGAUGE_REQUI
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import made_up
 import pandas as pd
@@ -32,7 +36,7 @@ PAGES = (
     "splits",
     "cost",
     "published",
-    "failures",
+    "gaps",
     "catalogue",
     "guide",
 )
@@ -76,14 +80,14 @@ def page(browser, report):
     assert browser.run("window.hacked") is None
 
 
-def column(browser: Browser, key: str) -> list[str]:
-    """The texts of a column of the first visible table that has it."""
+def column(browser: Browser, key: str, rows: str = "tr") -> list[str]:
+    """The texts of a column of the first visible table that has it, of the rows that a selector names."""
     return browser.run(
         f"""(() => {{
           const table = [...document.querySelectorAll("table")].find(
             (t) => t.checkVisibility() && [...t.tHead.rows].at(-1).querySelector('[data-key="{key}"]'));
           const at = [...[...table.tHead.rows].at(-1).cells].findIndex((h) => h.dataset.key === "{key}");
-          const rows = [...table.tBodies[0].rows].filter((r) => r.checkVisibility());
+          const rows = [...table.tBodies[0].rows].filter((r) => r.checkVisibility() && r.matches("{rows}"));
           return rows.map((r) => r.cells[at].firstChild?.textContent.trim() ?? "");
         }})()"""
     )
@@ -158,17 +162,33 @@ def test_hostile_names_are_text_and_long_ones_keep_their_end(page):
 
 def test_a_click_on_a_heading_sorts_turns_and_undoes(page):
     browser = page("#overview")
+    free = "tr:not(.control)"
     before = column(browser, "clustering.ari")
+    assert numbers(column(browser, "clustering.ari", free)) == sorted(
+        numbers(column(browser, "clustering.ari", free)), reverse=True
+    ), "the best first"
+    controls = browser.run(
+        '[...[...document.querySelectorAll("#overview table")].find((t) => t.checkVisibility()).tBodies[0].rows]'
+        '.map((r) => r.matches(".control"))'
+    )
+    assert controls == sorted(controls) and sum(controls) == 3, "controls at the end"
+    assert (
+        browser.run(
+            "getComputedStyle(document.querySelector('th[data-key=\"clustering.ari\"] button'), '::after').content"
+        )
+        == '" \u21c5"'
+    )
     click(browser, 'th[data-key="clustering.ari"] button')
-    down = column(browser, "clustering.ari")
-    assert numbers(down) == sorted(numbers(before), reverse=True) != numbers(before)
+    down = column(browser, "clustering.ari", free)
+    assert numbers(down) == sorted(numbers(down), reverse=True)
     assert set(down[-3:]) == {"failed", "n/a"}  # Harmony, and what joins species: no numbers
     assert browser.run('document.querySelector("th[aria-sort]").getAttribute("aria-sort")') == "descending"
     assert "sort=-clustering.ari" in browser.run("location.hash")
     assert browser.run("document.getElementById('status').textContent").startswith("Sorted by Adjusted Rand index")
     click(browser, 'th[data-key="clustering.ari"] button')
-    up = column(browser, "clustering.ari")
-    assert numbers(up) == sorted(numbers(before)) and set(up[-3:]) == {"failed", "n/a"}
+    up = column(browser, "clustering.ari", free)
+    assert numbers(up) == sorted(numbers(down)) != numbers(down) and set(up[-3:]) == {"failed", "n/a"}
+    assert sorted(column(browser, "clustering.ari")[-3:]) == sorted(before[-3:]), "controls stay at the end"
     click(browser, 'th[data-key="clustering.ari"] button')
     assert column(browser, "clustering.ari") == before
     assert browser.run('document.querySelector("th[aria-sort]")') is None
@@ -249,13 +269,13 @@ def test_the_task_filter_hides_the_other_tasks_columns(page):
     )
     assert [head for head in heads if head] == [
         "model", "cross-species.transfer_f1", "cross-species.transfer_balanced_accuracy", "cross-species.bras",
-        "cross-species.entropy_ratio",
+        "cross-species.entropy_ratio", "about.licence",
     ]  # fmt: skip
     cells = browser.run(
-        """[...document.querySelectorAll("#overview .panel")].find((p) => p.checkVisibility()).querySelector("tbody tr")
-           .querySelectorAll("td:not([hidden])").length"""
+        """[...document.querySelectorAll("#overview .panel:not(.answer)")].find((p) => p.checkVisibility())
+           .querySelector("tbody tr").querySelectorAll("td:not([hidden])").length"""
     )
-    assert cells == 4
+    assert cells == 5
 
 
 def test_nothing_left_is_said(page):
@@ -311,19 +331,19 @@ def test_going_back_and_links_keep_the_filters(page):
 def test_the_overview_begins_with_what_each_task_says(page):
     browser = page("#overview")
     lines = (
-        '[...document.querySelectorAll(".verdicts > div")].filter((d) => d.checkVisibility())'
+        '[...document.querySelectorAll("#overview .answer")].filter((d) => d.checkVisibility())'
         ".map((d) => [d.dataset.task, d.innerText])"
     )
     assert {task for task, _ in browser.run(lines)} == {
         "clustering", "label_prediction", "cross_species", "perturbation",
     }  # fmt: skip
     top, table = browser.run(
-        '[".verdicts", "#overview table"].map((s) => document.querySelector(s).getBoundingClientRect().top)'
+        '["#overview svg.dots", "#overview table"].map((s) => document.querySelector(s).getBoundingClientRect().top)'
     )
-    assert top < 600 and top < table
+    assert top < 700 and top < table
     choose(browser, "task", "perturbation")
     corrected = browser.run(lines)
-    assert len(corrected) == 1 and " scores best: Explained change (R2)" in corrected[0][1]
+    assert len(corrected) == 1 and "Explained change (R2)" in corrected[0][1]
     choose(browser, "profile", "reference")
     assert len(browser.run(lines)) == 1 and browser.run(lines) != corrected
 
@@ -347,10 +367,10 @@ def test_the_diagram_of_ranks_scrolls_in_its_own_box(page):
 
 
 def test_no_row_of_text_is_taller_than_a_phone(page):
-    browser = page("#failures")
+    browser = page("#gaps")
     browser.resize(WIDTHS["phone"], 900)
     try:
-        for name in ("failures", "published", "task-perturbation"):
+        for name in ("gaps", "published", "task-perturbation"):
             page(f"#{name}")
             rows = '[...document.querySelectorAll(".plain tbody tr")].filter((r) => r.offsetHeight > 300)'
             tall = browser.run(f"{rows}.map((r) => r.innerText)")
@@ -388,7 +408,9 @@ def test_pictures_of_a_split(page):
     assert len(drawn(browser)) == 9 and all("colored by label" in text for text in drawn(browser))
     blue, grey = ink(browser)
     assert blue > 100 and grey < 20
-    choose(browser, "only", "cell type B")
+    click(browser, ".key li:nth-child(2) button")
+    assert "only=cell+type+B" in browser.run("location.hash")
+    assert browser.run('document.querySelector(".key [aria-pressed=true]").textContent') == "cell type B"
     assert ink(browser)[0] < 10 and ink(browser)[1] > 100
     choose(browser, "color", "batch")
     assert all("colored by batch" in text for text in drawn(browser))
@@ -415,6 +437,88 @@ def test_mistakes_of_a_model(page):
     assert all(80 <= float(row[1 + place]) <= 100 for place, row in enumerate(rows))
     choose(browser, "of", "random")
     assert browser.run(cells) != rows and "Random" in next(text for text in captions(browser) if "percentage" in text)
+
+
+def test_values_are_read_as_measured_or_between_the_controls(page):
+    browser = page("#overview?dataset=baron_pancreas")
+    shown = """[...document.querySelectorAll("#overview .answer")].filter((a) => a.checkVisibility()).map((a) =>
+      [".raw", ".scaled"].map((s) => [...a.querySelectorAll(`g[data-row] text${s}`)].filter((t) => t.checkVisibility())
+        .map((t) => t.textContent)))"""
+    raw = column(browser, "clustering.ari")
+    assert all(len(first) > 2 and not second for first, second in browser.run(shown))
+    choose(browser, "scale", "controls")
+    assert all(not first and len(second) > 2 for first, second in browser.run(shown))
+    names, scaled = column(browser, "model"), column(browser, "clustering.ari")
+    between = dict(zip(names, scaled, strict=True))
+    assert between["Oracle (positive control)"] == "1.000"
+    assert "0.000" in (between["Random (negative control)"], between["Shuffled (negative control)"])
+    assert len(page(browser.run("location.hash")).run(shown)[0][1]) > 2, "the address holds it"
+    choose(browser, "scale", "")
+    assert column(browser, "clustering.ari") == raw != scaled
+
+
+def test_columns_can_be_hidden_and_stay_hidden_in_the_address(page):
+    browser = page("#overview?dataset=baron_pancreas")
+    heads = """[...document.querySelectorAll("#overview thead th[data-key]")].filter((h) => h.checkVisibility())
+      .map((h) => h.dataset.key)"""
+    before = browser.run(heads)
+    browser.run("document.querySelector('.columns').open = true")
+    click(browser, '.columns input[value="clustering.nmi"]')
+    assert browser.run(heads) == [key for key in before if key != "clustering.nmi"]
+    assert browser.run("document.querySelector('#overview th[scope=colgroup]').colSpan") == 2
+    again = page(browser.run("location.hash"))
+    assert "clustering.nmi" not in again.run(heads)
+
+
+def downloaded(browser: Browser, folder: Path, selector: str, ends: str) -> str:
+    """The text of the file that a click on a button gives."""
+    click(browser, selector)
+    for _ in range(200):
+        browser.run("new Promise((done) => setTimeout(() => done(0), 20))")
+        files = list(folder.glob(f"*.{ends}"))
+        if files and files[0].stat().st_size:
+            return files.pop().read_bytes().decode()
+    raise AssertionError(f"no file *.{ends} in {list(folder.iterdir())}")
+
+
+def test_tables_and_pictures_can_be_downloaded_from_the_file_alone(page, tmp_path):
+    browser = page("#overview?dataset=baron_pancreas")
+    browser.save_to(tmp_path)
+    button = '#overview .downloads button[aria-label^="{}"]'
+    names, values = column(browser, "model"), column(browser, "clustering.ari")
+    head, *lines = csv.reader(downloaded(browser, tmp_path, button.format("CSV"), "csv").splitlines())
+    assert [line[head.index("Adjusted Rand index")] for line in lines] == values
+    assert [line[0].removesuffix(" baseline").removesuffix(" control") for line in lines] == [
+        " ".join(n.split()) for n in names
+    ]
+    assert "Silhouette of the labels interval" in head and all(len(line) == len(head) for line in lines)
+    rows = downloaded(browser, tmp_path, button.format("Markdown"), "md").splitlines()
+    assert len(rows) == len(names) + 2 and all(value in row for value, row in zip(values, rows[2:], strict=True))
+    assert "<script>" not in rows[2].replace("\\<", "") + "".join(rows).replace("\\<script", "")
+    svg = ElementTree.fromstring(downloaded(browser, tmp_path, button.format("SVG"), "svg"))
+    fills = {path.get("fill") for path in svg.iter() if "mark" in (path.get("class") or "")}
+    assert svg.tag.endswith("svg") and len(fills) > 1 and None not in fills, "the colors are in the file"
+    assert not [element for element in svg.iter() if "href" in element.attrib]
+
+
+def test_a_picture_of_cells_enlarges_and_names_the_cell_below_the_pointer(page):
+    browser = page("#splits")
+    click(browser, ".plots button")
+    large = 'document.querySelector("dialog.large canvas")'
+    assert browser.run(f"{large}.getBoundingClientRect().width") > 500
+    name = browser.run(
+        f"""(() => {{
+          const canvas = {large}, box = canvas.getBoundingClientRect();
+          const tip = () => document.querySelector(".tip:not([hidden])")?.textContent;
+          for (let y = 5; y < box.height; y += 5) for (let x = 5; x < box.width; x += 5) {{
+            canvas.dispatchEvent(new PointerEvent("pointermove", {{ clientX: box.left + x, clientY: box.top + y }}));
+            if (tip()) return tip();
+          }}
+        }})()"""
+    )
+    assert name.startswith("cell type ")
+    click(browser, "dialog.large button")
+    assert browser.run('document.querySelector("dialog")') is None
 
 
 def test_a_strange_address_shows_the_overview(page):
@@ -475,8 +579,10 @@ def test_text_stands_out_from_its_ground(report, dark):
 def test_without_javascript_every_table_shows(report):
     with Browser(javascript=False) as browser:
         browser.open(report)
-        picture = browser.snapshot()
-        assert len(picture) > 100 and all(height > 0 for height in picture)
+        heights = browser.snapshot()
+        text = Path(unquote(report.removeprefix("file://"))).read_text(encoding="utf-8")
+        folded = sum(part.count("<table") for part in re.findall(r"<details(?! open).*?</details>", text, re.S))
+        assert len(heights) > 100 and heights.count(0) == folded < len(heights) / 4
 
 
 def test_the_full_grid_is_small_and_opens_quickly(tmp_path, browser):
@@ -493,9 +599,11 @@ def test_the_full_grid_is_small_and_opens_quickly(tmp_path, browser):
     took = browser.run("performance.getEntriesByType('navigation')[0].loadEventEnd")
     browser.open(f"{uri}#task-label-prediction?metric=f1&sort=-mean")
     assert browser.errors == []
-    means = numbers(column(browser, "mean"))
-    assert means == sorted(means, reverse=True) and len(means) == 12
+    means = numbers(column(browser, "mean", "tr:not(.control)"))
+    assert means == sorted(means, reverse=True) and len(means) == 10
     browser.open(f"{uri}#splits?split=tabula_sapiens_v2%2Flung")
     assert len(drawn(browser)) == 12 and browser.errors == []
     print(f"{(tmp_path / 'report.html').stat().st_size:,} bytes, opened in {took:.0f} ms")
-    assert took < 5000, f"{took:.0f} ms"
+    assert browser.run("document.querySelectorAll('*').length") < 100_000, (
+        "what a browser lays out is bounded, times are not"
+    )

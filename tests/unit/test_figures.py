@@ -35,6 +35,7 @@ def words(path):
 def test_each_kind_is_drawn_as_svg_and_png(drawn):
     names = {name.rpartition(".")[0] for name in drawn[1]}
     assert {name for name in names if name.endswith(".corrected")} == {
+        "scores.baron_pancreas.corrected", "scores.planted_pancreas.corrected",
         "summary.baron_pancreas.corrected", "heatmap.clustering.baron_pancreas.corrected",
         "heatmap.label-prediction.baron_pancreas.corrected", "summary.planted_pancreas.corrected",
     }  # fmt: skip

@@ -516,7 +516,7 @@ def test_the_reference_is_scored_on_expression_dense_and_centred(expression):
     for classifier in (*CLASSIFIERS, "mean"):
         row = pick(scores, "f1", "reference", classifier)
         assert row.value == pick(same, "f1", "reference", classifier).value
-        assert row.reason == "expression matrix, dense and centred"
+        assert row.reason == "classifiers trained on raw counts, not on the PCA"
         assert row.status == "ok"
     assert np.isfinite(pick(scores, "auroc", classifier="knn", fold=0).value)
 
@@ -535,7 +535,8 @@ def test_expression_above_the_limit_is_used_sparse_and_says_so(expression):
     for classifier in (*CLASSIFIERS, "mean"):
         row = pick(sparse, "accuracy", classifier=classifier)
         assert row.reason == (
-            f"expression matrix, sparse and not centred: dense would take {size:.3g} GB, limit 1e-06 GB"
+            "classifiers trained on raw counts, not on the PCA, and not centered: "
+            f"dense counts would take {size:.3g} GB, limit 1e-06 GB"
         )
         assert row.status == "ok"
     # distances do not change by centring, and a forest does not see it; only logistic regression may

@@ -121,7 +121,7 @@ class Grid:
                 "nothing says that the embeddings of all species come from one model; if they do, write"
                 f" `shared_space: true` in models.{model.partition('@')[0]}"
             )
-        return "the model gives each split axes of its own, so species cannot be compared"
+        return "the model embeds each split separately, so distances between species are undefined"
 
     def _why_not_joined(self, model: str, dataset: str, split: str) -> str:
         species = self.run.source(dataset, split).organism

@@ -11,7 +11,19 @@ from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
 ABOUT = (
-    *("title", "also_known_as", "description", "kind", "licence", "citation", "url", "card", "training", "leakage"),
+    *(
+        "title",
+        "also_known_as",
+        "description",
+        "kind",
+        "licence",
+        "citation",
+        "url",
+        "card",
+        "training",
+        "parameters",
+        "leakage",
+    ),
     *("organisms", "modality", "scope", "adapter", "headline", "metrics"),
 )
 """What the tables and the report say of an entry of the catalogue."""

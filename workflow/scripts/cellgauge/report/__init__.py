@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellgauge.core.atomic import atomic_path
-from cellgauge.report.pages import catalogue, cost, failures, guide, overview, published, splits, tasks
+from cellgauge.report.charts import marker
+from cellgauge.report.pages import catalogue, cost, gaps, guide, overview, published, splits, tasks
 from cellgauge.results import colors as colors
 from cellgauge.results.numbers import DASH, alternatives, mebibytes, readable, seconds, size
 from cellgauge.results.read import Tables
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 HERE = Path(__file__).parent
-MODULES = (overview, tasks, splits, cost, published, failures, catalogue, guide)
+MODULES = (overview, tasks, splits, cost, published, gaps, catalogue, guide)
 """The pages in the order of the navigation."""
 
 
@@ -44,6 +46,7 @@ def render(tables_dir: str | Path, output: str | Path) -> None:
     text = _environment().get_template("report.html").render(
         tables=tables,
         pages=pages,
+        label_colors=colors.LABELS,
         style=style,
         script=script,
         policy=_policy(style, script),
@@ -63,8 +66,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"dash": DASH}
-    filters = (alternatives, mebibytes, profile, readable, seconds, size)
-    environment.filters |= {"data": _data, **{function.__name__: function for function in filters}}
+    filters = (alternatives, linked, mebibytes, profile, readable, seconds, size)
+    environment.filters |= {"data": _data, "marker": _marker, **{function.__name__: function for function in filters}}
     return environment
 
 
@@ -73,6 +76,32 @@ def _data(about: Mapping[str, str]) -> Markup:
     from markupsafe import Markup
 
     return Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in about.items())
+
+
+LINK = re.compile(
+    r"(https?://[^\s<>\"']+[^\s<>\"'.,;:)])|\b(10\.\d{4,9}/[^\s<>\"']+[^\s<>\"'.,;:)])|\b(MIT|Apache-2\.0|BSD-3-Clause|CC-BY-4\.0)\b"
+)
+"""Addresses, DOIs and the names of licences (as SPDX writes them) in a text."""
+
+
+def linked(text: str) -> Markup:
+    """Return text, escaped, with links where it holds what LINK finds."""
+    from markupsafe import Markup
+
+    parts, end = Markup(""), 0
+    for match in LINK.finditer(text):
+        address, doi, licence = match.groups()
+        href = address or (f"https://doi.org/{doi}" if doi else f"https://spdx.org/licenses/{licence}.html")
+        parts += text[end : match.start()]
+        parts += Markup('<a href="{}" rel="noopener noreferrer">{}</a>').format(href, match.group())
+        end = match.end()
+    return parts + text[end:]
+
+
+def _marker(kind: str, css: str = "") -> Markup:
+    from markupsafe import Markup
+
+    return Markup(marker(kind, 0, 0, css))
 
 
 def _asset(name: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from cellgauge.results.numbers import short
+from cellgauge.results.scales import Scale
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -25,13 +28,14 @@ def strip(
     *,
     said: str,
 ) -> Markup:
-    """Return one dot per value, a tick at their mean and a line over its interval, on an axis from `low` to `high`.
+    """Return a dot for each value, a tick at their mean and a line over its interval, on an axis from `low` to `high`.
 
     Args:
         marks: values that every picture of a table shows, such as those of the controls.
         said: the picture in words.
     """
-    dots = "".join(f"M{_place(value, low, high):g} {MIDDLE}h0" for value in values)
+    places = dict.fromkeys(round(_place(value, low, high)) for value in values)
+    dots = "".join(f"M{place} {MIDDLE}h0" for place in places)  # those of one pixel are one
     line = ""
     if interval:
         start, end = (_place(value, low, high) for value in interval)
@@ -49,20 +53,134 @@ def bar(value: float, highest: float, *, said: str) -> Markup:
     return _svg(f'<path class="bar" d="M{MARGIN} {MIDDLE}H{end:g}"/>', said)
 
 
-def scatter(points: Sequence[tuple[int, float, float]], marked: Collection[int], title: str, *, said: str) -> Markup:
-    """Return numbered dots of y against x > 0, x on a logarithmic axis; numbers stand where they hide no other.
+SHAPES = {
+    "foundation": "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z",
+    "precomputed": "m0-6l6 6l-6 6l-6-6z",
+    "baseline": "m-4.5-4.5h9v9h-9z",
+}
+"""What marks a model of each kind, around its place: a disc, a diamond, a square; of every other kind a triangle."""
+
+
+def marker(kind: str, x: float, y: float, css: str = "") -> str:
+    """Return the mark of a model of a kind."""
+    name = kind if kind in SHAPES else "control" if kind == "control" else "other"
+    return f'<path class="mark {name}{css}" d="M{x:.1f} {y:.1f}{SHAPES.get(kind, "m0-6l5.5 10h-11z")}"/>'
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One row of a dot plot.
+
+    Attributes:
+        name, title, kind: of the model; one without a name is in no catalogue of this run.
+        value, ends: its mean, and the ends of its interval where it has one.
+        text, scaled: the mean as text, and its place between the controls.
+        remark: stands small below the name.
+        full: whether the mark is filled: it is where the value may be compared with the others.
+    """
+
+    name: str
+    title: str
+    kind: str
+    value: float
+    text: str
+    scaled: str
+    ends: tuple[float, float] | None = None
+    remark: str = ""
+    full: bool = True
+
+
+def dot_plot(
+    dots: Sequence[Dot], scale: Scale, bounds: tuple[float, float] | None, line: float | None, *, said: str
+) -> Markup:
+    """Return models as rows, each with a mark at its mean and a line over its interval; better is further right.
+
+    Two axes lie over each other, of which the page shows one: raw values, and 0 to 1 between the controls.
 
     Args:
-        points: (number, x, y) of each.
-        marked: the numbers of the dots that are filled.
+        scale: of the axis; what lies beyond stands at its ends.
+        bounds: the negative and the positive control, between which a band is drawn.
+        line: where a line is drawn through all rows.
+    """
+    from markupsafe import Markup
+
+    left, width, top, step = 210, 500, 6, 22
+    right = width - 58
+    ticks = _ticks(scale.low, scale.high)
+    low, high = (ticks[0], ticks[-1]) if scale.rising else (ticks[-1], ticks[0])
+
+    def across(value: float) -> float:
+        return left + min(max((value - low) / (high - low), 0.0), 1.0) * (right - left)
+
+    heights = [step + 11 * bool(dot.remark) for dot in dots]
+    bottom = top + sum(heights)
+    parts = [f'<path class="grid" d="M{across(tick):.1f} {top}V{bottom}"/>' for tick in ticks]
+    if bounds:
+        start, end = map(across, bounds)
+        parts.insert(
+            0, f'<rect class="band" x="{start:.1f}" y="{top}" width="{end - start:.1f}" height="{bottom - top}"/>'
+        )
+    if line is not None:
+        parts.append(f'<path class="best-baseline" d="M{across(line):.1f} {top}V{bottom}"/>')
+    parts.append('<g class="raw">')
+    parts += [f'<text class="mid" x="{across(tick):.1f}" y="{bottom + 14}">{short(tick)}</text>' for tick in ticks]
+    parts.append('</g><g class="scaled">')
+    for n in (0, 0.5, 1) if bounds else ():
+        value = bounds[0] + n * (bounds[1] - bounds[0])
+        if min(low, high) - 1e-9 <= value <= max(low, high) + 1e-9:
+            parts.append(f'<text class="mid" x="{across(value):.1f}" y="{bottom + 14}">{short(n)}</text>')
+    parts.append("</g>")
+    rows, y = [], top
+    for dot, height in zip(dots, heights, strict=True):
+        middle = y + step / 2
+        text = Markup('<text class="end" x="{}" y="{:g}">{}</text>').format(
+            left - 10, middle + 4, _titled(dot.title, 27)
+        )
+        if dot.name:
+            text = Markup('<a href="#catalogue?model={}">{}</a>').format(quote(dot.name), text)
+        if dot.remark:
+            small = Markup('<text class="end small" x="{}" y="{:g}">{}</text>')
+            text += small.format(left - 10, middle + 15, dot.remark)
+        drawn = ""
+        if dot.ends:
+            ends = sorted(map(across, dot.ends))
+            drawn = f'<path class="interval" d="M{ends[0]:.1f} {middle:g}H{ends[1]:.1f}"/>'
+        drawn += marker(dot.kind, across(dot.value), middle, "" if dot.full else " open")
+        numbers = Markup(
+            '<text class="raw" x="{0}" y="{1:g}">{2}</text><text class="scaled" x="{0}" y="{1:g}">{3}</text>'
+        )
+        values = numbers.format(right + 12, middle + 4, dot.text, dot.scaled)
+        rows.append(
+            Markup('<g data-row="{}">{}{}{}</g>').format(f"{dot.name} {dot.title}", text, Markup(drawn), values)
+        )
+        y += height
+    return Markup('<svg class="dots" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}</svg>').format(
+        width, bottom + 20, said, Markup("".join(parts)), Markup("").join(rows)
+    )
+
+
+def scatter(
+    points: Sequence[tuple[str, str, float, float]], marked: Collection[int], title: str, *, said: str
+) -> Markup:
+    """Return named marks of y against x > 0, x on a logarithmic axis.
+
+    A name stands where it hides nothing; it is the mark's title too.
+
+    Args:
+        points: (name, kind, x, y) of each; names are escaped.
+        marked: the places in `points` of those that are filled.
         title: of the y axis; it is escaped.
         said: the picture in words.
     """
     from markupsafe import Markup
 
-    width, height, left, bottom, top, right = 420, 300, 52, 42, 14, 26
-    exponents = [log10(x) for _, x, _ in points]
-    low, high = floor(min(exponents)), max(ceil(max(exponents)), floor(min(exponents)) + 1)
+    width, height, left, bottom, top, right = 560, 360, 56, 42, 14, 26
+    exponents = [log10(x) for _, _, x, _ in points]
+    room = max(0.25 * (max(exponents) - min(exponents)), 0.2)  # for the names
+    low, high = min(exponents) - room, max(exponents) + room
+    parts = (1, 2, 5) if high - low < 2 else (1,)
+    speeds = [part * 10.0**n for n in range(floor(low), ceil(high) + 1) for part in parts]
+    speeds = [x for x in speeds if low <= log10(x) <= high]
     ticks = _ticks(min(y for *_, y in points), max(y for *_, y in points))
 
     def across(x: float) -> float:
@@ -72,42 +190,47 @@ def scatter(points: Sequence[tuple[int, float, float]], marked: Collection[int],
         return height - bottom - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (height - bottom - top)
 
     lines = [f'<path class="grid" d="M{left} {up(y):.1f}H{width - right}"/>' for y in ticks]
-    lines += [f'<path class="grid" d="M{across(10**n):.1f} {top}V{height - bottom}"/>' for n in range(low, high + 1)]
+    lines += [f'<path class="grid" d="M{across(x):.1f} {top}V{height - bottom}"/>' for x in speeds]
     lines += [f'<text x="{left - 6}" y="{up(y) + 4:.1f}" class="end">{short(y)}</text>' for y in ticks]
-    lines += [
-        f'<text x="{across(10**n):.1f}" y="{height - bottom + 16}" class="mid">{10.0**n:,g}</text>'
-        for n in range(low, high + 1)
-    ]
-    dots = [(across(x), up(y)) for _, x, y in points]
-    for (place, _, _), (x, y), (at, over) in zip(points, dots, _label_places(dots), strict=True):
-        kind = "dot best" if place in marked else "dot"
-        lines.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
-        lines.append(f'<text x="{at:.1f}" y="{over + 4:.1f}" class="mid {kind}">{place}</text>')
+    lines += [f'<text x="{across(x):.1f}" y="{height - bottom + 16}" class="mid">{x:,g}</text>' for x in speeds]
+    dots = [(across(x), up(y)) for _, _, x, y in points]
+    places = _label_places(dots, [6.8 * len(_elided(name, 24)) for name, *_ in points], width)
+    labels = Markup("")
+    for n, ((name, kind, _, _), (x, y), place) in enumerate(zip(points, dots, places, strict=True)):
+        mark = Markup(marker(kind, x, y, "" if n in marked else " open"))
+        labels += Markup("<g><title>{}</title>{}</g>").format(name, mark)
+        if place:
+            text = Markup('<text x="{:.1f}" y="{:.1f}" class="mid name">{}</text>')
+            labels += text.format(place[0], place[1] + 4, _titled(name, 24))
     axes = Markup(
         '<text x="{}" y="{}" class="mid">cells per second</text>'
         '<text transform="translate(12 {}) rotate(-90)" class="mid">{}</text>'
     ).format((left + width - right) // 2, height - 6, (top + height - bottom) // 2, title)
-    return Markup('<svg class="scatter" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}</svg>').format(
-        width, height, said, Markup("".join(lines)), axes
+    return Markup('<svg class="scatter" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}{}</svg>').format(
+        width, height, said, Markup("".join(lines)), labels, axes
     )
 
 
 def _label_places(
-    dots: Sequence[tuple[float, float]], size: tuple[float, float] = (15, 11)
-) -> list[tuple[float, float]]:
-    """Return the middle of each dot's label: the nearest place around it where it covers no dot and no other label."""
-    width, height = size
-    around = [(1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (-1, -1), (1, 1), (-1, 1)]
-    found: list[tuple[float, float]] = []
+    dots: Sequence[tuple[float, float]], widths: Sequence[float], edge: float, height: float = 12
+) -> list[tuple[float, float] | None]:
+    """Return the middle of each dot's label: the first place around it where it covers nothing; None where there is none."""
+    places: list[tuple[float, float] | None] = []
 
-    def covers(place: tuple[float, float]) -> int:
-        on_dots = sum(abs(place[0] - x) < width / 2 + 4 and abs(place[1] - y) < height / 2 + 4 for x, y in dots)
-        return on_dots + sum(abs(place[0] - x) < width and abs(place[1] - y) < height for x, y in found)
+    def is_free(x: float, y: float, width: float) -> bool:
+        taken = [(*place, other) for place, other in zip(places, widths, strict=False) if place]
+        return (
+            x - width / 2 >= 0
+            and x + width / 2 <= edge
+            and not any(abs(x - a) < width / 2 + 6 and abs(y - b) < height / 2 + 5 for a, b in dots)
+            and not any(abs(x - a) < (width + other) / 2 + 3 and abs(y - b) < height for a, b, other in taken)
+        )
 
-    for x, y in dots:
-        places = [(x + dx * 12 * far, y + dy * 11 * far) for far in (1, 1.6, 2.2) for dx, dy in around]
-        found.append(min(places, key=covers))
-    return found
+    for (x, y), width in zip(dots, widths, strict=True):
+        beside = width / 2 + 9
+        around = [(beside, 0), (-beside, 0), (0, -13), (0, 14), *((s * beside, dy) for dy in (-9, 9) for s in (1, -1))]
+        places.append(next(((x + dx, y + dy) for dx, dy in around if is_free(x + dx, y + dy, width)), None))
+    return places
 
 
 def rank_diagram(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, Sequence[int]]]) -> Markup:
@@ -184,10 +307,18 @@ def _levels(spans: Sequence[tuple[float, float]]) -> list[int]:
     return levels
 
 
-def _elided(name: str, most: int = 28) -> str:
+def _elided(name: str, most: int = 44) -> str:
     """Return a name of at most `most` letters: of a longer one the beginning and the end."""
     half = most // 2
     return name if len(name) <= most else f"{name[:half].rstrip()}\N{HORIZONTAL ELLIPSIS}{name[1 - half :].lstrip()}"
+
+
+def _titled(name: str, most: int) -> Markup:
+    """Return a name of at most `most` letters, escaped; of a longer one the whole is its title."""
+    from markupsafe import Markup
+
+    whole = Markup("<title>{}</title>").format(name) if len(name) > most else Markup("")
+    return whole + Markup.escape(_elided(name, most))
 
 
 def _ticks(low: float, high: float) -> list[float]:

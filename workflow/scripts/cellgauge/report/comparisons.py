@@ -27,10 +27,21 @@ def by_split(tables: Tables, task: str, dataset: str, variant: Variant, caption:
     species = _species(tables.datasets[dataset].organisms)
     splits = result.all_splits
     columns = [Column(split, readable(split), result.metric, about=species.get(split, "")) for split in splits]
-    rows = [_row_of_splits(result, model, scale) for model in tables.models.values()]
+    order = best_first(tables, result.means, result.metric)
+    rows = [_row_of_splits(result, tables.models[model], scale) for model in order]
     spreads = [result.spread_title] if result.spread_title else []
     about = {**vars(variant), "dataset": dataset}
     return HeatTable(caption, columns, rows, about, scale.ends(result.metric), spreads, result.units)
+
+
+def best_first(tables: Tables, means: Mapping[str, tuple[float, int]], metric: Metric | None) -> list[str]:
+    """Return all models, the best mean first, those without one after them, controls at the end."""
+    sign = 1 if metric and metric.higher_is_better is False else -1
+
+    def place(model: str) -> tuple[bool, bool, float]:
+        return tables.models[model].is_control, model not in means, sign * means.get(model, (0.0, 0))[0]
+
+    return sorted(tables.models, key=place)
 
 
 def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
@@ -76,7 +87,8 @@ def by_metric(
     """
     results = [Result(tables, task, dataset, variant) for task, variant, _ in columns]
     of_columns = [_column_of_means(result) for result in results]
-    rows = [Row(model, [cells[name] for cells in of_columns]) for name, model in tables.models.items()]
+    order = best_first(tables, results[0].means if results else {}, results[0].metric if results else None)
+    rows = [Row(tables.models[name], [cells[name] for cells in of_columns]) for name in order]
     if not any(row.applies for row in rows):
         return None
     headed = [replace(column, said=result.without()) for (_, _, column), result in zip(columns, results, strict=True)]
@@ -98,14 +110,15 @@ def _column_of_means(result: Result) -> dict[str, Cell]:
         elif short and metric.is_score:
             lacks_splits = n < len(result.splits)
             said = result.gap(model) if lacks_splits else result.remark(model, result.splits)
-            cells[model] = Cell(number(mean, metric), said=said, extra=short)
+            cells[model] = Cell(number(mean, metric), said=said, extra=short, scaled=result.scaled(mean))
         else:
             spread = result.spread(model, result.splits[0]) if len(result.all_splits) == 1 else ""
             level = scale.level(mean) if scale and model in result.comparable else None
             remark = result.remark(model, result.splits)
             interval = ends(result.interval(model), metric) if metric.is_score else ""
             rank = result.rank(model) if metric.is_score else None
-            cells[model] = Cell(number(mean, metric), level, rank, remark, spread, interval)
+            scaled = result.scaled(mean) if metric.is_score else ""
+            cells[model] = Cell(number(mean, metric), level, rank, remark, spread, interval, scaled)
     return cells
 
 

@@ -26,6 +26,8 @@ class Cell:
         said: what the note below the table says of it; the page's script makes that the cell's title too.
         extra: what stands small beside the number, such as the splits that it covers.
         interval: the ends of the number's interval, as text.
+        scaled: the number's place between the controls, as text; "" where the page does not offer it.
+        is_text: whether it is prose, which may be long.
     """
 
     text: str
@@ -34,6 +36,8 @@ class Cell:
     said: Missing | None = None
     extra: str = ""
     interval: str = ""
+    scaled: str = ""
+    is_text: bool = False
 
     @classmethod
     def gap(cls, missing: Missing) -> Cell:

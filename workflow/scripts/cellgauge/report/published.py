@@ -142,9 +142,8 @@ def _tasks(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
             )
             for metric, facts in entry.get("metrics", {}).items()
         }
-        tasks[name] = Task(
-            name, entry.get("title") or readable(name), metrics, slug(name), entry.get("description", "")
-        )
+        title, about = entry.get("title") or readable(name), entry.get("description", "")
+        tasks[name] = Task(name, title, metrics, slug(name), about, headline=entry.get("headline", ""))
     return tasks
 
 

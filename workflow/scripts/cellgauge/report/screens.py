@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from cellgauge.report.charts import strip
-from cellgauge.report.comparisons import ends
+from cellgauge.report.comparisons import best_first, ends
 from cellgauge.report.heat import Cell, HeatTable, Row
 from cellgauge.report.matrices import LabelTable, label_table
 from cellgauge.results import words
@@ -47,12 +45,13 @@ def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:
     tables, metric, about = whole.tables, whole.metric, {**vars(whole.variant), "dataset": whole.dataset}
     parts = [replace(whole, variant=stratum) for stratum in strata] or [whole]
     means = {model: mean for model, (mean, _) in whole.means.items()}
-    scale = _scale([*means.values(), *(m for part in parts for m, _ in part.means.values())], metric)
+    scale = Scale.of_most([*means.values(), *(m for part in parts for m, _ in part.means.values())], metric)
     marks = [means[name] for name in tables.models if name in means and tables.models[name].is_control]
     values = tables.single_conditions.get((whole.task, whole.dataset, whole.variant), {})
     columns = [_column(part.variant, metric) for part in parts]
     rows = []
-    for model, entry in tables.models.items():
+    for model in best_first(tables, whole.means, metric):
+        entry = tables.models[model]
         cells = [_cell(part, model, metric, scale) for part in parts]
         if model not in means:
             rows.append(Row(entry, cells))
@@ -81,16 +80,6 @@ def _cell(part: Result, model: str, metric: Metric, scale: Scale) -> Cell:
 def _column(variant: Variant, metric: Metric) -> Column:
     stratum = variant.subset.partition("/")[2]
     return Column(stratum or "all", words.STRATA.get(stratum, stratum), metric)
-
-
-def _scale(values: list[float], metric: Metric) -> Scale:
-    """Return the axis of the pictures: of all means, without those that are ten times as far out as most."""
-    finite = np.array(values)
-    if not metric.is_closed and len(finite) > 3:
-        middle = np.median(finite)
-        reach = 10 * max(np.median(np.abs(finite - middle)), 1e-9)
-        finite = finite[np.abs(finite - middle) <= reach]
-    return Scale.of(finite.tolist(), metric)
 
 
 def condition_tables(tables: Tables, task: Task) -> Iterator[LabelTable]:

@@ -24,9 +24,8 @@ DEVICES = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU (Metal)"}
 
 @dataclass(frozen=True)
 class Bargain:
-    """One model: the number of its dot, its costs and its scores as text."""
+    """One model: its costs and its scores as text."""
 
-    place: int
     model: Entry
     speed: str
     seconds: str
@@ -63,22 +62,22 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
         models = [entry for key, entry in tables.models.items() if key in speed]
         if len(models) < 2 or not results:
             continue
-        place = {entry.name: n for n, entry in enumerate(models, 1)}
         pictures = []
         for result in results:
             means = {model: mean for model, (mean, _) in result.means.items() if model in speed}
-            if not means:
+            if all(tables.models[model].is_control for model in means):
                 continue
-            points = [(place[m], speed[m], mean) for m, mean in means.items()]
+            points = [(tables.models[m].title, tables.models[m].kind, speed[m], mean) for m, mean in means.items()]
             title = f"{result.metric.title} ({tables.tasks[result.task].title})"
             front = frontier(result, {model: speed[model] for model in result.contest if model in speed})
             said = f"{title} against cells per second of {len(points)} models"
             if front:
                 said += f"; none is both better and faster than: {', '.join(tables.models[m].title for m in front)}"
-            pictures.append((title, scatter(points, {place[m] for m in front}, result.metric.title, said=said)))
+            pictures.append(
+                (title, scatter(points, {list(means).index(m) for m in front}, result.metric.title, said=said))
+            )
         bargain = [
             Bargain(
-                place[entry.name],
                 entry,
                 f"{speed[entry.name]:,.0f}" if speed[entry.name] >= 10 else f"{speed[entry.name]:.2g}",
                 seconds(cost[entry.name][0]),

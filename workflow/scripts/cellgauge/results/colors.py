@@ -11,6 +11,13 @@ from collections.abc import Sequence
 LIGHT = ("#fbfbe6", "#d6edc3", "#8fd3b6", "#41a8b5", "#2a74a6", "#2b3f87")
 DARK = ("#1d2740", "#204b74", "#23748c", "#3fa08f", "#8cc97e", "#eef0a0")
 STEPS = 13
+LABELS = (
+    *("#016caf", "#e7d023", "#285614", "#dd0c3e", "#2ce4ee", "#fca2d8", "#7c5012", "#7006d8"),
+    *("#1eab6c", "#237370", "#8e893a", "#3cadfd", "#f1c7a4", "#887dfe", "#fb5509", "#713c40"),
+    *("#c28781", "#635b84", "#bf1b8f", "#dc8c07", "#b7d8af", "#1ee531", "#cdcaf9", "#fe38f3"),
+)
+"""The colors of labels, the first of them the most unlike: of any two the CIEDE2000 distance is 19 or more, of each and the
+page's ground (light or dark) 18. They were spread over hue and lightness by farthest points and exchange."""
 INK, PAPER = "#000000", "#ffffff"
 """The only pair of which one is legible (4.5 to 1) on any color."""
 

@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from cellgauge.results.entries import NO_ROW, Interval, Metric, Missing, Variant
-from cellgauge.results.numbers import number, readable
+from cellgauge.results.numbers import DASH, number, readable
 from cellgauge.results.read import Tables
+
+SCALED = Metric("scaled", "scaled between the controls", higher_is_better=True, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,25 @@ class Result:
     def ranked(self) -> Mapping[str, float]:
         """The means of the models that may be ranked, the best first: controls are not."""
         return {m: mean for m, mean in self.comparable.items() if not self.tables.models[m].is_control}
+
+    @cached_property
+    def bounds(self) -> tuple[float, float] | None:
+        """The means of the best negative and the best positive control; None without both, or where noise is as good."""
+        models, rising = self.tables.models, self.metric.higher_is_better is not False
+        controls = [(models[m].is_uninformed, mean) for m, mean in self.comparable.items() if models[m].is_control]
+        low, high = (
+            next((mean for uninformed, mean in controls if uninformed is kind), None) for kind in (True, False)
+        )
+        if low is None or high is None or low == high or (low < high) != rising:
+            return None
+        return low, high
+
+    def scaled(self, value: float) -> str:
+        """Return the place of a value between the controls as text, 0 the negative and 1 the positive one; else a dash."""
+        if self.bounds is None:
+            return DASH
+        low, high = self.bounds
+        return number((value - low) / (high - low), SCALED)
 
     @cached_property
     def contest(self) -> Mapping[str, Mapping[str, Any]]:

@@ -199,6 +199,12 @@ class Entry:
         return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
     @property
+    def notes(self) -> dict[str, str]:
+        """What its files say of how they were read or what they lack, by split, of a model by "dataset/split"."""
+        notes = parsed(self.facts.get("notes", ""))
+        return {str(k): str(v) for k, v in notes.items()} if isinstance(notes, dict) else {}
+
+    @property
     def organisms(self) -> dict[str, str]:
         """The species of each split, of a dataset whose catalogue entry names them."""
         splits = parsed(self.facts.get("splits", ""))

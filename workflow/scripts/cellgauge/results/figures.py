@@ -1,4 +1,4 @@
-"""Figures for papers, as SVG and PNG: a table of means as scIB draws it, heatmaps over splits.
+"""Figures for papers, as SVG and PNG: dot plots with intervals, a table of means as scIB draws it, heatmaps over splits.
 
 Drawn from the tables alone, with plottable and matplotlib. Names enter as plain text: matplotlib's own
 mark-up is escaped.
@@ -7,7 +7,7 @@ mark-up is escaped.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from cellgauge.results import words
 from cellgauge.results.colors import LIGHT, text_on
 from cellgauge.results.columns import columns, headlines
 from cellgauge.results.compare import Result
-from cellgauge.results.numbers import number, readable
+from cellgauge.results.numbers import alternatives, number, readable
 from cellgauge.results.read import Tables
 from cellgauge.results.scales import Scale
 
@@ -58,6 +58,10 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
             summary = summary_table(tables, dataset, profile)
             if summary:
                 yield f"summary.{name}", summary
+            results = [result for task in tables.tasks.values() for result in headlines(tables, task, dataset, profile)]
+            results = [result for result in results if result.means]
+            if results:
+                yield f"scores.{name}", dot_plots(results)
             for task in tables.tasks.values():
                 for result in headlines(tables, task, dataset, profile)[:1]:
                     if len(result.splits) > 1 and result.values:
@@ -74,7 +78,9 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
     for task in tables.tasks.values():
         for _, variant, column in columns(tables, task, dataset, profile):
             group = task.title if column.group == task.title else f"{task.title} ({variant.set})"
-            results[column.key] = (group, column.title, Result(tables, task.name, dataset, variant))
+            about = [column.about, "lower is better" if column.metric.higher_is_better is False else ""]
+            title = column.title + (f" ({', '.join(filter(None, about))})" if any(about) else "")
+            results[column.key] = (group, title, Result(tables, task.name, dataset, variant))
     means = {
         key: {m: mean for m, (mean, _) in r.means.items() if not r.shortfall(m)} for key, (_, _, r) in results.items()
     }
@@ -93,7 +99,7 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
                 key,
                 title=textwrap.fill(title, 12, break_long_words=False),
                 group=heading,
-                formatter=lambda value, metric=metric: "" if value != value else number(value, metric),
+                formatter=lambda value, metric=metric: "n/a" if value != value else number(value, metric),
                 cmap=_painter(scale),
                 text_cmap=_writer(scale),
                 textprops={"ha": "center", "fontsize": 9, "bbox": {"boxstyle": "circle", "pad": 0.28}},
@@ -108,7 +114,7 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
         row_dividers=True,
         footer_divider=True,
         textprops={"fontsize": 10},
-        col_label_cell_kw={"height": 1.7},
+        col_label_cell_kw={"height": 2.4},
         row_divider_kw={"linewidth": 0.6, "color": "#d9dfe6"},
         col_label_divider_kw={"linewidth": 1},
         column_border_kw={"linewidth": 1},
@@ -117,6 +123,85 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
         _plain(f"{tables.datasets[dataset].title}, {words.profile(profile)} scores"), loc="left", fontsize=11
     )
     return figure
+
+
+KINDS = {
+    "foundation": ("#1d5f94", "o"),
+    "precomputed": ("#b0127b", "D"),
+    "baseline": ("#b3590a", "s"),
+    "control": ("#566374", "^"),
+}
+"""The color and the mark of a model of each kind, as in the report."""
+
+
+def dot_plots(results: Sequence[Result]) -> Figure:
+    """Return a panel per headline score: a row a model, the best first, with its 95 % interval, between the controls."""
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    rows = [_order_of(result) for result in results]
+    figure, panels = plt.subplots(
+        len(results), 1, figsize=(7, sum(0.9 + 0.24 * len(names) for names in rows)), squeeze=False,
+        height_ratios=[1 + len(names) for names in rows], constrained_layout=True,
+    )  # fmt: skip
+    for axes, result, names in zip(panels[:, 0], results, rows, strict=True):
+        models, metric = result.tables.models, result.metric
+        scale = Scale.of_most([result.means[name][0] for name in names], metric)
+        room = 0.04 * (scale.high - scale.low)
+        axes.set_xlim(*sorted((scale.low - room, scale.high + room), reverse=not scale.rising))
+        if result.bounds:
+            axes.axvspan(*result.bounds, color="#d9dfe6", alpha=0.55, linewidth=0)
+        best = next((mean for name, mean in result.ranked.items() if models[name].kind == "baseline"), None)
+        if best is not None:
+            axes.axvline(best, color=KINDS["baseline"][0], linestyle="--", linewidth=1)
+        for row, name in enumerate(names):
+            color, mark = KINDS.get(models[name].kind, ("#3d7a3a", "v"))
+            mean, interval = min(max(result.means[name][0], scale.low), scale.high), result.interval(name)
+            if interval:
+                axes.plot([interval.low, interval.high], [row, row], color="#16202c", linewidth=1, alpha=0.65)
+            fill = "white" if result.shortfall(name) else color
+            axes.plot(mean, row, mark, color=color, markerfacecolor=fill, markersize=5)
+        titles = [models[name].title + (f" ({short})" if (short := result.shortfall(name)) else "") for name in names]
+        axes.set_yticks(range(len(names)), [_plain(title) for title in titles], fontsize=8)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="y", length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        about = [words.subset(result.variant.subset)] if result.variant.subset else []
+        about += [result.variant.set] if result.variant.set else []
+        about += [f"intervals over {alternatives(result.units)}"] if result.units else []
+        about += ["lower is better"] if metric.higher_is_better is False else []
+        task = result.tables.tasks[result.task].title
+        axes.set_title(
+            _plain(f"{task}: {metric.title}{''.join(f', {text}' for text in about)}"), loc="left", fontsize=9
+        )
+    result = results[0]
+    profile = f"{words.profile(result.variant.profile)} scores"
+    figure.suptitle(
+        _plain(f"{result.tables.datasets[result.dataset].title}, {profile}"), x=0.01, ha="left", fontsize=10
+    )
+    kinds = {results[0].tables.models[name].kind for names in rows for name in names}
+    legend: list[Any] = [
+        Line2D([], [], color=c, marker=m, linestyle="", label=kind) for kind, (c, m) in KINDS.items() if kind in kinds
+    ]
+    legend += [
+        Line2D([], [], color=KINDS["baseline"][0], linestyle="--", label="best baseline"),
+        Line2D([], [], color="#16202c", label="95 % confidence interval"),
+        Patch(color="#d9dfe6", label="negative to positive control"),
+    ]
+    figure.legend(handles=legend, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def _order_of(result: Result) -> list[str]:
+    """Return the models that have a mean: the ranked ones, the best first, then those that lack something, then controls."""
+    models, sign = result.tables.models, 1 if result.metric.higher_is_better is False else -1
+
+    def place(name: str) -> tuple[bool, bool, float]:
+        return models[name].is_control, bool(result.shortfall(name)), sign * result.means[name][0]
+
+    return sorted(result.means, key=place)
 
 
 def heatmap(result: Result) -> Figure:

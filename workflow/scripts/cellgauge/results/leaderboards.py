@@ -82,14 +82,14 @@ def _places(result: Result) -> dict[str, Place]:
 
 BOLD = (
     "In bold: the models that no test of paired differences puts another one ahead of; where nothing can be tested, nothing is "
-    "bold. In parentheses: 95 % intervals and what they are over (over seeds they say nothing of the data). A mean that lacks "
-    "splits, cells, conditions or genes says so and has no rank."
+    "bold. In {}: 95 % confidence intervals and what they are over (over seeds they say nothing about other data). A mean "
+    "that lacks splits, cells, conditions or genes says so and has no rank."
 )
 
 
 def markdown(boards: Sequence[Leaderboard]) -> str:
     """Return the leaderboards as Markdown tables; names are escaped."""
-    parts = ["# Leaderboards\n", f"{BOLD}\n"]
+    parts = ["# Leaderboards\n", f"{BOLD.format('parentheses')}\n"]
     for board in boards:
         parts.append(f"## {_md(board.title)}\n")
         heads = [f"{_md(title)} {metric.arrow}" for title, metric in board.columns]
@@ -141,7 +141,7 @@ def _md(text: str) -> str:
 
 def latex(boards: Sequence[Leaderboard]) -> str:
     """Return the leaderboards as LaTeX tables for the package booktabs; names are escaped."""
-    parts = ["% Needs \\usepackage{booktabs}. " + BOLD]
+    parts = ["% Needs \\usepackage{booktabs}. " + BOLD.format("brackets")]
     for board in boards:
         heads = [f"{_tex(title)} {_arrow(metric)}".strip() for title, metric in board.columns]
         parts += [

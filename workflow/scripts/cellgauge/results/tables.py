@@ -7,6 +7,7 @@ model never hides the others.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -109,8 +110,10 @@ def collect(
         _write(rows, output / f"{name}.csv")
     _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
     _write(_runtime([Path(path) for path in scores], Path(benchmarks), species), output / "runtime.csv")
-    _write(_entries(_with_checksums(catalogue.get("models", {}), ledger), "model"), output / "models.csv")
-    _write(_entries(catalogue.get("datasets", {}), "dataset"), output / "datasets.csv")
+    of_models, of_datasets = _said_by_files([Path(path) for path in scores], species)
+    models = _with_checksums(catalogue.get("models", {}), ledger)
+    _write(_entries(_completed(models, of_models), "model"), output / "models.csv")
+    _write(_entries(_completed(catalogue.get("datasets", {}), of_datasets), "dataset"), output / "datasets.csv")
     _write(_metrics(catalogue.get("tasks", {}), table), output / "tasks.csv")
 
 
@@ -336,17 +339,51 @@ def _runtime(scores: Sequence[Path], folder: Path, species: Species) -> pd.DataF
 
 
 def _on_device(path: Path) -> tuple[str | float | None, ...]:
-    """Return what an embedding or prediction says of its device: the device, the precision, and `OF_NETWORKS`.
-
-    A file that is not there (any more) or cannot be read only leaves these fields empty: the scores were made from it.
-    """
-    try:
-        with open_h5(path) as file:
-            facts = read_scalars(file)
-    except ContractError:
-        facts = {}
+    """Return what an embedding or prediction says of its device: the device, the precision, and `OF_NETWORKS`."""
+    facts = _facts(path)
     device, precision = str(facts.get("device", "")).partition(":")[0], str(facts.get("precision", ""))
     return device, precision, *(float(facts.get(key, 0)) or None for key in OF_NETWORKS.values())
+
+
+def _said_by_files(scores: Sequence[Path], species: Species) -> tuple[dict[str, dict], dict[str, dict]]:
+    """Return what embeddings, predictions and splits say of themselves, by model and by dataset.
+
+    `notes` are on what was left out or read in another way than one might think, by "dataset/split" and by split; `n_dims`
+    are the dimensions of a model's embeddings. Files that are gone say nothing.
+    """
+    results = next((path.parents[4] for path in scores if len(path.parts) > 5), Path())
+    models: dict[str, dict[str, Any]] = defaultdict(lambda: {"notes": {}, "n_dims": {}})
+    datasets: dict[str, dict[str, Any]] = defaultdict(lambda: {"notes": {}})
+    parts = {(m, d, part) for _, m, d, split in map(_tail, scores) for part in (split, *species.splits(d, split))}
+    for dataset, split in sorted({key[1:] for key in parts}):
+        if note := _facts(results / "splits" / dataset / f"{split}.h5ad").get("notes"):
+            datasets[dataset]["notes"][split] = str(note)
+    for model, dataset, split in sorted(parts):
+        for folder in MADE_BY.values():
+            facts = _facts(results / folder / model / dataset / f"{split}.h5ad")
+            if note := facts.get("notes"):
+                models[model]["notes"][f"{dataset}/{split}"] = str(note)
+            if n_dims := facts.get("n_dims"):
+                models[model]["n_dims"][int(n_dims)] = None
+    for entry in models.values():
+        entry["n_dims"] = " or ".join(f"{n:,}" for n in sorted(entry["n_dims"]))
+    return models, datasets
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return the scalars that a file says of itself; none of one that is not there (any more) or cannot be read."""
+    try:
+        with open_h5(path) as file:
+            return read_scalars(file)
+    except ContractError:
+        return {}
+
+
+def _completed(entries: Mapping[str, Mapping[str, Any]], more: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
+    return {
+        name: {**entry, **{key: value for key, value in more.get(name, {}).items() if value}}
+        for name, entry in entries.items()
+    }
 
 
 def _layouts(paths: Sequence[Path]) -> pd.DataFrame:

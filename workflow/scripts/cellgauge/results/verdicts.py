@@ -10,12 +10,6 @@ from cellgauge.results.entries import Entry, Task
 from cellgauge.results.numbers import as_printed, number
 from cellgauge.results.words import subset
 
-LEAKAGE = {
-    "known": "It has seen these data in training.",
-    "likely": "It has likely seen these data in training.",
-    "unknown": "Whether it has seen these data in training is unknown.",
-}
-PRETRAINED = ("foundation", "precomputed")
 MOST_NAMES = 4
 
 
@@ -26,9 +20,9 @@ class Verdict:
     Attributes:
         about: task, dataset and profile, for the page's filters.
         measure, remarks: the score that it is about, and what must be known of it.
-        best: the model with the best mean, "" where no two models can be compared.
-        value: its mean, as text.
-        sentences: how sure that is, and what else must be known.
+        answer: the model with the best mean and how sure that is, or why there is none.
+        sentences: how the others stand to the best baseline, and what else must be known.
+        beaten_by: the negative control that no model beats, "" where there is none.
     """
 
     task: Task
@@ -36,9 +30,9 @@ class Verdict:
     about: Mapping[str, str]
     measure: str
     remarks: str
-    best: str
-    value: str
+    answer: str
     sentences: Sequence[str]
+    beaten_by: str = ""
 
 
 def verdict(result: Result, task: Task) -> Verdict | None:
@@ -50,42 +44,38 @@ def verdict(result: Result, task: Task) -> Verdict | None:
     scheme = [subset(variant.subset)] if variant.subset else []
     scheme += [tables.datasets[result.dataset].described(variant.set)] if variant.set else []
     remarks = ", ".join([*scheme, *([] if metric.higher_is_better else ["lower is better"])])
-    known = (task, tables.datasets[result.dataset], about, metric.title, remarks)
+    noise = _unbeaten(result)
+    sentences = [*_standings(result), *_standings_on_few(result), *_not_ranked(result)]
+    dataset = tables.datasets[result.dataset]
+    return Verdict(task, dataset, about, metric.title, remarks, _answer(result, noise), sentences, noise)
+
+
+def _answer(result: Result, noise: str) -> str:
     if len(result.ranked) < 2:
-        return Verdict(
-            *known,
-            "",
-            "",
-            [
-                "Fewer than two models can be compared.",
-                *_standings(result),
-                *_standings_on_few(result),
-                *_not_compared(result),
-            ],
-        )
-    best = next(iter(result.ranked))
-    sentences = [
-        *_how_sure(result, best),
-        *_leaks(tables.models[best], result.dataset),
-        *_standings(result),
-        *_standings_on_few(result),
-        *_not_compared(result),
-    ]
-    return Verdict(*known, tables.models[best].title, number(result.ranked[best], metric), sentences)
-
-
-def _how_sure(result: Result, best: str) -> Iterator[str]:
+        return "Fewer than two models can be compared."
+    models, best = result.tables.models, next(iter(result.ranked))
+    value = number(result.ranked[best], result.metric)
+    if noise:
+        control = f"{models[noise].title} ({number(result.comparable[noise], result.metric)})"
+        return f"No model beats {control}; the best is {models[best].title} ({value})."
+    alike = _few([models[m].title for m in result.ranked if m != best and result.ahead(best, m) != best])
+    best = f"{models[best].title} scores best"
     if not result.contest:
-        yield "Nothing that the models share allows a test of how sure that is."
-        return
-    alike = [m for m in result.ranked if m != best and result.ahead(best, m) != best]
-    titles = [result.tables.models[model].title for model in alike]
-    if len(titles) > MOST_NAMES + 1:
-        titles = [*titles[:MOST_NAMES], f"{len(titles) - MOST_NAMES} more"]
-    if titles:
-        yield f"Not told apart from it over {result.over}: {_list(titles)}."
-    else:
-        yield f"Ahead of every other model over {result.over}."
+        return f"{best}; the models share too little for a test."
+    if alike:
+        return f"{best}, but not significantly better than {_list(alike)} over {result.over}."
+    return f"{best}, significantly better than every other model over {result.over}."
+
+
+def _unbeaten(result: Result) -> str:
+    """Return the negative control that the best model does not beat, "" where there is none."""
+    models, metric, means = result.tables.models, result.metric, result.comparable
+    best = next(iter(result.ranked), None)
+    noise = next((m for m in means if models[m].is_control and models[m].is_uninformed), None)
+    if best is None or noise is None:
+        return ""
+    one, other = (as_printed(means[m], metric) for m in (best, noise))
+    return "" if one != other and (one > other) is (metric.higher_is_better is not False) else noise
 
 
 def _standings(result: Result) -> Iterator[str]:
@@ -95,8 +85,7 @@ def _standings(result: Result) -> Iterator[str]:
     baseline = next((m for m in result.ranked if tables.models[m].kind == "baseline"), None)
     if baseline is None:
         if models:
-            values = [f"{tables.models[model].title} ({number(result.ranked[model], metric)})" for model in models]
-            yield f"There is no baseline to compare with {_list(values)}."
+            yield "There is no baseline to compare with."
         return
     value = number(result.ranked[baseline], metric)
     groups: dict[tuple[str, str], list[str]] = {}
@@ -109,7 +98,8 @@ def _standings(result: Result) -> Iterator[str]:
         if len(members) == 1:
             yield f"{tables.models[members[0]].title}: {values[0]}, {standing} {compared}."
         else:
-            named = ", ".join(f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True))
+            shown = [f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True)]
+            named = ", ".join(_few(shown))
             yield f"{standing[0].upper()}{standing[1:]} {compared}: {named}."
 
 
@@ -124,7 +114,7 @@ def _standing(result: Result, model: str, baseline: str, means: Mapping[str, flo
             if (one > other) == (result.metric.higher_is_better is not False)
             else baseline
         )
-    return {model: "above", baseline: "below"}.get(ahead, "not told apart from")
+    return {model: "above", baseline: "below"}.get(ahead, "not significantly different from")
 
 
 def _standings_on_few(result: Result) -> Iterator[str]:
@@ -151,14 +141,7 @@ def _standings_on_few(result: Result) -> Iterator[str]:
         yield f"{said}."
 
 
-def _leaks(model: Entry, dataset: str) -> Iterator[str]:
-    if model.kind in PRETRAINED:
-        state = model.leakage.get(dataset, {}).get("state", "unknown")
-        if state in LEAKAGE:
-            yield LEAKAGE[state]
-
-
-def _not_compared(result: Result) -> Iterator[str]:
+def _not_ranked(result: Result) -> Iterator[str]:
     """Name the other models whose means lack something, with what they reached, and those that failed."""
     models = result.tables.models
     left = [
@@ -171,7 +154,7 @@ def _not_compared(result: Result) -> Iterator[str]:
         named = (
             f"{models[m].title} ({number(result.means[m][0], result.metric)} over {result.shortfall(m)})" for m in left
         )
-        yield f"Not compared: {', '.join(named)}."
+        yield f"Not ranked: {', '.join(named)}."
     failed = [
         entry.title
         for name, entry in models.items()
@@ -179,6 +162,11 @@ def _not_compared(result: Result) -> Iterator[str]:
     ]
     if failed:
         yield f"Failed: {', '.join(failed)}."
+
+
+def _few(names: list[str]) -> list[str]:
+    """Return names, of many the first ones and how many more there are."""
+    return names if len(names) <= MOST_NAMES + 1 else [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
 
 
 def _list(titles: Sequence[str]) -> str:
@@ -192,13 +180,14 @@ def _list(titles: Sequence[str]) -> str:
 class ControlWarning:
     """One sentence on a control that does not do what a control should; `about` holds dataset and profile."""
 
-    task: Task
+    control: str
+    measure: str
     dataset: Entry
     about: Mapping[str, str]
     sentence: str
 
 
-def warnings(result: Result, task: Task) -> Iterator[ControlWarning]:
+def warnings(result: Result) -> Iterator[ControlWarning]:
     """Yield a warning for each positive control that a model beats, and for each negative control that beats a model.
 
     The test of paired differences decides where there is one, else the numbers as they are printed.
@@ -217,8 +206,8 @@ def warnings(result: Result, task: Task) -> Iterator[ControlWarning]:
             if negative
             else f"{whole}, which knows the answer, is beaten by {named}."
         )
-        sentence = f"{metric.title}: {text} Do not choose a model by this score alone."
-        yield ControlWarning(task, result.tables.datasets[result.dataset], about, sentence)
+        sentence = f"{text} Do not choose a model by this score alone."
+        yield ControlWarning(control, metric.title, result.tables.datasets[result.dataset], about, sentence)
 
 
 def _is_ahead(result: Result, first: str, second: str) -> bool:

@@ -13,7 +13,14 @@ from cellgauge.results.uncertainty import is_beside
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page of models, data and metrics."""
     metrics = [(task, list(_metrics(tables, task.name))) for task in tables.tasks.values()]
-    context = {"metrics": [(task, found) for task, found in metrics if found]}
+    scored_on: dict[str, dict[str, None]] = {name: {} for name in tables.models}
+    for (_, dataset, _), values in tables.values.items():
+        for model, _ in values:
+            scored_on[model][dataset] = None
+    context = {
+        "metrics": [(task, found) for task, found in metrics if found],
+        "scored_on": {model: [tables.datasets[name] for name in names] for model, names in scored_on.items()},
+    }
     yield Page("catalogue", "Models and data", "catalogue.html", context, ("dataset", "task", "model", "search"))
 
 

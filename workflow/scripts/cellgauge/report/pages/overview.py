@@ -1,36 +1,60 @@
-"""Overview: one table per dataset and profile, models x (task, metric), means over the dataset's splits."""
+"""Overview: of each dataset and profile a picture per task, and one table, models x (task, metric) and facts of the models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
+from cellgauge.report.answers import Answer, answers
 from cellgauge.report.comparisons import by_metric
-from cellgauge.report.heat import HeatTable
+from cellgauge.report.heat import Cell, HeatTable
 from cellgauge.report.pages import Page
 from cellgauge.results import words
-from cellgauge.results.columns import columns, headlines
-from cellgauge.results.entries import Metric, Task
+from cellgauge.results.columns import Column, columns, headlines
+from cellgauge.results.entries import Entry, Metric, Task
+from cellgauge.results.numbers import DASH
 from cellgauge.results.read import Tables
-from cellgauge.results.verdicts import ControlWarning, Verdict, verdict, warnings
+from cellgauge.results.verdicts import ControlWarning, warnings
 
 MANY = 8
 """With fewer splits than this in all, the page says that the run is too small to rank models."""
+FEW_DONORS = 10
+"""Over fewer donors than this intervals are so wide that a test tells few models apart; the page says so."""
+FACTS = {"n_dims": "Dimensions", "parameters": "Parameters", "licence": "Licence", "training": "Trained on"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The answers of one dataset in one profile; `few` says so where their intervals are over few donors."""
+
+    dataset: Entry
+    profile: str
+    answers: Sequence[Answer]
+    few: str
 
 
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the overview."""
-    every = [_table(tables, dataset, profile) for profile in tables.profiles for dataset in tables.datasets]
-    shown = [table for table in every if table]
+    pairs = list(product(tables.profiles, tables.datasets))
+    tables_shown = [table for profile, dataset in pairs if (table := _table(tables, dataset, profile))]
     context = {
-        "shown": shown,
-        "warnings": [one for task in tables.tasks.values() for one in warnings_of(tables, task)],
-        "verdicts": list(_verdicts(tables)),
-        "metrics": _metrics(tables, shown),
+        "shown": tables_shown,
+        "parts": [part for profile, dataset in pairs if (part := _part(tables, dataset, profile)).answers],
+        "metrics": _metrics(tables, tables_shown),
         "facts": facts(tables),
+        "n_splits": n_splits(tables),
         "small": n_splits(tables) < MANY,
     }
-    yield Page("overview", "Overview", "overview.html", context, ("profile", "dataset", "task", "model"))
+    yield Page("overview", "Overview", "overview.html", context, ("profile", "dataset", "task", "model", "scale"))
+
+
+def _part(tables: Tables, dataset: str, profile: str) -> Part:
+    found = list(answers(tables, dataset, profile))
+    rows = tables.summary[(tables.summary["dataset"] == dataset) & (tables.summary["profile"] == profile)]
+    n_donors = rows.loc[rows["resampled"] == "donors", "n_resampled"].max()
+    few = f"{n_donors:.0f} donors" if n_donors < FEW_DONORS else ""
+    return Part(tables.datasets[dataset], profile, found, few)
 
 
 def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
@@ -38,30 +62,39 @@ def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
     n = max((len(tables.splits(name, dataset)) for name, task in tables.tasks.items() if not task.spans), default=0)
     over = f"means over {n} splits" if n > 1 else "one split"
     caption = f"{tables.datasets[dataset].title}: {over}, {words.profile(profile)} scores"
-    return by_metric(tables, dataset, shown, caption, {"profile": profile})
+    table = by_metric(tables, dataset, shown, caption, {"profile": profile})
+    return _with_facts(table) if table else None
 
 
-def _verdicts(tables: Tables) -> Iterator[Verdict]:
-    for profile in tables.profiles:
-        for task in tables.tasks.values():
-            for dataset in tables.datasets:
-                for result in headlines(tables, task, dataset, profile):
-                    said = verdict(result, task)
-                    if said:
-                        yield said
+def _with_facts(table: HeatTable) -> HeatTable:
+    """Return the table with what the catalogue says of each model in further columns, those that say anything."""
+    columns = [(key, title) for key, title in FACTS.items() if any(row.model.facts.get(key) for row in table.shown)]
+    added = [Column(f"about.{key}", title, Metric(key, title), "About the model") for key, title in columns]
+    rows = [
+        replace(row, cells=[*row.cells, *(Cell(_fact(row.model, key), is_text=True) for key, _ in columns)])
+        if row.applies
+        else row
+        for row in table.rows
+    ]
+    return replace(table, columns=[*table.columns, *added], rows=rows)
+
+
+def _fact(model: Entry, key: str) -> str:
+    text = model.facts.get(key) or DASH
+    return f"{int(text):,}" if text.isdecimal() else text
 
 
 def warnings_of(tables: Tables, task: Task) -> Iterator[ControlWarning]:
     """Yield what a task's headline scores say of the controls that do not do what controls should."""
     for profile, dataset in product(tables.profiles, tables.datasets):
         for result in headlines(tables, task, dataset, profile):
-            yield from warnings(result, task)
+            yield from warnings(result)
 
 
 def _metrics(tables: Tables, shown: Sequence[HeatTable]) -> dict[str, list[Metric]]:
     """Return the metrics of the tables by the titles of their tasks, to be explained below them."""
     found: dict[str, dict[str, Metric]] = {}
-    for column in (column for table in shown for column in table.columns):
+    for column in (column for table in shown for column in table.columns if column.metric.is_score):
         found.setdefault(tables.tasks[column.task].title, {})[column.metric.name] = column.metric
     return {title: list(metrics.values()) for title, metrics in found.items()}
 
@@ -79,7 +112,7 @@ def facts(tables: Tables) -> list[tuple[str, str, str]]:
         (len(cells), "dataset", "datasets", "catalogue"),
         (sum(map(len, cells.values())), "split", "splits", ""),
         (int(sum(n for splits in cells.values() for n in splits.values())), "cell", "cells", ""),
-        (_n_failed(tables), "failed score file", "failed score files", "failures"),
+        (_n_failed(tables), "failed job", "failed jobs", "gaps"),
     ]
     return [(f"{n:,}", one if n == 1 else many, page) for n, one, many, page in counts]
 

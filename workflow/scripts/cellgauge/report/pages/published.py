@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cellgauge.report.answers import Answer, answers
 from cellgauge.report.comparisons import by_metric, by_split
 from cellgauge.report.heat import HeatTable
 from cellgauge.report.pages import Page
 from cellgauge.report.pages.tasks import Choice
 from cellgauge.report.published import Record, records
 from cellgauge.report.ranking import Contest, contest
-from cellgauge.results.columns import Column, columns, headlines
+from cellgauge.results.columns import Column, columns
 from cellgauge.results.entries import Entry, Variant
 from cellgauge.results.numbers import DASH, MINUS, readable
 from cellgauge.results.read import Tables
 from cellgauge.results.reproduction import VERDICTS
-from cellgauge.results.verdicts import Verdict, verdict
 from cellgauge.results.words import classifier, place_of_classifier
 
 ORDER = ("outside", "not judged", "within")
@@ -43,11 +43,11 @@ class Anchor:
 
 @dataclass(frozen=True)
 class BlockShown:
-    """Splits that some models share, by name where there are few: what is said of them, all scores, one score by classifier."""
+    """Splits that some models share, by name where there are few: a picture per task, all scores, one score by classifier."""
 
     data: Entry
     splits: str
-    verdicts: Sequence[Verdict]
+    answers: Sequence[Answer]
     means: HeatTable
     by_classifier: Sequence[HeatTable]
 
@@ -86,15 +86,11 @@ def _blocks(record: Record) -> Iterator[BlockShown]:
         splits = list(dict.fromkeys(tables.scores.loc[tables.scores["dataset"] == key, "split"]))
         over = f"means over {len(splits)} splits" if len(splits) > 1 else "one split"
         means = by_metric(tables, key, chosen, f"{entry.title}: {over}", {})
-        verdicts = [
-            said
-            for task in tables.tasks.values()
-            for result in headlines(tables, task, key, profile)
-            if (said := verdict(result, task))
-        ]
         if means:
             named = ", ".join(map(readable, splits)) if 1 < len(splits) <= MANY else ""
-            yield BlockShown(entry, named, verdicts, means, list(_by_classifier(tables, key)))
+            yield BlockShown(
+                entry, named, list(answers(tables, key, profile)), means, list(_by_classifier(tables, key))
+            )
 
 
 def _by_classifier(tables: Tables, key: str) -> Iterator[HeatTable]:

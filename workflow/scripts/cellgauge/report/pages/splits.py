@@ -21,7 +21,7 @@ from cellgauge.results.words import subset, usual
 if TYPE_CHECKING:
     import pandas as pd
 
-PICTURES_BYTES = 1_000_000
+PICTURES_BYTES = 550_000
 """What the pictures of all embeddings may add to the page; the more there are, the fewer cells each shows."""
 BYTES_PER_CELL = 8 / 3
 """Two coordinates of one byte each, as base64."""
@@ -120,8 +120,8 @@ class _Known:
             ("n_donors", "donor", "donors"),
             ("n_batches", "batch", "batches"),
             ("n_classes", "label predicted", "labels predicted"),
-            ("n_classes_dropped", "label too small to predict", "labels too small to predict"),
-            ("n_cells_dropped", "cell left out with them", "cells left out with them"),
+            ("n_classes_dropped", "label with too few cells to predict", "labels with too few cells to predict"),
+            ("n_cells_dropped", "cell of such labels", "cells of such labels"),
         ]
         found = [(self._most(metric), one, many) for metric, one, many in counts]
         return [(f"{n:,.0f}", one if n == 1 else many) for n, one, many in found if n is not None]

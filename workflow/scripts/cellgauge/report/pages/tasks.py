@@ -124,9 +124,11 @@ def _column(tables: Tables, task: Task, variant: Variant) -> tuple[str, Variant,
 
 
 def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:
+    """Yield models x splits of each score; by single classifiers of the headline alone, so that the page stays small."""
     for variant in tables.variants(task.name):
         metric = tables.metric(task.name, variant.metric)
-        if not metric.is_score:
+        single = variant.classifier not in words.USUAL_CLASSIFIERS
+        if not metric.is_score or (single and variant.metric != (task.headline or variant.metric)):
             continue
         for dataset, entry in tables.datasets.items():
             if task.spans or len(tables.splits(task.name, dataset)) < 2:

@@ -231,8 +231,11 @@ class _Features:
         own_forest &= matrix.nnz == 0 or float(matrix.data.min()) >= 0
         size = 4e-9 * len(rows) * n_columns
         if size <= max_dense_gb:
-            return cls(matrix, rows, False, True, own_forest, "expression matrix, dense and centred")
-        note = f"expression matrix, sparse and not centred: dense would take {size:.3g} GB, limit {max_dense_gb:g} GB"
+            return cls(matrix, rows, False, True, own_forest, "classifiers trained on raw counts, not on the PCA")
+        note = (
+            "classifiers trained on raw counts, not on the PCA, and not centered: "
+            f"dense counts would take {size:.3g} GB, limit {max_dense_gb:g} GB"
+        )
         return cls(matrix, rows, False, False, own_forest, note)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What failed and what does not apply, with the reason of each."""
+"""What failed and what does not apply, with the reason of each, and what the readers of files left out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cellgauge.report.pages import Page
 from cellgauge.results import words
+from cellgauge.results.entries import Entry
 from cellgauge.results.numbers import readable
 from cellgauge.results.read import Tables
 
@@ -30,11 +31,21 @@ class Gap:
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page, also when nothing is missing: that is worth saying."""
     gaps = list(_gaps(tables))
+    notes = [
+        (tables.datasets[d], split, "", text)
+        for d in tables.datasets
+        for split, text in tables.datasets[d].notes.items()
+    ]
+    for model in tables.models.values():
+        for place, text in model.notes.items():
+            dataset, _, split = place.partition("/")
+            notes.append((tables.datasets.get(dataset) or Entry(dataset, dataset), split, model.title, text))
     context = {
         "failed": [gap for gap in gaps if gap.status == "failed"],
+        "notes": notes,
         "not_applicable": [gap for gap in gaps if gap.status != "failed"],
     }
-    yield Page("failures", "Failures", "failures.html", context, ("task", "dataset", "model"))
+    yield Page("gaps", "Gaps", "gaps.html", context, ("task", "dataset", "model"))
 
 
 def _gaps(tables: Tables) -> Iterator[Gap]:
@@ -48,7 +59,7 @@ def _gaps(tables: Tables) -> Iterator[Gap]:
                 parts.setdefault(column, {})[_named(tables, row["task"], column, row[column])] = None
     over_splits: dict[tuple, list[str]] = {}
     for (status, task, dataset, reason, model, split), parts in cells.items():
-        what = "; ".join(_few(list(names)) for names in parts.values())
+        what = " \N{MIDDLE DOT} ".join(_few(list(names)) for names in parts.values())
         over_splits.setdefault((status, task, dataset, reason, what, model), []).append(split)
     over_models: dict[tuple, list[str]] = {}
     for (status, task, dataset, reason, what, model), splits in over_splits.items():
@@ -62,7 +73,7 @@ def _gaps(tables: Tables) -> Iterator[Gap]:
 def _few(names: Sequence[str]) -> str:
     """Return names as text, of many the first ones."""
     shown = names if len(names) <= MOST_NAMES + 1 else [*names[:MOST_NAMES], f"and {len(names) - MOST_NAMES} more"]
-    return ", ".join(shown)
+    return "; ".join(shown)
 
 
 def _named(tables: Tables, task: str, column: str, value: object) -> str:
