@@ -535,7 +535,8 @@ def test_expression_above_the_limit_is_used_sparse_and_says_so(expression):
     for classifier in (*CLASSIFIERS, "mean"):
         row = pick(sparse, "accuracy", classifier=classifier)
         assert row.reason == (
-            f"expression matrix, sparse and not centred: dense would take {size:.3g} GB, limit 1e-06 GB"
+            "classifiers trained on raw counts, not on the PCA, and not centered: "
+            f"dense counts would take {size:.3g} GB, limit 1e-06 GB"
         )
         assert row.status == "ok"
     # distances do not change by centring, and a forest does not see it; only logistic regression may

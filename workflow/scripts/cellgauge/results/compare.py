@@ -103,10 +103,12 @@ class Result:
         """The means of the best negative and the best positive control; None without both, or where noise is as good."""
         models, rising = self.tables.models, self.metric.higher_is_better is not False
         controls = [(models[m].is_uninformed, mean) for m, mean in self.comparable.items() if models[m].is_control]
-        ends = [next((mean for uninformed, mean in controls if uninformed is kind), None) for kind in (True, False)]
-        if None in ends or ends[0] == ends[1] or (ends[0] < ends[1]) != rising:
+        low, high = (
+            next((mean for uninformed, mean in controls if uninformed is kind), None) for kind in (True, False)
+        )
+        if low is None or high is None or low == high or (low < high) != rising:
             return None
-        return ends[0], ends[1]
+        return low, high
 
     def scaled(self, value: float) -> str:
         """Return the place of a value between the controls as text, 0 the negative and 1 the positive one; else a dash."""

@@ -182,7 +182,7 @@ def dot_plots(results: Sequence[Result]) -> Figure:
         _plain(f"{result.tables.datasets[result.dataset].title}, {profile}"), x=0.01, ha="left", fontsize=10
     )
     kinds = {results[0].tables.models[name].kind for names in rows for name in names}
-    legend = [
+    legend: list[Any] = [
         Line2D([], [], color=c, marker=m, linestyle="", label=kind) for kind, (c, m) in KINDS.items() if kind in kinds
     ]
     legend += [
