@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickletools
 import zipfile
 from pathlib import Path
 
@@ -58,8 +59,6 @@ def _read(path: Path, size: int, name: str) -> bool:
             with zipfile.ZipFile(path) as archive:
                 _require(archive.testzip() is None, "a member is damaged")
         elif name.endswith((".pkl", ".pickle")):
-            import pickletools
-
             for _ in pickletools.genops(file):  # reads the instructions up to the last one, and follows none
                 pass
             _require(not file.read(1), "it goes on after its end")
