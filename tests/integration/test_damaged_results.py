@@ -89,7 +89,7 @@ def mounted(folder: Path, options: str):
 )
 @pytest.mark.parametrize(
     ("place", "size"),
-    [("results/splits", "20k"), ("results/embeddings", "20k"), ("results/scores", "8k"), ("results/tables", "60k")][
+    [("results/splits", "20k"), ("results/embeddings", "20k"), ("results/scores", "8k"), ("results", "200k")][
         : None if IN_FULL else 1
     ],
 )

@@ -22,6 +22,10 @@ class ContractError(CellgaugeError):
     """A file between two stages is not what its contract says."""
 
 
+class FetchError(CellgaugeError):
+    """An object cannot be had."""
+
+
 class DamagedError(ContractError):
     """A file between two stages is not what was written at `path`."""
 

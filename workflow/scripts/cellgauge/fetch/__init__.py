@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 
 from cellgauge.core.atomic import publish, workplace
 from cellgauge.core.digest import digest_of
+from cellgauge.core.errors import FetchError
 from cellgauge.fetch import formats, members
 from cellgauge.fetch.ledger import SHA256, SHIPPED, Entry, identity, read, record
 from cellgauge.fetch.sources import BRING
-from cellgauge.fetch.transfer import FetchError, Transfer
+from cellgauge.fetch.transfer import Transfer
 
 
 def fetch(
@@ -69,8 +70,7 @@ def fetch(
             raise _difference(url, output, digest, expected, ledger)
         checked_by = None if expected.sha256 else _checked_by(transfer, output.name, digest)
         if url not in read(SHIPPED):
-            came = Entry(transfer.path.stat().st_size, digest, checked_by=checked_by)
-            record(ledger, identity(url), came, anew=accept)
+            record(ledger, identity(url), Entry(transfer.path.stat().st_size, digest, None, checked_by), anew=accept)
         publish(transfer.path, output)
         return digest
 
