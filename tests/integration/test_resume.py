@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
+from copy import deepcopy
+from pathlib import Path
 
 import psutil
 import pytest
 from project import CONFIG, ROOT, Project, make_project
 from reliability import IN_FULL
+from servers import ObjectServer
 
 MOMENTS = 20 if IN_FULL else 1
 TABLES = (
@@ -31,21 +34,34 @@ def tables(project: Project) -> dict[str, bytes]:
     return {name: (project.folder / "results/tables" / name).read_bytes() for name in TABLES}
 
 
+def output_of(project: Project) -> Path:
+    return project.folder.with_suffix(".txt")
+
+
 def start(project: Project) -> psutil.Popen:
     """Start the run as a user does, its output in a file."""
-    with (project.folder / "output.txt").open("w") as output:
+    with output_of(project).open("w") as output:
         return psutil.Popen(COMMAND, cwd=project.folder, stdout=output, stderr=subprocess.STDOUT)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A project that has not run, its tables after a run, and the seconds that the run took."""
-    project = make_project(tmp_path_factory.mktemp("killed") / "project", {**CONFIG, "run": SMALL})
-    done = Project(project.folder.with_name("done"))
-    shutil.copytree(project.folder, done.folder)
-    began = time.monotonic()
-    assert start(done).wait() == 0, (done.folder / "output.txt").read_text()
-    return project, tables(done), time.monotonic() - began
+    """A checkout that has not run and fetches its data from a server, one that has, and the seconds that the run took."""
+    project, config = make_project(tmp_path_factory.mktemp("killed") / "project"), deepcopy(CONFIG)
+    shutil.copy2(ROOT / ".gitignore", project.folder)
+    with ObjectServer() as server:
+        for species, split in config["datasets"]["tiny"]["splits"].items():
+            server.objects[f"/{species}.h5ad"] = (project.folder / split["url"]).read_bytes()
+            split["url"] = server.url(f"/{species}.h5ad")
+        project.configure({**config, "run": SMALL})
+        for command in (["init"], ["add", "."], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-m", "x"]):
+            subprocess.run(["git", *command], cwd=project.folder, check=True, capture_output=True)
+        done = Project(project.folder.with_name("done"))
+        shutil.copytree(project.folder, done.folder)
+        began = time.monotonic()
+        assert start(done).wait() == 0, output_of(done).read_text()
+        yield project, done, time.monotonic() - began
+        server.shutdown()
 
 
 def jobs_of(run: psutil.Popen) -> list[psutil.Process]:
@@ -82,7 +98,7 @@ def kill(run: psutil.Popen, what: str, rng: random.Random) -> bool:
 @pytest.mark.parametrize("seed", range(MOMENTS))
 @pytest.mark.parametrize("what", ["Snakemake", "a job", "everything"])
 def test_a_killed_run_goes_on_by_the_same_command(undisturbed, tmp_path, what, seed):
-    fresh, expected, seconds = undisturbed
+    fresh, done, seconds = undisturbed
     rng, hit = random.Random(f"{what} {seed}"), False
     while not hit:
         project = Project(tmp_path / "project")
@@ -94,10 +110,23 @@ def test_a_killed_run_goes_on_by_the_same_command(undisturbed, tmp_path, what, s
         hit = kill(run, what, rng)
         run.wait()
     again = start(project)
-    assert again.wait() == 0, (project.folder / "output.txt").read_text()
-    assert tables(project) == expected
+    assert again.wait() == 0, output_of(project).read_text()
+    assert tables(project) == tables(done)
     psutil.wait_procs(processes, timeout=60)  # jobs outlive Snakemake
-    assert [path for path in project.folder.glob("results/**/.*") if path.name != ".gitkeep"] == []
+    assert [path for path in project.folder.glob("re*s/**/.*") if path.suffix == ".part"] == []
+
+
+@pytest.mark.reliability(
+    fault="a run in a git checkout",
+    provoked="git status after a run that fetched its data",
+    outcome="clean: what was fetched and its checksums lie in resources/",
+    tries=1,
+)
+def test_a_run_leaves_the_checkout_clean(undisturbed):
+    _, done, _ = undisturbed
+    assert (done.folder / "resources/checksums.yaml").read_text().count("http://127.0.0.1") == 2
+    status = ["git", "status", "--porcelain"]
+    assert subprocess.run(status, cwd=done.folder, check=True, capture_output=True, text=True).stdout == ""
 
 
 @pytest.mark.reliability(
@@ -107,7 +136,7 @@ def test_a_killed_run_goes_on_by_the_same_command(undisturbed, tmp_path, what, s
     tries=1,
 )
 def test_a_second_run_does_not_disturb_the_first(undisturbed, tmp_path):
-    fresh, expected, _ = undisturbed
+    fresh, done, _ = undisturbed
     project = Project(tmp_path / "project")
     shutil.copytree(fresh.folder, project.folder)
     first = start(project)
@@ -121,7 +150,7 @@ def test_a_second_run_does_not_disturb_the_first(undisturbed, tmp_path):
     assert "Directory cannot be locked" in second.stderr and str(project.folder) in second.stderr
     assert "Traceback" not in second.stderr
     jobs[0].resume()
-    assert first.wait() == 0 and tables(project) == expected
+    assert first.wait() == 0 and tables(project) == tables(done)
 
 
 def test_make_resume_is_the_same_command(undisturbed, tmp_path):

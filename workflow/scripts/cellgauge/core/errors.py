@@ -22,6 +22,10 @@ class ContractError(CellgaugeError):
     """A file between two stages is not what its contract says."""
 
 
+class FetchError(CellgaugeError):
+    """An object cannot be had."""
+
+
 class DamagedError(ContractError):
     """A file between two stages is not what was written at `path`."""
 
@@ -85,11 +89,13 @@ MEND = {
     errno.EDQUOT: "make room there, or ask for a larger quota",
     errno.EROFS: "mount it for writing, or choose another folder with --directory",
     errno.EACCES: "change its owner or permissions, or choose another folder with --directory",
+    errno.ENOTDIR: "move the file away that lies where a folder should",
+    errno.EISDIR: "move the folder away that lies where a file should",
     errno.EIO: "check the disk",
     errno.ESTALE: "check the network file system",
 }
 """What helps where the system refuses a file, by the number of its error."""
-MEND[errno.EPERM] = MEND[errno.EACCES]
+MEND |= {errno.EPERM: MEND[errno.EACCES], errno.EEXIST: MEND[errno.ENOTDIR]}
 
 
 def refusal(error: BaseException) -> str:

