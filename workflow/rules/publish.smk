@@ -93,7 +93,7 @@ rule tables:
         folder=lambda wildcards, output: str(Path(output[0]).parent),
         code=code("collect_tables"),
         ledger=paths.LEDGER,  # no input: every download writes to it
-        results=inputs.at(paths.RESULTS),
+        results=lambda wildcards: inputs.at(paths.RESULTS),
         benchmarks=inputs.at(paths.BENCHMARKS),
     message:
         "Write the tables"

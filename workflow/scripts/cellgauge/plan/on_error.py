@@ -104,8 +104,8 @@ def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
         render = ["render_report.py", outputs.tables, "--output", outputs.report]
         exports = ["export_results.py", outputs.tables, "--output", outputs.folder]
         fault = _run(collect, render, exports)
-    files = (*Path(outputs.tables).glob("*.*"), *map(Path, (outputs.provenance, outputs.report, outputs.czbenchmarks)))
-    for path in filter(Path.exists, files):
+    made = (*Path(outputs.tables).glob("*.*"), *map(Path, (outputs.provenance, outputs.report, outputs.czbenchmarks)))
+    for path in filter(Path.exists, made):
         os.utime(path, (LONG_AGO, LONG_AGO))
     return fault
 
