@@ -29,7 +29,7 @@ class Baron(NamedTuple):
 SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to have it run
     ".venv-scib": "task scib: `make setup-scib`",
     "no SLURM": "SLURM: as root on Debian, `apt-get install slurmctld slurmd slurm-client munge`",
-    "CELLGAUGE_SLOW_SLURM": "SLURM's time limit: set CELLGAUGE_SLOW_SLURM=1",
+    "CELLGAUGE_RELIABILITY": "SLURM's time limit: set CELLGAUGE_RELIABILITY=1",
     "no GPU": "CUDA: run it where PyTorch finds a GPU",
     "is no part of the repository": "sample data: put the files where the reason says",
     "apt-get install chromium": "the report in a browser: install Chromium",

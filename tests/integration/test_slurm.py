@@ -1,6 +1,7 @@
 """The SLURM profile on SLURM: one machine, two made-up GPUs, no accounting (tests/helpers/slurm_machine.py).
 
-A minute and a half of CPU. CELLGAUGE_SLOW_SLURM=1 adds a job that meets its time limit: three minutes, hardly any CPU.
+A minute and a half of CPU, most of it the starts of Snakemake. CELLGAUGE_RELIABILITY=1 adds a job that meets its time limit:
+three minutes, hardly any CPU.
 """
 
 import copy
@@ -84,7 +85,7 @@ def finished(slurm, plugin, tmp_path_factory):
     adapter = project.folder / ADAPTER
     text = adapter.read_text(encoding="utf-8")
     adapter.write_text(text.replace("    import zlib\n", f"{RECORD}    import zlib\n", 1), encoding="utf-8")
-    done = on_slurm(project, plugin)
+    done = on_slurm(project, plugin, "results/report.html")
     adapter.write_text(text, encoding="utf-8")
     return project, done.stdout
 
@@ -94,6 +95,12 @@ def logs_of_jobs(project: Project) -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8", errors="replace") for file in files}
 
 
+@pytest.mark.reliability(
+    fault="a SLURM cluster without accounting",
+    provoked="slurmctld and slurmd started with accounting_storage/none",
+    outcome="the run ends with its report: status by squeue",
+    tries=1,
+)
 def test_a_run_without_accounting_ends_with_a_report(finished):
     project, said = finished
     assert (project.folder / "results/report.html").is_file()
@@ -126,6 +133,12 @@ def test_a_job_builds_few_graphs_of_its_own_rules(finished):
         assert log.count("--allowed-rules") == jobs + 1
 
 
+@pytest.mark.reliability(
+    fault="a SLURM job over its memory limit",
+    provoked="2.7 GB in a job that asked for 2 GB",
+    outcome="the next attempt asks for twice the memory and time, and ends well",
+    tries=1,
+)
 def test_a_job_that_met_its_memory_limit_asks_for_more_memory_and_time(finished, slurm):
     project, _ = finished
     attempts = [line.split()[1] for line in (project.folder / "gpus/mouse").read_text().splitlines()]
@@ -142,6 +155,12 @@ def test_two_jobs_at_once_have_a_gpu_each(finished):
     assert {human, mouse} == {"0", "1"}
 
 
+@pytest.mark.reliability(
+    fault="kill -9 of Snakemake while a SLURM job runs",
+    provoked="kill -9, then --unlock and the same command",
+    outcome="it names the job and its scancel and submits nothing; when the job has ended, its result is kept",
+    tries=1,
+)
 def test_after_kill_9_nothing_is_submitted_twice(finished, slurm, plugin):
     project, _ = finished
     adapter = project.folder / ADAPTER
@@ -187,12 +206,18 @@ rule layout:  # of the rules that the profile names the one with the least time
 
 
 @pytest.mark.skipif(
-    os.environ.get("CELLGAUGE_SLOW_SLURM") != "1", reason="three minutes of waiting: set CELLGAUGE_SLOW_SLURM=1"
+    os.environ.get("CELLGAUGE_RELIABILITY") != "1", reason="three minutes of waiting: set CELLGAUGE_RELIABILITY=1"
+)
+@pytest.mark.reliability(
+    fault="a SLURM job over its time limit",
+    provoked="100 seconds in a job that asked for one minute",
+    outcome="the next attempt asks for two minutes, and ends well",
+    tries=1,
 )
 def test_a_job_that_met_its_time_limit_gets_more(slurm, plugin, tmp_path):
     (tmp_path / "Snakefile").write_text(TIMEOUT)
     flags = ["--set-resources", "layout:runtime=1 * attempt", "--groups", "layout=alone"]
-    command = [sys.executable, "-m", "snakemake", *FLAGS, *flags, "done.txt"]
+    command = [sys.executable, "-m", "snakemake", "done.txt", *FLAGS, *flags]
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(plugin)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
