@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib scib-python demo test lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib scib-python images demo test lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,19 @@ setup-scib: .venv-scib/.installed  ## make .venv-scib, which the task scib runs 
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements-dev.lock
 	@touch $@
 
+ENGINE ?= $(firstword $(notdir $(shell command -v podman docker)) podman)
+
+images: $(patsubst workflow/envs/%.yaml,resources/images/%.sif,$(wildcard workflow/envs/*.yaml))  ## build the images of --sdm apptainer (needs podman or docker, and apptainer)
+
+resources/images/%.sif: workflow/envs/%.yaml workflow/containers/Dockerfile requirements.lock requirements-scib.lock
+	@mkdir -p $(@D)
+	$(ENGINE) build --build-arg ENVIRONMENT=$* --build-arg PYTHON=$$(sed -n 's/^  - python=//p' $<) \
+	  --build-arg LOCK=$(firstword $(wildcard requirements-$*.lock) requirements.lock) \
+	  --file workflow/containers/Dockerfile --tag cellgauge-$* .
+	$(ENGINE) save --output $@.tar cellgauge-$*
+	apptainer build --force $@ docker-archive:$@.tar
+	rm $@.tar
+
 demo: setup  ## run the whole workflow on real cells from the package index: tables and a report
 	@[ -t 1 ] && rich="--logger rich"; \
 	$(SNAKEMAKE) --configfile config/demo.yaml --keep-going --rerun-incomplete --show-failed-logs $$rich
@@ -56,15 +69,16 @@ TEXTS = $(shell git ls-files | grep -vE '(\.lock|\.svg|\.css|\.png|^tests/golden
 lint: .venv/.installed-dev  ## check code style, spelling, types, rules and the workflow
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/snakefmt --check --diff Snakefile workflow/rules
+	$(BIN)/snakefmt --check --diff Snakefile workflow
 	$(BIN)/codespell $(TEXTS)
+	$(BIN)/hadolint workflow/containers/Dockerfile
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 
 format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/snakefmt Snakefile workflow
 
 calibrate: .venv/.installed-dev .venv-scib/.installed  ## score planted worlds, where the right order of models is known; writes docs/calibration.md
 	$(BIN)/python tests/calibration/calibrate.py --processes $(CORES)
@@ -110,12 +124,11 @@ docs: setup  ## write docs/assets.md from the catalogue, and GPUs' table in docs
 CUDA := cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
   nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
   nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
-UV_COMPILE = .cache/uv/bin/uv pip compile --quiet --universal --fork-strategy fewest --no-annotate --custom-compile-command "make lock"
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --no-annotate --custom-compile-command "make lock"
 COMPILE = $(UV_COMPILE) --python-version 3.11 $(addprefix --no-emit-package ,$(CUDA)) pyproject.toml
 COMPILE_SCIB = $(UV_COMPILE) --python-version 3.12 --group scib
 
-lock:  ## resolve pyproject.toml into the lock files (keeps what still fits; UPGRADE=--upgrade takes the newest)
-	$(PYTHON) -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv
+lock: .venv/.installed-dev  ## resolve pyproject.toml into the lock files (keeps what still fits; UPGRADE=--upgrade takes the newest)
 	$(COMPILE) $(UPGRADE) --extra dev --output-file requirements-dev.lock
 	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock
 	$(COMPILE_SCIB) $(UPGRADE) --constraint requirements.lock --output-file requirements-scib.lock
