@@ -37,13 +37,23 @@ class S3Server:
     url: str
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
-        import boto3
-
-        credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-west-2"}
-        client = boto3.client("s3", endpoint_url=self.url, **credentials)
+        client = self._client()
         if bucket not in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:
             client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
         client.put_object(Bucket=bucket, Key=key, Body=content, ACL="public-read")
+
+    def keys(self, bucket: str) -> list[str]:
+        pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+
+    def get(self, bucket: str, key: str) -> bytes:
+        return self._client().get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def _client(self):
+        import boto3
+
+        credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-west-2"}
+        return boto3.client("s3", endpoint_url=self.url, **credentials)
 
 
 @pytest.fixture(scope="session")

@@ -1,32 +1,85 @@
 """What every rules file shares: the checked configuration, wildcard constraints, the grid."""
 
+import shlex
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from cellgauge.plan import config as settings, paths
+def checkout(here):
+    """Return the folder of the workflow: where this file lies, or, if Snakemake reads it from GitHub or GitLab, a clone.
+
+    The clone has one place in the working directory, whatever its version: jobs whose code means the same do not re-run.
+    """
+    if here.is_local:
+        return Path(here.get_path_or_uri(secret_free=False)).parents[1]
+    from git import Repo
+
+    here.fetch_if_required()
+    hosted, folder = here.hosted_repo.repo, Path(".snakemake/cellgauge").absolute()
+    commit = hosted.commit(here.ref).hexsha
+    if not (folder.exists() and Repo(folder).head.commit.hexsha == commit):
+        folder.parent.mkdir(exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as temporary:
+            hosted.clone(Path(temporary, "clone"), no_checkout=True).git.checkout(commit)
+            if folder.exists():
+                folder.rename(Path(temporary, "old"))
+            Path(temporary, "clone").rename(folder)
+    return folder
+
+
+sys.path.insert(0, str(checkout(workflow.current_basedir) / "workflow" / "scripts"))
+
+from cellgauge.plan import config as settings, paths, sources
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.plan.check import check_jobs, require_files
 from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.interpreter import prefer_own_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
-from cellgauge.plan.sources import code, digest, project_file, script
+from cellgauge.plan.sources import code, digest
+from cellgauge.plan.storage import Places
 
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+WITH_CONTAINERS = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 
 try:
-    settings.check(config)
-    inputs = Inputs(Grid(config))
+    # the modifier of paths of now: later Snakemake may have that of another module
+    inputs = Inputs(Grid(settings.completed(config)), Places(workflow.modifier.modify_path))
     prefer_own_python()
-    if not WITH_CONDA:
+    if WITH_CONTAINERS:
+        inputs.check_images(WITH_CONDA)
+        workflow.deployment_settings.apptainer_args += f" --bind {shlex.quote(str(sources.SCRIPTS.parents[1]))}"
+    elif not WITH_CONDA:
         inputs.check_environments()
 except CellgaugeError as error:
     sys.exit(f"error: {error}")  # as a WorkflowError it would name a line of this file
+
+
+# What Snakemake writes down of rules without jobs, no function can tell it.
+CONTAINERIZED = inputs.rules() if "--containerize" in sys.argv else None
+
+
+def environment(rule, choose):
+    """Return the environment of a rule, a function of its wildcards; for `snakemake --containerize` only if it has jobs."""
+    return choose if CONTAINERIZED is None or rule in CONTAINERIZED else None
+
+
+def image(environment):
+    """Return the container of a rule with this environment file, or this function of its wildcards; none without apptainer."""
+    if not WITH_CONTAINERS:
+        return None
+    return (
+        (lambda wildcards: inputs.image(environment(wildcards))) if callable(environment) else inputs.image(environment)
+    )
+
+
+def script(name):
+    """Return workflow/scripts/`name`.py as a job's input, which no storage holds."""
+    return local(sources.script(name))
 
 
 def users_files(function, result, *arguments):
@@ -36,22 +89,25 @@ def users_files(function, result, *arguments):
     """
 
     def files(wildcards):
+        def used():
+            output = result.format(**dict(wildcards.items()))
+            return inputs.places.exists(output) and workflow.persistence.input(IOFile(inputs.at(output))) or []
+
         paths_of_job = function(*(arguments or (wildcards,)))
+        paths_of_job = [paths_of_job] if isinstance(paths_of_job, str) else paths_of_job
         if workflow.is_main_process:
-            output = Path(result.format(**dict(wildcards.items())))
-            used = output.exists() and workflow.persistence.input(IOFile(str(output))) or []
             try:
-                require_files(inputs, {*([paths_of_job] if isinstance(paths_of_job, str) else paths_of_job)} - {*used})
+                require_files(inputs, paths_of_job, used)
             except CellgaugeError as error:
                 sys.exit(f"error: {error}")
-        return paths_of_job
+        return [local(path) if isinstance(path, paths.UsersFile) else path for path in paths_of_job]
 
     return files
 
 
 def task_python(wildcards):
-    """Return the Python that scores a task: with conda that of the rule's environment."""
-    return "python" if WITH_CONDA else inputs.task_python(wildcards)
+    """Return the Python that scores a task: with conda or containers that of the rule's environment."""
+    return "python" if WITH_CONDA or WITH_CONTAINERS else inputs.task_python(wildcards)
 
 
 def memory(base_mb, times):
@@ -72,24 +128,21 @@ def largest_memory(base_mb, times):
     """Return the memory that a job asks for that reads one input after the other: a multiple of the largest."""
 
     def mem_mb(wildcards, input, attempt):
-        largest_mb = max(Path(file).stat().st_size for file in input) / 2**20
-        return int((base_mb + times * largest_mb) * attempt)
+        return int((base_mb + times * max(input.size_files_mb)) * attempt)
 
     return mem_mb
 
 
 def embed_memory(wildcards, input, attempt):
     """Return the memory that an embedding job asks for: with a checkpoint the cells are streamed."""
-    weights_mb = sum(Path(file).stat().st_size for file in input.get("weights", [])) / 2**20
-    times = 2 if weights_mb else 20
+    times = 2 if input.get("weights", []) else 20
     return int((2000 + times * input.size_mb) * attempt)
 
 
 def shared_memory(wildcards, input, attempt):
     """Return the memory that an embedding job of several splits asks for: that of the checkpoint and the largest split."""
-    splits_mb, weights_mb = (
-        [Path(file).stat().st_size / 2**20 for file in files] for files in (input.splits, input.weights)
-    )
+    size_mb = dict(zip(input, input.size_files_mb))
+    splits_mb, weights_mb = ([size_mb[file] for file in files] for files in (input.splits, input.weights))
     return int((2000 + 2 * (max(splits_mb) + sum(weights_mb))) * attempt)
 
 

@@ -10,8 +10,11 @@ rule download:
     log:
         paths.log("download", paths.OBJECT),
     retries: 2
+    localrule: True
     conda:
         "../envs/data.yaml"
+    container:
+        image("../envs/data.yaml")
     resources:
         downloads=1,
         mem_mb=1000,
@@ -34,6 +37,8 @@ rule split:
         paths.benchmark("split", paths.SPLIT)
     conda:
         "../envs/data.yaml"
+    container:
+        image("../envs/data.yaml")
     resources:
         mem_mb=memory(base_mb=1000, times=8),
     params:

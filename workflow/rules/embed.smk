@@ -13,7 +13,9 @@ rule embed:
     benchmark:
         paths.benchmark("embed", paths.EMBEDDING)
     conda:
-        inputs.env
+        environment("embed", inputs.env)
+    container:
+        image(inputs.env)
     threads: inputs.threads
     resources:
         gpu=inputs.gpus,
@@ -38,11 +40,14 @@ for job in inputs.shared_jobs:
             splits=job.each(paths.SPLIT),
             weights=users_files(inputs.shared_weights, job.each(paths.EMBEDDING)[0], job),
         output:
-            job.each(paths.EMBEDDING),
+            embeddings=job.each(paths.EMBEDDING),
+            benchmarks=inputs.stored_benchmarks(job),
         log:
             job.log,
         conda:
             inputs.env(job)
+        container:
+            image(inputs.env(job))
         threads: inputs.threads(job)
         resources:
             gpu=inputs.gpus(job),
@@ -54,8 +59,8 @@ for job in inputs.shared_jobs:
             weights=inputs.weights_argument(job),
             model=job.model,
             options=inputs.shared_options(job),
-            benchmarks=job.each(paths.benchmark("embed", paths.EMBEDDING)),
+            benchmarks=inputs.benchmarks_of(job),
         shell:
             "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
             " --model {params.model:q} --options {params.options:q} --code {params.code_digest:q}"
-            " --benchmarks {params.benchmarks:q} --output {output:q} > {log:q} 2>&1"
+            " --benchmarks {params.benchmarks:q} --output {output.embeddings:q} > {log:q} 2>&1"

@@ -13,7 +13,9 @@ rule neighbors:
     benchmark:
         paths.benchmark("neighbors", paths.NEIGHBORS)
     conda:
-        inputs.task_env
+        environment("neighbors", inputs.task_env)
+    container:
+        image(inputs.task_env)
     threads: inputs.task_threads
     resources:
         gpu=inputs.search_gpus,

@@ -13,7 +13,9 @@ rule predict:
     benchmark:
         paths.benchmark("predict", paths.PREDICTION)
     conda:
-        inputs.env
+        environment("predict", inputs.env)
+    container:
+        image(inputs.env)
     threads: inputs.threads
     resources:
         gpu=inputs.gpus,
@@ -40,6 +42,8 @@ rule truth:
         paths.benchmark("truth", paths.TRUTH)
     conda:
         "../envs/score.yaml"
+    container:
+        image("../envs/score.yaml")
     resources:
         mem_mb=memory(base_mb=1500, times=15),
     params:

@@ -40,8 +40,11 @@ rule layout:
         paths.LAYOUT,
     log:
         paths.log("layout", paths.LAYOUT),
+    localrule: True
     conda:
         "../envs/score.yaml"
+    container:
+        image("../envs/score.yaml")
     resources:
         mem_mb=largest_memory(base_mb=1000, times=2),
     params:
@@ -53,11 +56,12 @@ rule layout:
 
 rule manifest:
     input:
-        template=project_file("workflow/templates/manifest.json"),
+        template=local(sources.project_file("workflow/templates/manifest.json")),
     output:
         paths.MANIFEST,
     log:
         "logs/manifest.log",
+    localrule: True
     params:
         text=inputs.manifest,  # grows with the run, as a command may not: Snakemake itself writes it
     template_engine:
@@ -71,18 +75,25 @@ rule tables:
         scores=inputs.scores,
         layouts=inputs.layouts,
         published=inputs.published_rows,
+        costs=inputs.costs,
     output:
         TABLES,
     log:
         "logs/tables.log",
+    localrule: True
     conda:
         "../envs/publish.yaml"
+    container:
+        image("../envs/publish.yaml")
     params:
         code=code("collect_tables"),
         ledger=paths.LEDGER,  # no input: every download writes to it
+        results=lambda wildcards, output: str(Path(output[0]).parents[1]),
+        benchmarks=inputs.at(paths.BENCHMARKS),
+        tables=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks"
-        " --ledger {params.ledger:q} --output results/tables > {log:q} 2>&1"
+        "python {input.script:q} --manifest {input.manifest:q} --results {params.results:q} --benchmarks {params.benchmarks:q}"
+        " --ledger {params.ledger:q} --output {params.tables:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -98,12 +109,16 @@ rule report:
         ),
     log:
         "logs/report.log",
+    localrule: True
     conda:
         "../envs/publish.yaml"
+    container:
+        image("../envs/publish.yaml")
     params:
         code=code("render_report", data="cellgauge.report"),
+        tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
     shell:
-        "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule exports:
@@ -120,12 +135,17 @@ rule exports:
         ),
     log:
         "logs/exports.log",
+    localrule: True
     conda:
         "../envs/publish.yaml"
+    container:
+        image("../envs/publish.yaml")
     params:
         code=code("export_results"),
+        tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
+        results=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "python {input.script:q} results/tables --output results > {log:q} 2>&1"
+        "python {input.script:q} {params.tables:q} --output {params.results:q} > {log:q} 2>&1"
 
 
 rule figures:
@@ -142,9 +162,13 @@ rule figures:
         ),
     log:
         "logs/figures.log",
+    localrule: True
     conda:
         "../envs/publish.yaml"
+    container:
+        image("../envs/publish.yaml")
     params:
         code=code("draw_figures"),
+        tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
     shell:
-        "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.tables:q} --output {output:q} > {log:q} 2>&1"

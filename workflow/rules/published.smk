@@ -20,6 +20,8 @@ rule import_published:
         paths.log("import_published", paths.PUBLISHED),
     conda:
         "../envs/publish.yaml"
+    container:
+        image("../envs/publish.yaml")
     resources:
         mem_mb=memory(base_mb=500, times=50),
     params:

@@ -14,7 +14,9 @@ rule score:
     benchmark:
         paths.benchmark("score", paths.SCORE)
     conda:
-        inputs.task_env
+        environment("score", inputs.task_env)
+    container:
+        image(inputs.task_env)
     threads: inputs.task_threads
     resources:
         gpu=inputs.task_gpus,

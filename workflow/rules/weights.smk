@@ -9,8 +9,11 @@ rule download_weights:
     log:
         paths.log("download_weights", paths.WEIGHTS_FILE),
     retries: 2
+    localrule: True
     conda:
         "../envs/data.yaml"
+    container:
+        image("../envs/data.yaml")
     resources:
         downloads=1,
         mem_mb=1000,
@@ -30,7 +33,9 @@ rule build_species:
     log:
         paths.log("build_species", paths.SPECIES),
     conda:
-        inputs.env
+        environment("build_species", inputs.env)
+    container:
+        image(inputs.env)
     resources:
         mem_mb=4000,
     params:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from cellgauge.core.errors import run_cli
@@ -20,6 +21,9 @@ def main() -> None:
     )
     cli.add_argument("--benchmarks", default="benchmarks", metavar="DIR", help="Snakemake's benchmark files, if kept")
     cli.add_argument("--manifest", type=Path, metavar="JSON", help="these and more: a file of what Grid.manifest says")
+    cli.add_argument(
+        "--results", default="results", metavar="DIR", help="where the files of the manifest lie: its results/"
+    )
     cli.add_argument("--failed", type=Path, metavar="JSON", help="a file of {score file: why it was not made}")
     cli.add_argument("--published", nargs="*", default=[], metavar="TSV", help=".../SOURCE.tsv, score rows of others")
     cli.add_argument("--ledger", type=Path, metavar="YAML", help="of the run: where the sha256 of models' files stand")
@@ -28,14 +32,18 @@ def main() -> None:
     manifest, failed = (
         json.loads(path.read_text(encoding="utf-8")) if path else {} for path in (args.manifest, args.failed)
     )
+
+    def located(files: Iterable[str]) -> list[str]:
+        return [str(Path(args.results, file.removeprefix("results/"))) for file in files]
+
     collect(
-        [*args.scores, *manifest.get("scores", [])],
+        [*args.scores, *located(manifest.get("scores", []))],
         args.output,
         benchmarks=args.benchmarks,
         catalogue=manifest.get("catalogue"),
-        failed=failed,
-        layouts=[*args.layouts, *manifest.get("layouts", [])],
-        published=[*args.published, *manifest.get("published", [])],
+        failed=dict(zip(located(failed), failed.values(), strict=True)),
+        layouts=[*args.layouts, *located(manifest.get("layouts", []))],
+        published=[*args.published, *located(manifest.get("published", []))],
         ledger=args.ledger,
     )
 

@@ -9,7 +9,7 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stderr
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cellgauge.core.errors import CellgaugeError, did_you_mean, one_line
 from cellgauge.plan import paths
 from cellgauge.plan.grid import Cell
-from cellgauge.plan.paths import is_remote, local
+from cellgauge.plan.paths import UsersFile, is_remote, local
 
 if TYPE_CHECKING:
     from cellgauge.data.make_split import MadeSplit
@@ -40,13 +40,16 @@ def missing_files(inputs: Inputs) -> list[str]:
     return [_absence(where, files) for where, files in absent.items() if files]
 
 
-def require_files(inputs: Inputs, files: Collection[str]) -> None:
+def require_files(inputs: Inputs, files: Collection[str], used: Callable[[], Collection[str]] = tuple) -> None:
     """Raise CellgaugeError, a line for each entry, where one of a job's files is the user's and is not there.
 
     Files that other jobs make are not looked for.
+
+    Args:
+        used: returns the files that the job's result was made from, if it is there: they may be gone.
     """
-    missing = {file for file in files if not _exists(file)}
-    if missing & {path for paths_of_entry in _local_files(inputs).values() for path in paths_of_entry}:
+    missing = {file for file in files if isinstance(file, UsersFile) and not _exists(file)}
+    if missing and missing - {*used()}:
         raise CellgaugeError("\nerror: ".join(missing_files(inputs)))
 
 
@@ -140,8 +143,8 @@ class FileCheck:
         """Check the files of the run.
 
         Args:
-            results: the splits, embeddings and predictions that are about to be made, None for all. With them text that takes
-                long to read waits for its job.
+            results: the splits, embeddings and predictions that are about to be made, where their jobs write them, None for
+                all. With them text that takes long to read waits for its job.
         """
         self.rows: list[dict[str, str]] = []
         self.notes: list[str] = []
@@ -155,7 +158,7 @@ class FileCheck:
             self._check_models()
 
     def _is_due(self, result: str) -> bool:
-        return self._results is None or result in self._results
+        return self._results is None or self._inputs.at(result) in self._results
 
     def _add(self, use: str, path: str | Path, **values: str) -> None:
         self.rows.append({"used as": use, "file": str(path), **values})
@@ -189,10 +192,8 @@ class FileCheck:
         if key not in self._splits:
             self._splits[key] = None
             cell = Cell("", "", dataset, split)
-            source, result = (
-                Path(self._inputs.split_object(cell)),
-                Path(paths.SPLIT.format(dataset=dataset, split=split)),
-            )
+            files = (self._inputs.split_object(cell), paths.SPLIT.format(dataset=dataset, split=split))
+            source, result = (Path(self._inputs.at(file)) for file in files)
             remote = is_remote(self._inputs.run.source(dataset, split).url)
             if remote and result.is_file():
                 self._splits[key] = result

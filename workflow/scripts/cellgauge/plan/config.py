@@ -70,9 +70,25 @@ def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
     from snakemake.utils import update_config
 
     merged: dict[str, Any] = {}
-    own = (WORKFLOW.parent / "config" / f"{name}.yaml" for name in CATALOGUE)
-    for path in (*own, *further):
+    for path in further:
         update_config(merged, _settings(Path(path)))
+    return completed(merged)
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checked configuration: the catalogue and config.yaml, with `config` laid over them key by key.
+
+    Read here and not by `configfile:`, which Snakemake leaves out where this workflow is a module of another.
+
+    Raises:
+        ConfigError: see `check`.
+    """
+    from snakemake.utils import update_config
+
+    merged: dict[str, Any] = {}
+    for name in CATALOGUE:
+        update_config(merged, _settings(WORKFLOW.parent / "config" / f"{name}.yaml"))
+    update_config(merged, config)
     check(merged)
     return merged
 

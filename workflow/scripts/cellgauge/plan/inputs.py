@@ -10,22 +10,27 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.genes import hub_of
 from cellgauge.plan import paths
 from cellgauge.plan.grid import Cell, Grid
 from cellgauge.plan.interpreter import python_of, require
 from cellgauge.plan.manifest import manifest
-from cellgauge.plan.paths import file_name, is_remote, local
+from cellgauge.plan.paths import UsersFile, file_name, is_remote, local
 from cellgauge.plan.run import tables_of
 from cellgauge.plan.sources import code
+from cellgauge.plan.storage import Places
 from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
 SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
 SCREEN_OPTIONS = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
 """Keys of a dataset's entry that change the file of a split."""
+COSTS = ("embed", "predict", "neighbors", "score")
+"""The rules whose time and memory the tables show."""
 
 
 class Wildcards(Protocol):
@@ -63,10 +68,14 @@ class SharedJob:
 
 
 class Inputs:
-    """Snakemake's view of a grid."""
+    """Snakemake's view of a grid.
 
-    def __init__(self, grid: Grid) -> None:
+    Inputs and outputs are spelled as in `paths`, and Snakemake knows where they lie; in params they are where a job finds them.
+    """
+
+    def __init__(self, grid: Grid, places: Places | None = None) -> None:
         self.grid = grid
+        self.places = places or Places()
         self.run = grid.run
         self.weights_of = Weights(grid.run)
 
@@ -105,6 +114,24 @@ class Inputs:
     def manifest(self, w: object = None) -> str:
         """Return as JSON what the tables are made of."""
         return manifest(self.grid, self.scores(), self.layouts(), self.published_rows())
+
+    def benchmarks(self) -> list[str]:
+        """Return the files of time and memory that the table of costs is made of."""
+        jobs = (job for cell in self.grid.cells for job in self._jobs(cell) if job[0] in COSTS)
+        return list(dict.fromkeys(paths.benchmark(*job) for job in jobs))
+
+    def costs(self, w: object = None) -> list[str]:
+        """Return what the job of the tables reads if it is there: from a storage only what a job names is fetched."""
+        return [*self.benchmarks(), *self.embeddings()] if self.places.stored else []
+
+    def at(self, path: str) -> str:
+        """Return where a job finds a file."""
+        return path if isinstance(path, UsersFile) else self.places.at(path)
+
+    def rules(self) -> set[str]:
+        """Return the rules that have jobs in the run."""
+        shared = {path for job in self.shared_jobs for path in job.each(paths.EMBEDDING)}
+        return {rule for cell in self.grid.cells for rule, result in self._jobs(cell) if result not in shared}
 
     def downloads(self) -> list[str]:
         """Return the URL of everything that the run fetches into an empty folder, each once."""
@@ -195,7 +222,7 @@ class Inputs:
             options |= {"split_by": entry["split_by"], "value": source.value}
         if files := self.orthologues(w):
             columns = [table["columns"] for table in self.run.orthologue_tables(w.dataset, source.organism)]
-            options["orthologues"] = [{"path": p, "columns": c} for p, c in zip(files, columns, strict=True)]
+            options["orthologues"] = [{"path": self.at(p), "columns": c} for p, c in zip(files, columns, strict=True)]
             options["orthologue_key"] = tables_of(entry)[0].get("key", "symbol")
             options["orthologue_hub"] = hub_of([table["columns"] for table in tables_of(entry)])
         return json.dumps(options, sort_keys=True)
@@ -225,7 +252,7 @@ class Inputs:
         if "shared_space" in entry:
             options["shared_space"] = entry["shared_space"]
         if self.run.added_species(w.model) and (added := self.weights_of.added(w.model, w.dataset, w.split)):
-            files = {name: self.weights_of.species_folder(w.model, name) for name in added}
+            files = {name: self.at(self.weights_of.species_folder(w.model, name)) for name in added}
             options["species_files"] = {**options.get("species_files", {}), **files}
         return json.dumps(options, sort_keys=True)
 
@@ -254,7 +281,7 @@ class Inputs:
         added = self.weights_of.added(w.model, w.dataset, w.split)
         built = [self.weights_of.species_folder(w.model, name) for name in added]
         if isinstance(entry.get("weights"), str):
-            return [self.weights_folder(w), *built]
+            return [self.weights_of.folder(w.model), *built]
         return [*self.weights_of.checkpoint(w.model, self.run.species(w.dataset, w.split)), *built]
 
     @cached_property
@@ -284,16 +311,24 @@ class Inputs:
         species_files = {name: folder for part in parts for name, folder in part.pop("species_files", {}).items()}
         return json.dumps({**parts[0], **({"species_files": species_files} if species_files else {})}, sort_keys=True)
 
+    def benchmarks_of(self, job: SharedJob) -> list[str]:
+        """Return where a shared job writes time and memory of each of its splits."""
+        return list(map(self.at, job.each(paths.benchmark("embed", paths.EMBEDDING))))
+
+    def stored_benchmarks(self, job: SharedJob) -> list[str]:
+        """Return what of these are outputs: all where files lie in a storage, which takes outputs alone."""
+        return job.each(paths.benchmark("embed", paths.EMBEDDING)) if self.places.stored else []
+
     def weights_argument(self, w: Cell | Wildcards) -> list[str]:
         """Return what embed_cells.py is given of them: the file, the folder of the checkpoint, or nothing."""
         entry = self.run.model(w.model)
         if "path" in entry or "weights" not in entry:
-            return self.weights(w)[:1]
+            return list(map(self.at, self.weights(w)[:1]))
         return [self.weights_folder(w)]
 
     def weights_folder(self, w: Cell | Wildcards) -> str:
         """Return the folder of a model's checkpoint."""
-        return self.weights_of.folder(w.model)
+        return self.at(self.weights_of.folder(w.model))
 
     def species_inputs(self, w: Wildcards) -> list[str]:
         """Return what the files of an added species are made of."""
@@ -301,13 +336,13 @@ class Inputs:
 
     def species_weights(self, w: Wildcards) -> list[str]:
         """Return the checkpoint that the files of an added species are made for: its files, or the user's folder."""
-        return list(self.weights_of.checkpoint(w.model, [])) or [self.weights_folder(w)]
+        return list(self.weights_of.checkpoint(w.model, [])) or [self.weights_of.folder(w.model)]
 
     def species_options(self, w: Wildcards) -> str:
         """Return the options of build_species.py as JSON: what to build from, and what of the model's params it takes."""
         chosen = self.run.traits(w.model).species_options
         options = {name: value for name, value in self.run.params(w.model).items() if name in chosen}
-        files = {name: path for name, (_, path) in self.weights_of.species_sources(w.model, w.species).items()}
+        files = {name: self.at(path) for name, (_, path) in self.weights_of.species_sources(w.model, w.species).items()}
         return json.dumps({**options, **files}, sort_keys=True)
 
     def species_code(self, w: Wildcards) -> dict[str, str]:
@@ -382,7 +417,7 @@ class Inputs:
         """Return how many threads a job of this task uses."""
         return self.run.task(w.task).get("threads", 1)
 
-    def task_env(self, w: Wildcards) -> str:
+    def task_env(self, w: Cell | Wildcards) -> str:
         """Return the environment file of a task, as seen from workflow/rules: PyTorch is large, so only where it is used."""
         return f"../envs/{self._env_name(w.task)}{'' if self._score_device(w.task) == 'cpu' else '_gpu'}.yaml"
 
@@ -392,6 +427,24 @@ class Inputs:
     def task_python(self, w: Wildcards) -> str:
         """Return the Python that scores a task where jobs run without conda."""
         return python_of(self._env_name(w.task))
+
+    def image(self, environment: str) -> str:
+        """Return the container image of an environment file."""
+        return str(self.run.options["images"]).replace("{env}", PurePath(environment).stem)
+
+    def check_images(self, with_conda: bool) -> None:
+        """Raise CellgaugeError where jobs are to run in containers and an image is not there: they would run without it."""
+        if with_conda:
+            raise CellgaugeError("the images hold no conda: give --sdm one of apptainer and conda")
+        cells = self.grid.cells
+        names = {"data", "publish", *(self.env(cell) for cell in cells), *(self.task_env(cell) for cell in cells)}
+        images = sorted({self.image(name) for name in names})
+        missing = [image for image in images if "://" not in image and not Path(image).is_file()]
+        if missing:
+            raise CellgaugeError(
+                f"--sdm apptainer: there is no image {missing[0]}{f' (and {len(missing) - 1} more)' * (len(missing) > 1)};"
+                " make them with `make images`, or say in `run.images` where they are"
+            )
 
     def check_environments(self) -> None:
         """Raise CellgaugeError where a score of the run needs an environment of its own that has not been made."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cellgauge.plan.inputs import Inputs
+    from cellgauge.plan.storage import Places
 
 BEGAN = time.time()
 """When Snakemake read the workflow, seconds since the epoch: logs of this run are newer."""
@@ -38,20 +39,20 @@ def failures(inputs: Inputs, since: float) -> dict[str, str]:
     """
     reasons: dict[str, str] = {}
     for cell in inputs.grid.cells:
-        reason = next(filter(None, (_failure(*job, since) for job in inputs.jobs(cell))), "")
-        if not reason and not Path(cell.path).exists():
+        reason = next(filter(None, (_failure(inputs.places, *job, since) for job in inputs.jobs(cell))), "")
+        if not reason and not inputs.places.exists(cell.path):
             reason = NOT_RUN
         if reason:
             reasons[cell.path] = reason
     return reasons
 
 
-def _failure(rule: str, result: str, log: str, since: float) -> str:
+def _failure(places: Places, rule: str, result: str, log: str, since: float) -> str:
     """Return why one job failed since then, "" if it did not."""
-    path = Path(log)
-    if Path(result).exists() or not path.is_file() or path.stat().st_mtime < since:
+    if places.exists(result) or places.mtime(log) < since:
         return ""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    text = places.fetch(log).read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     stated = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     silent = "the job wrote nothing; it may have been killed, by hand or for its memory"
     return f"{rule}: {one_line((stated or lines or [silent])[-1])}"
@@ -80,13 +81,20 @@ def publish_partial_results(inputs: Inputs) -> None:
 
 
 def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
-    """Write tables, report and exports, older than any input; return what went wrong, "" if nothing did."""
+    """Write tables, report and exports, older than any input; return what went wrong, "" if nothing did.
+
+    They are written here even where files lie in a storage, whose tables are always those of a whole run.
+    """
+    for files in (inputs.scores(), inputs.layouts(), inputs.published_rows(), inputs.costs()):
+        for file in files:
+            inputs.places.fetch(file)
     with tempfile.TemporaryDirectory() as folder:
         manifest, reasons = Path(folder, "manifest.json"), Path(folder, "reasons.json")
         manifest.write_text(inputs.manifest(), encoding="utf-8")
         reasons.write_text(json.dumps(failed), encoding="utf-8")
         collect = ["collect_tables.py", "--manifest", str(manifest), "--failed", str(reasons)]
-        collect += ["--ledger", paths.LEDGER]
+        collect += ["--ledger", paths.LEDGER, "--benchmarks", inputs.at(paths.BENCHMARKS)]
+        collect += ["--results", inputs.at(paths.RESULTS)]
         render = ["render_report.py", paths.TABLES, "--output", paths.REPORT]
         exports = ["export_results.py", paths.TABLES, "--output", "results"]
         fault = _run([*collect, "--output", paths.TABLES], render, exports)

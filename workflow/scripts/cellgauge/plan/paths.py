@@ -16,6 +16,7 @@ SPECIES = "resources/species/{model}/{species}"
 PUBLISHED_FILES = "resources/published"
 PUBLISHED_OBJECT = f"{PUBLISHED_FILES}/{{source}}/{{object}}"
 LEDGER = "resources/checksums.yaml"
+BENCHMARKS = "benchmarks"
 
 SPLIT = "results/splits/{dataset}/{split}.h5ad"
 EMBEDDING = "results/embeddings/{model}/{dataset}/{split}.h5ad"
@@ -27,6 +28,7 @@ SCORE = "results/scores/{task}/{model}/{dataset}/{split}.tsv"
 PUBLISHED = "results/published/{source}.tsv"
 MANIFEST = "results/manifest.json"
 TABLES = "results/tables"
+RESULTS = "results"
 REPORT = "results/report.html"
 CZBENCHMARKS = "results/czbenchmarks.json"
 FIGURES = "results/figures"
@@ -42,7 +44,7 @@ def log(rule: str, result: str) -> str:
 
 def benchmark(rule: str, result: str) -> str:
     """Return where Snakemake writes the time and memory of the job of a rule that makes `result`."""
-    return f"benchmarks/{rule}/{_wildcards(rule, result)}.tsv"
+    return f"{BENCHMARKS}/{rule}/{_wildcards(rule, result)}.tsv"
 
 
 def _wildcards(rule: str, result: str) -> PurePath:
@@ -62,12 +64,16 @@ def file_name(url: str) -> str:
     return (urlsplit(url).path if of_web else url.rpartition("!")[2]).rpartition("/")[2]
 
 
+class UsersFile(str):
+    """The path of a file or folder of the user's: it is read where it lies, and no storage of Snakemake's holds it."""
+
+
 def local(url: str, folder: str) -> str:
-    """Return where an object lies on this machine: in `folder` when it is fetched, else where the user keeps it.
+    """Return where an object lies on this machine: in `folder` when it is fetched, else where the user keeps it (UsersFile).
 
     A file of the user's may be written as file:// or from the home folder ("~").
     """
     if is_remote(url):
         return f"{folder}/{file_name(url)}"
     path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+    return UsersFile(Path(path).expanduser() if path.startswith("~") else path)
