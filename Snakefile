@@ -41,8 +41,6 @@ localrules:
 
 rule all:
     default_target: True
-    message:
-        "Gather all results"
     input:
         inputs.embeddings,  # named here too, so that what is removed is made again
         inputs.scores,
@@ -51,6 +49,8 @@ rule all:
         EXPORTS,
         f"{paths.TABLES}/leaderboard.csv",
         paths.FIGURES,
+    message:
+        "Gather all results"
 
 
 onstart:

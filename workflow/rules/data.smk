@@ -2,8 +2,6 @@
 
 
 rule download:
-    message:
-        "Download {wildcards.object} of {wildcards.dataset}"
     input:
         # the bytes are verified, so an edit of the downloader need not fetch them again
         script=ancient(script("download_object")),
@@ -19,13 +17,13 @@ rule download:
         mem_mb=1000,
     params:
         url=inputs.object_url,
+    message:
+        "Download {wildcards.object} of {wildcards.dataset}"
     shell:
         "python {input.script:q} {params.url:q} {output:q} > {log:q} 2>&1"
 
 
 rule split:
-    message:
-        "Make the split {wildcards.dataset}/{wildcards.split}"
     input:
         script=ancient(script("split_dataset")),
         object=users_files(inputs.split_object, paths.SPLIT),
@@ -43,5 +41,7 @@ rule split:
     params:
         code=code("split_dataset"),
         options=inputs.split_options,
+    message:
+        "Make the split {wildcards.dataset}/{wildcards.split}"
     shell:
         "python {input.script:q} {input.object:q} {output:q} --options {params.options:q} > {log:q} 2>&1"

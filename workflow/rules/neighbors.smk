@@ -2,8 +2,6 @@
 
 
 rule neighbors:
-    message:
-        "Search neighbors for {wildcards.task}: {wildcards.model} on {wildcards.dataset}/{wildcards.split}"
     input:
         script=ancient(script("find_neighbors")),
         embeddings=inputs.results,
@@ -24,6 +22,8 @@ rule neighbors:
         code=inputs.neighbor_code,
         python=task_python,
         options=inputs.neighbor_options,
+    message:
+        "Search neighbors for {wildcards.task}: {wildcards.model} on {wildcards.dataset}/{wildcards.split}"
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.embeddings:q} --splits {input.splits:q}"
         " --set {wildcards.split:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -32,8 +32,6 @@ EXPORTS = [
 
 
 rule layout:
-    message:
-        "Lay out the cells of {wildcards.dataset}/{wildcards.split}, embedded by {wildcards.model}"
     input:
         script=ancient(script("lay_out_cells")),
         embedding=paths.EMBEDDING,
@@ -48,14 +46,14 @@ rule layout:
         mem_mb=largest_memory(base_mb=1000, times=2),
     params:
         code=code("lay_out_cells"),
+    message:
+        "Lay out the cells of {wildcards.dataset}/{wildcards.split}, embedded by {wildcards.model}"
     shell:
         "python {input.script:q} --embeddings {input.embedding:q} --splits {input.splits:q} --output {output:q}"
         " > {log:q} 2>&1"
 
 
 rule manifest:
-    message:
-        "Write the manifest of the run"
     input:
         template=project_file("workflow/templates/manifest.json"),
     output:
@@ -64,13 +62,13 @@ rule manifest:
         "logs/manifest.log",
     params:
         text=inputs.manifest,  # grows with the run, as a command may not: Snakemake itself writes it
+    message:
+        "Write the manifest of the run"
     template_engine:
         "jinja2"
 
 
 rule tables:
-    message:
-        "Write the tables"
     input:
         script=ancient(script("collect_tables")),
         manifest=paths.MANIFEST,
@@ -86,14 +84,14 @@ rule tables:
     params:
         code=code("collect_tables"),
         ledger=paths.LEDGER,  # no input: every download writes to it
+    message:
+        "Write the tables"
     shell:
         "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks"
         " --ledger {params.ledger:q} --output results/tables > {log:q} 2>&1"
 
 
 rule report:
-    message:
-        "Write the report"
     input:
         script=ancient(script("render_report")),
         tables=TABLES,
@@ -110,13 +108,13 @@ rule report:
         "../envs/publish.yaml"
     params:
         code=code("render_report", data="cellgauge.report"),
+    message:
+        "Write the report"
     shell:
         "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
 
 
 rule exports:
-    message:
-        "Write the tables in other formats"
     input:
         script=ancient(script("export_results")),
         tables=TABLES,
@@ -134,13 +132,13 @@ rule exports:
         "../envs/publish.yaml"
     params:
         code=code("export_results"),
+    message:
+        "Write the tables in other formats"
     shell:
         "python {input.script:q} results/tables --output results > {log:q} 2>&1"
 
 
 rule figures:
-    message:
-        "Draw the figures"
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,
@@ -158,5 +156,7 @@ rule figures:
         "../envs/publish.yaml"
     params:
         code=code("draw_figures"),
+    message:
+        "Draw the figures"
     shell:
         "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"

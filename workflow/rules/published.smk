@@ -2,19 +2,17 @@
 
 
 use rule download as download_published with:
-    message:
-        "Download {wildcards.object}, published by {wildcards.source}"
     output:
         paths.PUBLISHED_OBJECT,
     log:
         paths.log("download_published", paths.PUBLISHED_OBJECT),
     params:
         url=inputs.published_url,
+    message:
+        "Download {wildcards.object}, published by {wildcards.source}"
 
 
 rule import_published:
-    message:
-        "Read the values that {wildcards.source} published"
     input:
         script=ancient(script("import_published")),
         file=users_files(inputs.published_file, paths.PUBLISHED),
@@ -29,5 +27,7 @@ rule import_published:
     params:
         options=inputs.published_options,
         code=code("import_published"),
+    message:
+        "Read the values that {wildcards.source} published"
     shell:
         "python {input.script:q} {input.file:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -2,8 +2,6 @@
 
 
 rule score:
-    message:
-        "Score {wildcards.task}: {wildcards.model} on {wildcards.dataset}/{wildcards.split}"
     input:
         script=ancient(script("score_task")),
         results=inputs.results,
@@ -25,6 +23,8 @@ rule score:
         code=inputs.task_code,
         python=task_python,
         options=inputs.task_options,
+    message:
+        "Score {wildcards.task}: {wildcards.model} on {wildcards.dataset}/{wildcards.split}"
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.results:q} --splits {input.splits:q}"
         " --set {wildcards.split:q} --neighbors {input.neighbors:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -2,8 +2,6 @@
 
 
 rule download_weights:
-    message:
-        "Download {wildcards.file}"
     input:
         script=ancient(script("download_object")),
     output:
@@ -18,13 +16,13 @@ rule download_weights:
         mem_mb=1000,
     params:
         url=inputs.weights_url,
+    message:
+        "Download {wildcards.file}"
     shell:
         "python {input.script:q} {params.url:q} {output:q} > {log:q} 2>&1"
 
 
 rule build_species:
-    message:
-        "Build the files of {wildcards.species} for {wildcards.model}"
     input:
         script=ancient(script("build_species")),
         weights=users_files(inputs.species_weights, paths.SPECIES),
@@ -42,6 +40,8 @@ rule build_species:
         adapter=inputs.adapter,
         weights=inputs.weights_folder,
         options=inputs.species_options,
+    message:
+        "Build the files of {wildcards.species} for {wildcards.model}"
     shell:
         "python {input.script:q} {params.adapter:q} {wildcards.species:q} --weights {params.weights:q}"
         " --options {params.options:q} --output {output:q} > {log:q} 2>&1"
