@@ -119,7 +119,7 @@ class Project:
         done = subprocess.run(
             [sys.executable, "-c", f"import json, sys; {command}", "--cores", "2", "--configfile", "tiny.yaml", *flags],
             cwd=self.folder,
-            env={**os.environ, "HOME": str(self.folder), "PYTHONPATH": str(SCRIPTS)},
+            env={**os.environ, "HOME": str(self.folder), "PYTHONPATH": str(self.folder / "workflow/scripts")},
             capture_output=True,
             text=True,
             check=False,

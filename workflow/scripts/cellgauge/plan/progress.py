@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from cellgauge.plan.cost import jobs, read_costs
@@ -28,7 +28,9 @@ class Progress(logging.Handler):
     jobs run at once need not be known.
     """
 
-    def __init__(self, log: logging.Logger, seconds: Mapping[int, float], clock=time.monotonic) -> None:
+    def __init__(
+        self, log: logging.Logger, seconds: Mapping[int, float], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Start the clock, and leave out of what Snakemake shows what this says in fewer lines; its log file keeps all.
 
         Args:
@@ -46,7 +48,7 @@ class Progress(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count a job that has finished."""
-        if self._left.pop(getattr(record, "job_id", None), None) is None or not self._left:
+        if self._left.pop(getattr(record, "job_id", -1), None) is None or not self._left:
             return
         left = sum(self._left.values()) / self._total
         tenths = int(10 * (1 - left))
@@ -80,8 +82,7 @@ def expected_seconds(inputs: Inputs, outputs: Mapping[int, Collection[str]]) -> 
 def forecast(seconds: Mapping[int, float], cores: int | None) -> str:
     """Return a sentence on a run before it starts: its jobs, their work, and the time that it takes on `cores`, if known."""
     total, longest = sum(seconds.values()), max(seconds.values(), default=0)
-    known = cores is not None and cores < sys.maxsize  # which stands for a cluster
-    wall = f", {duration(max(total / cores, longest))} on {cores} cores" if known else ""
+    wall = f", {duration(max(total / cores, longest))} on {cores} cores" if cores and cores < sys.maxsize else ""
     return f"{len(seconds)} jobs: about {duration(total)} of work{wall}; downloads come on top"
 
 

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 DIGEST_LENGTH = 8  # hexadecimal digits: it tells versions of one file apart, and is read by people
@@ -147,8 +147,12 @@ def is_for_type_checking(node: ast.AST) -> bool:
 
 def _has_meaning(statement: ast.AST) -> bool:
     """Return whether a statement may change a result: no string alone (a docstring), no import for type checking."""
-    is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-    return not (is_text and isinstance(statement.value.value, str)) and not is_for_type_checking(statement)
+    is_text = (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+    return not is_text and not is_for_type_checking(statement)
 
 
 @cache
@@ -162,8 +166,9 @@ def _canonical(node: object) -> object:
         return tuple([_canonical(child) for child in node])
     if not isinstance(node, ast.AST):
         return node
-    fields: list[object] = [type(node).__name__]
-    for name in _fields(type(node)):
+    kind: Any = type(node)
+    fields: list[object] = [kind.__name__]
+    for name in _fields(kind):
         value = getattr(node, name, None)
         if name == "body" and isinstance(value, list):
             value = list(filter(_has_meaning, value))
