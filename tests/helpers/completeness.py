@@ -44,7 +44,8 @@ def _grid(inputs: Inputs, table: pd.DataFrame) -> Iterator[str]:
 
 def _models_differ(table: pd.DataFrame) -> Iterator[str]:
     """Yield which models lack, without a word, a row that others have of the same task and cells."""
-    table = table[table["metric"] != ""]  # what does not apply as a whole is one row
+    # What does not apply as a whole is one row; of confusion only pairs of labels that were confused are rows.
+    table = table[(table["metric"] != "") & (table["metric"] != "confusion")]
     for place, rows in table.groupby(["task", "dataset", "split", "profile"]):
         every = rows[KEY].drop_duplicates()
         for model, own in rows.groupby("model"):

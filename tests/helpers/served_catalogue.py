@@ -214,9 +214,9 @@ def checkpoint(model: str, entry: dict, folder: Path, genes: Genes) -> Path:
         case "scgpt":
             made_checkpoints.scgpt(folder, genes.symbols("human"), seed)
         case "geneformer":
-            made_checkpoints.geneformer(
-                folder, dict(zip(genes.symbols("human"), genes.ensembl("human"), strict=True)), seed
-            )
+            ids = genes.ensembl("human")
+            names = dict(zip(genes.symbols("human"), ids, strict=True))
+            made_checkpoints.geneformer(folder, {**names, **{gene: gene for gene in ids}}, seed)
         case "scvi":
             made_checkpoints.scvi(folder, genes.ensembl("human"), seed)
         case "aido_cell":  # one layer: of the last one only the genes of the data are queried

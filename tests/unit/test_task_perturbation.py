@@ -217,6 +217,22 @@ def test_strata_conditions_and_counts(screen, folder):
     assert set(table["task"]) == {"perturbation"} and set(table["model"]) == {"additive"}
 
 
+def test_models_have_the_same_rows_whatever_they_predict(screen, folder):
+    tables = {}
+    for adapter in ("no_change", "training_mean", "matching_mean", "additive", "linear_responses", "ceiling"):
+        predict_files(adapter, folder / "split.h5ad", folder / f"{adapter}.h5ad")
+        tables[adapter] = scored(folder / f"{adapter}.h5ad", folder / "truth.h5ad")
+    keys = ["profile", "metric", "subset", "condition"]
+    rows = {adapter: set(table[keys].itertuples(index=False, name=None)) for adapter, table in tables.items()}
+    assert all(own == rows["no_change"] for own in rows.values())
+    measured = {
+        adapter: table.loc[table["metric"] == "n_de", [*keys, "value", "status", "reason"]].to_dict("records")
+        for adapter, table in tables.items()
+        if adapter != "ceiling"  # is scored against half of the cells
+    }
+    assert measured["no_change"] and all(own == measured["no_change"] for own in measured.values())
+
+
 # --- invariance ------------------------------------------------------------------------------------------------------
 
 

@@ -41,17 +41,20 @@ class Corrected:
     def values(self, row: int) -> Iterator[Value]:
         """Yield the values of one condition."""
         responses, genes = self._responses, self._genes
+        measured_de = de_genes.significant(responses.truth.scores[row], genes, self._fdr)
+        if responses.truth.n_cells[row]:  # of the data, whatever a model predicts: the same number for all models
+            yield Value("n_de", "all", float(len(measured_de)))
         if reason := responses.why_not(row):
             subsets = self._subsets(genes[:0])
             measures = [
                 *differences.measures(list(subsets)),
                 *de_genes.measures(self._top),
                 *discrimination.measures(["all", "unmasked"]),
+                ("n_de_predicted", "all"),
                 ("e_distance", "all"),
             ]
             yield from (Value(metric, name, None, reason) for metric, name in measures)
             return
-        measured_de = de_genes.significant(responses.truth.scores[row], genes, self._fdr)
         order = de_genes.leading(
             np.abs(responses.truth.scores[row]), measured_de, max(self._top), responses.tie_breaker
         )

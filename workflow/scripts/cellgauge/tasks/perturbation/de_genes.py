@@ -44,7 +44,6 @@ def values(
         if has_cells
         else np.where(np.abs(predicted) > metrics.CONSTANT * scale, predicted, 0)
     )
-    yield Value("n_de", "all", float(len(measured_de)))
     predicted_de = significant(responses.scores[prediction], genes, fdr) if has_cells else genes[:0]
     n_predicted = float(len(predicted_de)) if has_cells else None
     yield Value("n_de_predicted", "all", n_predicted, "" if has_cells else NO_CELLS_PREDICTED)
