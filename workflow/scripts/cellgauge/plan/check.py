@@ -49,6 +49,7 @@ def require_files(inputs: Inputs, files: Collection[str], used: Callable[[], Col
         used: returns the files that the job's result was made from, if it is there: they may be gone.
     """
     missing = {file for file in files if isinstance(file, UsersFile) and not _exists(file)}
+    missing &= {path for paths_of_entry in _local_files(inputs).values() for path in paths_of_entry}
     if missing and missing - {*used()}:
         raise CellgaugeError("\nerror: ".join(missing_files(inputs)))
 
