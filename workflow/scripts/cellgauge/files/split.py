@@ -84,7 +84,7 @@ class Split:
         """
         with open_h5(self.path) as file:
             item = file["obs"].get(name)
-            if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f"):
+            if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f") and item.shape == self.cells.shape:
                 return item[:]
         try:
             return self.column(name).astype(np.float64)
