@@ -47,7 +47,7 @@ from cellgauge.plan import config as configuration
 from cellgauge.results.published import read as read_values
 
 EXAMPLES = int(os.environ.get("CELLGAUGE_FUZZ_EXAMPLES", "10"))
-SECONDS, MEMORY = 60, 6 << 30
+SECONDS, MEMORY = 60, 6 << 30  # of CPU, and bytes, that a child may take beyond what it begins with
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux alone")
 fuzzed = settings(
     max_examples=EXAMPLES,
@@ -66,7 +66,8 @@ def outcome(read, path):
             for descriptor in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
             faulthandler.disable()
-            signal.alarm(SECONDS)
+            most = SECONDS + int(sum(os.times()[:2]))
+            resource.setrlimit(resource.RLIMIT_CPU, (most, most))
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
             read(path)

@@ -225,3 +225,11 @@ def test_script_ends_with_the_sentence(tmp_path, data):
     assert "Traceback" not in done.stderr
     subprocess.run([*command, json.dumps(tiny.options())], check=True)
     assert anndata.read_h5ad(tmp_path / "s.h5ad").n_obs == 120
+
+
+def test_a_number_that_no_count_can_be_is_refused(tmp_path):
+    data = tiny.published()
+    data.X.data[7] = 3e38
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(CellgaugeError, match=r"1 of \d+ stored values are too large \(such as 3"):
+        make_split(tmp_path / "cells.h5ad", tmp_path / "split.h5ad", tiny.options())

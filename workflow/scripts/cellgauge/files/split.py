@@ -83,7 +83,7 @@ class Split:
         """
         with open_stage(self.path) as file:
             item = file["obs"].get(name)
-            if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f"):
+            if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f") and item.shape == self.cells.shape:
                 return item[:]
         try:
             return self.column(name).astype(np.float64)
@@ -251,6 +251,9 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
 ROUNDING = 1e-2
 """How far a count may be from a whole number when the user asks for rounding: log1p and expm1 in float32 reach 1e-3."""
 
+MOST_COUNT = 2**31
+"""No cell has so many molecules of a gene, nor of all genes."""
+
 
 def as_counts(matrix: Any, where: str, *, to_round: bool = False) -> csr_matrix:
     """Return `matrix` (n_cells, n_genes) as CSR float32 raw counts: finite, not negative, whole numbers.
@@ -265,7 +268,8 @@ def as_counts(matrix: Any, where: str, *, to_round: bool = False) -> csr_matrix:
 
     matrix = matrix.tocsr() if issparse(matrix) else csr_matrix(matrix)
     values = matrix.data.astype(np.uint8) if matrix.data.dtype.kind == "b" else matrix.data
-    for fault, wrong in (("not finite", ~np.isfinite(values)), ("negative", values < 0)):
+    too_large = values > MOST_COUNT  # beside which sums lose the counts of other cells
+    for fault, wrong in (("not finite", ~np.isfinite(values)), ("negative", values < 0), ("too large", too_large)):
         if wrong.any():
             raise ContractError(
                 f"{where}: the matrix is not raw counts, {int(wrong.sum())} of {values.size} stored values are {fault}"
