@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 DIGEST_LENGTH = 8  # hexadecimal digits: it tells versions of one file apart, and is read by people
@@ -30,7 +31,7 @@ def code(*modules: str, data: str = "") -> dict[str, str]:
     Raises:
         ModuleNotFoundError: a module named by the caller is not one of ours.
     """
-    digests = {_name(path): syntax_digest(path.read_text(encoding="utf-8")) for path in closure(*modules)}
+    digests = {_name(path): _file(path).digest for path in closure(*modules)}
     if data:
         digests |= {_name(path): _digest(path.read_bytes()) for path in _package_data(data)}
     return dict(sorted(digests.items()))
@@ -48,15 +49,31 @@ def closure(*modules: str) -> tuple[Path, ...]:
     for name in modules:
         if _path(name) is None:
             raise ModuleNotFoundError(f"no module {name} below {SCRIPTS}")
+    names: set[str] = set()
     paths: set[Path] = set()
     todo = list(modules)
     while todo:
         name = todo.pop()
-        path = _path(name)
-        if path is not None and path not in paths:
-            paths.add(path)
-            todo += [*_parents(name), *_imports(path)]
+        if name not in names:
+            names.add(name)
+            path = _path(name)
+            if path is not None and path not in paths:
+                paths.add(path)
+                todo += [*_parents(name), *_file(path).imports]
     return tuple(sorted(paths))
+
+
+class File(NamedTuple):
+    """What a Python file is to its jobs: the names that it imports, and the digest of what it means."""
+
+    imports: tuple[str, ...]
+    digest: str
+
+
+@cache  # planning asks for most files in most closures
+def _file(path: Path) -> File:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return File(tuple(_imports(tree)), _digest(repr(_canonical(tree)).encode()))
 
 
 def syntax_digest(text: str) -> str:
@@ -64,13 +81,7 @@ def syntax_digest(text: str) -> str:
 
     It is the same under all releases of Python that cellgauge runs on.
     """
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = _without_docstring(node.body)
-        if hasattr(node, "body") and isinstance(node.body, list):
-            node.body = [child for child in node.body if not is_for_type_checking(child)]
-    return _digest(repr(_canonical(tree)).encode())
+    return _digest(repr(_canonical(ast.parse(text))).encode())
 
 
 def project_file(name: str) -> str:
@@ -112,19 +123,21 @@ def _parents(module: str) -> Iterator[str]:
         yield ".".join(parts[:end])
 
 
-@cache
-def _imports(path: Path) -> tuple[str, ...]:
-    names: list[str] = []
-    todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that a file imports, at its top or inside functions; only statements hold imports."""
+    todo: list[ast.AST] = [tree]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.Import):
-            names += (alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.append(node.module)
-            names += (f"{node.module}.{alias.name}" for alias in node.names)
-        todo += [child for child in ast.iter_child_nodes(node) if not is_for_type_checking(child)]
-    return tuple(names)
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            children = getattr(node, name, ())
+            todo += (
+                [child for child in children if not is_for_type_checking(child)] if isinstance(children, list) else []
+            )
 
 
 def is_for_type_checking(node: ast.AST) -> bool:
@@ -132,25 +145,36 @@ def is_for_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Return statements without those that are a string: docstrings, and the texts below constants that describe them."""
-    return [
-        statement
-        for statement in body
-        if not (
-            isinstance(statement, ast.Expr)
-            and isinstance(statement.value, ast.Constant)
-            and isinstance(statement.value.value, str)
-        )
-    ]
+def _has_meaning(statement: ast.AST) -> bool:
+    """Return whether a statement may change a result: no string alone (a docstring), no import for type checking."""
+    is_text = (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+    return not is_text and not is_for_type_checking(statement)
+
+
+@cache
+def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
+    return tuple(name for name in kind._fields if name not in NOT_MEANING)
 
 
 def _canonical(node: object) -> object:
-    """Return a syntax tree as nested tuples, without places and without what is empty."""
-    if isinstance(node, ast.AST):
-        fields = ((name, getattr(node, name, None)) for name in node._fields if name not in NOT_MEANING)
-        return type(node).__name__, *((name, _canonical(value)) for name, value in fields if value not in (None, []))
-    return tuple(map(_canonical, node)) if isinstance(node, list) else node
+    """Return a syntax tree as nested tuples, without places and without what is empty or has no meaning."""
+    if isinstance(node, list):
+        return tuple([_canonical(child) for child in node])
+    if not isinstance(node, ast.AST):
+        return node
+    kind: Any = type(node)
+    fields: list[object] = [kind.__name__]
+    for name in _fields(kind):
+        value = getattr(node, name, None)
+        if name == "body" and isinstance(value, list):
+            value = list(filter(_has_meaning, value))
+        if value not in (None, []):
+            fields.append((name, _canonical(value)))
+    return tuple(fields)
 
 
 def digest(files: dict[str, str]) -> str:
