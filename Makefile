@@ -9,7 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib scib-python demo test lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help check types setup setup-scib scib-python demo test lint format calibrate bench plan bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,7 +69,8 @@ format: .venv/.installed-dev  ## rewrite code and rules in the project's style
 calibrate: .venv/.installed-dev .venv-scib/.installed  ## score planted worlds, where the right order of models is known; writes docs/calibration.md
 	$(BIN)/python tests/calibration/calibrate.py --processes $(CORES)
 
-bench: .venv/.installed-dev  ## time the scorers against cz-benchmarks in one run; writes results/bench/
+bench: .venv/.installed-dev  ## time planning beside a plain workflow, and the scorers beside cz-benchmarks; writes results/bench/
+	$(BIN)/python bench/bench_workflow.py
 	$(BIN)/python bench/bench_scorers.py
 
 bench-models: .venv/.installed-dev  ## time the foundation models against the official paths (DEVICE=cuda: on a GPU)
@@ -92,8 +93,8 @@ check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with th
 check: setup  ## open your files, say what each holds and what is wrong with it (ARGS="--configfile mine.yaml")
 	@$(BIN)/python workflow/scripts/check_inputs.py $(ARGS)
 
-estimate: setup  ## say what a run costs: CPU and GPU hours, memory, bytes (ARGS="--configfile mine.yaml --cells 20000")
-	@$(BIN)/python workflow/scripts/estimate_run.py $(ARGS)
+plan: setup  ## say what would run, why, and what it costs: hours, memory, bytes (ARGS="--configfile mine.yaml --cells 20000")
+	@$(BIN)/python workflow/scripts/plan_run.py $(ARGS)
 
 dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -113,9 +112,18 @@ class Project:
 
     def planned(self, *flags: str) -> dict[str, str]:
         """Return the outputs that a dry run would make, each with Snakemake's reason."""
-        text = self.run("--dry-run", *flags).stdout
-        jobs = re.findall(r"^ {4}output: (.*)$(?:\n {4}.*)*?\n {4}reason: (.*)$", text, re.MULTILINE)
-        return {output: reason for outputs, reason in jobs for output in outputs.split(", ")}
+        command = "from cellgauge.plan.planned import planned_jobs; print(json.dumps(planned_jobs(sys.argv[1:])))"
+        done = subprocess.run(
+            [sys.executable, "-c", f"import json, sys; {command}", "--cores", "2", "--configfile", "tiny.yaml", *flags],
+            cwd=self.folder,
+            env={**os.environ, "HOME": str(self.folder), "PYTHONPATH": str(self.folder / "workflow/scripts")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(done.stderr)
+        return {output: reason for _, _, outputs, reason in json.loads(done.stdout) for output in outputs}
 
     def table(self, name: str = "scores"):
         import pandas as pd

@@ -228,10 +228,11 @@ def test_a_command_can_be_typed(block, plan, tmp_path):
 def check_make(block: Block, words: list[str], folder: Path) -> None:
     done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{block}: {done.stderr}"
-    if words[0] == "estimate":
+    if words[0] == "plan":
         (folder / "mine.yaml").write_text(block.settings, encoding="utf-8")
+        make_files(folder, block.settings)
         options = next((shlex.split(word.removeprefix("ARGS=")) for word in words[1:]), [])
-        script = [sys.executable, str(SCRIPTS / "estimate_run.py"), *options]
+        script = [sys.executable, str(SCRIPTS / "plan_run.py"), *options]
         done = subprocess.run(script, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0 and "CPU h" in done.stdout, f"{block}: {done.stderr}"
 
@@ -248,7 +249,7 @@ def test_every_profile_that_a_page_names_can_be_planned_with(plan, monkeypatch):
     text = " ".join(" ".join(page.read_text(encoding="utf-8").split()) for page in PAGES)
     named = re.findall(r"--profile\s+(profiles/\w+)", text)
     profiles = {Path(name): yaml.safe_load((ROOT / name / "config.yaml").read_text(encoding="utf-8")) for name in named}
-    assert set(profiles) == {path.relative_to(ROOT) for path in (ROOT / "profiles").iterdir()}
+    assert {*profiles, Path("profiles/default")} == {path.relative_to(ROOT) for path in (ROOT / "profiles").iterdir()}
     monkeypatch.setenv("PATH", f"{ROOT / 'tests/conda/bin'}{os.pathsep}{os.environ['PATH']}")
     for profile, facts in profiles.items():
         executor = facts.get("executor", "local")

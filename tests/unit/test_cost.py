@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from made_up import inputs_of
 
 from cellgauge.plan import config as settings
-from cellgauge.plan.cost import STAGES, TERMS, downloads, evaluate, jobs, measured_speeds, read_costs, report
+from cellgauge.plan.cost import STAGES, TERMS, downloads, evaluate, jobs, measured_speeds, read_costs, urls
+from cellgauge.plan.cost import report as report_on
+from cellgauge.plan.planned import PlannedJob
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = settings.read()
@@ -34,6 +36,23 @@ def inputs(models=("random",), tasks=("clustering",), datasets=("baron_pancreas"
     for name, change in changes.items():
         config["models" if name in config["models"] else "datasets"][name] |= change
     return inputs_of(config)
+
+
+def every_job(inputs):
+    """Return all jobs of a run as Snakemake plans them in an empty folder, without their reasons."""
+    needed = {(rule, result) for cell in inputs.grid.cells for rule, result, _ in inputs.jobs(cell)}
+    return [PlannedJob(rule, wildcards(rule, result), [result], "") for rule, result in sorted(needed)]
+
+
+def wildcards(rule, result):
+    folder, _, name = result.partition("/")[2].partition("/")[2].partition("/")
+    return {"download": {"dataset": folder, "object": name}, "download_weights": {"file": f"{folder}/{name}"}}.get(
+        rule, {}
+    )
+
+
+def report(inputs, *arguments):
+    return report_on(every_job(inputs), inputs, *arguments)
 
 
 def only(found, stage, model=None):
@@ -61,7 +80,7 @@ def test_a_job_costs_what_the_table_says():
     laws = {"cpu_seconds": {"job": 2, "products": 1e-3}, "memory_mb": {"values": 0.5}}
     costs = {**COSTS, "tasks": {"clustering": laws}}
     human, mouse = only(jobs(inputs(), costs, 100), "score")
-    assert human == mouse
+    assert human[1:] == mouse[1:] and human.result != mouse.result
     assert human.cpu_hours * 3600 == pytest.approx(2 + 1e-3 * 100**2 * 50)  # its params say 50 dimensions
     assert human.memory_mb == 0.5 * 100 * 50
 
@@ -165,9 +184,13 @@ def test_downloads_are_counted_once_and_by_the_archive_that_is_fetched():
         "pypi://came==0.1.13": 16_000_000,
         "pypi://came==0.1.13/came/sample_data.zip!raw-Baron_human.h5ad": 33_000_000,  # lies in it
     }
-    assert downloads(inputs(), COSTS, ledger).startswith("Downloads: 0.02 GB in 1 files of known size")
-    assert downloads(inputs(), COSTS, {}).endswith("; 1 files of unknown size.")
-    both = downloads(inputs(["uce_4l", "uce_4l_reference"]), COSTS, ledger)
+
+    def sentence(inputs, sizes):
+        return downloads(urls(every_job(inputs), inputs), COSTS, sizes)
+
+    assert sentence(inputs(), ledger).startswith("Downloads: 0.02 GB in 1 files of known size")
+    assert sentence(inputs(), {}).endswith("; 1 files of unknown size.")
+    both = sentence(inputs(["uce_4l", "uce_4l_reference"]), ledger)
     assert both.startswith("Downloads: 3.42 GB in 2 files of known size")  # they share their checkpoint
 
 
@@ -236,11 +259,19 @@ def test_planted_weights_are_fitted(monkeypatch):
 
 
 def test_the_command_line(tmp_path):
-    command = [sys.executable, str(ROOT / "workflow" / "scripts" / "estimate_run.py")]
+    command = [sys.executable, str(ROOT / "workflow" / "scripts" / "plan_run.py")]
     command += ["--configfile", str(ROOT / "config/full.yaml")]
     result = subprocess.run([*command, "--cells", "5000"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    for said in ("score ", "uce_33l ", "additive ", "* Arithmetic, not measured", "5,000 (--cells)", "Downloads: "):
+    for said in (
+        "score ",
+        "  new ",
+        "uce_33l ",
+        "additive ",
+        "* Arithmetic, not measured",
+        "5,000 (--cells)",
+        "Downloads: ",
+    ):
         assert said in result.stdout
     assert "Not known" not in result.stdout
     (tmp_path / "bad.yaml").write_text("run: [")
@@ -249,14 +280,18 @@ def test_the_command_line(tmp_path):
     assert result.stderr.startswith("error: bad.yaml, line 1: not YAML")
     result = subprocess.run([*command, "--cells", "0"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 2 and "0 is not above 0" in result.stderr
+    result = subprocess.run([*command, "--config", "a=1"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("error: --config: costs are those of files;")
+    command = [*command[:2], "results/splits/baron_pancreas/human.h5ad", "--forcerun", "split"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "split                  1  forced" in result.stdout and "in 1 files of known size" in result.stdout
 
 
 def test_a_ledger_of_the_run_tells_sizes(tmp_path):
     (tmp_path / "resources").mkdir()
-    urls = inputs_of(settings.read([ROOT / "config/full.yaml"])).downloads()
-    ledger = {url: {"size": 10**9} for url in urls if url.endswith("_Bladder_v2_curated.h5ad")}
+    ledger = {settings.read()["datasets"]["tabula_sapiens_v2"]["splits"]["bladder"]: {"size": 10**9}}
     (tmp_path / "resources" / "checksums.yaml").write_text(yaml.safe_dump(ledger))
-    command = [sys.executable, str(ROOT / "workflow" / "scripts" / "estimate_run.py")]
+    command = [sys.executable, str(ROOT / "workflow" / "scripts" / "plan_run.py")]
     command += ["--configfile", str(ROOT / "config/full.yaml")]
     known = [
         re.search(

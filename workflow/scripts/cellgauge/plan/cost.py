@@ -1,4 +1,4 @@
-"""What a run costs before it runs: CPU hours, GPU hours, memory and downloads, from the one table config/costs.yaml.
+"""What the jobs of a run cost before it runs: CPU hours, GPU hours, memory and downloads, by the table config/costs.yaml.
 
 A job costs a sum of weighted `TERMS`: how its work grows with its cells and, for scores, with the dimensions of the
 embedding. The table holds the weights and says where they come from.
@@ -10,11 +10,15 @@ import csv
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cellgauge.plan import paths
 
 if TYPE_CHECKING:
     from cellgauge.plan.grid import Cell
     from cellgauge.plan.inputs import Inputs
+    from cellgauge.plan.planned import PlannedJob
     from cellgauge.plan.run import Run
 
 STAGES = ("split", "embed", "predict", "truth", "score")
@@ -46,6 +50,7 @@ class Job(NamedTuple):
     """A job of a run; NaN is what the table does not know.
 
     Attributes:
+        result: the path that it makes.
         stage: one of `STAGES`.
         model: "" where the job serves all models.
         cpu_hours: hours of one CPU thread, without a GPU.
@@ -53,6 +58,7 @@ class Job(NamedTuple):
         memory_mb: peak resident memory in MB (2**20 bytes), without a GPU.
     """
 
+    result: str
     stage: str
     model: str
     cpu_hours: float
@@ -101,9 +107,10 @@ def jobs(inputs: Inputs, costs: Costs, cells: int, speeds: Mapping[str, float] |
 
     for dataset, split in _splits(inputs):
         modality, n_cells = run.modality(dataset), size(dataset, [split])
-        yield _job("split", "", costs["splits"][modality], n_cells)
+        place = {"dataset": dataset, "split": split}
+        yield _job(paths.SPLIT.format(**place), "split", "", costs["splits"][modality], n_cells)
         if modality == "perturbation":
-            yield _job("truth", "", costs["truth"], n_cells)
+            yield _job(paths.TRUTH.format(**place), "truth", "", costs["truth"], n_cells)
     results = {path: cell for cell in grid.cells for path in inputs.results(cell)}
     for path, cell in results.items():
         n_cells = size(cell.dataset, run.splits_of(cell.dataset, Path(path).stem))
@@ -111,7 +118,7 @@ def jobs(inputs: Inputs, costs: Costs, cells: int, speeds: Mapping[str, float] |
         epochs = params.get("max_epochs") or min(EPOCHS, round(EPOCHS * EPOCH_CELLS / n_cells))
         stage = "predict" if run.modality(cell.dataset) == "perturbation" else "embed"
         tflops = costs["tflops"][params.get("precision", "auto")] if inputs.gpus(cell) else 0
-        job = _job(stage, cell.model, _of_model(run, costs, cell), n_cells, 0, epochs, tflops)
+        job = _job(path, stage, cell.model, _of_model(run, costs, cell), n_cells, 0, epochs, tflops)
         speed = (speeds or {}).get(cell.model.partition("@")[0]) if tflops and stage == "embed" else None
         yield job._replace(gpu_hours=n_cells / speed / 3600) if speed else job
     for cell in grid.cells:
@@ -122,18 +129,26 @@ def jobs(inputs: Inputs, costs: Costs, cells: int, speeds: Mapping[str, float] |
         dims = next((params[name] for name in DIMS if name in params), usual)
         if not dims and run.modality(cell.dataset) == "expression":
             laws = {}
-        yield _job("score", cell.model, laws, size(cell.dataset, run.splits_of(cell.dataset, cell.split)), dims)
+        n_cells = size(cell.dataset, run.splits_of(cell.dataset, cell.split))
+        yield _job(cell.path, "score", cell.model, laws, n_cells, dims)
 
 
 def _job(
-    stage: str, model: str, laws: Mapping[str, Law], cells: int, dims: int = 0, epochs: int = 0, tflops: float = 0
+    result: str,
+    stage: str,
+    model: str,
+    laws: Mapping[str, Law],
+    cells: int,
+    dims: int = 0,
+    epochs: int = 0,
+    tflops: float = 0,
 ) -> Job:
     """Return a job; `tflops` is 0 where it asks for no GPU."""
     quantities = ("cpu_seconds", "gflop", "memory_mb")
     cpu, gflop, memory = (evaluate(laws[q], cells, dims, epochs) if q in laws else math.nan for q in quantities)
     # small networks have no `gflop`: a GPU takes them no longer than a CPU does
     gpu = 0.0 if not tflops else cpu if math.isnan(gflop) else gflop / (1000 * tflops)
-    return Job(stage, model, cpu / 3600, gpu / 3600, memory)
+    return Job(result, stage, model, cpu / 3600, gpu / 3600, memory)
 
 
 def _of_model(run: Run, costs: Costs, cell: Cell) -> Mapping[str, Any]:
@@ -153,26 +168,31 @@ def _splits(inputs: Inputs) -> list[tuple[str, str]]:
 
 
 def report(
+    to_run: Sequence[PlannedJob],
     inputs: Inputs,
     costs: Costs,
     cells: int,
     known_sizes: Mapping[str, int],
     speeds: Mapping[str, float] | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of the report.
+    """Yield the lines of the report on the costs of some jobs.
 
     Args:
+        to_run: the jobs; their downloads count, and their costs by what they make.
         cells, speeds: see `jobs`.
         known_sizes: the bytes of objects that were ever fetched, by URL.
     """
-    planned = list(jobs(inputs, costs, cells, speeds))
+    results = {path for job in to_run for path in job.outputs}
+    planned = [job for job in jobs(inputs, costs, cells, speeds) if job.result in results]
     yield f"{'':34}{'':>6}{'without GPUs':>14}{'with GPUs':>22}"
     yield f"{'stage':34}{'jobs':>6}{'CPU h':>14}{'CPU h':>12}{'GPU h*':>10}{'peak MB':>10}"
     for stage in STAGES:
         yield from _row(stage, [job for job in planned if job.stage == stage])
     yield from _row("all", planned)
-    yield "model, scores included"
-    for model in dict.fromkeys(job.model for job in planned if job.model):
+    models = list(dict.fromkeys(job.model for job in planned if job.model))
+    if models:
+        yield "model, scores included"
+    for model in models:
         yield from _row(model, [job for job in planned if job.model == model])
     embedding = {job.model.partition("@")[0] for job in planned if job.gpu_hours and job.stage == "embed"}
     measured = {model: speed for model, speed in (speeds or {}).items() if model in embedding}
@@ -197,7 +217,7 @@ def report(
         f"Cells: the catalogue's n_cells for {len(known)} of {len(splits)} splits"
         + (f", {cells:,} (--cells) for each of the other {others}." if others else ".")
     )
-    yield downloads(inputs, costs, known_sizes)
+    yield downloads(urls(to_run, inputs), costs, known_sizes)
 
 
 def _row(name: str, chosen: Sequence[Job]) -> Iterator[str]:
@@ -220,9 +240,19 @@ def _names(chosen: Iterable[Job]) -> str:
     return "; ".join(f"{stage}: {', '.join(models)}" for stage, models in stages.items())
 
 
-def downloads(inputs: Inputs, costs: Costs, known_sizes: Mapping[str, int]) -> str:
-    """Return a sentence on the bytes that the run fetches into an empty folder, and on files of unknown size."""
-    files = dict.fromkeys(map(_fetched, inputs.downloads()))
+def urls(to_run: Iterable[PlannedJob], inputs: Inputs) -> list[str]:
+    """Return the URLs that the downloads among some jobs fetch."""
+    url_of = {
+        "download": inputs.object_url,
+        "download_weights": inputs.weights_url,
+        "download_published": inputs.published_url,
+    }
+    return [url_of[job.rule](SimpleNamespace(**job.wildcards)) for job in to_run if job.rule in url_of]
+
+
+def downloads(urls: Iterable[str], costs: Costs, known_sizes: Mapping[str, int]) -> str:
+    """Return a sentence on the bytes that are fetched, and on files of unknown size."""
+    files = dict.fromkeys(map(_fetched, urls))
     sizes = {url: float(known_sizes[url]) for url in files if url in known_sizes}
     for end, gigabytes in costs["downloads_gb"].items():
         sizes |= {url: gigabytes * 1e9 for url in files if url.endswith(end) and url not in sizes}

@@ -106,19 +106,6 @@ class Inputs:
         """Return as JSON what the tables are made of."""
         return manifest(self.grid, self.scores(), self.layouts(), self.published_rows())
 
-    def downloads(self) -> list[str]:
-        """Return the URL of everything that the run fetches into an empty folder, each once."""
-        urls: dict[str, None] = {}
-        for cell in self.grid.cells:
-            for split in self.run.splits_of(cell.dataset, cell.split):
-                urls[self.run.source(cell.dataset, split).url] = None
-                urls |= dict.fromkeys(self.weights_of.urls(cell.model, cell.dataset, split))
-                for species in self.weights_of.added(cell.model, cell.dataset, split):
-                    sources = self.weights_of.species_sources(cell.model, species).values()
-                    urls |= dict.fromkeys(url for url, _ in sources)
-            urls |= dict.fromkeys(table["url"] for table in tables_of(self.run.dataset(cell.dataset)))
-        return [url for url in urls if is_remote(url)]
-
     def jobs(self, cell: Cell) -> Iterator[tuple[str, str, str]]:
         """Yield (rule, result, log) of every job that a score needs, upstream first."""
         shared = {path: job.log for job in self.shared_jobs for path in job.each(paths.EMBEDDING)}

@@ -1,0 +1,53 @@
+"""Say what a run would do before it runs, and what that costs: jobs, reasons, CPU and GPU hours, memory and downloads."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cellgauge.core.errors import CellgaugeError, run_cli
+from cellgauge.fetch.ledger import SHIPPED, read
+from cellgauge.plan import config as settings
+from cellgauge.plan.cost import measured_speeds, read_costs, report
+from cellgauge.plan.grid import Grid
+from cellgauge.plan.inputs import Inputs
+from cellgauge.plan.planned import planned_jobs, table
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    rest = "All other arguments are Snakemake's, such as targets."
+    cli = argparse.ArgumentParser(description=__doc__, epilog=rest, allow_abbrev=False)
+    cli.add_argument("--configfile", nargs="+", default=[], metavar="YAML", help="as given to snakemake")
+    cli.add_argument(
+        "--cells", type=positive, default=40_000, metavar="N", help="of a split of unknown size (default: %(default)s)"
+    )
+    args, others = cli.parse_known_args()
+    if any(word.partition("=")[0] in ("--config", "-C") for word in others):
+        raise CellgaugeError(
+            "--config: costs are those of files; write it into a file and name that after --configfile"
+        )
+    inputs = Inputs(Grid(settings.read(args.configfile)))
+    targets = [word for word in others if word != "--"]
+    files = ["--configfile", *args.configfile] if args.configfile else []
+    jobs = planned_jobs([*targets, "--snakefile", str(CHECKOUT / "Snakefile"), *files])
+    if not jobs:
+        sys.exit(print("Nothing to do: every result is up to date."))
+    print(*table(jobs, inputs), "", sep="\n")
+    ledger = read(Path("resources/checksums.yaml")) | read(SHIPPED)
+    sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
+    speeds = measured_speeds(Path("results/tables/runtime.csv"))
+    print(*report(jobs, inputs, read_costs(CHECKOUT / "config" / "costs.yaml"), args.cells, sizes, speeds), sep="\n")
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+if __name__ == "__main__":
+    run_cli(main)
