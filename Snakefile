@@ -49,12 +49,18 @@ rule all:
         EXPORTS,
         f"{paths.TABLES}/leaderboard.csv",
         paths.FIGURES,
+    message:
+        "Gather all results"
 
 
 onstart:
     if workflow.is_main_process:
-        results = {str(file) for job in workflow.dag.needrun_jobs() for file in job.output}
+        outputs = {job.jobid: [str(file) for file in job.output] for job in workflow.dag.needrun_jobs()}
+        results = {file for files in outputs.values() for file in files}
         check_jobs(inputs, results, keep_going=workflow.execution_settings.keep_going)
+        seconds = expected_seconds(inputs, outputs)
+        logger.info(forecast(seconds, workflow.resource_settings.cores))
+        Progress(logger, seconds)
 
 
 onerror:

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -173,6 +174,65 @@ def test_editing_a_models_entry_re_runs_that_model_alone(project):
     }
     assert of_model(again, "random") and len(again) == 2 * OF_A_SPLIT + OF_BOTH
     assert "Params have changed" in planned["results/embeddings/random/tiny/human.h5ad"]
+
+
+def test_the_plan_counts_the_jobs_of_snakemakes_own_dry_run(project):
+    """In an empty folder, and where one model's options, another's code and one file have changed."""
+    script = project.folder / "workflow/scripts/plan_run.py"
+
+    def stages_of(folder):
+        flags = ["--configfile", "tiny.yaml"]
+        command = [sys.executable, str(script), *flags, "--cells", "500"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        jobs, _, costs = done.stdout.partition("\n\n")
+        dry = [sys.executable, "-m", "snakemake", "--snakefile", str(project.folder / "Snakefile"), "--dry-run", *flags]
+        text = subprocess.run(dry, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+        stats = re.findall(r"^(\w+) +(\d+)$", text.partition("Job stats:")[2].partition("\n\n")[0], re.MULTILINE)
+        rows = [(line[:18].strip(), int(line[18:24]), line[26:46].strip()) for line in jobs.splitlines()[1:]]
+        counts = Counter()
+        for stage, n_jobs, _ in rows:
+            counts[stage if stage != "all" else "total"] += n_jobs
+        expected = {rule: int(n) for rule, n in stats if rule != "all"}
+        assert counts == expected | {"total": expected["total"] - 1}  # `all` itself makes nothing
+        priced = {stage: int(n) for stage, n in re.findall(r"^(split|embed|score) +(\d+) ", costs, re.MULTILINE)}
+        assert priced == {stage: n for stage, n in counts.items() if stage in ("split", "embed", "score")}
+        return {(stage, reason) for stage, _, reason in rows}
+
+    empty = project.folder / "empty"
+    empty.mkdir()
+    for name in ("tiny.yaml", "published", "mine"):
+        (empty / name).symlink_to(project.folder / name)
+    assert {reason for _, reason in stages_of(empty)} == {"new", ""}
+    config = project.config
+    config["models"]["random"] = {"params": {"n_dims": 7}}
+    project.configure(config)
+    path = project.folder / "workflow/scripts/cellgauge/models/oracle.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+    embed = {reason for stage, reason in stages_of(project.folder) if stage == "embed"}
+    assert embed == {"options changed", "code changed"}
+
+
+def test_a_finished_run_has_no_plan(project):
+    command = [sys.executable, str(project.folder / "workflow/scripts/plan_run.py"), "--configfile", "tiny.yaml"]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
+    assert done.stdout == "Nothing to do: every result is up to date.\n"
+
+
+def test_a_dry_run_and_a_run_are_short_to_read(project, tmp_path):
+    """At most a fifth of what the demo's dry run once printed, and one line a job beside its time."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", "config/demo.yaml"]
+    done = subprocess.run(
+        [*command, "--directory", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "score " in done.stdout + done.stderr and len(done.stdout + done.stderr) <= 100_000
+    (project.folder / "results/scores/clustering/random/tiny/human.tsv").unlink()
+    text = project.run("--quiet", "reason", "host").stdout
+    jobs = re.findall(r"^\[.*\]\nJob \d+: (.*)\n", text, re.MULTILINE)
+    assert "Score clustering: random on tiny/human" in jobs and "Write the report" in jobs
+    assert f"{len(jobs)} jobs: about" in text and "of the work; about" in text
+    body = text.partition(" jobs: about")[2].splitlines()
+    assert len([line for line in body if line]) <= 2 * len(jobs) + 9 + 3  # the forecast and the end
 
 
 def test_editing_an_adapter_re_runs_its_model_alone(project):

@@ -1,9 +1,12 @@
 """What every rules file shares: the checked configuration, wildcard constraints, the grid."""
 
 import sys
+from errno import ENOENT
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.io import IOFile
+from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
@@ -15,6 +18,7 @@ from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.interpreter import prefer_own_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
+from cellgauge.plan.progress import Progress, expected_seconds, forecast
 from cellgauge.plan.sources import code, digest, project_file, script
 
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -54,11 +58,31 @@ def task_python(wildcards):
     return "python" if WITH_CONDA else inputs.task_python(wildcards)
 
 
+def same_for_all(kind, function):
+    """Return what a function says of all models or tasks of the catalogue where that is one value, else the function.
+
+    Snakemake reads the signature of a function anew for each of its jobs.
+    """
+    answers = [function(SimpleNamespace(**{kind: name})) for name in inputs.run.entries[f"{kind}s"]]
+    return function if any(answer != answers[0] for answer in answers) else answers[0]
+
+
+def sized(files):
+    """Return files that have sizes: raise FileNotFoundError where one is yet to be made, which Snakemake shows as <TBD>.
+
+    A look at each path is all that it takes; Snakemake asks for sizes in a loop of events for each job.
+    """
+    for file in files:
+        if not (file.is_storage or Path(file).exists()):
+            raise FileNotFoundError(ENOENT, "not made yet", str(file))
+    return files
+
+
 def memory(base_mb, times):
     """Return the memory that a job asks for: a base and a multiple of its input, more at each attempt."""
 
     def mem_mb(wildcards, input, attempt):
-        return int((base_mb + times * input.size_mb) * attempt)
+        return int((base_mb + times * sized(input).size_mb) * attempt)
 
     return mem_mb
 
@@ -82,7 +106,7 @@ def embed_memory(wildcards, input, attempt):
     """Return the memory that an embedding job asks for: with a checkpoint the cells are streamed."""
     weights_mb = sum(Path(file).stat().st_size for file in input.get("weights", [])) / 2**20
     times = 2 if weights_mb else 20
-    return int((2000 + times * input.size_mb) * attempt)
+    return int((2000 + times * sized(input).size_mb) * attempt)
 
 
 def shared_memory(wildcards, input, attempt):

@@ -17,6 +17,8 @@ rule download:
         mem_mb=1000,
     params:
         url=inputs.object_url,
+    message:
+        "Download {wildcards.object} of {wildcards.dataset}"
     shell:
         "python {input.script:q} {params.url:q} {output:q} > {log:q} 2>&1"
 
@@ -39,5 +41,7 @@ rule split:
     params:
         code=code("split_dataset"),
         options=inputs.split_options,
+    message:
+        "Make the split {wildcards.dataset}/{wildcards.split}"
     shell:
         "python {input.script:q} {input.object:q} {output:q} --options {params.options:q} > {log:q} 2>&1"

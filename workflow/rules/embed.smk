@@ -23,6 +23,8 @@ rule embed:
         adapter=inputs.adapter,
         weights=inputs.weights_argument,
         options=inputs.model_options,
+    message:
+        "Embed {wildcards.dataset}/{wildcards.split} with {wildcards.model}"
     shell:
         "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
         " --model {wildcards.model:q} --set {wildcards.split:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"
@@ -55,6 +57,8 @@ for job in inputs.shared_jobs:
             model=job.model,
             options=inputs.shared_options(job),
             benchmarks=job.each(paths.benchmark("embed", paths.EMBEDDING)),
+        message:
+            f"Embed {len(job.splits)} splits of {job.dataset} with {job.model}"
         shell:
             "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
             " --model {params.model:q} --options {params.options:q} --code {params.code_digest:q}"

@@ -14,14 +14,16 @@ rule neighbors:
         paths.benchmark("neighbors", paths.NEIGHBORS)
     conda:
         inputs.task_env
-    threads: inputs.task_threads
+    threads: same_for_all("task", inputs.task_threads)
     resources:
-        gpu=inputs.search_gpus,
+        gpu=same_for_all("task", inputs.search_gpus),
         mem_mb=score_memory,
     params:
         code=inputs.neighbor_code,
         python=task_python,
         options=inputs.neighbor_options,
+    message:
+        "Search neighbors for {wildcards.task}: {wildcards.model} on {wildcards.dataset}/{wildcards.split}"
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.embeddings:q} --splits {input.splits:q}"
         " --set {wildcards.split:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -23,6 +23,8 @@ rule predict:
         adapter=inputs.adapter,
         weights=inputs.weights_argument,
         options=inputs.model_options,
+    message:
+        "Predict the responses of {wildcards.dataset}/{wildcards.split} with {wildcards.model}"
     shell:
         "python {input.script:q} {params.adapter:q} --split {input.split:q} --weights {params.weights:q}"
         " --model {wildcards.model:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"
@@ -44,5 +46,7 @@ rule truth:
         mem_mb=memory(base_mb=1500, times=15),
     params:
         code=code("measure_truth"),
+    message:
+        "Measure the responses of {wildcards.dataset}/{wildcards.split}"
     shell:
         "python {input.script:q} {input.split:q} --output {output:q} > {log:q} 2>&1"

@@ -46,6 +46,8 @@ rule layout:
         mem_mb=largest_memory(base_mb=1000, times=2),
     params:
         code=code("lay_out_cells"),
+    message:
+        "Lay out the cells of {wildcards.dataset}/{wildcards.split}, embedded by {wildcards.model}"
     shell:
         "python {input.script:q} --embeddings {input.embedding:q} --splits {input.splits:q} --output {output:q}"
         " > {log:q} 2>&1"
@@ -60,6 +62,8 @@ rule manifest:
         "logs/manifest.log",
     params:
         text=inputs.manifest,  # grows with the run, as a command may not: Snakemake itself writes it
+    message:
+        "Write the manifest of the run"
     template_engine:
         "jinja2"
 
@@ -80,6 +84,8 @@ rule tables:
     params:
         code=code("collect_tables"),
         ledger=paths.LEDGER,  # no input: every download writes to it
+    message:
+        "Write the tables"
     shell:
         "python {input.script:q} --manifest {input.manifest:q} --benchmarks benchmarks"
         " --ledger {params.ledger:q} --output results/tables > {log:q} 2>&1"
@@ -102,6 +108,8 @@ rule report:
         "../envs/publish.yaml"
     params:
         code=code("render_report", data="cellgauge.report"),
+    message:
+        "Write the report"
     shell:
         "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"
 
@@ -124,6 +132,8 @@ rule exports:
         "../envs/publish.yaml"
     params:
         code=code("export_results"),
+    message:
+        "Write the tables in other formats"
     shell:
         "python {input.script:q} results/tables --output results > {log:q} 2>&1"
 
@@ -146,5 +156,7 @@ rule figures:
         "../envs/publish.yaml"
     params:
         code=code("draw_figures"),
+    message:
+        "Draw the figures"
     shell:
         "python {input.script:q} results/tables --output {output:q} > {log:q} 2>&1"

@@ -8,6 +8,8 @@ use rule download as download_published with:
         paths.log("download_published", paths.PUBLISHED_OBJECT),
     params:
         url=inputs.published_url,
+    message:
+        "Download {wildcards.object}, published by {wildcards.source}"
 
 
 rule import_published:
@@ -25,5 +27,7 @@ rule import_published:
     params:
         options=inputs.published_options,
         code=code("import_published"),
+    message:
+        "Read the values that {wildcards.source} published"
     shell:
         "python {input.script:q} {input.file:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

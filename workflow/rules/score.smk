@@ -15,14 +15,16 @@ rule score:
         paths.benchmark("score", paths.SCORE)
     conda:
         inputs.task_env
-    threads: inputs.task_threads
+    threads: same_for_all("task", inputs.task_threads)
     resources:
-        gpu=inputs.task_gpus,
+        gpu=same_for_all("task", inputs.task_gpus),
         mem_mb=score_memory,
     params:
         code=inputs.task_code,
         python=task_python,
         options=inputs.task_options,
+    message:
+        "Score {wildcards.task}: {wildcards.model} on {wildcards.dataset}/{wildcards.split}"
     shell:
         "{params.python:q} {input.script:q} {wildcards.task:q} --embeddings {input.results:q} --splits {input.splits:q}"
         " --set {wildcards.split:q} --neighbors {input.neighbors:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"

@@ -16,6 +16,8 @@ rule download_weights:
         mem_mb=1000,
     params:
         url=inputs.weights_url,
+    message:
+        "Download {wildcards.file}"
     shell:
         "python {input.script:q} {params.url:q} {output:q} > {log:q} 2>&1"
 
@@ -38,6 +40,8 @@ rule build_species:
         adapter=inputs.adapter,
         weights=inputs.weights_folder,
         options=inputs.species_options,
+    message:
+        "Build the files of {wildcards.species} for {wildcards.model}"
     shell:
         "python {input.script:q} {params.adapter:q} {wildcards.species:q} --weights {params.weights:q}"
         " --options {params.options:q} --output {output:q} > {log:q} 2>&1"
