@@ -230,6 +230,7 @@ def check_make(block: Block, words: list[str], folder: Path) -> None:
     assert done.returncode == 0, f"{block}: {done.stderr}"
     if words[0] == "plan":
         (folder / "mine.yaml").write_text(block.settings, encoding="utf-8")
+        make_files(folder, block.settings)
         options = next((shlex.split(word.removeprefix("ARGS=")) for word in words[1:]), [])
         script = [sys.executable, str(SCRIPTS / "plan_run.py"), *options]
         done = subprocess.run(script, cwd=folder, capture_output=True, text=True, check=False)

@@ -18,19 +18,21 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
-    cli = argparse.ArgumentParser(description=__doc__, epilog="All other arguments are Snakemake's, such as targets.")
+    rest = "All other arguments are Snakemake's, such as targets."
+    cli = argparse.ArgumentParser(description=__doc__, epilog=rest, allow_abbrev=False)
     cli.add_argument("--configfile", nargs="+", default=[], metavar="YAML", help="as given to snakemake")
     cli.add_argument(
         "--cells", type=positive, default=40_000, metavar="N", help="of a split of unknown size (default: %(default)s)"
     )
     args, others = cli.parse_known_args()
-    if {"--config", "-C"} & {*others}:
+    if any(word.partition("=")[0] in ("--config", "-C") for word in others):
         raise CellgaugeError(
             "--config: costs are those of files; write it into a file and name that after --configfile"
         )
     inputs = Inputs(Grid(settings.read(args.configfile)))
+    targets = [word for word in others if word != "--"]
     files = ["--configfile", *args.configfile] if args.configfile else []
-    jobs = planned_jobs(["--snakefile", str(CHECKOUT / "Snakefile"), *files, *(others and ["--", *others])])
+    jobs = planned_jobs([*targets, "--snakefile", str(CHECKOUT / "Snakefile"), *files])
     if not jobs:
         sys.exit(print("Nothing to do: every result is up to date."))
     print(*table(jobs, inputs), "", sep="\n")

@@ -189,8 +189,10 @@ def report(
     for stage in STAGES:
         yield from _row(stage, [job for job in planned if job.stage == stage])
     yield from _row("all", planned)
-    yield "model, scores included"
-    for model in dict.fromkeys(job.model for job in planned if job.model):
+    models = list(dict.fromkeys(job.model for job in planned if job.model))
+    if models:
+        yield "model, scores included"
+    for model in models:
         yield from _row(model, [job for job in planned if job.model == model])
     embedding = {job.model.partition("@")[0] for job in planned if job.gpu_hours and job.stage == "embed"}
     measured = {model: speed for model, speed in (speeds or {}).items() if model in embedding}
