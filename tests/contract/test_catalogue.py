@@ -136,7 +136,7 @@ def test_the_first_look_needs_no_pytorch_and_has_controls_baselines_and_a_founda
     inputs = inputs_of(merged("config", "demo"))
     assert not any(beyond_base(Path(inputs.env(cell)).stem) for cell in inputs.grid.cells)
     assert {MODELS[name]["kind"] for name in inputs.run.models} == {"precomputed", "baseline", "control"}
-    assert len(list(inputs.scores())) * 5 < len(list(inputs_of(merged("config", "demo-all")).scores()))
+    assert len(list(inputs.scores())) * 3 < len(list(inputs_of(merged("config", "demo-all")).scores()))
 
 
 def test_the_larger_demo_runs_every_model_that_needs_no_checkpoint_on_all_tasks():

@@ -11,7 +11,9 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(interpreter, "ROOT", tmp_path)
     (tmp_path / "workflow/envs").mkdir(parents=True)
     (tmp_path / "requirements-base.lock").write_text("numpy==2.0\nnot-here==1\n")
-    (tmp_path / "workflow/envs/score.yaml").write_text("dependencies:\n  - pip:\n      - numpy==2.0\n      - not-here==1\n")
+    (tmp_path / "workflow/envs/score.yaml").write_text(
+        "dependencies:\n  - pip:\n      - numpy==2.0\n      - not-here==1\n"
+    )
     return tmp_path
 
 
