@@ -12,7 +12,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-models setup-scib scib-python demo demo-all resume test reliability lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs screenshots lock clean
+.PHONY: help check types setup setup-models setup-scib scib-python demo demo-all resume test reliability lint format calibrate bench estimate bench-models bench-host check-weights gpu-bundle gpu-check dag docs docs-site screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ screenshots: .venv/.installed-dev  ## pictures of every page of the report, phon
 docs: setup  ## write docs/assets.md from the catalogue, and GPUs' table in docs/performance.md from docs/gpu
 	$(BIN)/python workflow/scripts/write_assets.py config --output docs/assets.md
 	$(BIN)/python bench/gpu_table.py
+
+docs-site: .venv/.installed-dev  ## make a site of the documents: results/docs
+	$(BIN)/mkdocs build --strict --quiet
 
 # CUDA builds of torch bring their own companions at exact versions; a CPU build has none, so the lock names neither.
 CUDA := cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
