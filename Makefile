@@ -52,7 +52,7 @@ setup-scib: .venv-scib/.installed  ## make .venv-scib, which the task scib runs 
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements-dev.lock
 	@touch $@
 
-demo: setup  ## a first look on real cells from the package index: tables and a report, 2 minutes after the installation
+demo: setup  ## a first look on real cells from the package index: tables and a report
 	@[ -t 1 ] && rich="--logger rich"; \
 	$(SNAKEMAKE) --configfile config/demo.yaml --keep-going --show-failed-logs $$rich
 	@echo "Open results/report.html; the tables are in results/tables."
