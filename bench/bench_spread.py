@@ -1,6 +1,6 @@
 """Measure how far scores of one embedding differ between runs that should agree: what a published number may differ by.
 
-    .venv/bin/snakemake --cores 2 --configfile config/demo.yaml   # the splits and embeddings that are measured on
+    .venv/bin/snakemake --cores 2 --configfile config/demo-all.yaml   # the splits and embeddings that are measured on
     .venv/bin/python bench/bench_spread.py [--folder DIR] [--models linear ...] [--runs 10]
 
 Each line is the standard deviation over runs of a score of profile reference, by what differed between them:

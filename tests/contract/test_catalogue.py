@@ -13,6 +13,7 @@ from made_up import inputs_of
 from cellgauge.data.organisms import ORGANISMS, organism
 from cellgauge.models.base import adapter_names, load_adapter, traits
 from cellgauge.plan.catalogue_page import assets, read_catalogue
+from cellgauge.plan.interpreter import beyond_base
 from cellgauge.plan.paths import is_remote
 from cellgauge.plan.sources import SCRIPTS
 from cellgauge.predictors.base import load_predictor, predictor_names
@@ -101,7 +102,7 @@ def test_the_catalogue_holds_the_benchmark():
     assert len(species) == 9
 
 
-@pytest.mark.parametrize("run", [("config",), ("config", "demo"), ("config", "full")])
+@pytest.mark.parametrize("run", [("config",), ("config", "demo"), ("config", "demo-all"), ("config", "full")])
 def test_runs_name_what_exists_and_score_something(run):
     inputs = inputs_of(merged(*run))
     assert {model.partition("@")[0] for model in inputs.run.models} <= set(MODELS)
@@ -120,7 +121,7 @@ def test_the_default_run_is_safe():
     urls = {url for dataset in inputs.run.datasets for url in inputs.objects(dataset).values()}
     assert urls and all(url.startswith("pypi://") for url in urls)
     assert sum(known[url]["size"] for url in urls) < 100e6
-    assert set(inputs.run.datasets) < set(inputs_of(merged("config", "demo")).run.datasets)
+    assert set(inputs.run.datasets) < set(inputs_of(merged("config", "demo-all")).run.datasets)
 
 
 def test_the_whole_benchmark_has_every_dataset_of_it_and_every_foundation_model_once():
@@ -131,8 +132,15 @@ def test_the_whole_benchmark_has_every_dataset_of_it_and_every_foundation_model_
     assert families >= {entry["adapter"] for entry in MODELS.values() if entry["kind"] == "foundation"}
 
 
-def test_the_demo_runs_every_model_that_needs_no_checkpoint_on_all_tasks():
+def test_the_first_look_needs_no_pytorch_and_has_controls_baselines_and_a_foundation_models_embedding():
     inputs = inputs_of(merged("config", "demo"))
+    assert not any(beyond_base(Path(inputs.env(cell)).stem) for cell in inputs.grid.cells)
+    assert {MODELS[name]["kind"] for name in inputs.run.models} == {"precomputed", "baseline", "control"}
+    assert len(list(inputs.scores())) * 3 < len(list(inputs_of(merged("config", "demo-all")).scores()))
+
+
+def test_the_larger_demo_runs_every_model_that_needs_no_checkpoint_on_all_tasks():
+    inputs = inputs_of(merged("config", "demo-all"))
     without = {name for name, entry in MODELS.items() if "weights" not in entry}
     assert set(inputs.run.models) == without
     assert set(inputs.run.tasks) == {name for name, entry in TASKS.items() if "env" not in entry}
@@ -167,7 +175,7 @@ def test_fine_tuned_models_meet_only_the_screen_that_they_were_tuned_on():
 
 def test_the_demos_downloads_have_known_checksums():
     known = read("checksums")
-    inputs = inputs_of(merged("config", "demo"))
+    inputs = inputs_of(merged("config", "demo-all"))
     for dataset in inputs.run.datasets:
         for url in inputs.objects(dataset).values():
             assert len(known[url]["sha256"]) == 64 and known[url]["size"] > 0
@@ -236,6 +244,13 @@ def test_the_environment_of_scib_shares_versions_with_the_others():
     assert not {name for name in own if name.startswith(("torch", "nvidia", "jax-cuda"))}, "the CPU's builds alone"
 
 
+def test_the_locks_of_one_environment_agree():
+    base, models, dev = (
+        dict(LOCKED.findall((ROOT / f"requirements{name}.lock").read_text())) for name in ("-base", "", "-dev")
+    )
+    assert base.items() < models.items() < dev.items()
+
+
 def test_every_environment_is_used():
     used = {entry.get("env", "baselines") for entry in MODELS.values()} | {
         entry["env"] for entry in TASKS.values() if "env" in entry
@@ -250,9 +265,9 @@ def test_every_environment_is_used():
 
 
 def test_lock_pins_torch_and_names_no_index():
-    for name in ("requirements.lock", "requirements-dev.lock", "requirements-scib.lock"):
+    for name in ("requirements.lock", "requirements-base.lock", "requirements-dev.lock", "requirements-scib.lock"):
         text = (ROOT / name).read_text()
-        assert ("\ntorch==2.13.0\n" in text) == (name != "requirements-scib.lock")
+        assert ("\ntorch==2.13.0\n" in text) == (name in ("requirements.lock", "requirements-dev.lock"))
         assert "://" not in text and "nvidia-" not in text
 
 

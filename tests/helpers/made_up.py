@@ -47,8 +47,8 @@ def configuration(*overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def demo() -> dict[str, Any]:
-    """Return the configuration of `make demo`."""
-    return configuration(yaml.safe_load((CONFIG / "demo.yaml").read_text(encoding="utf-8")))
+    """Return the configuration of `make demo-all`."""
+    return configuration(yaml.safe_load((CONFIG / "demo-all.yaml").read_text(encoding="utf-8")))
 
 
 def full_grid(n_models: int = 10) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def scoring_device(requested: str, n_cells: int) -> str | None:
     installed = importlib.util.find_spec("torch") is not None
     if requested == "cuda" and not installed:
         raise CellgaugeError(
-            "score_device is cuda, but the scorers' environment has no PyTorch; install torch or set cpu"
+            "score_device is cuda, but the scorers' environment has no PyTorch; type `make setup-models`, or set cpu"
         )
     if requested == "auto":
         shared_out = "CUDA_VISIBLE_DEVICES" in os.environ

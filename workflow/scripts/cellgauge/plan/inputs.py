@@ -236,7 +236,10 @@ class Inputs:
 
     def env(self, w: Cell | Wildcards) -> str:
         """Return the environment file of a model, as seen from workflow/rules."""
-        return f"../envs/{self.run.model(w.model).get('env', 'baselines')}.yaml"
+        return f"../envs/{self._model_env(w.model)}.yaml"
+
+    def _model_env(self, model: str) -> str:
+        return self.run.model(model).get("env", "baselines")
 
     def gpus(self, w: Cell | Wildcards) -> int:
         """Return how many GPUs a job of this model asks for."""
@@ -449,9 +452,11 @@ class Inputs:
             )
 
     def check_environments(self) -> None:
-        """Raise CellgaugeError where a score of the run needs an environment of its own that has not been made."""
+        """Raise CellgaugeError where a model or a task of the run needs packages that have not been installed."""
         for task in dict.fromkeys(cell.task for cell in self.grid.cells):
             require(self._env_name(task), f"task {task}")
+        for model in dict.fromkeys(cell.model for cell in self.grid.cells):
+            require(self._model_env(model), f"model {model}")
 
     def task_code(self, w: Wildcards) -> dict[str, str]:
         """Return the digests of our files that a task's job runs."""

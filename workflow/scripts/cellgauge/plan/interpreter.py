@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cellgauge.core.errors import CellgaugeError
@@ -36,7 +38,8 @@ def python_of(environment: str) -> str:
 def require(environment: str, user: str) -> None:
     """Raise CellgaugeError, naming `user`, unless the jobs of an environment can run without conda.
 
-    .venv-<environment>/.installed holds the lock file that the environment was made from.
+    An environment with a lock file of its own is .venv-<environment>, whose .installed holds the lock that it was made from.
+    The packages of the others are beside Snakemake: those of requirements-base.lock, and what `make setup-models` adds.
     """
     lock, stamp = _lock(environment), ROOT / f".venv-{environment}" / ".installed"
     if lock.is_file() and not (stamp.is_file() and stamp.read_bytes() == lock.read_bytes()):
@@ -45,6 +48,31 @@ def require(environment: str, user: str) -> None:
             f"{user} runs in an environment of its own, .venv-{environment}, which {state}:"
             f" type `make setup-{environment}` in {ROOT}, or let conda make it (--profile profiles/conda)"
         )
+    if not lock.is_file() and (missing := [name for name in beyond_base(environment) if not _installed(name)]):
+        raise CellgaugeError(
+            f"{user} needs {', '.join(missing)}, which `make setup` does not install:"
+            f" type `make setup-models` in {ROOT}, or let conda do it (--profile profiles/conda)"
+        )
+
+
+def beyond_base(environment: str) -> list[str]:
+    """Return the packages of workflow/envs/<environment>.yaml that requirements-base.lock does not hold."""
+    pins = _pins(ROOT / "workflow/envs" / f"{environment}.yaml")
+    base = _pins(ROOT / "requirements-base.lock")
+    return [name for name in pins if name not in base]
+
+
+def _pins(path: Path) -> list[str]:
+    """Return the names of the packages that an environment file or a lock file pins."""
+    return re.findall(r"^(?: +- )?([\w.-]+)==", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _lock(environment: str) -> Path:
