@@ -22,6 +22,7 @@ from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.tasks.traits import task_traits
 
 WORKFLOW = Path(__file__).resolve().parents[3]
+SCHEMA = WORKFLOW / "schemas" / "config.schema.yaml"
 LONGEST_NAME = 150
 """Of a fetched file: what a file system allows, less what is added to it on its way."""
 PLACEHOLDERS = ("dataset", "split")
@@ -43,13 +44,11 @@ def check(config: MutableMapping[str, Any]) -> None:
     Raises:
         ConfigError: one sentence per fault, unknown keys and names with the nearest known one.
     """
-    import yaml
-
     try:
         check_size(config)
     except ValueError as error:
         raise ConfigError(f"the configuration has a mistake: {error}") from None
-    schema = yaml.safe_load((WORKFLOW / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+    schema = _load(SCHEMA)
     faults = list(_schema_faults(config, schema))
     if not faults:
         _fill_in_defaults(config, schema)
@@ -77,19 +76,26 @@ def _kind(model: Mapping[str, Any]) -> str:
 
 def catalogue() -> dict[str, Any]:
     """Return the configuration as shipped, with defaults filled in, for a comparison: it is not checked."""
-    import yaml
+    merged = _shipped()
+    _fill_in_defaults(merged, _load(SCHEMA))
+    return merged
+
+
+def _shipped() -> dict[str, Any]:
     from snakemake.utils import update_config
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where PyYAML was built with it
-
-    def load(path: Path) -> dict[str, Any]:
-        return yaml.load(path.read_text(encoding="utf-8"), loader)
 
     merged: dict[str, Any] = {}
     for name in CATALOGUE:
-        update_config(merged, load(WORKFLOW.parent / "config" / f"{name}.yaml"))
-    _fill_in_defaults(merged, load(WORKFLOW / "schemas" / "config.schema.yaml"))
+        update_config(merged, _load(WORKFLOW.parent / "config" / f"{name}.yaml"))
     return merged
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Return what a file of ours holds, which needs none of the care that is taken with others'."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where PyYAML was built with it
+    return yaml.load(path.read_text(encoding="utf-8"), loader)
 
 
 def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
@@ -116,9 +122,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     from snakemake.utils import update_config
 
-    merged: dict[str, Any] = {}
-    for name in CATALOGUE:
-        update_config(merged, _settings(WORKFLOW.parent / "config" / f"{name}.yaml"))
+    merged = _shipped()
     update_config(merged, config)
     check(merged)
     return merged
