@@ -26,9 +26,10 @@ def inputs(**override):
 
 
 def test_the_version_is_that_of_the_project():
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == VERSION
-    needed = " ".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    needed = " ".join([*project["dependencies"], *project["optional-dependencies"]["models"]])
     assert all(name in needed for name in PACKAGES)
 
 

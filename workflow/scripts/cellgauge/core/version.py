@@ -1,3 +1,3 @@
 """The version of cellgauge. It stands apart, because a job re-runs when a module that it imports changes."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
