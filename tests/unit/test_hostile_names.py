@@ -178,6 +178,11 @@ def test_no_name_leads_out(kind, name):
         assert is_inside(path), path
 
 
+def test_a_host_that_is_none_is_one_sentence():
+    with pytest.raises(configuration.ConfigError, match=r"splits\.lung: a URL cannot hold '\['"):
+        configuration.check(with_name("object", "") | {"datasets": {"dataset": entry("https://ho[st/a.h5ad")}})
+
+
 @pytest.mark.parametrize("name", ["..", ".", "", ".hidden", "a/.."])
 def test_a_url_that_ends_in_no_name_is_refused(name):
     with pytest.raises(configuration.ConfigError, match=r"does not end in the name of a file|begin with a dot"):

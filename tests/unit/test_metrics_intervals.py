@@ -53,7 +53,7 @@ def coverage(of, truth):
 def test_intervals_of_means_cover_93_to_97_percent(kind, n):
     draw, truth = UNITS[kind]
     found = coverage(one_stratum(draw(np.random.default_rng(n), (N, n))), truth)
-    assert 0.93 <= found <= 0.975, f"{kind}, n {n}: {found:.3f}"
+    assert 0.93 <= found <= 0.97, f"{kind}, n {n}: {found:.3f}"
 
 
 @pytest.mark.parametrize("kind", SHARES)
@@ -65,7 +65,7 @@ def test_intervals_of_means_of_bounded_values_cover_also_near_a_bound(kind, n, s
     low, high = interval(of, -scale / 2, scale / 2)
     truth = scale * (truth - 0.5)
     assert (-scale / 2 <= low).all() and (low <= of.value + 1e-12).all() and (high <= scale / 2).all()
-    assert 0.93 <= np.mean((low <= truth) & (truth <= high)) <= 0.98
+    assert 0.93 <= np.mean((low <= truth) & (truth <= high)) <= 0.97
     if (kind, n) == ("AUROC", 5):
         assert coverage(of, truth) < 0.93, "without the bounds they would not"
 
@@ -78,7 +78,7 @@ def test_differences_of_two_models_are_told_apart_by_chance_in_one_of_twenty_at_
         first, second = (hard + 0.05 * rng.gamma(2, size=(N, n)) for _ in range(2))
         of = one_stratum(first - second)
         assert np.mean(p_values(of) < 0.05) < 0.06
-        assert 0.93 <= coverage(of, 0.0) <= 0.975
+        assert 0.93 <= coverage(of, 0.0) <= 0.97
 
 
 @pytest.mark.parametrize("n_donors", [5, 8, 12])
@@ -93,7 +93,7 @@ def test_intervals_over_donors_of_unequal_size_cover(n_donors):
     without /= sizes.sum(axis=1, keepdims=True) - sizes
     added = contributions(pseudo_values(whole, without))
     found = coverage(estimates(whole, added, np.zeros(n_donors, dtype=int)), 0.0)
-    assert 0.93 <= found <= 0.975, found
+    assert 0.93 <= found <= 0.97, found
 
 
 @pytest.mark.parametrize("sizes", [(5, 5), (5, 5, 5), (4, 8), (3, 3, 3), (12, 5)])
@@ -103,7 +103,7 @@ def test_means_over_few_splits_cover_by_the_units_of_all(sizes):
     values = np.mean([part.mean(axis=1) for part in parts], axis=0)
     added = np.hstack([contributions(part) / len(sizes) for part in parts])
     found = coverage(estimates(values, added, np.repeat(np.arange(len(sizes)), sizes)), 0.0)
-    assert 0.93 <= found <= 0.98, found
+    assert 0.93 <= found <= (0.97 if max(sizes) > 3 else 0.975), found
 
 
 def cross_validated(rng, n_cells, n_dims, distance, n_folds=5):

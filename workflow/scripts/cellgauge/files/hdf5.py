@@ -70,7 +70,8 @@ def item_of(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group:
     """Return an object below a group of a file that was opened without `whole`, checked; raise KeyError where there is none."""
     import h5py
 
-    item = _Walk(Path(group.file.filename)).opened(group.id, name.encode(), name)
+    is_there = name.encode() in group.id
+    item = _Walk(Path(group.file.filename)).opened(group.id, name.encode(), name) if is_there else None
     if item is None:
         raise KeyError(name)
     return h5py.Group(item) if isinstance(item, h5py.h5g.GroupID) else h5py.Dataset(item)

@@ -473,7 +473,9 @@ def _url_faults(where: str, url: str, placeholders: Sequence[str] = ()) -> Itera
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in (*REMOTE, "file"):
         yield f"{where}: unknown kind of URL '{scheme}://'; there are {', '.join(REMOTE)}, file and plain paths"
-    elif odd := re.search(r"['\"`$;|<>\\]|[^\S ]" + ("| |[^ -~]" if is_remote(url) else ""), url) or _invisible(url):
+    elif odd := re.search(r"['\"`$;|<>\\]|[^\S ]" + (r"| |[\[\]]|[^ -~]" if is_remote(url) else ""), url) or _invisible(
+        url
+    ):
         yield f"{where}: {'a URL' if separator else 'a path'} cannot hold {odd[0]!a}: {url!r}"
     elif is_remote(url) and (not file_name(url) or file_name(url).startswith(".")):
         yield f"{where}: '{url}' does not end in the name of a file; names that begin with a dot are not taken"

@@ -5,9 +5,10 @@ Braces hold the wildcards of a rule. A path of one job is `SCORE.format(task=...
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 DATASETS = "resources/datasets"
 OBJECT = f"{DATASETS}/{{dataset}}/{{object}}"
@@ -85,13 +86,15 @@ def _wildcards(rule: str, result: str) -> PurePath:
 
 def is_remote(url: str) -> bool:
     """Return whether a URL must be fetched (a path, or file://, is read where it lies)."""
-    return urlsplit(url).scheme in REMOTE
+    scheme, mark, _ = url.partition("://")
+    return bool(mark) and scheme in REMOTE
 
 
 def file_name(url: str) -> str:
     """Return the name under which an object is kept: its last component, the member's where it lies in an archive."""
     of_web = "!" not in url and url.startswith(("https://", "http://"))
-    return (urlsplit(url).path if of_web else url.rpartition("!")[2]).rpartition("/")[2]
+    path = re.split("[?#]", url.partition("://")[2])[0].partition("/")[2]
+    return (path if of_web else url.rpartition("!")[2]).rpartition("/")[2]
 
 
 class UsersFile(str):

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from cellgauge.results.numbers import readable, short
 from cellgauge.results.uncertainty import is_beside
@@ -240,7 +239,7 @@ NO_ROW = Missing("not_applicable", "the score file holds no such value")
 
 
 def safe_link(address: str) -> str:
-    return address if urlsplit(address).scheme in ("http", "https") else ""
+    return address if address.lower().startswith(("http://", "https://")) else ""
 
 
 def parsed_names(text: str) -> tuple[str, ...]:

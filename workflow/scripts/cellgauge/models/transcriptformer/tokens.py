@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellgauge.core.errors import one_line
+from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.inference.checkpoints import REMEDY, CheckpointError
 from cellgauge.inference.run import Record
 
@@ -44,7 +44,7 @@ class Proteins:
         try:
             with open_hdf5(path, whole=False) as file:
                 names = [name.decode() for name in item_of(file, "keys")[:].tolist()]
-        except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        except (CellgaugeError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
             raise CheckpointError(
                 f"{path}: not an h5 with `keys` and `arrays`, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
             ) from None
