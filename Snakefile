@@ -58,5 +58,7 @@ onstart:
 
 
 onerror:
-    tables_wanted = any(job.rule.name == "tables" for job in workflow.dag.jobs)
-    (publish_partial_results if tables_wanted else report_failures)(inputs)
+    tables = [file for job in workflow.dag.jobs if job.rule.name == "tables" for file in job.output]
+    (publish_partial_results if tables else report_failures)(inputs)
+    for file in tables:  # else inputs with the checksums of an earlier run would let partial tables pass for whole ones
+        workflow.persistence.cleanup_metadata(file)
