@@ -91,7 +91,7 @@ def kill(run: psutil.Popen, what: str, rng: random.Random) -> bool:
 
 @pytest.mark.reliability(
     fault="kill -9 of Snakemake, of a job, of everything",
-    provoked="at a random moment of a run on tiny data (seeds 0 to 19 for each)",
+    provoked="at random moments of a run on tiny data that fetches its data (seeds from 0 on for each)",
     outcome="the same command goes on, to byte-identical tables; no temporary file is left",
     tries=1,
 )
