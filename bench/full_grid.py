@@ -40,7 +40,7 @@ def main() -> None:
     args = cli.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         faults = run(args.configfile, args.folder or Path(temporary), args.cores)
-    sys.exit("\n".join(faults))
+    sys.exit("\n".join(faults) or None)
 
 
 def run(configfiles: list[Path], folder: Path, cores: int) -> list[str]:
@@ -49,15 +49,8 @@ def run(configfiles: list[Path], folder: Path, cores: int) -> list[str]:
     served_in = folder / "served"
     served_in.mkdir(parents=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder / "run"]
-    command += [
-        "--cores",
-        str(cores),
-        "--keep-going",
-        "--quiet",
-        "progress",
-        "--configfile",
-        *(file.resolve() for file in configfiles),
-    ]
+    command += ["--cores", str(cores), "--keep-going", "--show-failed-logs", "--quiet", "rules", "reason", "host"]
+    command += ["--configfile", *(file.resolve() for file in configfiles)]
     began = time.monotonic()
     with served_catalogue.serve(inputs, served_in, PACKAGES) as served:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
