@@ -191,7 +191,7 @@ def test_a_url_that_ends_in_no_name_is_refused(name):
 
 def test_an_object_and_what_is_on_its_way_share_no_path(tmp_path):
     """`x` is written in a folder beside it whose name begins with a dot, which no object's does."""
-    from cellgauge.fetch.transfer import workplace
+    from cellgauge.core.atomic import workplace
 
     with workplace(tmp_path / "x") as first, workplace(tmp_path / "x.part") as second:
         assert first != second

@@ -63,7 +63,7 @@ def closure(*modules: str) -> tuple[Path, ...]:
     return tuple(sorted(paths))
 
 
-class File(NamedTuple):
+class Module(NamedTuple):
     """What a Python file is to its jobs: the names that it imports, and the digest of what it means."""
 
     imports: tuple[str, ...]
@@ -71,9 +71,9 @@ class File(NamedTuple):
 
 
 @cache  # planning asks for most files in most closures
-def _file(path: Path) -> File:
+def _file(path: Path) -> Module:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return File(tuple(_imports(tree)), _digest(repr(_canonical(tree)).encode()))
+    return Module(tuple(_imports(tree)), _digest(repr(_canonical(tree)).encode()))
 
 
 def syntax_digest(text: str) -> str:

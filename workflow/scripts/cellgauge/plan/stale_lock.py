@@ -7,8 +7,8 @@ ends with the process however that ends.
 from __future__ import annotations
 
 import fcntl
+import platform
 import shutil
-import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -29,10 +29,10 @@ def remove_stale_lock() -> None:
     with suppress(OSError):  # another process has it, or the file system has no locks
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.seek(0)
-        if file.read() == socket.gethostname():
+        if file.read() == platform.node():
             shutil.rmtree(FOLDER / "locks", ignore_errors=True)
         file.truncate(0)
-        file.write(socket.gethostname())
+        file.write(platform.node())
         file.flush()
     with suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_SH)  # dry runs and others may be at work beside this one

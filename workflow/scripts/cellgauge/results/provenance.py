@@ -25,7 +25,6 @@ from cellgauge.core.errors import CellgaugeError, ContractError, one_line
 from cellgauge.core.version import VERSION
 from cellgauge.fetch.ledger import SHIPPED, Entry, identity
 from cellgauge.fetch.ledger import read as read_ledger
-from cellgauge.files.h5ad import open_h5, read_scalars
 
 FILE = "provenance.json"
 FORMAT = 1
@@ -240,8 +239,10 @@ def _gpus() -> list[str]:
 
 def _scalars(path: str | Path) -> dict[str, Any]:
     """Return what a split or an embedding says of itself; nothing where it is not there (any more)."""
+    from cellgauge.files.h5ad import open_stage, read_scalars  # numpy, which planning does without
+
     try:
-        with open_h5(path) as file:
+        with open_stage(path) as file:
             return read_scalars(file)
     except ContractError:
         return {}
