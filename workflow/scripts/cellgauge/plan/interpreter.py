@@ -56,10 +56,15 @@ def require(environment: str, user: str) -> None:
 
 
 def beyond_base(environment: str) -> list[str]:
-    """Return the packages of workflow/envs/<environment>.yaml that requirements-base.lock does not hold."""
-    pins = _pins(ROOT / "workflow/envs" / f"{environment}.yaml")
-    base = _pins(ROOT / "requirements-base.lock")
-    return [name for name in pins if name not in base]
+    """Return the packages of workflow/envs/<environment>.yaml that requirements-base.lock does not hold.
+
+    A folder without that file is no checkout, and `make` installs nothing there: it needs none.
+    """
+    base = ROOT / "requirements-base.lock"
+    if not base.is_file():
+        return []
+    known = _pins(base)
+    return [name for name in _pins(ROOT / "workflow/envs" / f"{environment}.yaml") if name not in known]
 
 
 def _pins(path: Path) -> list[str]:
