@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,12 @@ class Project:
 
     def configure(self, config: dict) -> None:
         (self.folder / "tiny.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def show_details(self) -> None:
+        """Take the rules' messages away, so that Snakemake prints input, output and resources of a job instead."""
+        for path in (*(self.folder / "workflow/rules").iterdir(), self.folder / "workflow/Snakefile"):
+            rules = path.read_text(encoding="utf-8")
+            path.write_text(re.sub(r"^ +message:\n +f?\".*\"\n", "", rules, flags=re.MULTILINE), encoding="utf-8")
 
     def run(
         self, *flags: str, check: bool = True, before: Sequence[str] = (), **environment: str

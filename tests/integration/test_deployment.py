@@ -123,6 +123,7 @@ def test_files_in_s3_give_the_same_tables(on_s3, s3_server, tmp_path):
 
 def test_the_workflow_is_a_module(fresh_project, tmp_path):
     """The importer's configuration is laid over the catalogue; rules, their `all` and their places follow the importer."""
+    fresh_project.show_details()
     importer = tmp_path / "importer"
     importer.mkdir()
     for name in ("published", "mine", "tiny.yaml"):
@@ -320,6 +321,7 @@ def test_uv_and_an_environment_with_snakemake_alone(tmp_path, unavailable):
 
 
 def test_another_working_directory(fresh_project, tmp_path):
+    fresh_project.show_details()
     (line,) = (span for span in spans(README) if "--directory" in span)
     words = shlex.split(line.replace("/path/to/cellgauge", str(fresh_project.folder)))
     shutil.move(fresh_project.folder / "published", tmp_path / "my_run/published")

@@ -501,16 +501,17 @@ def test_the_plan_of_the_full_benchmark_is_cheap_and_its_commands_are_short(fres
 # --- on a cluster ----------------------------------------------------------------------------------------------------
 
 
-def test_each_attempt_of_what_is_submitted_asks_for_more_memory_and_time(finished_project, tmp_path):
+def test_each_attempt_of_what_is_submitted_asks_for_more_memory_and_time(project, tmp_path):
     """With what the SLURM profile asks for beside the rules; its other keys need its plugin."""
     local = {"all", "manifest", "tables", "report", "exports", "figures"}
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf-8"))
     asked = {key: profile[key] for key in ("default-resources", "set-resources")}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(asked), encoding="utf-8")
+    project.show_details()
     attempts = []
     for attempt in ("1", "2"):
         flags = ("--profile", str(tmp_path), "--dry-run", "--forceall", "--attempt", attempt)
-        text = finished_project.run(*flags).stdout
+        text = project.run(*flags).stdout
         jobs = re.findall(
             r"^rule (\w+):\n(?:    .*\n)*?    output: (.*)\n(?:    .*\n)*?    resources: (.*)$", text, re.M
         )
