@@ -34,7 +34,7 @@ def main() -> None:
     manifest, failed = (
         json.loads(path.read_text(encoding="utf-8")) if path else {} for path in (args.manifest, args.failed)
     )
-    about = provenance.record(manifest.get("provenance", {}), args.ledger) if args.provenance else None
+    about = provenance.record(manifest.get("provenance", {}), args.ledger, args.results) if args.provenance else None
     if about:
         provenance.write(about, args.provenance)
 

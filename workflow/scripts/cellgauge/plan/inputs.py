@@ -136,7 +136,11 @@ class Inputs:
 
     def costs(self, w: object = None) -> list[str]:
         """Return what the job of the tables reads if it is there: from a storage only what a job names is fetched."""
-        return [*self.benchmarks(), *self.embeddings()] if self.places.stored else []
+        if not self.places.stored:
+            return []
+        datasets = self.run.datasets.items()
+        splits = [paths.SPLIT.format(dataset=name, split=split) for name, of_data in datasets for split in of_data]
+        return [*self.benchmarks(), *self.embeddings(), *splits]
 
     def at(self, path: str) -> str:
         """Return where a job finds a file."""

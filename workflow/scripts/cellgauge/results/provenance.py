@@ -41,17 +41,23 @@ PACKAGES = (
 """The packages whose versions can change numbers."""
 
 
-def record(planned: Mapping[str, Any], ledger: str | Path | None = None) -> dict[str, Any]:
+def record(
+    planned: Mapping[str, Any], ledger: str | Path | None = None, results: str | Path = "results"
+) -> dict[str, Any]:
     """Return the provenance of a run.
 
     Args:
         planned: what is known before it runs (`cellgauge.plan.provenance.planned`).
         ledger: the run's, resources/checksums.yaml.
+        results: where the files of `planned` lie: its results/.
     """
+
+    def said_by(paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        return {name: _scalars(Path(results, path.removeprefix("results/"))) for name, path in paths.items()}
+
     known = {key: value for key, value in planned.items() if key not in ("splits", "embeddings", "urls")}
     config = public(known.get("config", {}))
-    files = {name: _scalars(path) for name, path in planned.get("splits", {}).items()}
-    embeddings = {name: _scalars(path) for name, path in planned.get("embeddings", {}).items()}
+    files, embeddings = said_by(planned.get("splits", {})), said_by(planned.get("embeddings", {}))
     versions = {name: json.loads(facts["versions"]) for name, facts in embeddings.items() if "versions" in facts}
     sums = Sums(ledger)
     models = {
