@@ -163,7 +163,7 @@ def test_snakedeploy(fresh_project, tmp_path):
     """
     hosted = tmp_path / "github.com/lab/cellgauge"
     hosted.mkdir(parents=True)
-    for name in ("workflow", "config", "Snakefile"):
+    for name in ("workflow", "config", "profiles", "Snakefile"):
         shutil.move(fresh_project.folder / name, hosted / name)
     git(hosted, "init", "--quiet")
     git(hosted, "add", ".")

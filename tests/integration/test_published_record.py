@@ -161,7 +161,7 @@ def test_the_page_says_whose_numbers_these_are(tables, tmp_path):
         "vcp-cli",
     )
     assert all(words in page for words in said)
-    assert "This run measured none of the data and models of the 1,902 published values" in page
+    assert "This run scored none of these models on the same data: 1,902 published values are not compared" in page
 
 
 def test_the_import_makes_one_row_per_value_and_loads_no_table_library(published_record, inputs, tmp_path):

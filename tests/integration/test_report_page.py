@@ -519,7 +519,7 @@ def test_a_picture_of_cells_enlarges_and_names_the_cell_below_the_pointer(page):
     )
     assert name.startswith("cell type ")
     click(browser, "dialog.large button")
-    assert browser.run('document.querySelector("dialog")') is None
+    assert browser.run('document.querySelector("dialog[open]")') is None
 
 
 def test_a_strange_address_shows_the_overview(page):
