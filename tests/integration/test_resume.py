@@ -143,13 +143,16 @@ def test_a_second_run_does_not_disturb_the_first(undisturbed, tmp_path):
     while not (jobs := jobs_of(first)):
         assert first.poll() is None
         time.sleep(0.02)
-    jobs[0].suspend()  # so that the first is at work as long as the second asks
+    working = [psutil.Process(first.pid), *jobs]
+    for process in working:
+        process.suspend()  # so that the first is at work as long as the second asks
     for dry in (["--dry-run"], []):
         second = subprocess.run([*COMMAND, *dry], cwd=project.folder, capture_output=True, text=True, check=False)
         assert (second.returncode == 0) == bool(dry), second.stderr
     assert "Directory cannot be locked" in second.stderr and str(project.folder) in second.stderr
     assert "Traceback" not in second.stderr
-    jobs[0].resume()
+    for process in working:
+        process.resume()
     assert first.wait() == 0 and tables(project) == tables(done)
 
 

@@ -106,7 +106,7 @@ def test_a_run_without_accounting_ends_with_a_report(finished):
     assert (project.folder / "results/report.html").is_file()
     table = project.table()
     assert set(table["status"]) == {"ok"} and set(table["split"]) == {"human", "mouse"}
-    assert "100%" in said
+    assert "Complete log(s)" in said
 
 
 def test_jobs_of_seconds_share_a_slurm_job(finished, slurm):

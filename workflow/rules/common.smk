@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
+from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
@@ -152,22 +153,25 @@ def same_for_all(kind, function):
     return function if any(answer != answers[0] for answer in answers) else answers[0]
 
 
-def sized(files):
-    """Return files that have sizes: raise FileNotFoundError where one is yet to be made, which Snakemake shows as <TBD>.
+def size_mb(files):
+    """Return the size of files; raise FileNotFoundError where one is yet to be made, which Snakemake shows as <TBD>.
 
     A look at each path is all that it takes; Snakemake asks for sizes in a loop of events for each job.
     """
     for file in files:
         if not (file.is_storage or Path(file).exists()):
             raise FileNotFoundError(ENOENT, "not made yet", str(file))
-    return files
+    try:
+        return files.size_mb
+    except WorkflowError as error:  # made by another run since Snakemake looked
+        raise FileNotFoundError(ENOENT, str(error)) from None
 
 
 def memory(base_mb, times):
     """Return the memory that a job asks for: a base and a multiple of its input, more at each attempt."""
 
     def mem_mb(wildcards, input, attempt):
-        return int((base_mb + times * sized(input).size_mb) * attempt)
+        return int((base_mb + times * size_mb(input)) * attempt)
 
     return mem_mb
 
@@ -189,7 +193,7 @@ def largest_memory(base_mb, times):
 def embed_memory(wildcards, input, attempt):
     """Return the memory that an embedding job asks for: with a checkpoint the cells are streamed."""
     times = 2 if input.get("weights", []) else 20
-    return int((2000 + times * sized(input).size_mb) * attempt)
+    return int((2000 + times * size_mb(input)) * attempt)
 
 
 def shared_memory(wildcards, input, attempt):
