@@ -60,5 +60,6 @@ onstart:
 onerror:
     tables = [file for job in workflow.dag.jobs if job.rule.name == "tables" for file in job.output]
     (publish_partial_results if tables else report_failures)(inputs)
-    for file in tables:  # else inputs with the checksums of an earlier run would let partial tables pass for whole ones
+    # else inputs with the checksums of an earlier run would let partial tables pass for whole ones
+    for file in tables:
         workflow.persistence.cleanup_metadata(file)
