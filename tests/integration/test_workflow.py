@@ -183,7 +183,7 @@ def _files(project, folder):
 def test_nothing_is_written_outside_its_folders(finished_project):
     places = {path.relative_to(finished_project.folder).parts[0] for path in finished_project.folder.rglob("*")}
     made = {"results", "logs", "benchmarks", ".snakemake"}
-    given = {"workflow", "config", "Snakefile", "published", "mine", "tiny.yaml"}
+    given = {"workflow", "config", "profiles", "Snakefile", "published", "mine", "tiny.yaml"}
     assert places - given - {".cache", ".config", ".local"} == made  # HOME is the project's folder in tests
 
 
