@@ -74,6 +74,7 @@ OTHERS = [
 
 
 PUBLISHED = (
+    "results/provenance.json",
     "results/manifest",
     "results/published",
     "results/tables",

@@ -82,6 +82,7 @@ def finished(slurm, plugin, tmp_path_factory):
     config["run"] = {**CONFIG["run"], "models": ["oracle"], "tasks": ["clustering"], "published": []}
     config["models"] = {"oracle": {"gpus": 1}}
     project = make_project(tmp_path_factory.mktemp("on_slurm") / "project", config)
+    project.show_details()
     adapter = project.folder / ADAPTER
     text = adapter.read_text(encoding="utf-8")
     adapter.write_text(text.replace("    import zlib\n", f"{RECORD}    import zlib\n", 1), encoding="utf-8")
