@@ -158,7 +158,7 @@ def test_two_jobs_at_once_have_a_gpu_each(finished):
 
 @pytest.mark.reliability(
     fault="kill -9 of Snakemake while a SLURM job runs",
-    provoked="kill -9, then --unlock and the same command",
+    provoked="kill -9, then the same command",
     outcome="it names the job and its scancel and submits nothing; when the job has ended, its result is kept",
     tries=1,
 )
@@ -178,7 +178,6 @@ def test_after_kill_9_nothing_is_submitted_twice(finished, slurm, plugin):
         os.kill(snakemake.pid, signal.SIGKILL)
         snakemake.wait()
 
-    on_slurm(project, plugin, "--unlock")
     refused = on_slurm(project, plugin, target, check=False)
     run = slurm.queue("%j")
     assert len(run) == 1, "a second job was submitted"

@@ -451,7 +451,7 @@ def test_numbers(value, metric, text):
 
 
 def test_pictures_hold_one_dot_per_value():
-    drawn = str(strip([0.0, 0.5, 1.0], 0.5, 0.0, 1.0, said='0 to "1"'))
+    drawn = str(strip([0.0, 0.5, 1.0], 0.5, 0.0, 1.0, alt='0 to "1"'))
     assert 'd="M5 9h0M60 9h0M115 9h0"' in drawn and 'd="M60 3v12"' in drawn
     assert "0 to &#34;1&#34;" in drawn
 
@@ -561,7 +561,7 @@ def test_a_dot_plot_puts_better_further_right_and_keeps_outliers_inside():
         dots = [
             Dot(f"m{n}", f"m{n}", "foundation", v, number(v, metric), DASH, (v, v + 9)) for n, v in enumerate(values)
         ]
-        svg = ElementTree.fromstring(str(dot_plot(dots, scale, (0.1, 0.3), 0.2, said="dots")))
+        svg = ElementTree.fromstring(str(dot_plot(dots, scale, (0.1, 0.3), 0.2, alt="dots")))
         marks = [p.get("d") for p in svg.iter("path") if "mark" in p.get("class")]
         places = [float(re.match(r"M([\d.]+)", mark)[1]) for mark in marks]
         order = np.argsort(places, kind="stable")
@@ -880,7 +880,7 @@ def test_the_diagram_has_a_name_a_line_and_its_bars_for_each_model():
 
 def test_no_name_of_a_scatter_hides_another():
     points = [(f"a model {n}", "baseline", 100.0 + n % 3, 0.5 + 0.01 * (n // 3)) for n in range(1, 13)]
-    svg = ElementTree.fromstring(str(scatter(points, {1}, "ARI", said="dots")))
+    svg = ElementTree.fromstring(str(scatter(points, {1}, "ARI", alt="dots")))
     names = [t for t in svg.iter("text") if "name" in (t.get("class") or "").split()]
     assert {t.text for t in names} <= {name for name, *_ in points} and len(names) >= 8, "where there is no room"
     assert [t.text for t in svg.iter("title")] == [name for name, *_ in points], "the mark names itself"

@@ -134,7 +134,7 @@ def schedule_as_jobs_end(scheduler):
     With a limit each job that ends leaves a timer behind that looks through all ready jobs every second, to the end of the
     run (Snakemake 9.27): after some hundred jobs it does nothing else.
     """
-    limit = scheduler.job_rate_limiter
+    limit = getattr(scheduler, "job_rate_limiter", None)
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         scheduler.job_rate_limiter = None
 
@@ -198,8 +198,8 @@ def embed_memory(wildcards, input, attempt):
 
 def shared_memory(wildcards, input, attempt):
     """Return the memory that an embedding job of several splits asks for: that of the checkpoint and the largest split."""
-    size_mb = dict(zip(input, input.size_files_mb))
-    splits_mb, weights_mb = ([size_mb[file] for file in files] for files in (input.splits, input.weights))
+    sizes_mb = dict(zip(input, input.size_files_mb))
+    splits_mb, weights_mb = ([sizes_mb[file] for file in files] for files in (input.splits, input.weights))
     return int((2000 + 2 * (max(splits_mb) + sum(weights_mb))) * attempt)
 
 

@@ -106,8 +106,8 @@ def refusal(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         text = one_line(cause)
-        told = re.search(r"errno = (\d+)", text)
-        number = int(told[1]) if told else getattr(cause, "errno", None)
+        in_text = re.search(r"errno = (\d+)", text)
+        number = int(in_text[1]) if in_text else getattr(cause, "errno", None)
         if number in MEND:
             name = re.search(r"filename = '([^']+)'", text)
             path = Path(name[1] if name else str(getattr(cause, "filename", None) or Path.cwd()))

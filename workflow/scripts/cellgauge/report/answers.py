@@ -35,10 +35,10 @@ def answers(tables: Tables, dataset: str, profile: str) -> Iterator[Answer]:
     """Yield an answer for each task that has values on a dataset, of each set of splits where the task spans splits."""
     for task in tables.tasks.values():
         for result in headlines(tables, task, dataset, profile):
-            said = verdict(result, task)
-            if said:
-                on_controls = [one.sentence for one in warnings(result) if one.control != said.beaten_by]
-                yield Answer(said, _picture(result, task), on_controls, result.units)
+            answer = verdict(result, task)
+            if answer:
+                on_controls = [one.sentence for one in warnings(result) if one.control != answer.beaten_by]
+                yield Answer(answer, _picture(result, task), on_controls, result.units)
 
 
 def _picture(result: Result, task: Task) -> Markup:
@@ -50,8 +50,8 @@ def _picture(result: Result, task: Task) -> Markup:
     )
     scale = Scale.of_most([dot.value for dot in dots], metric)
     best = next((mean for name, mean in result.ranked.items() if models[name].kind == "baseline"), None)
-    said = f"{task.title}, {metric.title}, the best first: {', '.join(f'{dot.title} {dot.text}' for dot in dots)}"
-    return dot_plot(dots, scale, result.bounds, best, said=said)
+    alt = f"{task.title}, {metric.title}, the best first: {', '.join(f'{dot.title} {dot.text}' for dot in dots)}"
+    return dot_plot(dots, scale, result.bounds, best, alt=alt)
 
 
 def _dot(result: Result, name: str, mean: float) -> Dot:
@@ -79,9 +79,9 @@ def _published(result: Result) -> Iterator[Dot]:
     for column, value in about.items():
         rows = rows[rows[column] == value] if column != "set" else rows
     splits = [result.variant.set] if result.variant.set else result.splits
-    for (model, _), own in rows[rows["split"].isin(splits)].groupby(["model", "source"], sort=False):
-        if set(own["split"]) == set(splits) and len(own) == len(splits):
-            entry, mean = result.tables.models.get(model), float(own["value"].mean())
+    for (model, _), of_model in rows[rows["split"].isin(splits)].groupby(["model", "source"], sort=False):
+        if set(of_model["split"]) == set(splits) and len(of_model) == len(splits):
+            entry, mean = result.tables.models.get(model), float(of_model["value"].mean())
             title, kind = (entry.title, entry.kind) if entry else (model, "foundation")
             text = number(mean, result.metric)
             yield Dot(

@@ -26,13 +26,13 @@ def strip(
     interval: tuple[float, float] | None = None,
     marks: Sequence[float] = (),
     *,
-    said: str,
+    alt: str,
 ) -> Markup:
     """Return a dot for each value, a tick at their mean and a line over its interval, on an axis from `low` to `high`.
 
     Args:
         marks: values that every picture of a table shows, such as those of the controls.
-        said: the picture in words.
+        alt: the picture in words.
     """
     places = dict.fromkeys(round(_place(value, low, high)) for value in values)
     dots = "".join(f"M{place} {MIDDLE}h0" for place in places)  # those of one pixel are one
@@ -43,14 +43,14 @@ def strip(
     bounds = "".join(f"M{_place(value, low, high):g} 0v18" for value in marks)
     lines = f'<path class="bound" d="{bounds}"/>' if bounds else ""
     return _svg(
-        f'{lines}<path class="dots" d="{dots}"/><path class="tick" d="M{_place(mean, low, high):g} 3v12{line}"/>', said
+        f'{lines}<path class="dots" d="{dots}"/><path class="tick" d="M{_place(mean, low, high):g} 3v12{line}"/>', alt
     )
 
 
-def bar(value: float, highest: float, *, said: str) -> Markup:
+def bar(value: float, highest: float, *, alt: str) -> Markup:
     """Return a bar from zero to `value` on an axis that ends at `highest`."""
     end = _place(value, 0.0, highest) if highest > 0 else MARGIN
-    return _svg(f'<path class="bar" d="M{MARGIN} {MIDDLE}H{end:g}"/>', said)
+    return _svg(f'<path class="bar" d="M{MARGIN} {MIDDLE}H{end:g}"/>', alt)
 
 
 SHAPES = {
@@ -91,7 +91,7 @@ class Dot:
 
 
 def dot_plot(
-    dots: Sequence[Dot], scale: Scale, bounds: tuple[float, float] | None, line: float | None, *, said: str
+    dots: Sequence[Dot], scale: Scale, bounds: tuple[float, float] | None, line: float | None, *, alt: str
 ) -> Markup:
     """Return models as rows, each with a mark at its mean and a line over its interval; better is further right.
 
@@ -155,12 +155,12 @@ def dot_plot(
         )
         y += height
     return Markup('<svg class="dots" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}</svg>').format(
-        width, bottom + 20, said, Markup("".join(parts)), Markup("").join(rows)
+        width, bottom + 20, alt, Markup("".join(parts)), Markup("").join(rows)
     )
 
 
 def scatter(
-    points: Sequence[tuple[str, str, float, float]], marked: Collection[int], title: str, *, said: str
+    points: Sequence[tuple[str, str, float, float]], marked: Collection[int], title: str, *, alt: str
 ) -> Markup:
     """Return named marks of y against x > 0, x on a logarithmic axis.
 
@@ -170,7 +170,7 @@ def scatter(
         points: (name, kind, x, y) of each; names are escaped.
         marked: the places in `points` of those that are filled.
         title: of the y axis; it is escaped.
-        said: the picture in words.
+        alt: the picture in words.
     """
     from markupsafe import Markup
 
@@ -207,7 +207,7 @@ def scatter(
         '<text transform="translate(12 {}) rotate(-90)" class="mid">{}</text>'
     ).format((left + width - right) // 2, height - 6, (top + height - bottom) // 2, title)
     return Markup('<svg class="scatter" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}{}</svg>').format(
-        width, height, said, Markup("".join(lines)), labels, axes
+        width, height, alt, Markup("".join(lines)), labels, axes
     )
 
 
@@ -263,10 +263,10 @@ def rank_diagram(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, 
         y = below + row * (place if at_left else n - 1 - place)
         edge = begin - 14 if at_left else begin + reach + 14
         lines += f"M{across(rank):g} {top}V{y}H{edge:g}"
-        said = (_elided(name), f"{rank:.2f}") if at_left else (f"{rank:.2f}", _elided(name))
-        whole = Markup("<title>{}</title>").format(name) if name not in said else ""
+        words = (_elided(name), f"{rank:.2f}") if at_left else (f"{rank:.2f}", _elided(name))
+        whole = Markup("<title>{}</title>").format(name) if name not in words else ""
         names += Markup('<text x="{:g}" y="{}"{}>{} {}{}</text>').format(
-            edge - 5 if at_left else edge + 5, y + 4, Markup(' class="end"') if at_left else "", *said, whole
+            edge - 5 if at_left else edge + 5, y + 4, Markup(' class="end"') if at_left else "", *words, whole
         )
     parts.append(f'<path class="leader" d="{lines}"/>')
     for (letter, places), (start, end), level in zip(bars, ends, levels, strict=True):
@@ -335,7 +335,7 @@ def _place(value: float, low: float, high: float) -> float:
     return round(MARGIN + (WIDTH - 2 * MARGIN) * min(max(part, 0.0), 1.0), 1)
 
 
-def _svg(inside: str, said: str) -> Markup:
+def _svg(inside: str, alt: str) -> Markup:
     from markupsafe import Markup
 
-    return Markup('<svg role="img" aria-label="{}">{}</svg>').format(said, Markup(inside))
+    return Markup('<svg role="img" aria-label="{}">{}</svg>').format(alt, Markup(inside))

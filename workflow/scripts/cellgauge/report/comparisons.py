@@ -55,7 +55,7 @@ def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
         remark, spread = result.remark(model.name, [split]), result.spread(model.name, split)
         short = result.split_shortfall(model.name, split)
         beside = "; ".join(filter(None, (spread, short)))
-        cells.append(Cell(number(value, metric), None if short else scale.level(value), said=remark, extra=beside))
+        cells.append(Cell(number(value, metric), None if short else scale.level(value), note=remark, extra=beside))
     values = [result.values[model.name, split] for split in splits if (model.name, split) in result.values]
     if len(values) < 2:
         return Row(model, cells)
@@ -64,9 +64,9 @@ def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
     cell = Cell(number(mean, metric), extra=result.shortfall(model.name), interval=ends(interval, metric))
     if len(splits) < FEWEST_IN_A_PICTURE:
         return Row(model, cells, cell)
-    said = f"splits {number(min(values), metric)} to {number(max(values), metric)}"
+    alt = f"splits {number(min(values), metric)} to {number(max(values), metric)}"
     reach = (interval.low, interval.high) if interval else None
-    return Row(model, cells, cell, strip(values, mean, scale.low, scale.high, reach, said=said))
+    return Row(model, cells, cell, strip(values, mean, scale.low, scale.high, reach, alt=alt))
 
 
 def ends(interval: Interval | None, metric: Metric) -> str:
@@ -91,7 +91,7 @@ def by_metric(
     rows = [Row(tables.models[name], [cells[name] for cells in of_columns]) for name in order]
     if not any(row.applies for row in rows):
         return None
-    headed = [replace(column, said=result.without()) for (_, _, column), result in zip(columns, results, strict=True)]
+    headed = [replace(column, note=result.without()) for (_, _, column), result in zip(columns, results, strict=True)]
     spreads = dict.fromkeys(r.spread_title for r in results if r.spread_title and len(r.all_splits) == 1)
     units = dict.fromkeys(unit for r in results if r.metric.is_score for unit in r.units)
     return HeatTable(caption, headed, rows, {**about, "dataset": dataset}, spreads=list(spreads), units=list(units))
@@ -109,8 +109,8 @@ def _column_of_means(result: Result) -> dict[str, Cell]:
             cells[model] = Cell.gap(result.gap(model))
         elif short and metric.is_score:
             lacks_splits = n < len(result.splits)
-            said = result.gap(model) if lacks_splits else result.remark(model, result.splits)
-            cells[model] = Cell(number(mean, metric), said=said, extra=short, scaled=result.scaled(mean))
+            note = result.gap(model) if lacks_splits else result.remark(model, result.splits)
+            cells[model] = Cell(number(mean, metric), note=note, extra=short, scaled=result.scaled(mean))
         else:
             spread = result.spread(model, result.splits[0]) if len(result.all_splits) == 1 else ""
             level = scale.level(mean) if scale and model in result.comparable else None

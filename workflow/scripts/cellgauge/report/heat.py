@@ -23,7 +23,7 @@ class Cell:
         text: the number, or why there is none ("failed", "n/a").
         level: the step of the color scale, None for no color.
         rank: the place among the ranked models of the column.
-        said: what the note below the table says of it; the page's script makes that the cell's title too.
+        note: what the note below the table says of it; the page's script makes that the cell's title too.
         extra: what stands small beside the number, such as the splits that it covers.
         interval: the ends of the number's interval, as text.
         scaled: the number's place between the controls, as text; "" where the page does not offer it.
@@ -33,7 +33,7 @@ class Cell:
     text: str
     level: int | None = None
     rank: int | None = None
-    said: Missing | None = None
+    note: Missing | None = None
     extra: str = ""
     interval: str = ""
     scaled: str = ""
@@ -42,7 +42,7 @@ class Cell:
     @classmethod
     def gap(cls, missing: Missing) -> Cell:
         """Return the cell of a score that is not there."""
-        return cls(missing.label, said=missing)
+        return cls(missing.label, note=missing)
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,16 @@ class Row:
 class Notes:
     """The notes below a table, lettered as they come up."""
 
-    found: dict[Missing, str] = field(default_factory=dict)
+    letters: dict[Missing, str] = field(default_factory=dict)
 
-    def mark(self, said: Missing) -> str:
+    def mark(self, note: Missing) -> str:
         """Return the letter of a note: a to z, then aa, ab, ..."""
-        place = len(self.found)
-        letters = ascii_lowercase[place // 26 - 1] * (place >= 26) + ascii_lowercase[place % 26]
-        return self.found.setdefault(said, letters)
+        place = len(self.letters)
+        letter = ascii_lowercase[place // 26 - 1] * (place >= 26) + ascii_lowercase[place % 26]
+        return self.letters.setdefault(note, letter)
 
     def __iter__(self) -> Iterator[tuple[str, Missing]]:
-        return ((mark, said) for said, mark in self.found.items())
+        return ((letter, note) for note, letter in self.letters.items())
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class HeatTable:
         found: dict[str, list[str]] = {}
         for row in self.rows:
             if not row.applies:
-                reason = next((cell.said.reason for cell in row.cells if cell.said), NO_ROW.reason)
+                reason = next((cell.note.reason for cell in row.cells if cell.note), NO_ROW.reason)
                 found.setdefault(reason, []).append(row.model.title)
         found.pop(NO_ROW.reason, None)
         return found
@@ -120,8 +120,8 @@ class HeatTable:
         """What the columns and cells say, from the top left to the bottom right."""
         notes = Notes()
         for part in (*self.columns, *(cell for row in self.shown for cell in row.cells)):
-            if part.said:
-                notes.mark(part.said)
+            if part.note:
+                notes.mark(part.note)
         return notes
 
     @property

@@ -77,6 +77,6 @@ def label_table(
             text = DASH if label in known else missing
             cells.append(Cell(text) if value is None else Cell(number(value, metric), scale.level(value)))
         n = sizes.get(label)
-        picture = bar(n, most, said=f"{n:,.0f} cells") if n is not None else ""
+        picture = bar(n, most, alt=f"{n:,.0f} cells") if n is not None else ""
         rows.append(LabelRow(label, DASH if n is None else f"{n:,.0f}", picture, cells))
     return LabelTable(caption, shown, rows, about, scale.ends(metric), heading=heading)

@@ -58,9 +58,9 @@ def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:
             continue
         of_model = [value for (name, _), value in values.items() if name == model]
         interval = whole.interval(model)
-        said = f"mean {number(means[model], metric)} of {len(of_model)} conditions"
+        alt = f"mean {number(means[model], metric)} of {len(of_model)} conditions"
         reach = (interval.low, interval.high) if interval else None
-        picture = strip(of_model, means[model], scale.low, scale.high, reach, marks, said=said)
+        picture = strip(of_model, means[model], scale.low, scale.high, reach, marks, alt=alt)
         covered = whole.shortfall(model)
         if strata:
             mean_cell = Cell(number(means[model], metric), extra=covered, interval=ends(interval, metric))

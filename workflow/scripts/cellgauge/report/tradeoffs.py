@@ -70,11 +70,11 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
             points = [(tables.models[m].title, tables.models[m].kind, speed[m], mean) for m, mean in means.items()]
             title = f"{result.metric.title} ({tables.tasks[result.task].title})"
             front = frontier(result, {model: speed[model] for model in result.contest if model in speed})
-            said = f"{title} against cells per second of {len(points)} models"
+            alt = f"{title} against cells per second of {len(points)} models"
             if front:
-                said += f"; none is both better and faster than: {', '.join(tables.models[m].title for m in front)}"
+                alt += f"; none is both better and faster than: {', '.join(tables.models[m].title for m in front)}"
             pictures.append(
-                (title, scatter(points, {list(means).index(m) for m in front}, result.metric.title, said=said))
+                (title, scatter(points, {list(means).index(m) for m in front}, result.metric.title, alt=alt))
             )
         bargain = [
             Bargain(

@@ -20,6 +20,7 @@ import numpy as np
 
 from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.files.score import SCORE_COLUMNS
+from cellgauge.files.spreadsheets import read_csv
 from cellgauge.metrics.intervals import FEWEST, Estimates, interval, p_values
 from cellgauge.results import provenance
 from cellgauge.results.coverage import screen_tasks
@@ -73,10 +74,10 @@ class PublishedRun:
         conditions = folder / "tables" / "conditions.csv"
         parts = [scores]
         if conditions.is_file():
-            of_conditions = pd.read_csv(conditions, keep_default_na=False, float_precision="round_trip")
+            of_conditions = read_csv(conditions)
             strata = ("/" + of_conditions["stratum"]).where(of_conditions["stratum"] != "", "")
             texts = dict.fromkeys([c for c in SCORE_COLUMNS if c not in of_conditions], "")
-            value = pd.to_numeric(of_conditions["value"])
+            value = of_conditions["value"].replace("", "nan").astype(float)  # exact, as Python reads numbers
             parts.append(of_conditions.assign(**texts).assign(subset=of_conditions["genes"] + strata, value=value))
             parts[1] = parts[1].assign(seed=pd.NA, fold=pd.NA).astype({"seed": "Int64", "fold": "Int64"})
         rows = pd.concat([part[list(SCORE_COLUMNS)] for part in parts if len(part)] or [scores], ignore_index=True)
@@ -276,24 +277,28 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
     first, second = (np.array([place[side + name] for name in names]) for side in (BEFORE, AFTER))
     same_folds = _same_folds(before.about, after.about)
     kinds = ("donors", "folds", "conditions") if same_folds else ("donors", "conditions")
-    found, units = estimated(sheet, lambda matrix: matrix[second] - matrix[first], kinds)
+    differences, units = estimated(sheet, lambda matrix: matrix[second] - matrix[first], kinds)
     over_splits = np.array([named.startswith("splits") for named in units])
     luck = [_of_both(sheet, "seeds", first, second), _of_replicates(sheet, names)]
     if not same_folds:
         folds = _of_both(sheet, "folds", first, second)
         luck.append(folds)
-        alone = ~found.known & folds.known  # the folds of one run are not those of the other: all that is known is luck
-        none = replace(folds, value=found.value, variance=np.zeros(len(names)), third=np.zeros(len(names)))
-        found = Estimates(**{key: np.where(alone, getattr(none, key), value) for key, value in vars(found).items()})
+        alone = (
+            ~differences.known & folds.known
+        )  # the folds of one run are not those of the other: all that is known is luck
+        none = replace(folds, value=differences.value, variance=np.zeros(len(names)), third=np.zeros(len(names)))
+        differences = Estimates(
+            **{key: np.where(alone, getattr(none, key), value) for key, value in vars(differences).items()}
+        )
         units = ["folds" if apart else named for apart, named in zip(alone, units, strict=True)]
-    found = _with(found, luck, ~over_splits)
-    (low, high), p = interval(found), p_values(found)
+    differences = _with(differences, luck, ~over_splits)
+    (low, high), p = interval(differences), p_values(differences)
     shared = ~np.isnan(sheet.values[first]) & ~np.isnan(sheet.values[second])
     means = [np.nanmean(np.where(shared, sheet.values[side], np.nan), axis=1) for side in (first, second)]
     cells = _other_cells(sheet, before, after)
     for row, name in enumerate(names):
         key = {**dict(zip(SHEET, sheet.key, strict=True)), "model": name}
-        change = Change(key, float(means[0][row]), float(means[1][row]), float(found.value[row]))
+        change = Change(key, float(means[0][row]), float(means[1][row]), float(differences.value[row]))
         if np.array_equal(sheet.values[first[row]][shared[row]], sheet.values[second[row]][shared[row]]):
             yield replace(change, verdict=IDENTICAL)
             continue
@@ -310,7 +315,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
                 low=float(low[row]),
                 high=float(high[row]),
                 p=float(p[row]),
-                units=f"{int(found.n_units[row])} {units[row]}",
+                units=f"{int(differences.n_units[row])} {units[row]}",
                 verdict="not told apart",
             )
 
@@ -342,17 +347,17 @@ def _of_replicates(sheet: Sheet, names: Sequence[str]) -> Estimates:
     return Estimates(np.zeros(len(names)), variance, np.zeros(len(names)), df, df + 2, df)
 
 
-def _with(found: Estimates, luck: Sequence[Estimates], rows: np.ndarray) -> Estimates:
+def _with(differences: Estimates, luck: Sequence[Estimates], rows: np.ndarray) -> Estimates:
     """Return estimates with the variance of further, independent errors in some rows; degrees of freedom by Satterthwaite."""
     parts = [np.where(rows & (each.n_free > 0), each.variance, 0.0) for each in luck]
-    parts = [found.variance, *parts]
+    parts = [differences.variance, *parts]
     shares = [
         np.divide(part**2, each.df, out=np.zeros(len(part)), where=(part > 0) & (each.df > 0))
-        for part, each in zip(parts, [found, *luck], strict=True)
+        for part, each in zip(parts, [differences, *luck], strict=True)
     ]
     variance, denominator = np.sum(parts, axis=0), np.sum(shares, axis=0)
-    df = np.divide(variance**2, denominator, out=found.df.astype(float), where=denominator > 0)
-    return replace(found, variance=variance, df=df)
+    df = np.divide(variance**2, denominator, out=differences.df.astype(float), where=denominator > 0)
+    return replace(differences, variance=variance, df=df)
 
 
 def _judged(changes: Sequence[Change], ranges: Mapping[tuple[str, str], tuple[bool, float]]) -> list[Change]:

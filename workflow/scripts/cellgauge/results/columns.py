@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Column:
     """One column: `key` names it in permalinks, `group` is the heading that it shares with its neighbors.
 
-    `task` is what the filter hides it by, `about` stands small below the title, `said` is what its note says.
+    `task` is what the filter hides it by, `about` stands small below the title, `note` is its note below the table.
     """
 
     key: str
@@ -28,7 +28,7 @@ class Column:
     group: str = ""
     task: str = ""
     about: str = ""
-    said: Missing | None = None
+    note: Missing | None = None
 
 
 def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[str, Variant, Column]]:

@@ -153,8 +153,10 @@ class Result:
 
     def remark(self, model: str, splits: Sequence[str]) -> Missing | None:
         """Return what the score files say of a model's values on `splits`, where they say the same of all."""
-        said = {self.tables.remarks.get((self.task, self.dataset, model, split, self.variant), "") for split in splits}
-        text = said.pop() if len(said) == 1 else ""
+        remarks = {
+            self.tables.remarks.get((self.task, self.dataset, model, split, self.variant), "") for split in splits
+        }
+        text = remarks.pop() if len(remarks) == 1 else ""
         return Missing("ok", text) if text else None
 
     @cached_property

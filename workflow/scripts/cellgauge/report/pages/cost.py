@@ -86,7 +86,7 @@ def _costs(tables: Tables) -> Iterator[Cost]:
             gpu_memory=peak(rows["max_gpu_mb"]),
             precisions=", ".join(dict.fromkeys(filter(None, rows["precision"]))),
             **_rates(rows),
-            picture=bar(cpu, highest[stage], said=f"{seconds(cpu)} CPU seconds") if cpu is not None else "",
+            picture=bar(cpu, highest[stage], alt=f"{seconds(cpu)} CPU seconds") if cpu is not None else "",
         )
 
 

@@ -50,11 +50,11 @@ def pages(tables: Tables) -> Iterator[Page]:
 
 
 def _part(tables: Tables, dataset: str, profile: str) -> Part:
-    found = list(answers(tables, dataset, profile))
+    of_tasks = list(answers(tables, dataset, profile))
     rows = tables.summary[(tables.summary["dataset"] == dataset) & (tables.summary["profile"] == profile)]
     n_donors = rows.loc[rows["resampled"] == "donors", "n_resampled"].max()
     few = f"{n_donors:.0f} donors" if n_donors < FEW_DONORS else ""
-    return Part(tables.datasets[dataset], profile, found, few)
+    return Part(tables.datasets[dataset], profile, of_tasks, few)
 
 
 def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
@@ -93,10 +93,10 @@ def warnings_of(tables: Tables, task: Task) -> Iterator[ControlWarning]:
 
 def _metrics(tables: Tables, shown: Sequence[HeatTable]) -> dict[str, list[Metric]]:
     """Return the metrics of the tables by the titles of their tasks, to be explained below them."""
-    found: dict[str, dict[str, Metric]] = {}
+    metrics_of: dict[str, dict[str, Metric]] = {}
     for column in (column for table in shown for column in table.columns if column.metric.is_score):
-        found.setdefault(tables.tasks[column.task].title, {})[column.metric.name] = column.metric
-    return {title: list(metrics.values()) for title, metrics in found.items()}
+        metrics_of.setdefault(tables.tasks[column.task].title, {})[column.metric.name] = column.metric
+    return {title: list(metrics.values()) for title, metrics in metrics_of.items()}
 
 
 def n_splits(tables: Tables) -> int:
