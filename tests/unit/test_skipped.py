@@ -1,4 +1,4 @@
-"""A run of the tests says at its end, in one line, what was skipped and how to have it run."""
+"""Runs of the tests: what was skipped is said in one line at the end, and tests of a group share a worker."""
 
 import os
 import shutil
@@ -37,3 +37,22 @@ def test_what_was_skipped_is_said_in_one_line(tmp_path):
     assert line == "Not run: 3 of task scib: `make setup-scib`; 1 of other kinds: see the reasons above."
     assert "4 skipped" in result
     assert "Not run" not in run(tmp_path / "tests", "-k", "runs")
+
+
+def test_tests_of_a_group_share_a_worker(tmp_path):
+    """A release of pytest once ignored the groups of pytest-xdist, without a word."""
+    (tmp_path / "test_it.py").write_text(GROUPED)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadgroup"]
+    subprocess.run([*command, "--rootdir", str(tmp_path)], cwd=tmp_path, capture_output=True, check=True)
+    assert len({path.read_text() for path in tmp_path.glob("worker.*")}) == 1
+    assert len([*tmp_path.glob("worker.*")]) == 8
+
+
+GROUPED = """
+import os, pathlib, pytest
+
+@pytest.mark.xdist_group("one")
+@pytest.mark.parametrize("n", range(8))
+def test_of_a_group(n):
+    pathlib.Path(f"worker.{n}").write_text(os.environ["PYTEST_XDIST_WORKER"])
+"""
