@@ -146,7 +146,11 @@ def test_only_from_a_storage_the_tables_ask_for_costs(places):
             for rule in ("neighbors", "score")
             for split in ("human", "mouse")
         ),
-        *(f"results/embeddings/linear/baron_pancreas/{split}.h5ad" for split in ("human", "mouse")),
+        *(
+            f"results/{kind}/baron_pancreas/{split}.h5ad"
+            for kind in ("embeddings/linear", "splits")
+            for split in ("human", "mouse")
+        ),
     }
 
 
