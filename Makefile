@@ -89,7 +89,7 @@ reliability: .venv/.installed-dev  ## provoke every fault (an hour); writes docs
 	CELLGAUGE_RELIABILITY=1 $(BIN)/python -m pytest -m reliability --reliability docs/reliability.md
 
 fuzz: .venv/.installed-dev  ## read thousands of damaged files of every format (an hour; EXAMPLES=300 a format and kind of damage)
-	CELLGAUGE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest -n $(CORES) tests/unit/test_fuzz_readers.py tests/unit/test_hostile_names.py
+	CELLGAUGE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest -n $(CORES) tests/unit/files/test_fuzz_readers.py tests/unit/plan/test_hostile_names.py
 
 # What codespell reads: our texts, not vectors of others, locks and pictures.
 TEXTS = $(shell git ls-files | grep -vE '(\.lock|\.svg|\.css|\.png|^tests/golden/.*)$$')

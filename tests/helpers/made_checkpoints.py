@@ -232,3 +232,17 @@ def _fill(state: dict[str, torch.Tensor]) -> None:
     """Draw all weights anew: some modules are made without, and a norm of ones would hide a mistake."""
     for tensor in state.values():
         tensor.normal_(0.1, 0.3)
+
+
+HUMAN = [f"GENE{i}" for i in range(60)]
+ENSEMBL = [f"ENSG{i:011d}" for i in range(60)]
+MAKE = {
+    "scgpt": lambda folder: scgpt(folder, HUMAN[5:]),
+    "uce": lambda folder: uce(folder, {"human": HUMAN[5:], "mouse": [f"Gene{i}" for i in range(40)]}),
+    "aido_cell": lambda folder: aido_cell(folder, HUMAN[5:]),
+    "geneformer": lambda folder: geneformer(folder, {gene: gene for gene in ENSEMBL[5:]}),
+    "transcriptformer": lambda folder: transcriptformer(
+        folder, {"homo_sapiens": ENSEMBL[5:]}, {"mus_musculus": [f"ENSMUSG{i:011d}" for i in range(40)]}
+    ),
+    "scvi": lambda folder: scvi(folder, ENSEMBL[5:]),
+}

@@ -6,7 +6,7 @@ Where it is not (0.8.2), as the tests below say:
   average: the rank counts from 0 and is divided by n; of tied conditions the order of the rows decides
 - `de_direction_match` counts a gene that the prediction leaves unchanged as wrong, so that no change scores below a coin
 - measured and predicted changes are taken from the control cells that each file holds: the noise of controls that are in both
-  makes an r of its own (tests/unit/test_screens_without_effect.py)
+  makes an r of its own (tests/unit/screens/test_screens_without_effect.py)
 """
 
 import json

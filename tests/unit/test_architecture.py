@@ -33,6 +33,11 @@ def test_the_table_lists_the_folders():
     assert set(PACKAGES) == folders and len(PACKAGES) == len(folders)
 
 
+def test_unit_tests_lie_in_folders_of_packages():
+    folders = {path.parent.name for path in (ROOT / "tests/unit").glob("*/test_*.py")}
+    assert folders == set(PACKAGES) | {"bench"}
+
+
 def test_few_modules_lie_flat():
     assert len(list(PACKAGE.glob("*.py"))) <= MOST_FLAT_MODULES
 

@@ -191,7 +191,7 @@ def test_files_of_before_the_column_source_still_read(tmp_path):
 
 def test_what_a_job_reads_and_is_told():
     from made_up import inputs_of
-    from test_grid import CONFIG
+    from small_run import CONFIG
 
     value = {
         "task": "clustering",

@@ -20,7 +20,7 @@ from cellgauge.plan.cost import STAGES, TERMS, downloads, evaluate, jobs, measur
 from cellgauge.plan.cost import report as report_on
 from cellgauge.plan.planned import PlannedJob
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CATALOGUE = settings.read()
 COSTS = read_costs(ROOT / "config" / "costs.yaml")
 LAWS = ("cpu_seconds", "gflop", "memory_mb")

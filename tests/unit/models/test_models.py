@@ -320,7 +320,7 @@ def test_script(human, tmp_path):
 
 def test_what_is_fitted_to_the_scored_cells_says_so():
     """All baselines but the controls that look at no expression: `random` and `oracle`."""
-    catalogue = yaml.safe_load((Path(__file__).parents[2] / "config/models.yaml").read_text(encoding="utf-8"))["models"]
+    catalogue = yaml.safe_load((Path(__file__).parents[3] / "config/models.yaml").read_text(encoding="utf-8"))["models"]
     names = {entry["adapter"] for entry in catalogue.values()} & set(adapter_names())
     fitted = {name for name in names if traits(name).fitted_on_split}
     assert fitted == {"linear", "hvg", "pca_joint", "harmony", "harmony_species", "scvi_trained", "shuffled"}

@@ -30,7 +30,7 @@ from cellgauge.core.errors import refusal
 from cellgauge.fetch import BRING, FetchError, fetch, formats, ledger, members, transfer
 from cellgauge.fetch.transfer import Transfer, TransientError
 
-SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
 DATA = bytes(range(256)) * 40  # 10,240 bytes
 SHA = hashlib.sha256(DATA).hexdigest()
 ENV = {**os.environ, "PYTHONPATH": str(SCRIPTS)}

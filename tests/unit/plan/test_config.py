@@ -6,7 +6,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from test_grid import CONFIG
+from small_run import CONFIG
 
 from cellgauge.plan import config as settings
 from cellgauge.plan.sources import SCRIPTS

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from made_checkpoints import ENSEMBL, HUMAN, MAKE
 from scipy.sparse import csr_matrix, hstack
 from vectors import embedding
 
@@ -28,18 +29,6 @@ from cellgauge.inference.several_splits import embed_several
 from cellgauge.models.base import embed_files, traits
 from cellgauge.plan.sources import SCRIPTS
 
-HUMAN = [f"GENE{i}" for i in range(60)]
-ENSEMBL = [f"ENSG{i:011d}" for i in range(60)]
-MAKE = {
-    "scgpt": lambda folder: made_checkpoints.scgpt(folder, HUMAN[5:]),
-    "uce": lambda folder: made_checkpoints.uce(folder, {"human": HUMAN[5:], "mouse": [f"Gene{i}" for i in range(40)]}),
-    "aido_cell": lambda folder: made_checkpoints.aido_cell(folder, HUMAN[5:]),
-    "geneformer": lambda folder: made_checkpoints.geneformer(folder, {gene: gene for gene in ENSEMBL[5:]}),
-    "transcriptformer": lambda folder: made_checkpoints.transcriptformer(
-        folder, {"homo_sapiens": ENSEMBL[5:]}, {"mus_musculus": [f"ENSMUSG{i:011d}" for i in range(40)]}
-    ),
-    "scvi": lambda folder: made_checkpoints.scvi(folder, ENSEMBL[5:]),
-}
 MAIN_FILE = {
     "scgpt": "best_model.pt",
     "uce": "4layer_model.torch",

@@ -17,7 +17,7 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.core.forked import FORKS, run_apart
 from cellgauge.core.threads import n_threads
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
 
 pytestmark = pytest.mark.skipif(
     not FORKS, reason="processes are forked on Linux only; elsewhere functions run in place"

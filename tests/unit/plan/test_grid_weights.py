@@ -6,7 +6,7 @@ import re
 
 import pytest
 from made_up import inputs_of
-from test_grid import CONFIG, w
+from small_run import CONFIG, w
 
 from cellgauge.plan import config as settings
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
 
 
 def python(code: str) -> str:

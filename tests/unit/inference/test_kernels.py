@@ -1,7 +1,8 @@
 """The kernels of GPUs equal the plain ones: their control flow and their arithmetic, on the CPU.
 
 What runs here is everything but CUDA: the graphs that are compiled on a GPU, without a compiler; flex_attention, unfused; and
-in place of flash attention a function with its arguments. tests/unit/test_inference_on_device.py runs the kernels themselves.
+in place of flash attention a function with its arguments. tests/unit/inference/test_inference_on_device.py runs the kernels
+themselves.
 """
 
 import math
@@ -12,7 +13,7 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F  # noqa: N812
-from test_foundation_models import MAKE
+from made_checkpoints import MAKE
 from torch._dynamo.testing import CompileCounter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from vectors import embedding

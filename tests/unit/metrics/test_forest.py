@@ -14,7 +14,7 @@ from cellgauge.metrics import forest
 from cellgauge.metrics.classifiers import random_forest
 from cellgauge.metrics.forest import RankedFeatures, forest_probabilities
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
 
 pytestmark = pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="the last bit may differ: see forest.available"

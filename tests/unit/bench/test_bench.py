@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).resolve().parents[2] / "bench" / "bench_scorers.py"
+PATH = Path(__file__).resolve().parents[3] / "bench" / "bench_scorers.py"
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from cellgauge.predictors.base import predict_files
 from cellgauge.screens.screen import CONTROL, Screen, simulation_split, strata, targets
 from cellgauge.tasks.run import score_files
 
-GEARS = Path(__file__).parents[1] / "golden/gears_splits"
-CONFIG = Path(__file__).parents[2] / "config"
+GEARS = Path(__file__).parents[2] / "golden/gears_splits"
+CONFIG = Path(__file__).parents[3] / "config"
 ADAMSON_TEST = """CREB1 BHLHE40 IER3IP1 DAD1 AMIGO3 DARS SYVN1 GMPPB CAD GNPNAT1 DERL2 FARSB TARS TTI1 TIMM44 PTDSS1 DDOST
 CHERP COPZ1 DNAJC19 XRN1 SPCS2"""
 

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from test_grid import inputs
+from small_run import inputs
 
 from cellgauge.plan import on_error as publish
 from cellgauge.plan.manifest import catalogue
