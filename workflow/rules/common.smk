@@ -3,10 +3,11 @@
 import shlex
 import sys
 from errno import ENOENT
+from inspect import isfunction, signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 
+from snakemake.common import overwrite_function_params
 from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 from snakemake.logging import logger
@@ -69,6 +70,16 @@ except CellgaugeError as error:
     sys.exit(f"error: {error}")  # as a WorkflowError it would name a line of this file
 
 
+def with_parameters(function):
+    """Return a function that carries its parameters: else Snakemake reads them from its signature, thrice for each job."""
+    overwrite_function_params(function, signature(function).parameters)
+    return function
+
+
+for method in filter(isfunction, vars(Inputs).values()):
+    overwrite_function_params(method, dict([*signature(method).parameters.items()][1:]))  # without `self`
+
+
 # What Snakemake writes down of rules without jobs, no function can tell it.
 CONTAINERIZED = inputs.rules() if "--containerize" in sys.argv else None
 
@@ -98,6 +109,7 @@ def users_files(function, result, *arguments):
     Files that an existing result was made from may be gone. `arguments` are the function's, by default the wildcards.
     """
 
+    @with_parameters
     def files(wildcards):
         def used():
             output = result.format(**dict(wildcards.items()))
@@ -120,12 +132,12 @@ def code(*modules, data=""):
 
     On a cluster each job reads the workflow once more, and needs those of its own rule alone.
     """
-    return lambda wildcards: sources.code(*modules, data=data)
+    return with_parameters(lambda wildcards: sources.code(*modules, data=data))
 
 
 def of(job, function):
     """Return what `function` says of a shared job as a function of wildcards, which it has none of."""
-    return lambda wildcards: function(job)
+    return with_parameters(lambda wildcards: function(job))
 
 
 def schedule_as_jobs_end(scheduler):
@@ -139,22 +151,14 @@ def schedule_as_jobs_end(scheduler):
         scheduler.job_rate_limiter = None
 
 
+@with_parameters
 def task_python(wildcards):
     """Return the Python that scores a task: with conda or containers that of the rule's environment."""
     return "python" if WITH_CONDA or WITH_CONTAINERS else inputs.task_python(wildcards)
 
 
-def same_for_all(kind, function):
-    """Return what a function says of all models or tasks of the catalogue where that is one value, else the function.
-
-    Snakemake reads the signature of a function anew for each of its jobs.
-    """
-    answers = [function(SimpleNamespace(**{kind: name})) for name in inputs.run.entries[f"{kind}s"]]
-    return function if any(answer != answers[0] for answer in answers) else answers[0]
-
-
-def size_mb(files):
-    """Return the size of files; raise FileNotFoundError where one is yet to be made, which Snakemake shows as <TBD>.
+def sizes_mb(files):
+    """Return the size of each file; raise FileNotFoundError where one is yet to be made, which Snakemake shows as <TBD>.
 
     A look at each path is all that it takes; Snakemake asks for sizes in a loop of events for each job.
     """
@@ -162,7 +166,7 @@ def size_mb(files):
         if not (file.is_storage or Path(file).exists()):
             raise FileNotFoundError(ENOENT, "not made yet", str(file))
     try:
-        return files.size_mb
+        return files.size_files_mb
     except WorkflowError as error:  # made by another run since Snakemake looked
         raise FileNotFoundError(ENOENT, str(error)) from None
 
@@ -170,36 +174,41 @@ def size_mb(files):
 def memory(base_mb, times):
     """Return the memory that a job asks for: a base and a multiple of its input, more at each attempt."""
 
+    @with_parameters
     def mem_mb(wildcards, input, attempt):
-        return int((base_mb + times * size_mb(input)) * attempt)
+        return int((base_mb + times * sum(sizes_mb(input))) * attempt)
 
     return mem_mb
 
 
+@with_parameters
 def score_memory(wildcards, input, attempt):
     """Return the memory that a scoring job asks for, by its task."""
-    return memory(base_mb=1500, times=inputs.task_memory_times(wildcards))(wildcards, input, attempt)
+    return int((1500 + inputs.task_memory_times(wildcards) * sum(sizes_mb(input))) * attempt)
 
 
 def largest_memory(base_mb, times):
     """Return the memory that a job asks for that reads one input after the other: a multiple of the largest."""
 
+    @with_parameters
     def mem_mb(wildcards, input, attempt):
-        return int((base_mb + times * max(input.size_files_mb)) * attempt)
+        return int((base_mb + times * max(sizes_mb(input))) * attempt)
 
     return mem_mb
 
 
+@with_parameters
 def embed_memory(wildcards, input, attempt):
     """Return the memory that an embedding job asks for: with a checkpoint the cells are streamed."""
     times = 2 if input.get("weights", []) else 20
-    return int((2000 + times * size_mb(input)) * attempt)
+    return int((2000 + times * sum(sizes_mb(input))) * attempt)
 
 
+@with_parameters
 def shared_memory(wildcards, input, attempt):
     """Return the memory that an embedding job of several splits asks for: that of the checkpoint and the largest split."""
-    sizes_mb = dict(zip(input, input.size_files_mb))
-    splits_mb, weights_mb = ([sizes_mb[file] for file in files] for files in (input.splits, input.weights))
+    size_mb = dict(zip(input, sizes_mb(input)))
+    splits_mb, weights_mb = ([size_mb[file] for file in files] for files in (input.splits, input.weights))
     return int((2000 + 2 * (max(splits_mb) + sum(weights_mb))) * attempt)
 
 

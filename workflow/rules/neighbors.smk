@@ -16,9 +16,9 @@ rule neighbors:
         environment("neighbors", inputs.task_env)
     container:
         image(inputs.task_env)
-    threads: same_for_all("task", inputs.task_threads)
+    threads: inputs.task_threads
     resources:
-        gpu=same_for_all("task", inputs.search_gpus),
+        gpu=inputs.search_gpus,
         mem_mb=score_memory,
     params:
         code=inputs.neighbor_code,

@@ -17,9 +17,9 @@ rule score:
         environment("score", inputs.task_env)
     container:
         image(inputs.task_env)
-    threads: same_for_all("task", inputs.task_threads)
+    threads: inputs.task_threads
     resources:
-        gpu=same_for_all("task", inputs.task_gpus),
+        gpu=inputs.task_gpus,
         mem_mb=score_memory,
     params:
         code=inputs.task_code,

@@ -8,15 +8,21 @@ digest of its syntax tree without docstrings, so that comments, docstrings and f
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 DIGEST_LENGTH = 8  # hexadecimal digits: it tells versions of one file apart, and is read by people
-NOT_MEANING = {"kind", "type_comment", "type_params"}  # fields of nodes that differ between releases of Python
+NOT_MEANING = {
+    "kind",
+    "type_comment",
+    "type_params",
+    "ctx",
+}  # fields that differ between releases of Python, or repeat others
 
 
 @cache
@@ -72,8 +78,8 @@ class Module(NamedTuple):
 
 @cache  # planning asks for most files in most closures
 def _file(path: Path) -> Module:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return Module(tuple(_imports(tree)), _digest(repr(_canonical(tree)).encode()))
+    tree = _parse(path.read_text(encoding="utf-8"))
+    return Module(tuple(_imports(tree)), _digest(_canonical(tree).encode()))
 
 
 def syntax_digest(text: str) -> str:
@@ -81,7 +87,7 @@ def syntax_digest(text: str) -> str:
 
     It is the same under all releases of Python that cellgauge runs on.
     """
-    return _digest(repr(_canonical(ast.parse(text))).encode())
+    return _digest(_canonical(_parse(text)).encode())
 
 
 def project_file(name: str) -> str:
@@ -102,6 +108,7 @@ def _package_data(package: str) -> list[Path]:
     return [path for path in files if path.is_file() and path.suffix not in (".py", ".pyc")]
 
 
+@cache
 def _path(module: str) -> Path | None:
     base = SCRIPTS.joinpath(*module.split("."))
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
@@ -160,21 +167,43 @@ def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
     return tuple(name for name in kind._fields if name not in NOT_MEANING)
 
 
-def _canonical(node: object) -> object:
-    """Return a syntax tree as nested tuples, without places and without what is empty or has no meaning."""
-    if isinstance(node, list):
-        return tuple([_canonical(child) for child in node])
-    if not isinstance(node, ast.AST):
-        return node
-    kind: Any = type(node)
-    fields: list[object] = [kind.__name__]
-    for name in _fields(kind):
-        value = getattr(node, name, None)
-        if name == "body" and isinstance(value, list):
-            value = list(filter(_has_meaning, value))
-        if value not in (None, []):
-            fields.append((name, _canonical(value)))
-    return tuple(fields)
+def _parse(text: str) -> ast.Module:
+    """Return a syntax tree; its thousands of nodes are no garbage, and searching them for some takes longer than the parser."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(text)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _canonical(tree: ast.AST) -> str:
+    """Return a syntax tree as text, without places and without what is empty or has no meaning."""
+    parts: list[str] = []
+    _write(tree, parts.append)
+    return "".join(parts)
+
+
+def _write(node: object, add: Callable[[str], None]) -> None:
+    if isinstance(node, ast.AST):
+        kind: Any = type(node)
+        add(f"{kind.__name__}(")
+        for name in _fields(kind):
+            value = getattr(node, name, None)
+            if name == "body" and isinstance(value, list):
+                value = list(filter(_has_meaning, value))
+            if value not in (None, []):
+                add(f"{name}=")
+                _write(value, add)
+        add(")")
+    elif isinstance(node, list):
+        add("[")
+        for child in node:
+            _write(child, add)
+        add("]")
+    else:
+        add(f"{node!r},")
 
 
 def digest(files: dict[str, str]) -> str:
