@@ -49,7 +49,8 @@ def run(configfiles: list[Path], folder: Path, cores: int) -> list[str]:
     served_in = folder / "served"
     served_in.mkdir(parents=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder / "run"]
-    command += ["--cores", str(cores), "--keep-going", "--show-failed-logs", "--quiet", "rules", "reason", "host"]
+    command += ["--cores", str(cores), "--max-threads", "1"]  # on a hundred cells a job of two threads wastes one
+    command += ["--keep-going", "--show-failed-logs", "--quiet", "rules", "reason", "host"]
     command += ["--configfile", *(file.resolve() for file in configfiles)]
     began = time.monotonic()
     with served_catalogue.serve(inputs, served_in, PACKAGES) as served:

@@ -141,6 +141,22 @@ def test_what_no_h5ad_needs_is_refused_by_every_opener(source, tmp_path, change,
         assert "SECRET" not in str(caught.value)
 
 
+def test_a_file_is_walked_through_once_and_again_when_it_changed(source, tmp_path, monkeypatch):
+    walks = []
+    monkeypatch.setattr(hdf5._Walk, "group", lambda *args, group=hdf5._Walk.group: (walks.append(args), group(*args)))
+    for _ in range(3):
+        with open_hdf5(source):
+            pass
+    n_walks = len(walks)
+    assert [args[2:] for args in walks].count(("", 0)) == 1
+    with h5py.File(source, "r+") as file:
+        external_link(file, tmp_path)
+    for _ in range(2):  # a refused file is refused each time
+        with pytest.raises(CellgaugeError, match="a link into another file"), open_hdf5(source):
+            pass
+    assert len(walks) > n_walks + 1
+
+
 def test_a_reference_does_not_lead_round_the_check(source, tmp_path):
     """Files of anndata 0.7 point to their categories by a reference."""
     with h5py.File(source, "r+") as file:

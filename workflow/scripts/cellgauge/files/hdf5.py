@@ -28,6 +28,8 @@ RATIO = 1100
 LARGE_CHUNK = 1 << 20
 """Bytes of a compressed chunk from which on it is inflated to see where it ends: a smaller one gives 1 GB at most."""
 MOST_OBJECTS, MOST_DEPTH = 20_000, 32
+_walked: set[tuple[int, ...]] = set()
+"""Versions of files that this process has walked through."""
 
 
 @contextmanager
@@ -53,8 +55,12 @@ def open_hdf5(path: str | Path, source: Any = None, *, whole: bool = True) -> It
         raise CellgaugeError(f"{path}: not a readable {kind} file, truncated or corrupt ({one_line(error)})") from None
     with file:
         if whole:
-            with reading(f"{path}: it cannot be read, truncated or corrupt"):
-                _Walk(path).group(file.id, "", 0)
+            status = path.stat()
+            version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if version not in _walked:  # a job opens the same file once for each column that it reads
+                with reading(f"{path}: it cannot be read, truncated or corrupt"):
+                    _Walk(path).group(file.id, "", 0)
+                _walked.add(version)
         yield file
 
 
