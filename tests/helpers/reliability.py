@@ -13,8 +13,8 @@ IN_FULL = os.environ.get("CELLGAUGE_RELIABILITY") == "1"
 """Whether tests try as often as docs/reliability.md says; else they take a small sample of the tries."""
 HEAD = """# Reliability: injected faults
 
-Whatever fails around cellgauge, no result is lost, no file is left incomplete and no damaged file is used. Each row is a test that
-injects a fault and checks the outcome. `make reliability` runs them all and writes this table.
+Whatever fails around cellgauge, no result is lost, no file is left incomplete and no damaged file is used. Each row is a test
+that injects a fault and checks the outcome. `make reliability` runs them all and writes this table.
 
 | fault | how it was injected | tries | outcome | as claimed |
 |---|---|---|---|---|

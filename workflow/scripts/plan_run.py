@@ -26,9 +26,7 @@ def main() -> None:
     )
     args, others = cli.parse_known_args()
     if any(word.partition("=")[0] in ("--config", "-C") for word in others):
-        raise CellgaugeError(
-            "--config: costs are those of files; write it into a file and name that after --configfile"
-        )
+        raise CellgaugeError("--config is not supported here; write it into a file and give that to --configfile")
     inputs = Inputs(Grid(settings.read(args.configfile)))
     targets = [word for word in others if word != "--"]
     files = ["--configfile", *args.configfile] if args.configfile else []

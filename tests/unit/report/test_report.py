@@ -610,7 +610,7 @@ def test_gaps_say_why_below_the_table_and_on_their_page(page):
     assert ["out of memory", "Harmony (batches)", "Baron pancreas", "all", "Clustering", "all"] in [
         [cell["text"] for cell in row] for row in failed["rows"]
     ]
-    (row,) = [row for row in not_applicable["rows"] if "not meant for this task" in row[0]["text"]]
+    (row,) = [row for row in not_applicable["rows"] if "not for this task" in row[0]["text"]]
     assert "Linear baseline" in row[1]["text"] and "Additive" not in row[1]["text"]
 
 
@@ -670,7 +670,7 @@ def test_what_files_say_of_themselves_is_on_the_page(tables, tmp_path):
 
     for path, facts in {
         "embeddings/a/d/s.h5ad": {"n_dims": 64, "notes": "642 of 2,142 cells have no row\nnot taken: celltype <b>"},
-        "splits/d/s.h5ad": {"notes": "column 'label': the text 'na' is taken for a missing value"},
+        "splits/d/s.h5ad": {"notes": "column 'label': the text 'na' counts as a missing value"},
     }.items():
         file = tmp_path / "results" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -684,7 +684,7 @@ def test_what_files_say_of_themselves_is_on_the_page(tables, tmp_path):
     page = page_of(folder)
     (notes,) = [t for t in page.of("gaps") if "left out of files" in t["caption"]]
     assert [[cell["text"] for cell in row] for row in notes["rows"]] == [
-        ["column 'label': the text 'na' is taken for a missing value", DASH, "The data", "s"],
+        ["column 'label': the text 'na' counts as a missing value", DASH, "The data", "s"],
         ["642 of 2,142 cells have no row; not taken: celltype <b>", "A", "The data", "s"],
     ]
     assert rows(page.of("overview")[0])["A"]["about.n_dims"] == "64"
@@ -821,7 +821,7 @@ def test_who_can_be_told_apart(many):
     assert {name: row["rank"] for name, row in found.items()} == {"Good": "1", "Twin": "1", "Poor": "3"}
     assert "Over 12 splits." in page.text
     (diagram,) = [a["aria-label"] for tag, a in page.tags if tag == "svg" and a.get("class") == "ranks"]
-    assert f"Poor {ranks['poor']:.2f}. Bars join those that no test tells apart: " in diagram
+    assert f"Poor {ranks['poor']:.2f}. Bars join models that do not differ significantly: " in diagram
     assert {"Good", "Twin"} == set(diagram.rpartition(": ")[2].rstrip(".").split(", "))
 
 
@@ -875,7 +875,9 @@ def test_the_diagram_has_a_name_a_line_and_its_bars_for_each_model():
     assert leaders[::2] == pytest.approx(expected, abs=0.06)
     bar_a, dots_a, bar_b, dots_b = of_bars
     assert bar_a == dots_a == leaders[:4:2] and bar_b == dots_b == leaders[2::2]
-    assert "Bars join those that no test tells apart: best, <second>; <second>, third." in svg.get("aria-label")
+    assert "Bars join models that do not differ significantly: best, <second>; <second>, third." in svg.get(
+        "aria-label"
+    )
 
 
 def test_no_name_of_a_scatter_hides_another():
@@ -963,7 +965,7 @@ def test_few_splits_and_noise_that_wins_are_said(tmp_path):
     assert "There is no baseline to compare with." in said
     assert "C: 0.900 over 1 of 2 splits." in said
     page = page_of(tmp_path / "tables")
-    assert "Random (0.985), which knows nothing of the cells, beats A (0.750) and B (0.500)." in page.text
+    assert "Random (0.985), which knows nothing about the cells, beats A (0.750) and B (0.500)." in page.text
     assert page.text.count("beats A (0.750)") == 1, "on the page of the task; the overview's sentence says it"
 
 
@@ -1095,7 +1097,7 @@ def test_sets_have_tables_of_their_own_with_their_species(of_sets):
     assert sum("by label" in caption and common in caption for caption in captions) == 2
     for words in (common, "all: 9 species"):
         assert f"Cross-species integration ({words})" in page.text
-    assert "chicken: the model does not take chicken" in page.text
+    assert "chicken: the model does not support chicken" in page.text
 
 
 def test_a_set_is_no_split_more(of_sets):
@@ -1398,11 +1400,11 @@ def test_cost_sums_jobs_and_keeps_the_peak(demo, page):
 
 
 def test_gpu_memory_is_shown_where_some_model_ran_on_a_gpu(tmp_path, page):
-    assert "No model computed on a GPU" in page.text and "GPU memory" not in page.text
+    assert "No model used a GPU" in page.text and "GPU memory" not in page.text
     config = made_up.demo()
     config["run"] |= {"datasets": ["baron_pancreas"], "models": ["linear", "hvg", "random"], "tasks": ["clustering"]}
     found = page_of(made_up.write_tables(tmp_path, config, on_gpu={"hvg": 2345.0}))
-    assert "Some models computed on a GPU" in found.text and "No model computed" not in found.text
+    assert "Some models computed on a GPU" in found.text and "No model used" not in found.text
     bargain, stages = found.of("cost")[-2:]
     of_models = {name: (row["device"], row["gpu"]) for name, row in rows(bargain).items()}
     assert of_models["Highly variable genes"] == ("GPU", "2,345") and of_models["Linear baseline"] == ("CPU", DASH)

@@ -50,7 +50,7 @@ def _picture(result: Result, task: Task) -> Markup:
     )
     scale = Scale.of_most([dot.value for dot in dots], metric)
     best = next((mean for name, mean in result.ranked.items() if models[name].kind == "baseline"), None)
-    alt = f"{task.title}, {metric.title}, the best first: {', '.join(f'{dot.title} {dot.text}' for dot in dots)}"
+    alt = f"{task.title}, {metric.title}, best first: {', '.join(f'{dot.title} {dot.text}' for dot in dots)}"
     return dot_plot(dots, scale, result.bounds, best, alt=alt)
 
 

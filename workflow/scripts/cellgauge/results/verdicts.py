@@ -202,7 +202,7 @@ def warnings(result: Result) -> Iterator[ControlWarning]:
         named = _list([f"{models[m].title} ({number(result.ranked[m], metric)})" for m in wrong])
         whole = f"{models[control].title} ({number(result.comparable[control], metric)})"
         text = (
-            f"{whole}, which knows nothing of the cells, beats {named}."
+            f"{whole}, which knows nothing about the cells, beats {named}."
             if negative
             else f"{whole}, which knows the answer, is beaten by {named}."
         )

@@ -393,7 +393,7 @@
         button.setAttribute("aria-pressed", code === only);
         return make("li", {}, button);
       }),
-      ...(names.length > MANY ? [make("li", {}, `${names.length - MANY} more in grey`)] : []),
+      ...(names.length > MANY ? [make("li", {}, `${names.length - MANY} more in gray`)] : []),
     );
   }
 
