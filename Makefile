@@ -151,7 +151,7 @@ site: setup  ## make a static site of several runs (RUNS="runs/a runs/b" OUTPUT=
 verify: setup  ## check a run before or after it is submitted (RUN=runs/my_run)
 	@$(BIN)/python workflow/scripts/verify_run.py $(RUN)
 
-dag: setup-models  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
+dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results
 	$(BIN)/snakemake --configfile config/full.yaml --rulegraph | dot -Tsvg > results/dag.svg
 

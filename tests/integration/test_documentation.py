@@ -113,9 +113,6 @@ def planned_by(arguments: list[str]) -> tuple[int, set[str]]:
     folder, path, search = Path.cwd(), list(sys.path), os.environ["PATH"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DAGApi, "execute_workflow", execute_and_keep)
-        patch.setattr(
-            "cellgauge.plan.inputs.require", lambda *_: None
-        )  # as after `make setup-scib`, which the page asks for
         parser, args = parse_args([*arguments, "--dry-run", "--quiet", "all", "--snakefile", str(ROOT / "Snakefile")])
         try:
             done = args_to_api(args, parser)

@@ -38,6 +38,10 @@ def main() -> None:
     sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
     speeds = measured_speeds(Path(inputs.run.outputs.tables, "runtime.csv"))
     print(*report(jobs, inputs, read_costs(CHECKOUT / "config" / "costs.yaml"), args.cells, sizes, speeds), sep="\n")
+    try:
+        inputs.check_environments()
+    except CellgaugeError as error:
+        print(f"Before the run: {error}")
 
 
 def positive(text: str) -> int:
