@@ -576,7 +576,7 @@ def test_colors_say_that_outliers_lie_beyond_their_ends():
     assert not any(sign in "".join(Scale.of([0.01, 9.0], MSE).ends(MSE)) for sign in "\u2264\u2265")
 
 
-def test_published_values_stand_beside_ours_in_the_picture(tmp_path):
+def test_published_values_stand_beside_ours_in_the_picture_and_the_table(tmp_path):
     own = {"task": "clustering", "dataset": "d", "split": "s"}
     path = tmp_path / "results/scores/clustering/a/d/s.tsv"
     write_scores(path, [Score("ari", 0.5, profile, model="a", **own) for profile in ("reference", "corrected")])
@@ -591,6 +591,13 @@ def test_published_values_stand_beside_ours_in_the_picture(tmp_path):
     said = [a["aria-label"] for tag, a in page.tags if tag == "svg" and a.get("class") == "dots"]
     assert [text for text in said if "A, published 0.400" in text and "A 0.500" in text], said
     assert sum("published" in text for text in said[:2]) == 1, "not beside recommended scores"
+    shown = {
+        profile: [[cell["text"] for cell in row[:2]] for row in page.of("overview", profile=profile)[0]["rows"]]
+        for profile in ("reference", "corrected")
+    }
+    assert shown["reference"][0][0].startswith("A") and shown["reference"][1][0].startswith("A, published")
+    assert shown["reference"][1][1] == "0.400"
+    assert not any("published" in row[0] for row in shown["corrected"])
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------

@@ -403,6 +403,8 @@ def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
             with open_checked(path) as file:
                 texts = dict.fromkeys(TEXTS, str)
                 part = pd.read_csv(file, sep="\t", dtype=texts, keep_default_na=False, na_filter=False)
+            if part.empty:  # a model that applies to none of the cells
+                continue
             model, dataset, embedded = *path.parts[-3:-1], path.stem
             of_set = ["" if split == embedded else embedded for split in part["split"]]
             parts.append(part.assign(model=model, dataset=dataset, set=of_set))
