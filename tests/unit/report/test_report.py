@@ -25,6 +25,8 @@ from cellgauge.report import HERE, render
 from cellgauge.report.charts import Dot, dot_plot, rank_diagram, scatter, strip
 from cellgauge.report.heat import Notes
 from cellgauge.report.pages import overview, splits
+from cellgauge.report.pages.gaps import Gap
+from cellgauge.report.pages.gaps import by_task as gaps_by_task
 from cellgauge.report.tradeoffs import frontier
 from cellgauge.results import colors as colors
 from cellgauge.results.compare import Result
@@ -613,12 +615,20 @@ def test_gaps_say_why_below_the_table_and_on_their_page(page):
     assert "failed: out of memory" in page.text
     assert "TF-Sapiens (shipped embedding)" not in rows(table)
     assert "Not in this table: TF-Sapiens (shipped embedding), TF-Metazoa (shipped embedding)" in page.text
-    failed, not_applicable = page.of("gaps")
+    failed, *folded = page.of("gaps")
     assert ["out of memory", "Harmony (batches)", "Baron pancreas", "all", "Clustering", "all"] in [
         [cell["text"] for cell in row] for row in failed["rows"]
     ]
-    (row,) = [row for row in not_applicable["rows"] if "not for this task" in row[0]["text"]]
+    (row,) = [row for table in folded for row in table["rows"] if "not for this task" in row[0]["text"]]
     assert "Linear baseline" in row[1]["text"] and "Additive" not in row[1]["text"]
+
+
+def test_many_gaps_are_folded_by_task():
+    few, many = (
+        [Gap("not_applicable", f"t{n % 2}", "d", ["m"], "s", "", str(n)) for n in range(size)] for size in (30, 31)
+    )
+    assert gaps_by_task([]) == {} and gaps_by_task(few) == {"": few}
+    assert gaps_by_task(many) == {"t0": many[::2], "t1": many[1::2]}
 
 
 def test_a_missing_score_is_never_a_number(page):
@@ -677,6 +687,7 @@ def test_what_files_say_of_themselves_is_on_the_page(tables, tmp_path):
 
     for path, facts in {
         "embeddings/a/d/s.h5ad": {"n_dims": 64, "notes": "642 of 2,142 cells have no row\nnot taken: celltype <b>"},
+        "embeddings/a/d/gone.h5ad": {"n_dims": 1, "not_applicable": "one batch"},  # a column of NaN is no embedding
         "splits/d/s.h5ad": {"notes": "column 'label': the text 'na' counts as a missing value"},
     }.items():
         file = tmp_path / "results" / path

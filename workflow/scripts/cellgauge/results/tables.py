@@ -368,7 +368,7 @@ def _said_by_files(scores: Sequence[Path], species: Species) -> tuple[dict[str, 
             facts = _facts(results / folder / model / dataset / f"{split}.h5ad")
             if note := facts.get("notes"):
                 models[model]["notes"][f"{dataset}/{split}"] = str(note)
-            if n_dims := facts.get("n_dims"):
+            if (n_dims := facts.get("n_dims")) and not facts.get("not_applicable"):
                 models[model]["n_dims"][int(n_dims)] = None
     for entry in models.values():
         entry["n_dims"] = " or ".join(f"{n:,}" for n in sorted(entry["n_dims"]))
