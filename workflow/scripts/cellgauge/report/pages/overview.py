@@ -23,7 +23,7 @@ MANY = 8
 """With fewer splits than this in all, the page says that the run is too small to rank models."""
 FEW_DONORS = 10
 """Over fewer donors than this intervals are so wide that a test tells few models apart; the page says so."""
-FACTS = {"n_dims": "Dimensions", "parameters": "Parameters", "licence": "Licence", "training": "Trained on"}
+FACTS = {"n_dims": "Dimensions", "parameters": "Parameters", "licence": "License", "training": "Trained on"}
 
 
 @dataclass(frozen=True)
