@@ -383,11 +383,11 @@ def test_without_units_that_models_share_there_are_no_ranks(tables):
     cells = {(m, "s"): ari(v) for m, v in (("a", 0.5), ("b", 0.9))}
     page = page_of(tables(cells, catalogue=described(ARI, models={"a": "baseline", "b": "foundation"})))
     assert cell_of(page, "B")["small"] == "" and "the models share too little for a test" in page.text
-    assert "B: 0.900, above the best baseline 0.500 (A; not tested)." in page.text
+    assert "B: 0.900, above the best baseline, A (0.500; not tested)." in page.text
     cells[("c", "s")] = ari(0.8)
     models = {"a": "baseline", "b": "foundation", "c": "foundation"}
     page = page_of(tables(cells, catalogue=described(ARI, models=models)))
-    assert "Above the best baseline 0.500 (A; not tested): B (0.900), C (0.800)." in page.text
+    assert "Above the best baseline, A (0.500; not tested): B (0.900), C (0.800)." in page.text
 
 
 def test_lower_is_better_turns_ranks_and_colors(tables):
@@ -943,7 +943,7 @@ def test_a_verdict_says_how_sure_it_is(many):
     means = pd.read_csv(many / "summary.csv").set_index("model")["mean"]
     best, other = ("Good", "Twin") if means["good"] > means["twin"] else ("Twin", "Good")
     assert f"{best} scores best, but not significantly better than {other} over 12 splits." in said
-    assert f"Above the best baseline {means['poor']:.3f} (Poor): {best} ({means[best.lower()]:.3f}), {other} (" in said
+    assert f"Above the best baseline, Poor ({means['poor']:.3f}): {best} ({means[best.lower()]:.3f}), {other} (" in said
     assert "beats" not in said
 
 
@@ -972,7 +972,7 @@ def test_a_model_that_wins_everywhere_is_ahead(tmp_path):
     values = {"a": np.linspace(0.8, 0.9, 9), "b": np.linspace(0.4, 0.52, 9), "random": np.linspace(0, 0.01, 9)}
     said = verdict_of(tmp_path, values, {"a": "baseline", "b": "foundation", "random": "control"})
     assert "A scores best, significantly better than every other model over 9 splits." in said
-    assert "B: 0.460, below the best baseline 0.850 (A)." in said
+    assert "B: 0.460, below the best baseline, A (0.850)." in said
 
 
 def test_few_splits_and_noise_that_wins_are_said(tmp_path):
@@ -1382,7 +1382,7 @@ def test_the_page_without_a_script_hides_no_table(page):
 
 def test_the_guide_tells_the_profiles_apart_and_warns_of_small_runs(page):
     assert "Compare only these with published cz-benchmarks numbers" in page.text
-    assert "so this is no ranking" in page.text
+    assert "this is not a ranking" in page.text
     assert "6 splits are too few to rank models" in page.text
 
 
