@@ -68,23 +68,23 @@ resources/images/%.sif: workflow/envs/%.yaml workflow/containers/Dockerfile requ
 	apptainer build --force $@ docker-archive:$@.tar
 	rm $@.tar
 
-demo: setup  ## a first look on real cells from the package index: tables and a report
+demo: setup  ## a first look on real cells: tables and a report (2 minutes)
 	@[ -t 1 ] && rich="--logger rich"; \
 	$(SNAKEMAKE) --configfile config/demo.yaml --keep-going --show-failed-logs $$rich
 	@echo "Open results/report.html; the tables are in results/tables."
 
-demo-all: setup-models  ## every model and task that needs no checkpoint, on real cells: 10 minutes
+demo-all: setup-models  ## every model and task that needs no checkpoint, on real cells (10 minutes)
 	@[ -t 1 ] && rich="--logger rich"; \
 	$(SNAKEMAKE) --configfile config/demo-all.yaml --keep-going --show-failed-logs $$rich
 	@echo "Open results/report.html; the tables are in results/tables."
 
-resume: setup  ## go on after a kill or a power loss: the same as the command again (ARGS="--configfile mine.yaml")
+resume: setup  ## continue after an interruption: the same command again (ARGS="--configfile mine.yaml")
 	$(SNAKEMAKE) $(ARGS) --keep-going --show-failed-logs
 
 test: .venv/.installed-dev  ## run every test
 	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup
 
-reliability: .venv/.installed-dev  ## provoke every fault (an hour); writes docs/reliability.md
+reliability: .venv/.installed-dev  ## inject every fault (an hour); writes docs/reliability.md
 	rm -f docs/reliability.md
 	CELLGAUGE_RELIABILITY=1 $(BIN)/python -m pytest -m reliability --reliability docs/reliability.md
 
@@ -124,7 +124,7 @@ bench-models: .venv/.installed-dev  ## time the foundation models against the of
 bench-host: .venv/.installed-dev  ## measure how many cells the host prepares for a GPU, with a network that returns at once
 	$(BIN)/python bench/bench_models.py --host
 
-gpu-bundle: .venv/.installed-dev  ## what gpu-check takes to a GPU machine without network: .gpu-check (GPU_PYTHON=3.12: its Python)
+gpu-bundle: .venv/.installed-dev  ## make the files of gpu-check for a GPU machine without network: .gpu-check (GPU_PYTHON=3.12: its Python)
 	$(BIN)/python bench/gpu_bundle.py $(if $(GPU_PYTHON),--python $(GPU_PYTHON))
 
 # The GPU machine may have no .venv and no network: any Python with PyTorch does.
@@ -135,7 +135,7 @@ check-weights: setup-models  ## fetch real checkpoints (tens of GB) and compare 
 	$(SNAKEMAKE) --configfile bench/check_weights.yaml --keep-going --show-failed-logs
 	$(BIN)/python bench/check_weights.py
 
-check: setup  ## open your files, say what each holds and what is wrong with it (ARGS="--configfile mine.yaml")
+check: setup  ## open your files, say what each contains and what is wrong with it (ARGS="--configfile mine.yaml")
 	@$(BIN)/python workflow/scripts/check_inputs.py $(ARGS)
 
 plan: setup  ## say what would run, why, and what it costs: hours, memory, bytes (ARGS="--configfile mine.yaml --cells 20000")
@@ -148,10 +148,10 @@ OUTPUT ?= site
 site: setup  ## make a static site of several runs (RUNS="runs/a runs/b" OUTPUT=site)
 	@$(BIN)/python workflow/scripts/build_site.py $(RUNS) --output $(OUTPUT)
 
-verify: setup  ## check a run that is to be handed in, or was (RUN=runs/my_run)
+verify: setup  ## check a run before or after it is submitted (RUN=runs/my_run)
 	@$(BIN)/python workflow/scripts/verify_run.py $(RUN)
 
-dag: setup-models  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
+dag: setup  ## draw the rules of the full benchmark: results/dag.svg (needs graphviz)
 	@mkdir -p results
 	$(BIN)/snakemake --configfile config/full.yaml --rulegraph | dot -Tsvg > results/dag.svg
 

@@ -48,22 +48,21 @@ APART = {"scib": "scib"}
 """Tasks that run in an environment of their own, and its name."""
 
 INTRODUCTION = """\
-# Calibration: which scores can be trusted
+# Calibration: which scores to trust
 
-A score measures models; here models measure the scores. In each *world* below data and models are planted, so that it is
-known which model is the better one. The code that the workflow runs computes every score of cellgauge in every world. A
-score that the worse model wins in a world will mislead you where your data look like that world.
+Scores measure models; here models with a known order measure the scores. In each *world* below, data and models are simulated
+so that the better model is known. The workflow's own code computes every score in every world. A score that the worse model
+wins in a world will mislead you on data that look like that world.
 
-This page is written by `make calibrate`: {n_seeds} draws of each world, profile `corrected` where nothing else is said. A
-score may stand for a task (be its *headline*, the number behind the verdict) only if the
-better model wins in every world.
+`make calibrate` writes this page: {n_seeds} draws of each world, profile `corrected` unless stated. A score can be the
+*headline* of a task, the number behind the verdict, only if the better model wins in every world.
 
-- **right**: the better model is ahead in every draw; models that hold the same information get the same value; a value that
-  is known is met.
-- **blind**: the better model is neither ahead in every draw nor behind in every draw, or has no value where the worse one
-  has. A lead below {least} is none (1 %, where a score has no upper end).
-- **wrong**: the worse model is ahead in every draw; models that hold the same information get unlike values; a value that is
-  known is missed.
+- **right**: the better model is ahead in every draw; models with the same information get the same value; a known value is
+  met.
+- **blind**: the better model is neither ahead nor behind in every draw, or has no value where the worse one has. A lead below
+  {least} does not count (1 %, if a score has no upper bound).
+- **wrong**: the worse model is ahead in every draw; models with the same information get different values; a known value is
+  missed.
 """
 
 
@@ -130,8 +129,8 @@ def summary(task: str, scores: Sequence[Scores]) -> Iterator[str]:
     first = headline(scores[0])
     yield f"## Task `{task}`\n"
     states = tally(task, scores, first)
-    verdict = "is right in every world" if not any(j.is_fault for j in states) else "is not fit to be it, see below"
-    yield f"Its headline is {words(task, first)}, which {verdict}.\n"
+    verdict = "is right in every world" if not any(j.is_fault for j in states) else "should not be, see below"
+    yield f"The headline is {words(task, first)}, which {verdict}.\n"
     yield "| score | right | blind | wrong | where it is not right |\n|---|---|---|---|---|"
     for variant in variants(scores, "corrected"):
         counts = count(tally(task, scores, variant))
@@ -183,7 +182,7 @@ def sentence(judgment: Judgment) -> str:
     if judgment.difference is None:
         return f"“{claim.better}” has no value, “{claim.worse}” has one"
     if judgment.state == BLIND:
-        return f"“{claim.better}” is not told from “{claim.worse}”"
+        return f"“{claim.better}” is not separated from “{claim.worse}”"
     return f"“{claim.worse}” beats “{claim.better}”"
 
 

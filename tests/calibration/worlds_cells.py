@@ -52,7 +52,7 @@ def chance(model: str, n_labels: int) -> list[Expected]:
 
 @world(CLUSTERS, LABELS, SCIB)
 def more_or_less_is_known(rng):
-    """Five labels of one size. One model holds them apart, one blurs them, one is noise."""
+    """Five labels of equal size. One model separates them, one blurs them, one is noise."""
     codes, _, obs = observed(rng, [80] * 5)
     places = centers(rng, 5, 1)
     models = {
@@ -66,7 +66,7 @@ def more_or_less_is_known(rng):
 
 @world(CLUSTERS, LABELS, SCIB)
 def all_cells_on_one_point(rng):
-    """One model gives every cell the same vector: nothing is left of the cells, and batches are mixed perfectly."""
+    """One model gives every cell the same vector: all information is lost, and batches are mixed perfectly."""
     codes, _, obs = observed(rng, [80] * 5)
     models = {
         "labels blurred": centers(rng, 5, BLURRED)[codes] + noise(rng, 400),
@@ -80,7 +80,7 @@ def all_cells_on_one_point(rng):
 
 @world(CLUSTERS, LABELS, SCIB)
 def batches_apart(rng):
-    """Labels are apart in both models; in one of them each label falls into two islands, one for each technical batch."""
+    """Both models separate the labels. In one of them each label forms two islands, one for each technical batch."""
     codes, donors, obs = observed(rng, [80] * 5)
     places, batches = centers(rng, 5, 2 * CLEAR), centers(rng, 2, CLEAR)
     models = {
@@ -94,7 +94,7 @@ def batches_apart(rng):
 
 @world(CLUSTERS, LABELS, SCIB)
 def types_on_each_other(rng):
-    """Six labels. One model lays two of them on each other, one lays all of them on each other in pairs."""
+    """Six labels. One model puts two of them in the same place, one puts all of them together in pairs."""
     codes, _, obs = observed(rng, [70] * 6)
     places = centers(rng, 6, CLEAR)
     models = {
@@ -109,7 +109,7 @@ def types_on_each_other(rng):
 
 @world(CLUSTERS, LABELS)
 def a_rare_label_is_merged(rng):
-    """Labels of 200, 120, 60 and 20 cells. One model loses the rare one in the most common."""
+    """Labels of 200, 120, 60 and 20 cells. One model merges the rarest with the most common one."""
     codes, _, obs = observed(rng, [200, 120, 60, 20])
     places = centers(rng, 4, CLEAR)
     models = {
@@ -123,7 +123,7 @@ def a_rare_label_is_merged(rng):
 
 @world(CLUSTERS, LABELS)
 def one_label_dominates(rng):
-    """Four cells in five carry one label. The first model is a perfect one, the second blurs all labels."""
+    """Four of five cells have the same label. The first model is perfect, the second blurs all labels."""
     codes, _, obs = observed(rng, [320, 20, 20, 20, 20])
     places = centers(rng, 5, 1)
     models = {
@@ -139,7 +139,9 @@ def one_label_dominates(rng):
 
 @world(CLUSTERS, LABELS)
 def only_easy_cells_are_embedded(rng):
-    """Three labels are easy and three hard. One model has no row for the cells of the hard ones, one has but 60 rows."""
+    """Three labels are easy and three are hard. One model has no rows for cells of the hard labels, one has only 60
+    rows.
+    """
     codes, _, obs = observed(rng, [70] * 6)
     spread = np.asarray([CLEAR] * 3 + [BLURRED] * 3)[:, None]
     every = (spread * centers(rng, 6, 1))[codes] + noise(rng, 420)
@@ -155,8 +157,9 @@ def only_easy_cells_are_embedded(rng):
 
 @world(CLUSTERS, LABELS)
 def axes_of_unlike_scale(rng):
-    """The same embedding in other units (times a million; far from the origin; with constant columns), and one in which an
-    axis that means nothing is a thousand times as long as the others."""
+    """The same embedding in other units (times a million; far from the origin; with constant columns), and one in
+    which a meaningless axis is a thousand times as long as the others.
+    """
     codes, _, obs = observed(rng, [80] * 5)
     plain = centers(rng, 5, 1)[codes] + noise(rng, 400)
     models = {
@@ -177,7 +180,9 @@ def axes_of_unlike_scale(rng):
 
 @world(CLUSTERS, LABELS)
 def ten_to_two_thousand_dimensions(rng):
-    """The same information on 10 axes, on 2,000 (turned at random), and on 10 beside 1,990 of noise; noise on 10 and 2,000."""
+    """The same information on 10 axes, on 2,000 (rotated at random), and on 10 together with 1,990 of noise; noise
+    on 10 and on 2,000 axes.
+    """
     codes, _, obs = observed(rng, [60] * 5)
     few = centers(rng, 5, CLEAR, 10)[codes] + noise(rng, 300, 10)
     turned = few @ np.linalg.qr(rng.normal(size=(2000, 10)))[0].T
@@ -199,8 +204,9 @@ def ten_to_two_thousand_dimensions(rng):
 
 @world(CLUSTERS, LABELS)
 def donors_are_memorized(rng):
-    """One model gives each label its place, whoever the donor is. The other has a place for every label of every donor: it
-    knows these donors by heart, and nothing of the next one."""
+    """One model puts each label in one place, whatever the donor. The other has a separate place for every label of
+    every donor: it has memorized these donors and knows nothing about new ones.
+    """
     codes, donors, obs = observed(rng, [80] * 5)
     models = {
         "labels, blurred": centers(rng, 5, 0.7)[codes] + noise(rng, 400),
@@ -212,8 +218,10 @@ def donors_are_memorized(rng):
 
 @world(LABELS, shown=[CLUSTERS])
 def labels_follow_donors(rng):
-    """Each donor has mostly one label, as where patients and controls differ. One model knows the labels a little, one knows
-    donors alone. Clustering is shown and not asked: it sees labels alone, and cannot tell the two apart."""
+    """Each donor has mostly one label, as when patients and controls differ. One model knows the labels a little,
+    one knows only the donors. Clustering is shown but not required to be right: it sees only labels and cannot
+    separate the two.
+    """
     codes = np.repeat(np.arange(4), 100)
     donors = np.where(rng.random(400) < 0.85, codes, rng.integers(0, 4, 400))
     models = {
@@ -225,8 +233,9 @@ def labels_follow_donors(rng):
 
 @world(CLUSTERS, LABELS)
 def cells_are_in_the_data_twice(rng):
-    """Every cell stands in the data twice, as in atlases that share a study. One model blurs the labels, the other has a
-    vector for each cell that tells nothing but which cell it is."""
+    """Every cell is in the data twice, as in atlases that share a study. One model blurs the labels, the other has a
+    vector for each cell that only identifies the cell.
+    """
     codes, donors, _ = observed(rng, [60] * 5)
     fingerprints = noise(rng, 300, 100)
     twice = np.tile(np.arange(300), 2)
@@ -241,8 +250,9 @@ def cells_are_in_the_data_twice(rng):
 
 @world(CLUSTERS, LABELS)
 def labels_are_trajectories(rng):
-    """In the first model each label is a long path, as in differentiation, and the paths run side by side without touching.
-    In the second one labels are round and overlap."""
+    """In the first model each label is a long path, as in differentiation, and the paths run in parallel without
+    touching. In the second, labels are round and overlap.
+    """
     codes, _, obs = observed(rng, [100] * 4)
     along = np.zeros((400, N_DIMS))
     along[:, 0] = rng.uniform(0, 60, 400)
@@ -256,8 +266,9 @@ def labels_are_trajectories(rng):
 
 @world(CLUSTERS, LABELS)
 def finer_than_the_labels(rng):
-    """The first model shows three subtypes within each label, and confuses no labels. The second one lays the labels on each
-    other in pairs."""
+    """The first model shows three subtypes within each label and confuses no labels. The second puts the labels
+    together in pairs.
+    """
     codes, _, obs = observed(rng, [90] * 4)
     labels = centers(rng, 4, 3)
     subtypes = (labels[:, None] + rng.normal(0, 1, (4, 3, N_DIMS))).reshape(-1, N_DIMS)

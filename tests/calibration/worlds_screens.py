@@ -86,14 +86,16 @@ def _nothing(rng: np.random.Generator, n_test: int, tolerance: float) -> ScreenW
 
 @world(SCREEN)
 def nothing_happens_in_4_conditions(rng):
-    """A screen without any effect, 4 conditions held out. Whoever predicts a change is wrong, and no prediction is right about
-    anything: correlations are 0. (The training mean is no worse than no change: both are the mean of cells without effect.)"""
+    """A screen without any effect, 4 conditions held out. Predicting a change is wrong, and no prediction is right
+    about anything: correlations are 0. (The training mean is no worse than no change: both are the mean of cells
+    without effect.)
+    """
     return _nothing(rng, 4, 0.1)
 
 
 @world(SCREEN)
 def nothing_happens_in_40_conditions(rng):
-    """The same with 40 conditions held out: discrimination is .5, too."""
+    """The same with 40 conditions held out; discrimination is 0.5 as well."""
     made = _nothing(rng, 40, 0.05)
     models = ("training mean", "ceiling", "noise")
     known = [Expected(model, metric, 0.5) for model in models for metric in NOTHING_KNOWN]
@@ -102,8 +104,9 @@ def nothing_happens_in_40_conditions(rng):
 
 @world(SCREEN)
 def only_the_target_changes(rng):
-    """Each perturbation silences its own gene and does nothing else. To lower the target is to know what was done, and nothing
-    of what it does: it is worth as much as no change, and discrimination is .5."""
+    """Each perturbation silences its own gene and does nothing else. Lowering the target only needs to know what was
+    perturbed: it is worth as much as no change, and discrimination is 0.5.
+    """
     effects = planted(rng, 12, 0, 0)
     effects.folds[np.arange(24), np.arange(24)] = np.log(0.1)
     effects.rates[:24] += 2
@@ -118,8 +121,10 @@ def only_the_target_changes(rng):
 
 @world(SCREEN)
 def true_effects(rng):
-    """A response that all conditions share, and one of each. Models: the effects themselves, with noise, of other conditions
-    (wrong order), reversed; the mean of the training conditions; no change; every gene raised by the same amount."""
+    """A response that all conditions share, and one that is specific to each. Models: the true effects, with noise,
+    those of other conditions (wrong order), reversed; the mean of the training conditions; no change; every gene
+    raised by the same amount.
+    """
     effects = planted(rng, 12, 0.5, 0.7)
     true = effects.changes(rng)
     rough = true + rng.normal(0, 2 * true.std(), true.shape)
@@ -147,7 +152,7 @@ def true_effects(rng):
 
 @world(SCREEN)
 def right_direction_wrong_size(rng):
-    """The effects themselves, at half and at three times their size, and no change."""
+    """The true effects, at half and at three times their size, and no change."""
     effects = planted(rng, 12, 0.5, 0.7)
     true = effects.changes(rng)
     models = {
@@ -166,8 +171,9 @@ def right_direction_wrong_size(rng):
 
 @world(SCREEN)
 def half_of_the_genes_are_predicted(rng):
-    """Two models are equally right about the genes that both predict, and better than no change for every gene. One predicts
-    all; one predicts half of them, the half that is easiest to predict; one predicts 40 that hardly change."""
+    """Two models are equally right about the genes that both predict, and better than no change for every gene. One
+    predicts all genes; one predicts the half that is easiest to predict; one predicts 40 that hardly change.
+    """
     effects = planted(rng, 12, 0.5, 0.7)
     true = effects.changes(rng)
     error = true * rng.uniform(-0.8, 0.8, true.shape)
@@ -187,8 +193,10 @@ def half_of_the_genes_are_predicted(rng):
 
 @world(SCREEN)
 def half_of_the_conditions_do_nothing(rng):
-    """Half of the held-out conditions have no effect at all. A right model says so; another one predicts for them what it
-    predicts for a condition that has one; the training mean predicts the same for all; noise has genes mixed up."""
+    """Half of the held-out conditions have no effect. A right model says so; another predicts for them what it
+    predicts for a condition with an effect; the training mean predicts the same for all; noise has shuffled
+    genes.
+    """
     effects = planted(rng, 12, 0, 0.8)
     effects.folds[N_TRAINING::2] = 0
     true = effects.changes(rng)
@@ -205,8 +213,10 @@ def half_of_the_conditions_do_nothing(rng):
 
 @world(SCREEN)
 def conditions_of_one_pathway(rng):
-    """Conditions of one of three pathways share most of their effect. One model knows the effects; one copies what was measured
-    of a training condition of the same pathway, noise included; one of another pathway; one gives the training mean."""
+    """Conditions of each of three pathways share most of their effect. One model knows the effects; one copies the
+    measurement of a training condition of the same pathway, with its noise; one copies another pathway; one gives
+    the training mean.
+    """
     effects = planted(rng, 12, 0, 0.25)
     pathways = np.zeros((3, N_GENES))
     pathways[:, 60:] = rng.normal(0, 0.6, (3, N_GENES - 60)) * (rng.random((3, N_GENES - 60)) < 0.3)
@@ -230,7 +240,9 @@ def conditions_of_one_pathway(rng):
 
 @world(SCREEN)
 def cells_that_are_all_the_same(rng):
-    """Two models predict cells, both with the right mean. In one they vary as cells do, in the other they are all the same."""
+    """Two models predict cells, both with the right mean. In one they vary like real cells, in the other they are
+    all the same.
+    """
     effects = planted(rng, 12, 0.5, 0.7)
     true = effects.changes(rng)
     models = {"cells that vary": Change(true, cells="moved"), "cells all the same": Change(true, cells="equal")}

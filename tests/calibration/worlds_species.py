@@ -36,9 +36,10 @@ def shift(steps: np.ndarray) -> np.ndarray:
 
 @world("cross_species")
 def species_mixed_or_apart(rng):
-    """Four species, four labels. Perfect: labels apart, species mixed. Pairs apart: human with mouse, chicken with opossum.
-    All apart: each species by itself, moved as a whole. Wrong types: species mixed, but each label of one lies on another
-    label of the next. Noise; and all cells on one point."""
+    """Four species, four labels. Perfect: labels apart, species mixed. Pairs apart: human with mouse, chicken with
+    opossum. All apart: each species separate, moved as a whole. Wrong types: species mixed, but each label of one
+    lies on another label of the next. Noise; and all cells on one point.
+    """
     codes, species, obs = observed(dict.fromkeys(SPECIES, [60] * 4))
     n, places = len(codes), centers(rng, 4, 3)
     models = {
@@ -65,9 +66,10 @@ def species_mixed_or_apart(rng):
 
 @world("cross_species")
 def unequal_proportions(rng):
-    """Two species have the same labels in other proportions, 4 to 1. A right model lays label on label, so that neighborhoods
-    are as uneven as the labels. The forced one mixes the species evenly everywhere, across labels, as an integration does
-    that takes proportions for a batch effect."""
+    """Two species have the same labels in other proportions, 4 to 1. A right model puts each label on the same
+    label, so neighborhoods are as uneven as the labels. The forced one mixes the species evenly everywhere,
+    across labels, as does an integration that takes proportions for a batch effect.
+    """
     codes, species, obs = observed({"human": [240, 60, 60, 240], "mouse": [60, 240, 240, 60]})
     n, places = len(codes), centers(rng, 4, 3)
     forced = np.empty(n, dtype=int)
@@ -85,7 +87,9 @@ def unequal_proportions(rng):
 
 @world("cross_species")
 def a_label_of_one_species(rng):
-    """Three labels are shared, one only humans have. A right model leaves it alone; the other lays it on a label of mice."""
+    """Three labels are shared, one exists only in humans. A right model leaves it alone; the other puts it on a
+    label of mice.
+    """
     codes, _, obs = observed({"human": [80, 80, 80, 80], "mouse": [80, 80, 160, 0]})
     n, places = len(codes), centers(rng, 4, 3)
     models = {
@@ -99,7 +103,7 @@ def a_label_of_one_species(rng):
 
 @world("cross_species")
 def a_species_of_few_cells(rng):
-    """Two species have 300 cells each, a third has 100. One model leaves the small species apart, label by label."""
+    """Two species have 300 cells each, a third has 100. One model keeps the small species apart, label by label."""
     codes, species, obs = observed({"human": [75] * 4, "mouse": [75] * 4, "chicken": [25] * 4})
     n, places = len(codes), centers(rng, 4, 3)
     alone = centers(rng, 4, 3)  # a place of its own for each label

@@ -1,6 +1,6 @@
 """A headless Chromium for tests, driven through its own pipe (the DevTools protocol): no package beside the browser.
 
-python tests/browser.py results/report.html#overview docs/report.png --width 1280
+python tests/helpers/browser.py results/report.html#overview docs/report.png --width 1280
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from typing import Any
 TESTS = Path(__file__).parents[1]
 IN_FULL = os.environ.get("CELLGAUGE_RELIABILITY") == "1"
 """Whether tests try as often as docs/reliability.md says; else they take a small sample of the tries."""
-HEAD = """# Reliability: faults, provoked
+HEAD = """# Reliability: injected faults
 
-Whatever goes wrong around cellgauge, nothing is lost, nothing is half written and nothing damaged is believed. Each row is a
-test that provokes a fault and checks the outcome. `make reliability` runs them all and writes this table.
+Whatever fails around cellgauge, no result is lost, no file is left incomplete and no damaged file is used. Each row is a test
+that injects a fault and checks the outcome. `make reliability` runs them all and writes this table.
 
-| fault | how it was provoked | tries | outcome | holds |
+| fault | how it was injected | tries | outcome | as claimed |
 |---|---|---|---|---|
 """
 HOLDS = {"passed": "yes", "skipped": "not run", "failed": "**no**", "error": "**no**"}

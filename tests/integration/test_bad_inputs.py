@@ -95,7 +95,7 @@ def test_scores_of_other_cells(tmp_path):
     done = call(
         "score_task", "clustering", "--embeddings", tmp_path / "e.h5ad", "--splits", split, "--output", tmp_path / "t"
     )
-    assert "its cells are not those of split human in their order (90 rows, expected 120)" in sentence(done)
+    assert "its cells are not the cells of split human in their order (90 rows, expected 120)" in sentence(done)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,9 @@ def test_a_per_split_model_is_not_compared_across_species(tmp_path):
         "score_task", "cross_species", "--embeddings", *files, "--splits", *splits, "--output", tmp_path / "t.tsv"
     )
     assert done.returncode == 0, done.stderr
-    assert all(r.status == "not_applicable" and "space of its own" in r.reason for r in read_scores(tmp_path / "t.tsv"))
+    assert all(
+        r.status == "not_applicable" and "embedded separately" in r.reason for r in read_scores(tmp_path / "t.tsv")
+    )
 
 
 # --- through the workflow --------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -98,8 +99,8 @@ SETTINGS = [block for block in BLOCKS if block.language == "yaml"]
 COMMANDS = [block for block in BLOCKS if block.language == "sh"]
 
 
-def planned_by(arguments: list[str]) -> tuple[int, set[str]]:
-    """Return how many jobs a command of Snakemake plans in this folder, and the places that it fetches from."""
+def planned_by(arguments: list[str]) -> tuple[Counter[str], set[str]]:
+    """Return how many jobs of each rule a command of Snakemake plans in this folder, and the places that it fetches from."""
     from snakemake.api import DAGApi
     from snakemake.cli import args_to_api, parse_args
 
@@ -113,9 +114,6 @@ def planned_by(arguments: list[str]) -> tuple[int, set[str]]:
     folder, path, search = Path.cwd(), list(sys.path), os.environ["PATH"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DAGApi, "execute_workflow", execute_and_keep)
-        patch.setattr(
-            "cellgauge.plan.inputs.require", lambda *_: None
-        )  # as after `make setup-scib`, which the page asks for
         parser, args = parse_args([*arguments, "--dry-run", "--quiet", "all", "--snakefile", str(ROOT / "Snakefile")])
         try:
             done = args_to_api(args, parser)
@@ -125,7 +123,7 @@ def planned_by(arguments: list[str]) -> tuple[int, set[str]]:
     assert done, f"snakemake {shlex.join(arguments)} failed"
     jobs = list(workflows[-1].dag.jobs)
     urls = [job.params.url for job in jobs if job.rule.name.startswith("download")]
-    return len(jobs), {place_of(url) for url in urls}
+    return Counter(job.rule.name for job in jobs), {place_of(url) for url in urls}
 
 
 def place_of(url: str) -> str:
@@ -138,7 +136,7 @@ def plan(tmp_path_factory):
     """Return a function that plans what a command of Snakemake would do with `mine` as mine.yaml, on a fresh checkout."""
 
     @cache
-    def plan_once(mine: str, arguments: tuple[str, ...]) -> tuple[int, set[str]]:
+    def plan_once(mine: str, arguments: tuple[str, ...]) -> tuple[Counter[str], set[str]]:
         folder = tmp_path_factory.mktemp("checkout")
         for name in ("config", "profiles"):
             (folder / name).symlink_to(ROOT / name)
@@ -151,7 +149,7 @@ def plan(tmp_path_factory):
         finally:
             os.chdir(before)
 
-    def plan(mine: str, *arguments: str) -> tuple[int, set[str]]:
+    def plan(mine: str, *arguments: str) -> tuple[Counter[str], set[str]]:
         """Plan; what a run asks of the machine, not of the configuration, changes no plan and is taken out."""
         words = list(arguments)
         if "--cores" in words:
@@ -183,8 +181,9 @@ def strings(value: object) -> Iterator[str]:
         yield value
 
 
-def check_note(block: Block, jobs: int, places: set[str]) -> None:
+def check_note(block: Block, rules: Counter[str], places: set[str]) -> None:
     """Fail unless the comment of a block says what was planned."""
+    jobs = rules.total()
     note = f"<!-- plans: {jobs} job{'' if jobs == 1 else 's'}, downloads: {' '.join(sorted(places)) or 'none'} -->"
     said = NOTE.fullmatch(block.note.strip())
     assert said and not said["fragment"], f"{block}: no comment says what is planned; if it should be: {note}"
@@ -259,7 +258,8 @@ def test_every_profile_that_a_page_names_can_be_planned_with(plan, monkeypatch, 
         (tmp_path / profile.name / "config.yaml").write_text(yaml.safe_dump(of_all))
         words = ("results/splits/baron_pancreas/human.h5ad", "--profile", str(tmp_path / profile.name))
         words += ("--executor", "local")
-        assert plan("{}", *words) == (3, {"pypi"})
+        rules, places = plan("{}", *words)
+        assert (rules.total(), places) == (3, {"pypi"})
 
 
 def test_a_wrong_number_and_an_unannounced_download_are_told():
@@ -271,5 +271,80 @@ def test_a_wrong_number_and_an_unannounced_download_are_told():
         ("", "no comment says what is planned"),
     ):
         with pytest.raises(AssertionError, match=re.escape(words)):
-            check_note(Block("page.md:1", "sh", "", note, ""), 2, {"pypi"})
-    check_note(Block("page.md:1", "sh", "", "<!-- plans: 2 jobs, downloads: pypi -->\n", ""), 2, {"pypi"})
+            check_note(Block("page.md:1", "sh", "", note, ""), Counter(split=2), {"pypi"})
+    check_note(
+        Block("page.md:1", "sh", "", "<!-- plans: 2 jobs, downloads: pypi -->\n", ""), Counter(split=2), {"pypi"}
+    )
+
+
+# --- what the sentences say -------------------------------------------------------------------------------------------
+
+
+def spans(page: Path) -> Iterator[str]:
+    """Yield the code spans of a page, those of tables too."""
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8")):
+        for span in token.children or ():
+            if span.type == "code_inline":
+                yield " ".join(span.content.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_repository_that_a_page_names_exist(page):
+    named = {
+        span for span in spans(page) if re.fullmatch(r"(workflow|tests|docs|config|bench|profiles)/[\w./-]+", span)
+    }
+    named |= set(re.findall(r"docs/adr/\d{4}", page.read_text(encoding="utf-8")))
+    missing = [name for name in named if not (ROOT / name).exists() and not list(ROOT.glob(f"{name}-*.md"))]
+    assert not missing, f"{page.name} names files that are not there: {missing}"
+
+
+def test_the_page_of_results_names_the_tables_that_are_written():
+    """All of them, and none besides."""
+    rules = (ROOT / "workflow/rules/publish.smk").read_text(encoding="utf-8")
+    written = set(re.findall(r"\b\w+\.(?:csv|parquet|md|tex)\b", rules))
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    table = text[text.index("| table | content |") : text.index("\n\n", text.index("| table | content |"))]
+    names = [re.findall(r"`([^`]+)`", first) for first in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)]
+    # `scores.csv`, `.parquet`: an ending belongs to the name before it
+    named = {
+        f"{Path(first).stem}{name}" if name.startswith(".") else name
+        for first, *more in names
+        for name in (first, *more)
+    }
+    assert named == {name for name in written if not name.startswith("manifest")}
+
+
+def test_the_tutorial_counts_the_jobs_of_the_demo(plan):
+    rules, _ = plan("{}", "--configfile", "config/demo.yaml")
+    text = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \| (\d+) \|", text, re.MULTILINE)
+    left = Counter(rules)
+    for names, n in rows:
+        steps = re.findall(r"`(\w+)`", names)
+        counted = left if "..." in names else {step: left[step] for step in steps}
+        assert int(n) == sum(counted.values()), f"{names}: {dict(counted)}"
+        left -= Counter(counted)
+    assert not left and f"runs {rules.total()} jobs" in text
+
+
+def test_the_tutorial_calls_models_as_the_report_does():
+    titles = [entry["title"] for entry in settings.read()["models"].values()]
+    text = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    section = text[text.index("## 2.") : text.index("## 4.")]
+    named = [" ".join(name.split()) for name in re.findall(r"`([A-Z][^`]+)`", section)]
+    assert named and set(named) <= set(titles)
+
+
+def test_the_questions_quote_messages_that_exist():
+    import snakemake
+
+    sources = [*(SCRIPTS / "cellgauge").rglob("*.py"), Path(snakemake.__file__).with_name("exceptions.py")]
+    code = re.sub(r"\"\s*f?\"", "", " ".join(path.read_text(encoding="utf-8") for path in sources)).replace("`", "")
+    text = " ".join((ROOT / "docs/faq.md").read_text(encoding="utf-8").split())
+    quotes = [quote for quote in re.findall(r"\*\*`([^`]+)`", text) if not quote.startswith("make")]
+    assert len(quotes) >= 4
+    for quote in quotes:
+        for part in re.split(r"\.\.\.|'\w+'", quote):
+            assert part.strip().replace("matrix", "{kind}") in code or part.strip() in code, (
+                f"{quote}: no message says it"
+            )

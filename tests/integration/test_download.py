@@ -161,13 +161,13 @@ def test_what_shows_that_an_object_is_whole_is_recorded(server, tmp_path, capsys
         (tmp_path / name).unlink()
         fetch(url, tmp_path / name)
         assert ledger.read(sums)[url].checked_by == "length"
-    assert capsys.readouterr().err.count("nothing but the length that the server named shows that it is whole") == 1
+    assert capsys.readouterr().err.count("only the length given by the server shows that it is complete") == 1
 
 
 def test_text_without_a_length_is_taken_by_its_sum_alone(server, tmp_path):
     server.objects["/x.csv"] = [Answer(TABLE, framing="none")]
     url, sha256 = server.url("/x.csv"), hashlib.sha256(TABLE).hexdigest()
-    with pytest.raises(FetchError, match=r"did not say how long x\.csv is.*give its sha256"):
+    with pytest.raises(FetchError, match=r"did not give the length of x\.csv.*give its sha256"):
         fetch(url, tmp_path / "x.csv")
     (tmp_path / "resources").mkdir()
     (tmp_path / "resources" / "checksums.yaml").write_text(yaml.safe_dump({url: {"sha256": sha256}}))
@@ -221,7 +221,7 @@ def test_an_object_that_changed_is_refused_until_the_command_that_accepts_it_is_
         (["/absent"], "the server answered 404"),
         (["/x.h5ad", "--sha256", "0" * 64], "the argument says 0000"),
         (["/x.h5ad", "--sha256", "abc"], "not 64 hexadecimal digits"),
-        (["/x.h5ad", "--checksums", "corrupt.yaml"], "corrupt.yaml: this is no ledger"),
+        (["/x.h5ad", "--checksums", "corrupt.yaml"], "corrupt.yaml: not a ledger"),
     ],
 )
 def test_the_script_ends_with_one_sentence_and_leaves_nothing(server, tmp_path, arguments, found):
@@ -264,7 +264,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(server, tmp_path):
 def test_a_final_refusal_is_not_tried_again(server, tmp_path, status):
     server.objects["/x.h5ad"] = [Answer(PAGE, status=status)]
     with pytest.raises(
-        FetchError, match=f"the server answered {status} and is not asked again; .*only public objects"
+        FetchError, match=f"the server answered {status} and is not asked again; .*only public files"
     ) as error:
         fetch(server.url("/x.h5ad"), tmp_path / "x.h5ad")
     assert server.url("/x.h5ad") in one_sentence(error)

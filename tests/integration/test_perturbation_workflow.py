@@ -52,7 +52,7 @@ def test_every_model_has_scores_and_the_pair_that_does_not_fit_has_a_reason(proj
     table = project.table()
     assert set(table.loc[table["status"] == "ok", "model"]) == MODELS
     left_out = table[table["model"] == "tuned_elsewhere"]
-    assert left_out["reason"].tolist() == ["the model is for norman alone"]
+    assert left_out["reason"].tolist() == ["the model is only for norman"]
     best = table[(table["metric"] == "mse") & (table["subset"] == "top20_de") & (table["profile"] == "corrected")]
     mse = best.set_index("model")["value"].astype(float)
     assert mse["mine"] < 1e-9 < mse["ceiling"] < mse["no_change"]
@@ -103,5 +103,5 @@ def test_a_model_that_fails_is_a_row_with_its_reason(project, tmp_path):
     assert done.returncode
     table = project.table()
     (row,) = table[table["model"] == "mine"].to_dict("records")
-    assert row["status"] == "failed" and "the prediction holds a value that is not finite" in row["reason"]
+    assert row["status"] == "failed" and "the prediction contains a value that is not finite" in row["reason"]
     assert set(table.loc[table["status"] == "ok", "model"]) == MODELS - {"mine"}

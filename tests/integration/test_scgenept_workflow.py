@@ -70,7 +70,7 @@ def test_all_models_are_scored_in_both_profiles(table):
 def test_what_is_not_scored_has_a_reason(table):
     assert table.loc[table["status"] != "ok", "reason"].str.len().gt(0).all()
     elsewhere = table[table["model"].isin(SCGENEPT) & (table["dataset"] != table["model"].map(TUNED_ON))]
-    assert set(elsewhere["reason"]) == {"the model is for adamson alone", "the model is for norman alone"}
+    assert set(elsewhere["reason"]) == {"the model is only for adamson", "the model is only for norman"}
 
 
 def test_every_condition_of_both_screens_has_its_stratum(project):

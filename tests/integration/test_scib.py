@@ -161,11 +161,12 @@ def test_without_its_environment_the_task_stops_the_run_with_one_sentence(fresh_
     shutil.copy2(ROOT / LOCK, project.folder)
     config["run"] |= {"models": ["random"], "tasks": ["clustering", "scib"]}
     project.configure(config)
+    project.run("--dry-run")  # a plan needs no packages
     done = project.run(check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout
     assert (
-        "task scib runs in an environment of its own, .venv-scib, which has not been made yet:"
-        f" type `make setup-scib` in {project.folder}, or let conda make it" in done.stdout
+        "task scib runs in a separate environment, .venv-scib, which has not been made yet:"
+        f" type `make setup-scib` in {project.folder}, or use conda" in done.stdout
     )
     assert not (project.folder / "results").exists()
 

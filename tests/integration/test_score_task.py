@@ -109,9 +109,9 @@ def test_what_cannot_be_scored_is_a_row_per_profile_with_its_reason(files, tmp_p
         ("reference", "not_applicable"),
         ("corrected", "not_applicable"),
     ]
-    assert rows[0].reason == "0 of 3 labels have at least 10 cells, a prediction needs two of them"
+    assert rows[0].reason == "0 of 3 labels have at least 10 cells, and a prediction needs two"
     rows = run("cross_species", [files()], tmp_path / "scores.tsv")
-    assert {row.reason for row in rows} == {"all 120 cells are of the species human: there is nothing to mix"}
+    assert {row.reason for row in rows} == {"all 120 cells are of one species, human"}
 
 
 def test_a_row_has_the_same_value_every_time(files, tmp_path):
@@ -157,7 +157,7 @@ def test_what_cannot_be_scored_leaves_a_file_and_its_reason_to_the_scores(files,
     given, kept = [files()], tmp_path / "kept.npz"  # one species
     assert search("cross_species", given, kept, profiles=["reference"]).returncode == 0
     (row,) = run("cross_species", given, tmp_path / "scores.tsv", [kept], profiles=["reference"])
-    assert row.status == "not_applicable" and "nothing to mix" in row.reason
+    assert row.status == "not_applicable" and "of one species" in row.reason
 
 
 def test_a_wrong_search_is_one_clear_sentence(files, tmp_path):
@@ -178,4 +178,4 @@ def test_a_wrong_search_is_one_clear_sentence(files, tmp_path):
         str(kept),
     ]
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-    assert done.returncode == 1 and "these neighbors are of" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 1 and "these neighbors are for" in done.stderr and done.stderr.count("\n") == 1

@@ -21,11 +21,11 @@ def main() -> None:
     faults = [*missing_files(inputs), *check.faults]
     if check.rows:
         print(table(check.rows))
-        print("Of counts and expression, the first and the last cells of each split were read.")
+        print("Only the first and last cells of each split were read.")
     for note in dict.fromkeys(check.notes):
         print(f"note: {note}")
     if not check.rows and not faults:
-        print("No file of the run is on this machine: it fetches all of them.")
+        print("This run has no local files: it downloads everything.")
     for fault in faults[:-1]:
         print(f"error: {fault}", file=sys.stderr)
     if faults:

@@ -26,9 +26,7 @@ def main() -> None:
     )
     args, others = cli.parse_known_args()
     if any(word.partition("=")[0] in ("--config", "-C") for word in others):
-        raise CellgaugeError(
-            "--config: costs are those of files; write it into a file and name that after --configfile"
-        )
+        raise CellgaugeError("--config is not supported here; write it into a file and give that to --configfile")
     inputs = Inputs(Grid(settings.read(args.configfile)))
     targets = [word for word in others if word != "--"]
     files = ["--configfile", *args.configfile] if args.configfile else []
@@ -40,6 +38,10 @@ def main() -> None:
     sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
     speeds = measured_speeds(Path(inputs.run.outputs.tables, "runtime.csv"))
     print(*report(jobs, inputs, read_costs(CHECKOUT / "config" / "costs.yaml"), args.cells, sizes, speeds), sep="\n")
+    try:
+        inputs.check_environments()
+    except CellgaugeError as error:
+        print(f"Before the run: {error}")
 
 
 def positive(text: str) -> int:

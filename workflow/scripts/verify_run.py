@@ -20,7 +20,7 @@ def main() -> None:
         print(f"error: {fault}", file=sys.stderr)
     if faults:
         raise CellgaugeError(faults[-1])
-    print(f"{len(run.scores):,} rows of {run.scores['model'].nunique()} models: nothing wrong was found.")
+    print(f"{len(run.scores):,} rows of {run.scores['model'].nunique()} models: no errors.")
 
 
 if __name__ == "__main__":

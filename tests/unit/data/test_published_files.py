@@ -246,7 +246,8 @@ def test_counts_off_by_rounding(read, data):
     expected = data.X.toarray() * 100
     data.X = rounded_off(data)
     with pytest.raises(
-        CellgaugeError, match=r"are not whole numbers \(such as \d+\.\d+\); they are off by rounding, .* `round: true`"
+        CellgaugeError,
+        match=r"are not whole numbers \(such as \d+\.\d+\); they have rounding errors of .* `round: true`",
     ):
         read()
     assert (counts(read(round=True)) == expected).all()

@@ -225,7 +225,7 @@ def three_embedded(tmp_path):
         (["hand", "mouse"], [0, 1], ["hand", "mouse"]),
         (["human"], [1], r"no embedding given for split mouse of tiny \(found: human\)"),
         (["human+mouse", "mouse+young"], [0, 1, 2], "2 embeddings given for split mouse"),
-        (["hand"], [1], "not those of split mouse in their order"),
+        (["hand"], [1], "not the cells of split mouse in their order"),
         ([], [0], r"no embedding given for split human of tiny \(found: none\)"),
     ],
 )
@@ -256,11 +256,11 @@ def test_rows_of_nan_alone_need_a_reason(tmp_path):
         (lambda m, ids: (np.full_like(m, np.nan), ids), "no cell was embedded"),
         (
             lambda m, ids: (np.where(np.eye(*m.shape) > 0, np.inf, m), ids),
-            "human-cell0 holds a value that is not finite",
+            "human-cell0 contains a value that is not finite",
         ),
         (
             lambda m, ids: (np.where(np.eye(*m.shape) > 0, np.nan, m), ids),
-            "human-cell0 holds a value that is not finite",
+            "human-cell0 contains a value that is not finite",
         ),
     ],
 )
@@ -298,7 +298,7 @@ def test_scores_round_trip_with_all_digits(tmp_path):
         ({"value": float("nan")}, "needs a finite value"),
         ({"value": 1.0, "status": "failed", "reason": "x"}, "no value"),
         ({"status": "failed"}, "needs a reason"),
-        ({"value": 1.0, "status": "fine"}, "none of ok, failed, not_applicable"),
+        ({"value": 1.0, "status": "fine"}, "not one of ok, failed, not_applicable"),
     ],
 )
 def test_a_score_is_a_value_or_a_reason(fields, words):
@@ -350,9 +350,9 @@ def test_neighbors_are_read_as_they_were_written(tmp_path):
 @pytest.mark.parametrize(
     ("facts", "cells", "words"),
     [
-        ({**ABOUT, "model": "other"}, CELLS, "these neighbors are of model m instead of other"),
-        (ABOUT, CELLS[::-1], "of other cells, or another order of them"),
-        (ABOUT, CELLS[:2], "of other cells"),
+        ({**ABOUT, "model": "other"}, CELLS, "these neighbors are for model m instead of other"),
+        (ABOUT, CELLS[::-1], "for other cells, or the same cells in another order"),
+        (ABOUT, CELLS[:2], "for other cells"),
     ],
 )
 def test_neighbors_of_something_else_are_refused(tmp_path, facts, cells, words):

@@ -68,8 +68,8 @@ def test_notes_tell_what_was_taken_for_missing_and_for_one_name():
     column = text_column(["a", "a ", "nan", "NA", "NA", None])
     assert column.values.tolist() == ["a", "a", "", "", "", ""]
     assert column.notes("who") == [
-        "column 'who': the text 'NA' (2), 'nan' (1) is taken for a missing value",
-        "column 'who': 'a' and 'a ' differ in blanks alone and are one name",
+        "column 'who': the text 'NA' (2), 'nan' (1) counts as a missing value",
+        "column 'who': 'a' and 'a ' differ only in blanks and count as one name",
     ]
     assert text_column(["a", None]).notes("who") == []
 

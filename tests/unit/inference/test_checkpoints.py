@@ -158,7 +158,7 @@ def test_no_bytes_make_a_reader_fail_in_another_way(tmp_path_factory, content, n
 
 def test_a_web_page_instead_of_a_file_and_no_file(tmp_path):
     (tmp_path / "m.pt").write_text("<html>not found</html>")
-    with pytest.raises(CheckpointError, match=r"truncated or corrupt.*remove it to have it fetched again"):
+    with pytest.raises(CheckpointError, match=r"truncated or corrupt.*remove it to download it again"):
         Checkpoint.open(tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match="no such file"):
         Checkpoint.open(tmp_path / "n.pt")
@@ -207,10 +207,10 @@ def test_scalars_of_numpy_become_numbers(tmp_path, kind):
         ({"a": "x"}, "holds 'a' -> str, but keys must be str and values int"),
         ({"a": True}, "holds 'a' -> bool, but keys must be str"),
         ({1: 1}, "holds 1 -> int, but keys must be str"),
-        ({"a": np.datetime64("2020-01-01")}, r"refused, it holds numpy values of type 'M8'"),
+        ({"a": np.datetime64("2020-01-01")}, r"refused, it contains numpy values of type 'M8'"),
         ({"a": np.ones(2)}, r"refused, it names numpy\._core\.(multiarray|numeric)\.\w+, which could run code"),
         ({"a": np.array(["x"], object)[0:1]}, "refused"),
-        ({"a": np.void(b"12")}, "refused, it holds numpy values of type"),
+        ({"a": np.void(b"12")}, "refused, it contains numpy values of type"),
     ],
 )
 def test_other_contents_are_refused(tmp_path, content, words):

@@ -188,7 +188,7 @@ def test_the_checkpoint_of_another_model_is_refused(checkpoints, split, tmp_path
     tensors = _tensors(checkpoints[other] / MAIN_FILE[other])
     _write(copy / MAIN_FILE[family], tensors)
     with pytest.raises(
-        CellgaugeError, match=rf"{MAIN_FILE[family]}: (has no tensor '[\w.]+'|no layer) .*is it the right model\?"
+        CellgaugeError, match=rf"{MAIN_FILE[family]}: (has no tensor '[\w.]+'|no layer) .*is this the right model\?"
     ):
         embedding(family, split, copy)
 

@@ -152,7 +152,7 @@ def test_harmony_mixes_the_batches_of_a_split_and_keeps_its_labels(tmp_path):
 @pytest.mark.parametrize(
     ("batch", "options", "words"),
     [
-        ("assay", {}, "'batch', of which the split has one value"),
+        ("assay", {}, "'batch' has one value"),
         ("", {}, "'batch', which the split does not have"),
         ("donor_id", {"batch_key": "dnoor"}, "'dnoor', which the split does not have"),
     ],
@@ -287,7 +287,7 @@ def test_a_pickle_in_an_npy_is_not_opened(human, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("x.pkl", b"", "unknown format '.pkl'; embeddings are read from .npy"),
+        ("x.pkl", b"", "unknown format '.pkl'; supported: .npy"),
         ("x.h5ad", b"junk", "not a readable h5ad file"),
         ("x.csv", b"cell,a\nnobody,1\n", "none of its 1 cell ids"),
         ("x.csv", b"cell,a\nhuman-cell0,1\nhuman-cell0,2\n", "'human-cell0' appears more than once"),

@@ -114,7 +114,7 @@ def test_the_script_builds_what_the_adapter_says(tmp_path):
         ("uce", {"proteins": "a", "genes": "b"}, r"no file \*\.torch"),
         ("uce", {"proteins": "a"}, "adapter 'uce': option 'genes' must be given"),
         ("uce", {"proteins": "a", "genes": "b", "gene": "c"}, "unknown option 'gene', did you mean 'genes'"),
-        ("scgpt", {}, "adapter 'scgpt' takes no species beside those that it was trained on"),
+        ("scgpt", {}, "adapter 'scgpt' does not support additional species"),
         ("uze", {}, "unknown adapter 'uze'"),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_screen_and_predicted_responses(tmp_path, monkeypatch, capsys):
     frame.iloc[1, 3] = np.inf
     frame.to_csv(folder / "mine/screen.csv", index_label="condition")
     status, _, errors = checked(folder, monkeypatch, capsys)
-    assert status == 1 and len(errors) == 1 and "the prediction holds a value that is not finite" in errors[0]
+    assert status == 1 and len(errors) == 1 and "the prediction contains a value that is not finite" in errors[0]
     frame.rename(columns=lambda gene: f"no {gene}").to_csv(folder / "mine/screen.csv", index_label="condition")
     status, _, errors = checked(folder, monkeypatch, capsys)
     assert status == 1 and errors[0].startswith("error: models.mine: mine/screen.csv: none of its columns")
@@ -294,7 +294,7 @@ def test_slow_text_waits_for_its_job(good, monkeypatch):
         ("models:\n  m: {path: a}\n bad: }\n", "mine.yaml, line 3: not YAML"),
         ("models:\n  m:\n    path: {dataset}.csv\n", "mine.yaml, line 3: not YAML"),
         ("models:\n\tm: 1\n", "mine.yaml, line 2: not YAML"),
-        ("- a\n- b\n", "mine.yaml: it holds no `key: value`"),
+        ("- a\n- b\n", "mine.yaml: it has no `key: value`"),
         (json.dumps(CONFIG).replace("{split}.csv", "{tissue}.csv"), "models.mine.path: no placeholder '{tissue}'"),
         (json.dumps(CONFIG).replace("{split}.csv", "split}.csv"), "models.mine.path: an unmatched brace"),
         (json.dumps(CONFIG).replace("atlas.h5ad", "{split}.h5ad"), "datasets.atlas.splits.lung: no placeholder"),

@@ -71,7 +71,7 @@ def test_defaults_are_filled_in():
         ("run/score_device", "gpu", "run.score_device: 'gpu' is not one of ['cpu', 'cuda', 'auto']"),
         ("run/seeds", [-1], "run.seeds.0: -1 is less than the minimum"),
         ("run/published", ["other"], "run.published: there is no 'other', did you mean 'others'?"),
-        ("published", {"them": {"title": "T"}}, "published.them: give `url`, a result file, or `values`, one of them"),
+        ("published", {"them": {"title": "T"}}, "published.them: give either `url`, a result file, or `values`"),
         ("published", {"them": {"title": "T", "url": "a.json"}}, "published.them: key 'format' is missing"),
         (
             "published",
@@ -171,7 +171,7 @@ def test_defaults_are_filled_in():
             {"human": "h", "mouse": 1},
             "datasets.pair.orthologues.columns: give names of columns, or positions",
         ),
-        ("datasets/pair/control", "ctrl", "datasets.pair.control: only data of modality perturbation have it"),
+        ("datasets/pair/control", "ctrl", "datasets.pair.control: only for datasets of modality perturbation"),
         ("datasets/screen/controls", "ctrl", "datasets.screen: unknown key 'controls', did you mean 'control'?"),
         (
             "datasets/screen/planted",
@@ -181,7 +181,7 @@ def test_defaults_are_filled_in():
         (
             "datasets/screen",
             {**CONFIG["datasets"]["screen"], "partition_seed": 1, "test_conditions": ["A"]},
-            "datasets.screen: test conditions are given in two ways, `partition_seed` and `test_conditions`",
+            "datasets.screen: test conditions are given twice, by `partition_seed` and `test_conditions`",
         ),
         (
             "models/mine",
@@ -283,6 +283,6 @@ def test_keys_of_screens_and_cells(key, value):
     settings.check(changed(f"datasets/screen/{key}", value))
     if key != "cells":
         with pytest.raises(
-            settings.ConfigError, match=f"datasets.pair.{key}: only data of modality perturbation have it"
+            settings.ConfigError, match=f"datasets.pair.{key}: only for datasets of modality perturbation"
         ):
             settings.check(changed(f"datasets/pair/{key}", value))

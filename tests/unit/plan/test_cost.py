@@ -281,7 +281,7 @@ def test_the_command_line(tmp_path):
     result = subprocess.run([*command, "--cells", "0"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 2 and "0 is not above 0" in result.stderr
     result = subprocess.run([*command, "--config", "a=1"], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 1 and result.stderr.startswith("error: --config: costs are those of files;")
+    assert result.returncode == 1 and result.stderr.startswith("error: --config is not supported here;")
     command = [*command[:2], "results/splits/baron_pancreas/human.h5ad", "--forcerun", "split"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "split                  1  forced" in result.stdout and "in 1 files of known size" in result.stdout

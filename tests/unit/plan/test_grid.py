@@ -33,11 +33,11 @@ def test_cells_of_the_run():
     ("task", "model", "dataset", "split", "words"),
     [
         ("cross_species", "linear", "pair", "all", "each split separately"),
-        ("cross_species", "random", "tissues", "lung", "the selected splits hold human alone"),
-        ("clustering", "harmony", "tissues", "lung", "only tasks that span a set score it"),
+        ("cross_species", "random", "tissues", "lung", "the selected splits have only human"),
+        ("clustering", "harmony", "tissues", "lung", "only tasks across splits score it"),
         ("clustering", "mine", "pair", "mouse", "no embedding of this split"),
-        ("clustering", "human_only", "pair", "mouse", "does not take mouse (it takes human)"),
-        ("cross_species", "human_only", "pair", "all", "mouse: the model does not take mouse"),
+        ("clustering", "human_only", "pair", "mouse", "does not support mouse (supported: human)"),
+        ("cross_species", "human_only", "pair", "all", "mouse: the model does not support mouse"),
     ],
 )
 def test_what_does_not_apply_has_a_reason_and_no_cell(task, model, dataset, split, words):
@@ -106,13 +106,13 @@ def test_models_tasks_and_datasets_of_one_modality_meet():
         *(("perturbation", model, "other") for model in ("additive", "mine_too")),
     }
     (left_out,) = chosen.grid.skipped  # what is for other data is no news; what was tuned elsewhere is
-    assert (left_out.model, left_out.dataset, left_out.reason) == ("tuned", "other", "the model is for screen alone")
+    assert (left_out.model, left_out.dataset, left_out.reason) == ("tuned", "other", "the model is only for screen")
 
 
 def test_a_model_without_data_of_its_kind_is_told_why():
     chosen = screens(models=["linear"], datasets=["screen"])
     assert {skipped.reason for skipped in chosen.grid.skipped} == {
-        "the model takes expression data, the dataset holds perturbation data"
+        "the model needs expression data, the dataset has perturbation data"
     }
 
 
@@ -139,7 +139,7 @@ def test_what_predicting_and_scoring_a_screen_needs():
 
 def test_perturbation_data_are_not_for_expression_tasks():
     chosen = inputs(datasets=["screen"])
-    assert not chosen.grid.cells and "the dataset holds perturbation data" in chosen.grid.skipped[0].reason
+    assert not chosen.grid.cells and "the dataset has perturbation data" in chosen.grid.skipped[0].reason
 
 
 def test_a_dataset_may_name_its_tasks():
@@ -151,7 +151,7 @@ def test_a_dataset_may_name_its_tasks():
 def test_joint_models_need_orthologues():
     config = copy.deepcopy(CONFIG)
     del config["datasets"]["pair"]["orthologues"]
-    assert any("names no table" in s.reason for s in inputs_of(config).grid.skipped if s.model == "harmony")
+    assert any("no table of them" in s.reason for s in inputs_of(config).grid.skipped if s.model == "harmony")
 
 
 def test_joint_models_have_one_embedding_for_a_set():
@@ -370,7 +370,7 @@ def test_own_embeddings_are_compared_across_splits_only_when_the_entry_says_so(s
     reasons = [skipped.reason for skipped in made.grid.skipped]
     if said is None:
         assert reasons == [
-            "nothing says that the embeddings of all species come from one model; if they do, write `shared_space: true`"
+            "it is not known whether one model made the embeddings of all species; if so, set `shared_space: true`"
             " in models.mine"
         ]
     assert said is not False or "each split separately" in reasons[0]

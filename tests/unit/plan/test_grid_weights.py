@@ -138,7 +138,7 @@ def test_the_configuration_is_right():
         (
             "uce_33",
             {"weights": {"genes.csv": "s3://b/other.csv"}},
-            "models.uce_33.weights: 'genes.csv' is another object than models.uce has under this name in the folder 'shared'",
+            "models.uce_33.weights: 'genes.csv' is another file than in models.uce , in the folder 'shared'",
         ),
     ],
 )
@@ -222,7 +222,7 @@ def test_a_species_is_added_to_a_checkpoint_of_the_users(params):
         (
             "scgpt",
             {"gorilla": {"proteins": "a", "genes": "b"}},
-            "models.scgpt.new_species: the adapter 'scgpt' takes no species beside those that it was trained on",
+            "models.scgpt.new_species: the adapter 'scgpt' does not support additional species",
         ),
         (
             "uce",

@@ -89,7 +89,7 @@ def test_summary_groups_by_reason():
 
 def test_summary_points_elsewhere_when_no_job_of_the_missing_scores_failed():
     paths = [f"results/scores/clustering/m{i}/d/s.tsv" for i in range(2)]
-    elsewhere = "None of these scores' own jobs failed: another job did, see its log above."
+    elsewhere = "The jobs of these scores did not fail: another job did, see its log above."
     assert summary(dict.fromkeys(paths, NOT_RUN), 9).splitlines()[:3] == [
         "2 of 9 scores are missing:",
         "  m0 on d/s, m1 on d/s: the job was not run",
@@ -100,8 +100,8 @@ def test_summary_points_elsewhere_when_no_job_of_the_missing_scores_failed():
 
 def test_summary_says_where_the_other_scores_are_only_when_they_are_there():
     failed = {"results/scores/clustering/m/d/s.tsv": "embed: no memory"}
-    assert summary(failed, 9).splitlines()[-1].startswith("Tables and report hold the other scores")
-    assert summary(failed, 9, written=False).splitlines()[-1] == "The same command tries them again."
+    assert summary(failed, 9).splitlines()[-1].startswith("Tables and report have the other scores")
+    assert summary(failed, 9, written=False).splitlines()[-1] == "Run the same command to try them again."
     assert summary({}, 9) == "No score is missing; another job failed, see its log above."
 
 
@@ -117,7 +117,7 @@ def test_what_failed_is_told_where_tables_cannot_be_written(files, tmp_path, mon
     said = capsys.readouterr().err
     assert "could not be written: error: disk full" in said
     assert "scores are missing:" in said and "download: h.h5ad: no such object" in said
-    assert "Tables and report hold" not in said
+    assert "Tables and report have" not in said
     assert (tmp_path / "results/tables/scores.csv").stat().st_mtime == publish.LONG_AGO
 
 
@@ -134,7 +134,7 @@ def test_what_failed_is_told_where_the_machine_cannot_write(files, tmp_path, mon
     publish_partial_results(inputs())
     said = capsys.readouterr().err
     assert "could not be written: results/tables/scores.csv: not yours" in said
-    assert "scores are missing:" in said and "Tables and report hold" not in said
+    assert "scores are missing:" in said and "Tables and report have" not in said
 
 
 def test_a_script_that_dies_silently_is_named(files, tmp_path, monkeypatch, capsys):

@@ -70,7 +70,7 @@ def test_what_a_set_lacks_is_a_reason_of_that_set_alone(full):
         for skipped in full.grid.skipped
         if (skipped.task, skipped.dataset) == ("cross_species", "spermatogenesis")
     }
-    assert why["uce_4l", "all"].startswith("chicken: the model does not take chicken")
+    assert why["uce_4l", "all"].startswith("chicken: the model does not support chicken")
     assert (
         "chicken: the model joins species" in why["pca_joint", "all"] and "column of chicken" in why["pca_joint", "all"]
     )

@@ -188,7 +188,7 @@ def test_options_out_of_range(split, weights, options, words):
         ("missing", r"has no tensor 'transformer_encoder\.layers\.1\.norm1\.bias'"),
         ("extra", r"the model has no tensor 'transformer_encoder\.layers\.1\.norm1\.gain'"),
         ("shape", r"'transformer_encoder\.layers\.1\.norm1\.bias' has shape \(3,\)"),
-        ("no texts", r"has 0 encoders of gene texts \(none\) instead of one; is it the right model\?"),
+        ("no texts", r"has 0 encoders of gene texts \(none\) instead of one; is this the right model\?"),
         ("two texts", r"has 2 encoders of gene texts \(genept_encoder, gopt_encoder_f\)"),
         ("vocabulary", "it has 30 genes and 39 texts, but the vocabulary uses gene id 36"),
     ],

@@ -25,6 +25,8 @@ from cellgauge.report import HERE, render
 from cellgauge.report.charts import Dot, dot_plot, rank_diagram, scatter, strip
 from cellgauge.report.heat import Notes
 from cellgauge.report.pages import overview, splits
+from cellgauge.report.pages.gaps import Gap
+from cellgauge.report.pages.gaps import by_task as gaps_by_task
 from cellgauge.report.tradeoffs import frontier
 from cellgauge.results import colors as colors
 from cellgauge.results.compare import Result
@@ -381,11 +383,11 @@ def test_without_units_that_models_share_there_are_no_ranks(tables):
     cells = {(m, "s"): ari(v) for m, v in (("a", 0.5), ("b", 0.9))}
     page = page_of(tables(cells, catalogue=described(ARI, models={"a": "baseline", "b": "foundation"})))
     assert cell_of(page, "B")["small"] == "" and "the models share too little for a test" in page.text
-    assert "B: 0.900, above the best baseline 0.500 (A; not tested)." in page.text
+    assert "B: 0.900, above the best baseline, A (0.500; not tested)." in page.text
     cells[("c", "s")] = ari(0.8)
     models = {"a": "baseline", "b": "foundation", "c": "foundation"}
     page = page_of(tables(cells, catalogue=described(ARI, models=models)))
-    assert "Above the best baseline 0.500 (A; not tested): B (0.900), C (0.800)." in page.text
+    assert "Above the best baseline, A (0.500; not tested): B (0.900), C (0.800)." in page.text
 
 
 def test_lower_is_better_turns_ranks_and_colors(tables):
@@ -576,7 +578,7 @@ def test_colors_say_that_outliers_lie_beyond_their_ends():
     assert not any(sign in "".join(Scale.of([0.01, 9.0], MSE).ends(MSE)) for sign in "\u2264\u2265")
 
 
-def test_published_values_stand_beside_ours_in_the_picture(tmp_path):
+def test_published_values_stand_beside_ours_in_the_picture_and_the_table(tmp_path):
     own = {"task": "clustering", "dataset": "d", "split": "s"}
     path = tmp_path / "results/scores/clustering/a/d/s.tsv"
     write_scores(path, [Score("ari", 0.5, profile, model="a", **own) for profile in ("reference", "corrected")])
@@ -591,6 +593,13 @@ def test_published_values_stand_beside_ours_in_the_picture(tmp_path):
     said = [a["aria-label"] for tag, a in page.tags if tag == "svg" and a.get("class") == "dots"]
     assert [text for text in said if "A, published 0.400" in text and "A 0.500" in text], said
     assert sum("published" in text for text in said[:2]) == 1, "not beside recommended scores"
+    shown = {
+        profile: [[cell["text"] for cell in row[:2]] for row in page.of("overview", profile=profile)[0]["rows"]]
+        for profile in ("reference", "corrected")
+    }
+    assert shown["reference"][0][0].startswith("A") and shown["reference"][1][0].startswith("A, published")
+    assert shown["reference"][1][1] == "0.400"
+    assert not any("published" in row[0] for row in shown["corrected"])
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------
@@ -606,12 +615,20 @@ def test_gaps_say_why_below_the_table_and_on_their_page(page):
     assert "failed: out of memory" in page.text
     assert "TF-Sapiens (shipped embedding)" not in rows(table)
     assert "Not in this table: TF-Sapiens (shipped embedding), TF-Metazoa (shipped embedding)" in page.text
-    failed, not_applicable = page.of("gaps")
+    failed, *folded = page.of("gaps")
     assert ["out of memory", "Harmony (batches)", "Baron pancreas", "all", "Clustering", "all"] in [
         [cell["text"] for cell in row] for row in failed["rows"]
     ]
-    (row,) = [row for row in not_applicable["rows"] if "not meant for this task" in row[0]["text"]]
+    (row,) = [row for table in folded for row in table["rows"] if "not for this task" in row[0]["text"]]
     assert "Linear baseline" in row[1]["text"] and "Additive" not in row[1]["text"]
+
+
+def test_many_gaps_are_folded_by_task():
+    few, many = (
+        [Gap("not_applicable", f"t{n % 2}", "d", ["m"], "s", "", str(n)) for n in range(size)] for size in (30, 31)
+    )
+    assert gaps_by_task([]) == {} and gaps_by_task(few) == {"": few}
+    assert gaps_by_task(many) == {"t0": many[::2], "t1": many[1::2]}
 
 
 def test_a_missing_score_is_never_a_number(page):
@@ -670,7 +687,8 @@ def test_what_files_say_of_themselves_is_on_the_page(tables, tmp_path):
 
     for path, facts in {
         "embeddings/a/d/s.h5ad": {"n_dims": 64, "notes": "642 of 2,142 cells have no row\nnot taken: celltype <b>"},
-        "splits/d/s.h5ad": {"notes": "column 'label': the text 'na' is taken for a missing value"},
+        "embeddings/a/d/gone.h5ad": {"n_dims": 1, "not_applicable": "one batch"},  # a column of NaN is no embedding
+        "splits/d/s.h5ad": {"notes": "column 'label': the text 'na' counts as a missing value"},
     }.items():
         file = tmp_path / "results" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -684,7 +702,7 @@ def test_what_files_say_of_themselves_is_on_the_page(tables, tmp_path):
     page = page_of(folder)
     (notes,) = [t for t in page.of("gaps") if "left out of files" in t["caption"]]
     assert [[cell["text"] for cell in row] for row in notes["rows"]] == [
-        ["column 'label': the text 'na' is taken for a missing value", DASH, "The data", "s"],
+        ["column 'label': the text 'na' counts as a missing value", DASH, "The data", "s"],
         ["642 of 2,142 cells have no row; not taken: celltype <b>", "A", "The data", "s"],
     ]
     assert rows(page.of("overview")[0])["A"]["about.n_dims"] == "64"
@@ -821,7 +839,7 @@ def test_who_can_be_told_apart(many):
     assert {name: row["rank"] for name, row in found.items()} == {"Good": "1", "Twin": "1", "Poor": "3"}
     assert "Over 12 splits." in page.text
     (diagram,) = [a["aria-label"] for tag, a in page.tags if tag == "svg" and a.get("class") == "ranks"]
-    assert f"Poor {ranks['poor']:.2f}. Bars join those that no test tells apart: " in diagram
+    assert f"Poor {ranks['poor']:.2f}. Bars join models that do not differ significantly: " in diagram
     assert {"Good", "Twin"} == set(diagram.rpartition(": ")[2].rstrip(".").split(", "))
 
 
@@ -875,7 +893,9 @@ def test_the_diagram_has_a_name_a_line_and_its_bars_for_each_model():
     assert leaders[::2] == pytest.approx(expected, abs=0.06)
     bar_a, dots_a, bar_b, dots_b = of_bars
     assert bar_a == dots_a == leaders[:4:2] and bar_b == dots_b == leaders[2::2]
-    assert "Bars join those that no test tells apart: best, <second>; <second>, third." in svg.get("aria-label")
+    assert "Bars join models that do not differ significantly: best, <second>; <second>, third." in svg.get(
+        "aria-label"
+    )
 
 
 def test_no_name_of_a_scatter_hides_another():
@@ -923,7 +943,7 @@ def test_a_verdict_says_how_sure_it_is(many):
     means = pd.read_csv(many / "summary.csv").set_index("model")["mean"]
     best, other = ("Good", "Twin") if means["good"] > means["twin"] else ("Twin", "Good")
     assert f"{best} scores best, but not significantly better than {other} over 12 splits." in said
-    assert f"Above the best baseline {means['poor']:.3f} (Poor): {best} ({means[best.lower()]:.3f}), {other} (" in said
+    assert f"Above the best baseline, Poor ({means['poor']:.3f}): {best} ({means[best.lower()]:.3f}), {other} (" in said
     assert "beats" not in said
 
 
@@ -952,7 +972,7 @@ def test_a_model_that_wins_everywhere_is_ahead(tmp_path):
     values = {"a": np.linspace(0.8, 0.9, 9), "b": np.linspace(0.4, 0.52, 9), "random": np.linspace(0, 0.01, 9)}
     said = verdict_of(tmp_path, values, {"a": "baseline", "b": "foundation", "random": "control"})
     assert "A scores best, significantly better than every other model over 9 splits." in said
-    assert "B: 0.460, below the best baseline 0.850 (A)." in said
+    assert "B: 0.460, below the best baseline, A (0.850)." in said
 
 
 def test_few_splits_and_noise_that_wins_are_said(tmp_path):
@@ -963,7 +983,7 @@ def test_few_splits_and_noise_that_wins_are_said(tmp_path):
     assert "There is no baseline to compare with." in said
     assert "C: 0.900 over 1 of 2 splits." in said
     page = page_of(tmp_path / "tables")
-    assert "Random (0.985), which knows nothing of the cells, beats A (0.750) and B (0.500)." in page.text
+    assert "Random (0.985), which knows nothing about the cells, beats A (0.750) and B (0.500)." in page.text
     assert page.text.count("beats A (0.750)") == 1, "on the page of the task; the overview's sentence says it"
 
 
@@ -1095,7 +1115,7 @@ def test_sets_have_tables_of_their_own_with_their_species(of_sets):
     assert sum("by label" in caption and common in caption for caption in captions) == 2
     for words in (common, "all: 9 species"):
         assert f"Cross-species integration ({words})" in page.text
-    assert "chicken: the model does not take chicken" in page.text
+    assert "chicken: the model does not support chicken" in page.text
 
 
 def test_a_set_is_no_split_more(of_sets):
@@ -1362,7 +1382,7 @@ def test_the_page_without_a_script_hides_no_table(page):
 
 def test_the_guide_tells_the_profiles_apart_and_warns_of_small_runs(page):
     assert "Compare only these with published cz-benchmarks numbers" in page.text
-    assert "so this is no ranking" in page.text
+    assert "this is not a ranking" in page.text
     assert "6 splits are too few to rank models" in page.text
 
 
@@ -1398,11 +1418,11 @@ def test_cost_sums_jobs_and_keeps_the_peak(demo, page):
 
 
 def test_gpu_memory_is_shown_where_some_model_ran_on_a_gpu(tmp_path, page):
-    assert "No model computed on a GPU" in page.text and "GPU memory" not in page.text
+    assert "No model used a GPU" in page.text and "GPU memory" not in page.text
     config = made_up.demo()
     config["run"] |= {"datasets": ["baron_pancreas"], "models": ["linear", "hvg", "random"], "tasks": ["clustering"]}
     found = page_of(made_up.write_tables(tmp_path, config, on_gpu={"hvg": 2345.0}))
-    assert "Some models computed on a GPU" in found.text and "No model computed" not in found.text
+    assert "Some models computed on a GPU" in found.text and "No model used" not in found.text
     bargain, stages = found.of("cost")[-2:]
     of_models = {name: (row["device"], row["gpu"]) for name, row in rows(bargain).items()}
     assert of_models["Highly variable genes"] == ("GPU", "2,345") and of_models["Linear baseline"] == ("CPU", DASH)

@@ -66,7 +66,7 @@ def test_no_page_runs_or_fetches_anything(site):
 
 def test_what_changed_stands_in_the_changelog(site):
     text = (site / "changelog.html").read_text()
-    assert "The first run." in text and "gone" in text and 'href="changes-second.html"' in text
+    assert "This is the first run." in text and "gone" in text and 'href="changes-second.html"' in text
     assert "run.models" in (site / "changes-second.html").read_text()
 
 
@@ -117,7 +117,7 @@ def better(rows):
         ),
         (lambda rows: pd.concat([rows, rows.head(1)]), "1 rows appear more than once"),
         (lambda rows: rows.assign(status="fine"), "an unknown status"),
-        (lambda rows: rows.assign(source="them"), "values of others"),
+        (lambda rows: rows.assign(source="them"), "published values"),
     ],
 )
 def test_what_is_wrong_with_a_submission_is_said(runs, tmp_path, change, words):
@@ -138,7 +138,7 @@ def test_a_provenance_of_another_run_is_noticed(runs, tmp_path):
 def test_what_is_no_provenance_is_one_sentence(tmp_path, text):
     path = tmp_path / "provenance.json"
     path.write_text(text)
-    with pytest.raises(CellgaugeError, match="this is no provenance of a run"):
+    with pytest.raises(CellgaugeError, match="not the provenance of a run"):
         provenance.read(path)
 
 
@@ -150,5 +150,5 @@ def test_the_scripts_say_what_they_made(runs, tmp_path):
     page = tmp_path / "changes.html"
     said = run(SCRIPTS / "compare_runs.py", *runs, "--output", page)
     assert "in both runs" in said and str(page) in said and Path(page).is_file()
-    assert "nothing wrong was found" in run(SCRIPTS / "verify_run.py", runs[0])
+    assert "no errors" in run(SCRIPTS / "verify_run.py", runs[0])
     assert "index.html" in run(SCRIPTS / "build_site.py", *runs, "--output", tmp_path / "site")

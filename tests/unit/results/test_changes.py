@@ -156,7 +156,7 @@ def test_seeds_of_a_model_tell_luck_from_change_on_one_split(one_split):
         changes = compare_runs(old, run(first))
         assert called(changes) == set()
         assert {c.verdict for c in changes.scores if c.key["model"] == "drawn" and c.key["metric"] == "ari"} <= {
-            "not told apart",
+            "not significant",
             "alike",
         }
     assert ("drawn", "silhouette", "worse") in called(compare_runs(old, run(118, apart=0.1)))
@@ -169,7 +169,7 @@ def test_runs_of_other_splits_share_no_score(six_splits):
     ]
     changes = compare_runs(*halves)
     assert changes.scores == [] and not changes.n_identical and changes.added == changes.gone
-    assert changes.summary.startswith("The runs share no score")
+    assert changes.summary.startswith("The runs have no score in common")
 
 
 def test_other_folds_are_no_change(one_split):

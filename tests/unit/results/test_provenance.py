@@ -131,8 +131,8 @@ def test_the_commit_and_whether_code_was_changed(tmp_path, monkeypatch):
         ("runs/../..", "is not a folder inside the working folder"),
         ("runs/a b", "is not a folder inside the working folder"),
         ("", "is not a folder inside the working folder"),
-        ("results/scores", "would lie among files of all runs"),
-        ("resources/x", "would lie among files of all runs"),
+        ("results/scores", "is used by all runs"),
+        ("resources/x", "is used by all runs"),
     ],
 )
 def test_a_run_cannot_write_anywhere(folder, words):

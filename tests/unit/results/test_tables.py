@@ -1,13 +1,16 @@
 """Tables from score files."""
 
 import json
+import warnings
 
 import h5py
 import pandas as pd
 import pytest
 
+from cellgauge.files.checked import checked_path
 from cellgauge.files.score import Score, write_scores
-from cellgauge.results.tables import OF_NETWORKS, SCORES_COLUMNS, collect, headline
+from cellgauge.results.tables import OF_NETWORKS, SCORES_COLUMNS, _layouts, collect, headline
+from cellgauge.results.umap import COLUMNS
 
 
 def score(metric="ari", value=0.5, **fields):
@@ -206,3 +209,17 @@ def test_what_a_gpu_did_is_what_the_embedding_says(run, tmp_path, facts, expecte
 def test_an_empty_run_still_has_tables(run):
     files = run({})
     assert list(pd.read_csv(files["scores.csv"])) == SCORES_COLUMNS
+
+
+def test_a_layout_without_cells_does_not_change_the_types(tmp_path):
+    """Of a model that applies to none of the cells: pandas takes types from empty tables, and warns that it will."""
+    paths = []
+    for model, rows in (("a", ["s\tc\tl\tb\t0.1\t0.2"]), ("b", [])):
+        paths.append(tmp_path / "layouts" / model / "d/s.tsv")
+        paths[-1].parent.mkdir(parents=True)
+        with checked_path(paths[-1]) as temporary:
+            temporary.write_text("\n".join(["\t".join(COLUMNS), *rows, ""]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = _layouts(paths)
+    assert table["model"].tolist() == ["a"] and table.dtypes["x"] == "float32"

@@ -160,11 +160,11 @@ def test_targets_that_are_no_genes_are_told(read):
     def single(name, n):
         return drugs(name, n).replace("+ctrl", "").replace("ctrl+", "").replace("+", "and")
 
-    with pytest.raises(CellgaugeError, match=r"10 of 10 perturbed genes are not among the screen's genes \(drug"):
+    with pytest.raises(CellgaugeError, match=r"10 of 10 perturbed genes are not genes of the screen \(drug"):
         read(single)
     for change, options in ((single, {"separator": "+"}), (drugs, {})):
         made = read(change, **options)
-        assert any("perturbed genes are not among the screen's genes: drug" in note for note in made.notes)
+        assert any("perturbed genes are not genes of the screen: drug" in note for note in made.notes)
 
 
 def test_controls_need_no_partition(tmp_path):

@@ -142,7 +142,7 @@ def test_log_normalised_equals_scanpy():
         ({"control": "DMSO"}, "no cell has the control condition 'DMSO' (found: GENE0+GENE1, "),
         ({"partition": "spilt"}, "no column 'spilt' for partition"),
         ({"partition": "batch_of"}, "column 'batch_of' must hold train, val, test, not 0, 1"),
-        ({"expression": "layers/counts"}, "holds whole numbers only, so it is not log-normalised"),
+        ({"expression": "layers/counts"}, "holds whole numbers only, so it is not log-normalized"),
         ({"expression": "layers/lognorm"}, "no matrix 'layers/lognorm' for expression"),
     ],
 )

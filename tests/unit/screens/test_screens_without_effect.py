@@ -56,7 +56,7 @@ def test_where_nothing_happens_conditions_have_no_effect_and_no_change_is_best(n
     assert set(without["subset"]) == {"all/no_effect"}
     assert (single(table, "r2_delta") == 0).all() and mean(table, "discrimination_l1") == pytest.approx(0.5)
     row = table[(table["metric"] == "r2_scaled") & (table["subset"] == "all")].iloc[0]
-    assert row["reason"] == "less than 10% of the measured change is beyond its noise"
+    assert row["reason"] == "less than 10% of the measured change exceeds its noise"
 
 
 @pytest.mark.parametrize(("fdr", "strata"), [(1e-12, {"no_effect"}), (1.1, set())])

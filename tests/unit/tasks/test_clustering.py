@@ -125,7 +125,7 @@ def test_degenerate_embeddings_are_scored(matrix):
 
 
 def test_one_label_is_not_scorable():
-    with pytest.raises(NotScorable, match="all 40 cells carry the label 'T cell'"):
+    with pytest.raises(NotScorable, match="all 40 cells have the label 'T cell'"):
         score(CellsToScore(np.zeros((40, 3), np.float32), {"label": np.full(40, "T cell", dtype=object)}))
 
 

@@ -66,7 +66,7 @@ def test_reference_needs_as_many_cells_as_neighbors():
     scores = score(cells((70, 50)))
     row = one(scores, "entropy_per_cell", "reference")
     assert (row.status, row.value) == ("not_applicable", None)
-    assert row.reason == "there are 120 cells, the reference needs 200 neighbors of each"
+    assert row.reason == "there are only 120 cells, and each needs 200 neighbors"
     assert one(scores, "batch_silhouette", "reference").status == "ok"
     assert one(score(cells((100, 100))), "entropy_per_cell", "reference").status == "ok"
 
@@ -104,7 +104,7 @@ def test_order_of_cells_and_names_of_species_do_not_matter():
 
 
 def test_one_species_is_not_scorable():
-    with pytest.raises(NotScorable, match="all 50 cells are of the species species 0"):
+    with pytest.raises(NotScorable, match="all 50 cells are of one species, species 0"):
         score(cells((50,)))
 
 

@@ -178,7 +178,7 @@ def test_controls_bracket_and_additive_recovers_what_was_planted(screen, folder)
         for metric in ("discrimination_l1", "discrimination_l2"):
             assert value(tables["training_mean"], metric, subset)["value"] == 0.5
     row = value(tables["training_mean"], "discrimination_l1", "all/unseen_single", condition="GENE4+ctrl")
-    assert row["reason"] == "there is no other condition of its stratum to tell it from"
+    assert row["reason"] == "there is no other condition in its stratum to compare with"
 
 
 def test_no_change_has_no_correlation_and_no_differential_expression(screen, folder):
@@ -319,7 +319,7 @@ def test_a_prediction_serves_both_orders(twice, tmp_path):
     there = set(prediction.conditions[prediction.reasons == ""])
     assert there == {"GENE4+ctrl", "ctrl+GENE4"}
     table = scored(tmp_path / "p.h5ad", folder / "truth.h5ad")
-    assert "perhaps with the controls that are withheld" in value(table, "mse")["reason"]
+    assert "perhaps from controls that are withheld" in value(table, "mse")["reason"]
     assert "withheld" not in value(table, "mse", profile="reference")["reason"]
     options = {"without_withheld": True}
     files = {"weights": tmp_path / "mine.csv", "options": options}
@@ -359,7 +359,7 @@ def test_a_gene_that_the_panel_lacks(tmp_path):
     predict_files("linear_responses", tmp_path / "split.h5ad", tmp_path / "p.h5ad")
     table = scored(tmp_path / "p.h5ad", tmp_path / "truth.h5ad")
     row = value(table, "mse", "all/unseen_single", condition="GENE4+ctrl")
-    assert row["status"] == "not_applicable" and row["reason"] == "GENE4 is not among the screen's genes"
+    assert row["status"] == "not_applicable" and row["reason"] == "GENE4 is not a gene of the screen"
     assert value(table, "n_unpredicted")["value"] == 2 and len(made.test_conditions) == 4
 
 
@@ -383,7 +383,7 @@ def test_a_condition_without_cells(tmp_path):
     assert row["status"] == "not_applicable" and row["reason"] == "no cell of the screen has this condition"
     assert value(table, "n_unpredicted", "all/unseen_single")["value"] == 1
     row = value(table, "discrimination_l2")
-    assert row["status"] == "not_applicable" and "no other condition of its stratum" in row["reason"]
+    assert row["status"] == "not_applicable" and "no other condition in its stratum" in row["reason"]
 
 
 def test_a_condition_of_one_cell_has_no_ceiling_whoever_says_so(tmp_path):

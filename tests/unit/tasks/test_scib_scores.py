@@ -122,7 +122,7 @@ def test_mistakes(library):
         score(cells(), metrics=["lisi"])
     with pytest.raises(CellgaugeError, match="scib: unknown batch column 'assay'; there are batch, donor"):
         score(cells(), batch_columns=["assay"])
-    with pytest.raises(NotScorable, match="all 120 cells carry the label 'x'"):
+    with pytest.raises(NotScorable, match="all 120 cells have the label 'x'"):
         score(cells(label=np.full(120, "x", dtype=object)))
 
 

@@ -58,8 +58,8 @@ def reading(what: str) -> Iterator[None]:
     except CellgaugeError:
         raise
     except MemoryError:
-        remedy = "give the job more (mem_mb), or look whether the file is what it should be"
-        raise CellgaugeError(f"{what} (it needs more memory than there is: {remedy})") from None
+        remedy = "give the job more (mem_mb), or check that it is the right file"
+        raise CellgaugeError(f"{what} (it needs more memory than is available: {remedy})") from None
     except Exception as error:  # every reader has errors of its own
         raise CellgaugeError(f"{what} ({one_line(error)[:500] or type(error).__name__})") from None
 
@@ -86,11 +86,11 @@ def run_cli(main: Callable[[], None]) -> None:
 
 MEND = {
     errno.ENOSPC: "make room there",
-    errno.EDQUOT: "make room there, or ask for a larger quota",
+    errno.EDQUOT: "make room there, or get a larger quota",
     errno.EROFS: "mount it for writing, or choose another folder with --directory",
     errno.EACCES: "change its owner or permissions, or choose another folder with --directory",
-    errno.ENOTDIR: "move the file away that lies where a folder should",
-    errno.EISDIR: "move the folder away that lies where a file should",
+    errno.ENOTDIR: "move away the file that is in the place of a folder",
+    errno.EISDIR: "move away the folder that is in the place of a file",
     errno.EIO: "check the disk",
     errno.ESTALE: "check the network file system",
 }

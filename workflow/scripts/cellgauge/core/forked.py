@@ -45,7 +45,7 @@ def run_apart(functions: Sequence[Callable[[], T]], n_processes: int = 1) -> lis
             return list(pool.map(_call, range(len(functions))))
     except BrokenProcessPool:
         raise CellgaugeError(
-            "a process of this job was ended from outside, most often because memory ran out: give the job more memory"
+            "a process of this job was killed, usually because memory ran out: give the job more memory"
             " (mem_mb) or fewer threads"
         ) from None
     finally:

@@ -33,7 +33,7 @@ def pick_device(requested: str = "auto") -> str:
         requested = "cuda" if at_hand["cuda"] else "cpu"
     if not at_hand.get(requested.split(":")[0], False):
         there = ", ".join(name for name, present in at_hand.items() if present)
-        raise CellgaugeError(f"device '{requested}' is not available here (there is {there}); set `device: auto`")
+        raise CellgaugeError(f"device '{requested}' is not available here (available: {there}); set `device: auto`")
     if requested != "cuda":
         return requested
     return "cuda:0" if os.environ.get("CUDA_VISIBLE_DEVICES") else f"cuda:{_free_gpu(torch.cuda.device_count())}"

@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> Any:
         check_size(node, _children_of_node)
         return loader.construct_document(node)
     except RecursionError:
-        raise ValueError(f"it is nested more than {MOST_DEPTH} deep") from None
+        raise ValueError(f"it is nested more than {MOST_DEPTH} levels deep") from None
     finally:
         loader.dispose()
 
@@ -44,12 +44,12 @@ def check_size(root: Any, children: Callable[[Any], Iterable[Any]] | None = None
 
     def size(value: Any, depth: int) -> int:
         if depth > MOST_DEPTH:
-            raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
+            raise ValueError(f"it is nested more than {MOST_DEPTH} levels deep")
         if id(value) not in sizes:
             inside = sum(size(each, depth + 1) for each in children(value))
             sizes[id(value)] = 1 + inside
             if inside >= MOST_VALUES:
-                raise ValueError(f"its aliases (*name) stand for more than {MOST_VALUES:,} values")
+                raise ValueError(f"its aliases (*name) expand to more than {MOST_VALUES:,} values")
         return sizes[id(value)]
 
     size(root, 0)

@@ -97,7 +97,7 @@ class SplitOptions:
                 raise CellgaugeError(f"unknown split option '{name}'{did_you_mean(name, known)}")
         for name in ("organism", "label"):
             if not options.get(name):
-                raise CellgaugeError(f"{path}: the split options must name '{name}'")
+                raise CellgaugeError(f"{path}: the split options must give '{name}'")
         several = {
             name: _as_tuple(options.get(name, ())) for name in ("batch", "keep", "ensembl", "symbol", "test_conditions")
         }
@@ -199,7 +199,7 @@ def _rows(obs: pd.DataFrame, wanted: SplitOptions, notes: list[str]) -> np.ndarr
         raise CellgaugeError(f"{wanted.where}: no cell is left, `split_by` and `cells` choose none of {len(obs)}")
     labels = _label(obs, wanted)
     unlabelled = labels.missing & chosen
-    words = f" (the text {', '.join(map(repr, labels.words))} counts as none)" if labels.words else ""
+    words = f" (the text {', '.join(map(repr, labels.words))} counts as no label)" if labels.words else ""
     if unlabelled.any() and wanted.missing_labels != "drop":
         raise CellgaugeError(
             f"{wanted.where}: {int(unlabelled.sum())} of {int(chosen.sum())} cells have no label in column"
@@ -293,7 +293,7 @@ def _columns(matrix: Any, places: np.ndarray) -> Any:
 
 
 def _screen(data: anndata.AnnData, obs: pd.DataFrame, wanted: SplitOptions, notes: list[str]) -> anndata.AnnData:
-    """Return `data` as a screen: conditions and partition in obs, log-normalised expression as a layer."""
+    """Return `data` as a screen: conditions and partition in obs, log-normalized expression as a layer."""
     import pandas as pd
 
     if wanted.planted is not None:
@@ -312,7 +312,7 @@ def _screen(data: anndata.AnnData, obs: pd.DataFrame, wanted: SplitOptions, note
         )
     if undeclared := [label for label in controls if not names.is_all_control(label)]:
         raise CellgaugeError(
-            f"{wanted.where}: '{undeclared[0]}' is a condition beside the control '{' or '.join(wanted.control)}'; if it is a"
+            f"{wanted.where}: '{undeclared[0]}' is a condition besides the control '{' or '.join(wanted.control)}'; if it is a"
             f" control too, add it to `control`: [{', '.join([*wanted.control, *undeclared])}]"
         )
     if wanted.planted is None:

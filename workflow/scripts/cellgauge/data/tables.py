@@ -129,9 +129,7 @@ def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
         else:
             names.insert(0, "")  # R names no column of row names
     elif len(widths) > 1 or max(widths, default=0) > len(names):
-        raise CellgaugeError(
-            f"{path}: its lines differ in how many columns they have ({_counts([len(names), *widths])})"
-        )
+        raise CellgaugeError(f"{path}: its lines differ in their number of columns ({_counts([len(names), *widths])})")
     drop_last = len(names) > 1 and names[-1] == "" and all(row[-1:] == [""] for row in rows)
     _check_header(names, path)
     _check_names(names[:-1] if drop_last else names, path)
@@ -197,7 +195,7 @@ def _check_inflated(path: Path) -> None:
         while block := file.read(1 << 20):
             size += len(block)
             if size > most:
-                raise CellgaugeError(f"{path}: it unpacks to more than {most:,} bytes, which no table of numbers does")
+                raise CellgaugeError(f"{path}: it unpacks to more than {most:,} bytes, too many for a table")
 
 
 def _open(path: Path) -> Any:
@@ -209,7 +207,7 @@ def _open(path: Path) -> Any:
         start = file.read(4)
     encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if start[:4] == b"PK\x03\x04":
-        raise CellgaugeError(f"{path}: an Excel workbook under another name; save it as CSV UTF-8")
+        raise CellgaugeError(f"{path}: this is an Excel workbook; save it as CSV UTF-8")
     return (
         gzip.open(path, "rt", encoding=encoding, newline="") if packed else path.open(encoding=encoding, newline=None)
     )
@@ -229,7 +227,7 @@ def _separator(lines: Sequence[str], usual: str, path: Path) -> str:
     if best or all(usual not in line for line in lines):
         return best or usual
     raise CellgaugeError(
-        f"{path}: its columns cannot be told apart, or its lines differ in how many they have; save it with"
+        f"{path}: its separator is unclear, or its lines differ in their number of columns; save it with"
         f" {_shown(usual)} between columns and a first line of names"
     )
 
@@ -253,7 +251,7 @@ def _check_names(names: Sequence[str], path: Path) -> None:
     repeated = next((name for name in names if name in seen or seen.add(name)), None)
     if repeated is not None:
         what = f"the name '{repeated}'" if repeated else "no name"
-        raise CellgaugeError(f"{path}: two columns have {what}; every column needs a name of its own")
+        raise CellgaugeError(f"{path}: two columns have {what}; every column needs its own name")
 
 
 def _is_number(text: str) -> bool:
@@ -375,7 +373,7 @@ def _check_alike(frame: pd.DataFrame, names: Sequence[str], path: Path) -> None:
                 " decimal point, or with ';' between columns"
             )
         example = _example(frame[text[0]])
-        hint = "; write one column a dimension" if example[:1] == "[" else ""
+        hint = "; write one column per dimension" if example[:1] == "[" else ""
         raise CellgaugeError(f"{path}: column '{text[0]}' holds text (such as '{example}'), not numbers{hint}")
     described = ", ".join(f"{name} ({_kind(frame[name])})" for name in others[:5])
     described += f" and {len(others) - 5} more" if len(others) > 5 else ""
@@ -384,7 +382,7 @@ def _check_alike(frame: pd.DataFrame, names: Sequence[str], path: Path) -> None:
     stem = re.sub(r"\d+$", "", meant[0]) if meant and usual is not plain else ""
     pattern = f"{stem}*"
     raise CellgaugeError(
-        f"{path}: {described} do not look like dimensions as {like} do; say which columns are the embedding, such as"
+        f"{path}: {described} do not look like dimensions such as {like}; say which columns are the embedding, for example"
         f' `columns: "{pattern}"`'
     )
 

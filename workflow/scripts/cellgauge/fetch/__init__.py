@@ -50,7 +50,7 @@ def fetch(
     """
     output, ledger, scheme = Path(output), Path(ledger), url.partition("://")[0].lower()
     if scheme not in BRING:
-        raise FetchError(f"{url}: only URLs of {', '.join(BRING)} are fetched; correct it")
+        raise FetchError(f"{url}: only URLs of {', '.join(BRING)} can be downloaded; correct it")
     base, inside = members.split(url)
     if sha256 and not re.fullmatch(SHA256, sha256):
         raise FetchError(f"{url}: the sha256 {sha256!r} is not 64 hexadecimal digits; correct it")
@@ -82,8 +82,11 @@ def _checked_by(transfer: Transfer, name: str, digest: str) -> str:
     if transfer.checked or tag == digest or (len(tag) == 32 and tag == digest_of(transfer.path, "md5")):
         return "checksum"
     if not whole:
-        doubt = "nothing but the length that the server named shows that it is whole"
-        print(f"{transfer.url}: {doubt}; compare its sha256, {digest}, with what its authors name", file=sys.stderr)
+        doubt = "only the length given by the server shows that it is complete"
+        print(
+            f"{transfer.url}: {doubt}; compare its sha256, {digest}, with the one that its authors give",
+            file=sys.stderr,
+        )
     return "format" if whole else "length"
 
 
@@ -107,10 +110,10 @@ def _archive(base: str, ledger: Path, folder: Path, accept: bool) -> Path:
 
 
 def _difference(url: str, output: Path, digest: str, expected: Entry, ledger: Path) -> FetchError:
-    remedy = "run again in case it was damaged on the way"
+    remedy = "run again, in case the download was damaged"
     if expected.source == ledger:
         script = Path(__file__).parents[2] / "download_object.py"
         command = [sys.executable, script, url, output, "--checksums", ledger, "--accept"]
         remedy += f"; if the object was changed on purpose: {shlex.join(map(str, command))}"
     said = f"the sha256 is {digest}, but {expected.source or 'the argument'} says {expected.sha256}"
-    return FetchError(f"{url}: {said}; nothing of it was kept: {remedy}")
+    return FetchError(f"{url}: {said}; the download was removed: {remedy}")

@@ -30,16 +30,16 @@ def check(url: str, path: Path, name: str, *, framed: bool) -> bool:
     if start.startswith(b"<"):  # nothing of what is fetched here begins so
         page = "an HTML page" if b"<html" in start or b"<!doctype html" in start else "a page of markup"
         reason = f"the server sent {page} ({size} bytes), not {name}: is a login or a proxy in between?"
-        raise FetchError(f"{url}: {reason} Nothing of it was kept; run again")
+        raise FetchError(f"{url}: {reason} The download was removed; run again")
     try:
         whole = _read(path, size, name.lower())
     except Exception as error:  # whatever a library says of a damaged file
         fault = f"is of another format, damaged or cut short ({one_line(error) or type(error).__name__})"
-        reason = f"what came as {name} ({size} bytes) {fault}; nothing of it was kept, run again"
+        reason = f"what came as {name} ({size} bytes) {fault}; it was removed, run again"
         raise FetchError(f"{url}: {reason}") from None
     if not (framed or whole):
-        reason = f"the server did not say how long {name} is, so that nothing shows that it is whole"
-        remedy = "give its sha256 (an entry in resources/checksums.yaml), or fetch it by hand and give its path"
+        reason = f"the server did not give the length of {name}, so nothing shows that it is complete"
+        remedy = "give its sha256 (an entry in resources/checksums.yaml), or download it by hand and give its path"
         raise FetchError(f"{url}: {reason}; {remedy}")
     return whole
 
@@ -55,12 +55,12 @@ def _read(path: Path, size: int, name: str) -> bool:
         elif name.endswith((".zip", ".npz", ".whl", *TORCH)):
             with zipfile.ZipFile(path) as archive:
                 promised = sum(info.file_size for info in archive.infolist())
-                _require(promised <= most_inside(path), "its members promise more than it can hold")
+                _require(promised <= most_inside(path), "its members claim to be larger than it can hold")
                 _require(archive.testzip() is None, "a member is damaged")
         elif name.endswith((".pkl", ".pickle")):
             for _ in pickletools.genops(file):  # reads the instructions up to the last one, and follows none
                 pass
-            _require(not file.read(1), "it goes on after its end")
+            _require(not file.read(1), "it continues after its end")
         elif name.endswith(".npy"):
             import numpy as np
 

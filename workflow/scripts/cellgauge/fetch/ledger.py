@@ -40,12 +40,12 @@ def read(path: Path) -> dict[str, Entry]:
     try:
         document = read_yaml(path) or {}
         if not isinstance(document, dict):
-            raise ValueError("no mapping of URLs")
+            raise ValueError("not a mapping of URLs")
         return {str(url): _entry(url, fields, path) for url, fields in document.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise FetchError(f"{path}: this is no ledger of checksums ({one_line(error)}); correct or restore it") from None
+        raise FetchError(f"{path}: not a ledger of checksums ({one_line(error)}); correct or restore it") from None
 
 
 def record(path: Path, url: str, new: Entry, *, anew: bool = False) -> None:

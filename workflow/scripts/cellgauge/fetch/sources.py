@@ -20,7 +20,7 @@ RETRY_AFTER_MAX = 120  # seconds that a server may ask for
 CONNECT, READ = 10, 60  # seconds to connect, and between two packets
 NOT_NOW = (408, 425, 429, 500, 502, 503, 504)
 PIP_LIMIT = 3600.0  # seconds
-PUBLIC = "check network and address: only public objects are fetched; or fetch it by hand and give the path"
+PUBLIC = "check network and address (only public files can be downloaded), or download it by hand and give its path"
 
 
 def https(transfer: Transfer, expected: Entry) -> None:
@@ -78,10 +78,10 @@ def _require_safe(url: str) -> None:
 
     parts = parse_url(url)
     if parts.auth:
-        raise FetchError(f"https://...@{parts.host}: a URL with a user name is not taken; {PUBLIC}")
+        raise FetchError(f"https://...@{parts.host}: URLs with a user name are not accepted; {PUBLIC}")
     schemes = ("https", "http") if parts.host in ("localhost", "127.0.0.1", "[::1]") else ("https",)
     if not parts.host or parts.scheme not in schemes:
-        raise FetchError(f"{url}: only https://host/path is safe from those on the way; use that")
+        raise FetchError(f"{url}: only https://host/path is safe from manipulation on the way; use that")
 
 
 def s3(transfer: Transfer, expected: Entry) -> None:
@@ -138,7 +138,7 @@ def hub(transfer: Transfer, expected: Entry) -> None:
         raise FetchError(f"{url}: the hub does not send it ({one_line(error)}); {PUBLIC}") from None
     sha256, git = len(etag) == 64, len(etag) == 40  # of large files, of others
     if (sha256 and digest_of(file) != etag) or (git and git_hash(file.read_bytes()) != etag):
-        raise TransientError(f"{url}: its bytes are not those that the hub names ({etag})")
+        raise TransientError(f"{url}: its checksum is not the one that the hub gives ({etag})")
     transfer.checked = sha256 or git
     file.replace(transfer.path)
 

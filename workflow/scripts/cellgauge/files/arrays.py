@@ -34,7 +34,7 @@ class Npz(Mapping[str, "np.ndarray"]):
             members = file.infolist()
         self._members = {info.filename.removesuffix(".npy"): info for info in members if not info.is_dir()}
         if len(self._members) < len(members):
-            raise ValueError("two of its arrays have one name, or one has none")
+            raise ValueError("two of its arrays have the same name, or one has none")
         for name, info in self._members.items():
             if info.file_size > max(FREE, RATIO * info.compress_size):
                 raise ValueError(
@@ -62,7 +62,7 @@ def _read(file: IO[bytes], n_bytes: int) -> np.ndarray:
         raise ValueError(f"not numbers or text: npy format {version}")
     shape, _, dtype = headers[version](file)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are not read; save numbers or text")
+        raise ValueError("it contains Python objects, which are not read; save numbers or text")
     size = prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size > n_bytes - file.tell():
         raise ValueError(f"truncated or corrupt: its shape {shape} takes {size:,} bytes of {n_bytes:,}")

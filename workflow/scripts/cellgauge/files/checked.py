@@ -102,7 +102,7 @@ class CheckedFile(io.RawIOBase):
                 start = number * BLOCK
                 block = self._read(start, min(BLOCK, self._size - start))
                 if zlib.crc32(block).to_bytes(4) != self._sums[4 * number : 4 * number + 4]:
-                    raise self._damaged(f"bytes {start} to {start + len(block)} are not those that were written")
+                    raise self._damaged(f"bytes {start} to {start + len(block)} are not what was written")
                 self._checked[number] = True
         for start in range(0, len(view), 1 << 30):  # the system reads less than 2 GiB at a time
             os.preadv(self._file.fileno(), [view[start : start + (1 << 30)]], self._at + start)
@@ -113,9 +113,7 @@ class CheckedFile(io.RawIOBase):
         return os.pread(self._file.fileno(), n_bytes, start)
 
     def _damaged(self, fault: str) -> DamagedError:
-        remedy = (
-            f"run the same command again, which makes it anew (the damaged one is {damaged_name(self.path)} until then)"
-        )
+        remedy = f"run the same command again to replace it (the damaged file is {damaged_name(self.path)} until then)"
         return DamagedError(f"{self.path}: this file is damaged, {fault}; {remedy}", self.path)
 
 

@@ -96,7 +96,7 @@ class Embedding:
         if np.array_equal(self.cells[places], split.cells):
             return places
         raise ContractError(
-            f"{self.path}: its cells are not those of split {split.name} in their order"
+            f"{self.path}: its cells are not the cells of split {split.name} in their order"
             f" ({first_difference(self.cells[places], split.cells)})"
         )
 
@@ -144,17 +144,15 @@ def write_embedding(
     expected = np.concatenate([split.cells for split in splits])
     ids = np.asarray(cells, dtype=object)
     if matrix.ndim != 2 or matrix.shape[1] == 0 or len(matrix) != len(ids):
-        raise ContractError(f"an embedding of {len(ids)} cells must be a matrix of as many rows, not {matrix.shape}")
+        raise ContractError(f"an embedding of {len(ids)} cells must be a matrix with as many rows, not {matrix.shape}")
     if not np.array_equal(ids, expected):
-        raise ContractError(
-            f"the rows are not those of the split's cells in their order ({first_difference(ids, expected)})"
-        )
+        raise ContractError(f"the rows are not the split's cells in their order ({first_difference(ids, expected)})")
     unembedded = np.isnan(matrix).all(axis=1)
     if unembedded.all() and not uns.get("not_applicable"):
         raise ContractError("no cell was embedded: every row is NaN")
     if not np.isfinite(matrix[~unembedded]).all():
         row = np.flatnonzero(~np.isfinite(matrix).all(axis=1) & ~unembedded)[0]
-        raise ContractError(f"the row of cell {ids[row]} holds a value that is not finite")
+        raise ContractError(f"the row of cell {ids[row]} contains a value that is not finite")
 
     names = np.repeat([split.name for split in splits], [len(split.cells) for split in splits])
     facts = {**uns, "unembedded": int(unembedded.sum()), "n_dims": matrix.shape[1]}

@@ -137,7 +137,7 @@ def read_column(file: h5py.File, frame: str, name: str, path: Path) -> np.ndarra
     values = _column(file[frame][name], f"{path}: {frame} column '{name}'")
     index = file[frame].get(index_key(file[frame]))
     if values.ndim != 1 or len(values) != getattr(index, "shape", values.shape)[0]:
-        raise ContractError(f"{path}: {frame} column '{name}' has shape {values.shape}, not one value a row")
+        raise ContractError(f"{path}: {frame} column '{name}' has shape {values.shape}, not one value per row")
     return values
 
 
@@ -147,7 +147,7 @@ def _column(item: h5py.Group | h5py.Dataset, where: str) -> np.ndarray:
         codes = item["codes"][:]
         categories = np.append(_strings(item["categories"]), "")
         if codes.size and codes.max() >= len(categories) - 1:
-            raise ContractError(f"{where} holds codes that are no category")
+            raise ContractError(f"{where} contains codes of no category")
         return categories[np.where(codes < 0, len(categories) - 1, codes)]
     if encoding == "string-array" or (encoding == "array" and item.dtype.kind not in "fO"):
         return _strings(item)

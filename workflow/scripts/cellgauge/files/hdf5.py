@@ -173,5 +173,5 @@ class _Walk:
                 raise self._refused(where, "holds a chunk that inflates to more than its size")
 
     def _refused(self, where: str, why: str) -> CellgaugeError:
-        remedy = "read it where you trust it and write it anew with anndata's write_h5ad (compression gzip, or none)"
+        remedy = "if you trust it, read it and write it again with anndata's write_h5ad (compression gzip, or none)"
         return CellgaugeError(f"{self._path}: refused, '{one_line(where)}' {why}; {remedy}")

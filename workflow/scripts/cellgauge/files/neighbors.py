@@ -58,9 +58,9 @@ class Neighbors:
             f"{name} {found.get(name)} instead of {value}" for name, value in facts.items() if found.get(name) != value
         ]
         if not wrong and digest != _digest(cells):
-            wrong = ["other cells, or another order of them"]
+            wrong = ["other cells, or the same cells in another order"]
         if wrong:
-            raise ContractError(f"{path}: these neighbors are of {', '.join(wrong)}; delete the file and run again")
+            raise ContractError(f"{path}: these neighbors are for {', '.join(wrong)}; delete the file and run again")
         return cls(path, arrays, embedded, found)
 
 

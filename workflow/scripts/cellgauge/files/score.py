@@ -72,7 +72,7 @@ class Score:
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
-            raise ContractError(f"score {self.metric}: status {self.status!r} is none of {', '.join(STATUSES)}")
+            raise ContractError(f"score {self.metric}: status {self.status!r} is not one of {', '.join(STATUSES)}")
         if self.status == "ok" and (self.value is None or not math.isfinite(self.value)):
             raise ContractError(f"score {self.metric}: status ok needs a finite value, not {self.value}")
         if self.status != "ok" and (self.value is not None or not self.reason):

@@ -181,7 +181,7 @@ class Split:
             return read_scalars(file)
 
     def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
-        """Return the log-normalised expression of a screen, CSR float32, of all cells or of `rows` (ascending positions).
+        """Return the log-normalized expression of a screen, CSR float32, of all cells or of `rows` (ascending positions).
 
         Raises:
             ContractError: the split has none (only those of perturbation screens do).
@@ -273,7 +273,7 @@ def as_counts(matrix: Any, where: str, *, to_round: bool = False) -> csr_matrix:
         if wrong.any():
             raise ContractError(
                 f"{where}: the matrix is not raw counts, {int(wrong.sum())} of {values.size} stored values are {fault}"
-                f" (such as {values[np.argmax(wrong)]}); name the layer that holds counts with `counts:` in the dataset's entry"
+                f" (such as {values[np.argmax(wrong)]}); name the layer of counts with `counts:` in the dataset's entry"
             )
     whole = np.round(values)
     wrong = values != whole
@@ -292,13 +292,13 @@ def as_counts(matrix: Any, where: str, *, to_round: bool = False) -> csr_matrix:
 
 
 def _remedy(furthest: float, share: float, to_round: bool) -> str:
-    layer = "name the layer that holds counts with `counts:` in the dataset's entry"
+    layer = "name the layer that contains counts with `counts:` in the dataset's entry"
     if furthest <= ROUNDING:
-        return f"they are off by rounding, by {furthest:.1g} at most: set `round: true` in the dataset's entry"
+        return f"they have rounding errors of at most {furthest:.1g}: set `round: true` in the dataset's entry"
     if share < 0.5:
-        limit = f", and `round: true` rounds what is off by {ROUNDING:g} at most" if to_round else ""
+        limit = f", and `round: true` corrects errors of up to {ROUNDING:g}" if to_round else ""
         return (
-            "most are whole, so that they look like corrected counts (SoupX, CellBender, alevin), which are taken for no"
+            "most are whole, so they look like corrected counts (SoupX, CellBender, alevin), which are not"
             f" raw counts{limit}; {layer}"
         )
     return layer
@@ -324,11 +324,11 @@ def as_expression(matrix: Any, where: str, counts: csr_matrix | None = None) -> 
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     remedy = (
-        "so it is not log-normalised; name another matrix with `expression` in the dataset's entry, or none to have it"
+        "so it is not log-normalized; name another matrix with `expression` in the dataset's entry, or none to have it"
         " computed from the counts"
     )
     if not np.isfinite(matrix.data).all():
-        raise ContractError(f"{where}: the log-normalised expression holds values that are not finite")
+        raise ContractError(f"{where}: the log-normalized expression contains values that are not finite")
     if matrix.nnz and (matrix.data == np.round(matrix.data)).all():
         raise ContractError(f"{where}: the expression holds whole numbers only, {remedy}")
     if matrix.nnz and matrix.data.min() < 0:

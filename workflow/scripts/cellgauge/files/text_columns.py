@@ -50,11 +50,11 @@ class TextColumn:
         notes = []
         if self.words:
             words = ", ".join(f"'{word}' ({count})" for word, count in sorted(self.words.items()))
-            notes.append(f"column '{name}': the text {words} is taken for a missing value")
+            notes.append(f"column '{name}': the text {words} counts as a missing value")
         if self.merged:
             pairs = ", ".join(f"{first!r} and {second!r}" for first, second in self.merged[:3])
             more = f" and {len(self.merged) - 3} more" if len(self.merged) > 3 else ""
-            notes.append(f"column '{name}': {pairs}{more} differ in blanks alone and are one name")
+            notes.append(f"column '{name}': {pairs}{more} differ only in blanks and count as one name")
         return notes
 
 

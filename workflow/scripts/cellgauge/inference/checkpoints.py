@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REMEDY = "remove it to have it fetched again"
+REMEDY = "remove it to download it again"
 INERT_LIBRARIES = ("numpy", "pandas", "scvi", "anndata", "lightning", "torch", "collections", "copyreg", "datetime")
 INERT_BUILTINS = (
     "bool",
@@ -66,7 +66,7 @@ class Checkpoint:
         wrong = next((name for name, value in tensors.items() if not isinstance(value, torch.Tensor)), None)
         if wrong is not None or not tensors:
             fault = "it is empty" if wrong is None else f"'{wrong}' is of type {type(tensors[wrong]).__name__}"
-            raise CheckpointError(f"{path}: not a dict of tensors by name ({fault}); is it the right file?")
+            raise CheckpointError(f"{path}: not a dict of tensors by name ({fault}); is this the right file?")
         return cls(path, tensors)
 
     def renamed(self, rename: Callable[[str], str]) -> Checkpoint:
@@ -77,7 +77,7 @@ class Checkpoint:
         """Return the shape of a tensor, which must have `ndim` axes."""
         if name not in self.tensors:
             raise CheckpointError(
-                f"{self.path}: has no tensor '{name}' (it has {self._some_names()}); is it the right model?"
+                f"{self.path}: has no tensor '{name}' (it has {self._some_names()}); is this the right model?"
             )
         _check_tensor(self.tensors[name], f"{self.path}: '{name}'")
         shape = tuple(self.tensors[name].shape)
@@ -93,7 +93,7 @@ class Checkpoint:
         numbers = {int(match[1]) for name in self.tensors if (match := pattern.match(name))}
         if not numbers:
             raise CheckpointError(
-                f"{self.path}: no layer '{prefix}.0' (it has {self._some_names()}); is it the right model?"
+                f"{self.path}: no layer '{prefix}.0' (it has {self._some_names()}); is this the right model?"
             )
         if max(numbers) >= len(numbers):
             missing = min(set(range(max(numbers))) - numbers)
@@ -289,7 +289,9 @@ def _check_tensor(tensor: torch.Tensor, where: str) -> None:
 
     plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
     if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise CheckpointError(f"{where} is not stored in full (shape {tuple(tensor.shape)}); save it anew, contiguous")
+        raise CheckpointError(
+            f"{where} is not stored in full (shape {tuple(tensor.shape)}); save it as a contiguous tensor"
+        )
 
 
 def read_torch_dict(path: Path) -> dict[str, Any]:
@@ -371,12 +373,12 @@ class _PlainType:
 
     def __init__(self, code: str, *_: object) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"f[48]|i[248]|u[1248]|U\d{1,4}", code):
-            raise CheckpointError(f"refused, it holds numpy values of type {one_line(repr(code))[:20]}")
+            raise CheckpointError(f"refused, it contains numpy values of type {one_line(repr(code))[:20]}")
         self.code = code
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or state[1:2] not in (("<",), ("|",)):
-            raise CheckpointError("refused, it holds numpy values that are not plain little-endian numbers or text")
+            raise CheckpointError("refused, it contains numpy values that are not plain little-endian numbers or text")
 
 
 def _scalar(kind: _PlainType, raw: bytes) -> int | float | str:
@@ -386,7 +388,7 @@ def _scalar(kind: _PlainType, raw: bytes) -> int | float | str:
 
 
 def _refuse_code(unpickler: Any) -> None:
-    raise CheckpointError("refused, it holds sets")
+    raise CheckpointError("refused, it contains sets")
 
 
 def _plain_keys(load: Callable[[Any], None], is_single: bool) -> Callable[[Any], None]:
@@ -395,7 +397,7 @@ def _plain_keys(load: Callable[[Any], None], is_single: bool) -> Callable[[Any],
     def checked(unpickler: Any) -> None:
         keys = unpickler.stack[-2:-1] if is_single else unpickler.stack[::2]
         if not all(isinstance(key, str | bytes | int | float | None) for key in keys):
-            raise CheckpointError("refused, it holds keys that are no text")
+            raise CheckpointError("refused, it contains keys that are no text")
         load(unpickler)
 
     return checked

@@ -8,7 +8,7 @@ CONSTANT = 1e-6
 """A change that varies less than this over genes, relative to the largest value that it is the difference of, is constant:
 what is left is rounding, and its correlation with anything means nothing."""
 
-NOTHING_SIGNIFICANT = "no gene but the targets differs significantly from the control"
+NOTHING_SIGNIFICANT = "no gene except the targets differs significantly from the control"
 
 
 def mean_squared_error(predicted: np.ndarray, measured: np.ndarray) -> float:

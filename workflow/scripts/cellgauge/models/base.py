@@ -200,7 +200,7 @@ def build_species_files(
 
     sources = traits(adapter).species_sources
     if not sources:
-        raise CellgaugeError(f"adapter '{adapter}' takes no species beside those that it was trained on")
+        raise CellgaugeError(f"adapter '{adapter}' does not support additional species")
     module = load_adapter(adapter)
     check_options(adapter, module.build_species, options)
     arguments = {name: Path(value) if name in sources else value for name, value in options.items()}

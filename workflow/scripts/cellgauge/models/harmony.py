@@ -78,11 +78,11 @@ def embed(
     from cellgauge.data.variable_genes import variable_expression
 
     if batch_key not in cells.columns:
-        raise NotApplicable(f"Harmony corrects for the column '{batch_key}', which the split does not have")
+        raise NotApplicable(f"Harmony needs the column '{batch_key}', which the split does not have")
     batches = cells.column(batch_key)
     n_batches = len(np.unique(batches))
     if n_batches < 2:
-        raise NotApplicable(f"Harmony corrects for the column '{batch_key}', of which the split has one value alone")
+        raise NotApplicable(f"Harmony needs several batches, and the column '{batch_key}' has one value")
     genes, expression = variable_expression([counts_of(cells)], n_top_genes)
     components = principal_components(expression, n_components, seed)
     settings = {"theta": theta, "ridge": ridge, "max_iterations": max_iterations, "tolerance": tolerance}

@@ -91,8 +91,8 @@ def embed(
     partly = np.flatnonzero(~np.isfinite(matrix).all(axis=1) & ~np.isnan(matrix).all(axis=1))
     if len(partly):
         raise CellgaugeError(
-            f"{weights}: the row of cell {cells.cells[partly[0]]} holds a value that is missing or not finite; leave the row"
-            " out, or all of it empty, where a cell has no embedding"
+            f"{weights}: the row of cell {cells.cells[partly[0]]} holds a value that is missing or not finite; for a"
+            " cell without an embedding, leave out the row or leave all of it empty"
         )
     for theirs, ours in verify.items():
         _verify(table, rows, cells, theirs, ours, weights)
@@ -101,7 +101,7 @@ def embed(
         notes.append(f"{int((rows < 0).sum())} of {len(rows)} cells have no row")
     if align == "row" and not verify and looks_shuffled(matrix, cells):
         notes.append(
-            "cells that are near in it are no more alike in expression than any two cells: its rows look shuffled. Save cell"
+            "its rows look shuffled: neighbors in it are no more alike in expression than random cells. Save cell"
             " ids with the rows, or check them with `verify`"
         )
     for note in notes:
@@ -144,8 +144,8 @@ def rows_in_order(table: Rows, cells: Split, path: Path) -> np.ndarray:
 
     if len(table.matrix) != len(cells.cells):
         raise CellgaugeError(
-            f"{path}: it has {len(table.matrix)} rows, split {cells.name} has {len(cells.cells)} cells; rows can be taken"
-            " in order only when the counts match"
+            f"{path}: it has {len(table.matrix)} rows, split {cells.name} has {len(cells.cells)} cells; rows can be used"
+            " in order only if the numbers are equal"
         )
     return np.arange(len(cells.cells))
 
@@ -227,7 +227,7 @@ def read_rows(
     }
     ending = table_format(path)
     if ending not in readers:
-        raise CellgaugeError(f"{path}: unknown format '{ending}'; embeddings are read from {', '.join(readers)}")
+        raise CellgaugeError(f"{path}: unknown format '{ending}'; supported: {', '.join(readers)}")
     if not path.is_file():
         raise CellgaugeError(f"{path}: no such file")
     with reading(f"{path}: cannot be read as {ending[1:]}"):
@@ -251,7 +251,7 @@ def refuse_counts(matrix: np.ndarray, path: Path) -> None:
     known = matrix[np.isfinite(matrix).all(axis=1)]
     if len(known) and (known >= 0).all() and np.ptp(known) > 0 and (known == np.round(known)).all():
         raise CellgaugeError(
-            f"{path}: this looks like counts, not like an embedding: it holds whole numbers alone (from {known.min():g} to"
+            f"{path}: this looks like counts, not like an embedding: it has only whole numbers (from {known.min():g} to"
             f" {known.max():g}); name the embedding with `key` (h5ad, npz) or `columns`"
         )
 
@@ -336,7 +336,7 @@ def _refuse_genes(names: Collection[str], split: Split, path: Path, what: str) -
     if 2 * len(shared) > len(names):
         raise CellgaugeError(
             f"{path}: this looks like counts (or expression), not like an embedding: {len(shared)} of {len(names)} of {what}"
-            f" are genes of split {split.name} (such as {shared[0]}); name the embedding with `key`, or save it alone"
+            f" are genes of split {split.name} (such as {shared[0]}); name the embedding with `key`, or save only the embedding"
         )
 
 

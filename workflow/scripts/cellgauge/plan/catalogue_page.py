@@ -13,32 +13,30 @@ KINDS = {
     "foundation": "Foundation models",
     "baseline": "Baselines",
     "control": "Controls",
-    "precomputed": "Embeddings that others computed",
+    "precomputed": "Published embeddings",
 }
 HEAD = """\
-# Assets
+# Catalogue
 
-What there is to run: tasks, models and data. What cz-benchmarks' pages call them stands after "also". This page is written from
-`config/*.yaml` by `make docs`; do not edit it by hand.
+All tasks, models and data. "Also" gives their names in cz-benchmarks. `make docs` writes this page from `config/*.yaml`; do not
+edit it.
 """
 GUIDELINES = """\
-## What is taken in
+## What is accepted
 
-A model or a dataset is part of the catalogue when
+A model or a dataset is accepted into the catalogue if
 
-- its **licence** is known and named. One that asks for consent is run only by users who say so (`accept_licences`);
-- its **version** is pinned: a release, a revision or a dated object. Where upstream offers none, what was fetched first is held
-  to;
-- its **checksum** stands in `config/checksums.yaml`; where it does not yet, a run records it in `resources/checksums.yaml`
-  on the first fetch, and checks it at every later one;
-- its **leakage** is stated: whether the data can have been in the model's training corpus, or that nobody has said;
-- it has a **test that could fail**: of a model, that it computes what the official code computes (`tests/golden`); of a metric,
-  that it equals an independent implementation; of a dataset, that its columns are those that its entry names;
+- its **license** is known. Models that require consent run only for users who give it (`accept_licences`);
+- its **version** is fixed: a release, a revision or a dated file. If upstream has none, the first download is recorded;
+- its **checksum** is in `config/checksums.yaml`; if not, a run records it in `resources/checksums.yaml` at the first download
+  and checks it later;
+- its **leakage** is stated: whether the model may have been trained on the data, or that this is not documented;
+- it has a **test that can fail**: a model computes what the official code computes (`tests/golden`), a metric equals an
+  independent implementation, a dataset has the columns that its entry names;
 - it **runs** without what cannot be installed everywhere: no flash-attn, no code from pickles, one environment per model.
 
-A metric names its source. Where the usual way is questionable, it comes in two profiles: as it is usually computed, and as it
-should be. Every task has controls that bracket its scores. Proposals are welcome as issues; CONTRIBUTING.md says how to add
-each kind.
+A metric names its source. If the usual definition is questionable, it comes in two profiles: the usual and a better one. Every
+task has controls that bracket its scores. Proposals are welcome as issues; CONTRIBUTING.md says how to add each kind.
 """
 
 
@@ -133,8 +131,8 @@ def _details(config: Mapping[str, Any], grid: Grid) -> Iterator[str]:
             )
             for name, metric in scores.items()
         ]
-        yield _table(("metric", "what it says", "better is", "source"), rows)
-        yield "Models that run on each dataset (others are listed by a run's tables with the reason):\n"
+        yield _table(("metric", "meaning", "better is", "source"), rows)
+        yield "Models that run on each dataset (a run's tables list the others, with the reason):\n"
         for dataset, data in config["datasets"].items():
             cells = [cell for cell in grid.cells if (cell.task, cell.dataset) == (task, dataset)]
             n_splits = len({cell.split for cell in cells})

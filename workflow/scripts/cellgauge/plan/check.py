@@ -258,7 +258,7 @@ class FileCheck:
         split = self._split(cell.dataset, cell.split, whole=options.get("align") == "row")
         if split is None:
             n_faults = any(fault.startswith(f"dataset {cell.dataset}, split {cell.split}:") for fault in self.faults)
-            why = "its split has a fault" if n_faults else f"after {paths.SPLIT.format(**vars(cell))} is made"
+            why = "its split has an error" if n_faults else f"after {paths.SPLIT.format(**vars(cell))} is made"
             self._add(use, path, **{"ids matched": f"not checked: {why}"})
             return
         predicts = self._inputs.run.traits(cell.model).modality == "perturbation"

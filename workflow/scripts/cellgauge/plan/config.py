@@ -47,7 +47,7 @@ def check(config: MutableMapping[str, Any]) -> None:
     try:
         check_size(config)
     except ValueError as error:
-        raise ConfigError(f"the configuration has a mistake: {error}") from None
+        raise ConfigError(f"error in the configuration: {error}") from None
     schema = _load(SCHEMA)
     faults = list(_schema_faults(config, schema))
     if not faults:
@@ -55,7 +55,7 @@ def check(config: MutableMapping[str, Any]) -> None:
         faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_published_faults(config)]
         faults += [*_run_faults(config), *_results_faults(config), *_add_also(config)]
     if faults:
-        raise ConfigError("the configuration has a mistake:\n  " + "\n  ".join(faults))
+        raise ConfigError("error in the configuration:\n  " + "\n  ".join(faults))
 
 
 def _fill_in_defaults(config: MutableMapping[str, Any], schema: Mapping[str, Any]) -> None:
@@ -134,7 +134,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise ConfigError(
-            f"'{path}' comes after --configfile but is not a .yaml file; name files to be made before --configfile, or after --"
+            f"'{path}' comes after --configfile but is not a .yaml file; write files to make before --configfile, or after --"
         )
     try:
         settings = read_yaml(path) or {}
@@ -151,7 +151,7 @@ def _settings(path: Path) -> dict[str, Any]:
             f"{path}{line}: not YAML ({problem}); put text with braces, colons or a leading * in quotes, and indent with blanks"
         ) from None
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: it holds no `key: value` at its top level")
+        raise ConfigError(f"{path}: it has no `key: value` at the top level")
     return settings
 
 
@@ -168,7 +168,7 @@ def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
             missing = next(name for name in error.validator_value if name not in error.instance)
             yield f"{where}: key '{missing}' is missing"
         elif error.validator in ("pattern", "not") and "propertyNames" in error.absolute_schema_path:
-            yield f"{where}: '{error.instance}' cannot be a name: use a-z, 0-9 and _, beginning with a letter, and not 'all'"
+            yield f"{where}: '{error.instance}' is not a valid name: use a-z, 0-9 and _, first a letter; 'all' is taken"
         else:
             yield f"{where}: {error.message}"
 
@@ -220,11 +220,11 @@ def _published_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name, entry in config["published"].items():
         where = f"published.{name}"
         if ("url" in entry) == ("values" in entry):
-            yield f"{where}: give `url`, a result file, or `values`, one of them"
+            yield f"{where}: give either `url`, a result file, or `values`"
         if "url" in entry:
             yield from _url_faults(f"{where}.url", entry["url"])
             if "format" not in entry:
-                yield f"{where}: key 'format' is missing, which says how the file is to be read"
+                yield f"{where}: key 'format' is missing, which says how to read the file"
         ours = [*entry.get("models", {}).values(), *entry.get("spread", {})]
         ours += (value["model"] for value in entry.get("values", ()))
         for model in dict.fromkeys(ours):
@@ -244,7 +244,7 @@ def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
     if "path" in model and "weights" in model:
         yield f"{where}: `path` is for embeddings, `weights` for checkpoints; give one of them"
     if "splits_per_job" in model and "weights" not in model:
-        yield f"{where}.splits_per_job: only models with `weights` gain by it; remove the key"
+        yield f"{where}.splits_per_job: it has no effect without `weights`; remove the key"
     if isinstance(model.get("path"), str):
         yield from _url_faults(f"{where}.path", model["path"], PLACEHOLDERS)
     if isinstance(model.get("weights"), str):
@@ -265,12 +265,11 @@ def _adapter_faults(where: str, model: Mapping[str, Any], traits: Traits) -> Ite
     added, sources = model.get("new_species", {}), traits.species_sources
     if added and not sources:
         yield (
-            f"{where}.new_species: the adapter '{model['adapter']}' takes no species beside those that it was trained on;"
-            " remove the key"
+            f"{where}.new_species: the adapter '{model['adapter']}' does not support additional species; remove the key"
         )
         return
     if added and "weights" not in model:
-        yield f"{where}.new_species: the model needs `weights`, for which the files of a species are made"
+        yield f"{where}.new_species: the model needs `weights`, to which the files of a species belong"
     yield from _organism_faults(f"{where}.new_species", list(added))
     for name, files in added.items():
         fetched = [file_name(url) for url in files.values() if is_remote(url)]
@@ -294,8 +293,8 @@ def _shared_weights_faults(models: Mapping[str, Any]) -> Iterator[str]:
             other, expected = first.setdefault((folder, name), (model, url))
             if url != expected:
                 yield (
-                    f"models.{model}.{key}: '{name}' is another object than models.{other} has under this name in the"
-                    f" folder '{folder}' that they share"
+                    f"models.{model}.{key}: '{name}' is another file than that of models.{other} in their shared"
+                    f" folder '{folder}'"
                 )
 
 
@@ -350,7 +349,7 @@ def _set_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.sets: '{name}' is the name of a split; call the set something else"
         lacking = ", ".join(split for split in known if split not in splits)
         if name == ALL and lacking:
-            yield f"{where}.sets.{ALL}: the set lacks {lacking}; add what it lacks or call it something else"
+            yield f"{where}.sets.{ALL}: the set lacks {lacking}; add it, or use another name"
         other = names.setdefault(ordered(splits), name)
         if other != name:
             yield f"{where}.sets: '{other}' and '{name}' are the same splits; keep one"
@@ -385,9 +384,9 @@ def _screen_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
     if dataset["modality"] != "perturbation":
         for key in own:
             if key in dataset:
-                yield f"{where}.{key}: only data of modality perturbation have it"
+                yield f"{where}.{key}: only for datasets of modality perturbation"
     elif len(ways) > 1:
-        yield f"{where}: test conditions are given in two ways, {' and '.join(ways)}; keep one"
+        yield f"{where}: test conditions are given twice, by {' and '.join(ways)}; keep one"
 
 
 def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
@@ -422,7 +421,7 @@ def _results_faults(config: Mapping[str, Any]) -> Iterator[str]:
             " '.' and '-', such as runs/my_run"
         )
     elif first in NOT_OF_RUNS or (first == Outputs.folder and rest):
-        yield f"results: '{folder}' would lie among files of all runs; choose another folder, such as runs/my_run"
+        yield f"results: '{folder}' is used by all runs; choose another folder, such as runs/my_run"
 
 
 def _parts(dataset: Mapping[str, Any]) -> list[str]:
@@ -441,7 +440,7 @@ def _add_also(config: MutableMapping[str, Any]) -> list[str]:
             faults.append(f"run.also: no model, dataset, task or published source '{name}'{did_you_mean(name, known)}")
         elif len(kinds) > 1:
             lists = " and ".join(f"run.{kind}" for kind in kinds)
-            faults.append(f"run.also: '{name}' could go to {lists}; put it into the list that you mean")
+            faults.append(f"run.also: '{name}' could be in {lists}; add it to the right list")
         elif split and split not in (splits := config["datasets"][name]["splits"]):
             faults.append(f"run.also: dataset '{name}' has no split '{split}'{did_you_mean(split, list(splits))}")
         elif item not in run[kinds[0]]:
@@ -465,19 +464,19 @@ def _invisible(text: str) -> str:
 def _url_faults(where: str, url: str, placeholders: Sequence[str] = ()) -> Iterator[str]:
     unknown = [name for name in re.findall(r"{([^{}]*)}", url) if name not in placeholders]
     known = " and ".join(f"{{{name}}}" for name in placeholders)
-    remedy = f"{known} are filled in" if known else "nothing is filled in here"
+    remedy = f"{known} are filled in" if known else "there are no placeholders here"
     if unknown:
         yield f"{where}: no placeholder '{{{unknown[0]}}}' in '{url}', {remedy}"
     elif re.search(r"[{}]", re.sub(r"{[^{}]*}", "", url)):
         yield f"{where}: an unmatched brace in '{url}', {remedy}"
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in (*REMOTE, "file"):
-        yield f"{where}: unknown kind of URL '{scheme}://'; there are {', '.join(REMOTE)}, file and plain paths"
+        yield f"{where}: unknown kind of URL '{scheme}://'; known: {', '.join(REMOTE)}, file and plain paths"
     elif odd := re.search(r"['\"`$;|<>\\]|[^\S ]" + (r"| |[\[\]]|[^ -~]" if is_remote(url) else ""), url) or _invisible(
         url
     ):
         yield f"{where}: {'a URL' if separator else 'a path'} cannot hold {odd[0]!a}: {url!r}"
     elif is_remote(url) and (not file_name(url) or file_name(url).startswith(".")):
-        yield f"{where}: '{url}' does not end in the name of a file; names that begin with a dot are not taken"
+        yield f"{where}: '{url}' does not end in the name of a file; names must not begin with a dot"
     elif is_remote(url) and len(file_name(url)) > LONGEST_NAME:
         yield f"{where}: the name of the file in '{url}' has more than {LONGEST_NAME} characters"

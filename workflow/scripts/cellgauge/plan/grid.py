@@ -87,21 +87,21 @@ class Grid:
         entry, traits = self.run.dataset(dataset), self.run.traits(model)
         offered = entry.get("tasks")
         if entry["modality"] != task_traits(task).modality:
-            return f"the task needs {task_traits(task).modality} data, the dataset holds {entry['modality']} data"
+            return f"the task needs {task_traits(task).modality} data, the dataset has {entry['modality']} data"
         if entry["modality"] != traits.modality:
-            return f"the model takes {traits.modality} data, the dataset holds {entry['modality']} data"
+            return f"the model needs {traits.modality} data, the dataset has {entry['modality']} data"
         if offered is not None and task not in offered:
-            return f"the dataset is not meant for this task (its entry lists {', '.join(offered)})"
+            return f"the dataset is not for this task (its entry lists {', '.join(offered)})"
         if spans(task):
             reason = self._why_not_compared(task, model, dataset, splits)
             if reason:
                 return reason
         elif traits.scope == "dataset":
-            return "the model embeds the splits of a set together, so only tasks that span a set score it"
+            return "the model embeds the splits of a set together, so only tasks across splits score it"
         if traits.needs_ensembl and "ensembl" not in entry.get("columns", {}):
-            return "the model knows genes by Ensembl ids, the dataset names no column of them (`columns.ensembl`)"
+            return "the model knows genes by Ensembl ids, but the dataset has no column of them (`columns.ensembl`)"
         if traits.scope == "dataset" and "orthologues" not in entry:
-            return "the model joins species on one-to-one orthologues, the dataset names no table of them"
+            return "the model joins species on one-to-one orthologues, but the dataset has no table of them"
         for split in splits:
             reason = self.why_not_split(model, dataset, split) or self._why_not_joined(model, dataset, split)
             if reason:
@@ -113,12 +113,12 @@ class Grid:
         species = dict.fromkeys(self.run.source(dataset, split).organism for split in splits)
         entry = self.run.model(model)
         if len(species) < 2 and task_traits(task).compares == "organism":
-            return f"the task compares species, the selected splits hold {', '.join(species)} alone"
+            return f"the task compares species, but the selected splits have only {', '.join(species)}"
         if entry.get("shared_space", self.run.traits(model).shared_space):
             return ""
         if "path" in entry and "shared_space" not in entry:
             return (
-                "nothing says that the embeddings of all species come from one model; if they do, write"
+                "it is not known whether one model made the embeddings of all species; if so, set"
                 f" `shared_space: true` in models.{model.partition('@')[0]}"
             )
         return "the model embeds each split separately, so distances between species are undefined"
@@ -127,9 +127,7 @@ class Grid:
         species = self.run.source(dataset, split).organism
         joins = self.run.traits(model).scope == "dataset" and "orthologues" in self.run.dataset(dataset)
         if joins and not self.run.orthologue_tables(dataset, species):
-            return (
-                f"the model joins species on one-to-one orthologues, no table of the dataset has a column of {species}"
-            )
+            return f"the model joins species on one-to-one orthologues, but no table of the dataset has a column of {species}"
         return ""
 
     def why_not_split(self, model: str, dataset: str, split: str) -> str:
@@ -143,12 +141,12 @@ class Grid:
         if organisms != "any":
             names = {organism(name).name for name in organisms}
             if species not in {*names, *self.run.added_species(model)}:
-                return f"the model does not take {species} (it takes {', '.join(organisms)})"
+                return f"the model does not support {species} (supported: {', '.join(organisms)})"
         covered = entry.get("splits")
         if covered is not None and not {dataset, f"{dataset}/{split}"} & set(covered):
             made_for = self.run.traits(model).modality == "perturbation"
             return (
-                f"the model is for {', '.join(covered)} alone"
+                f"the model is only for {', '.join(covered)}"
                 if made_for
                 else "the model has no embedding of this split"
             )

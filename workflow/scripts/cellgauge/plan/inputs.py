@@ -452,7 +452,7 @@ class Inputs:
         if missing:
             raise CellgaugeError(
                 f"--sdm apptainer: there is no image {missing[0]}{f' (and {len(missing) - 1} more)' * (len(missing) > 1)};"
-                " make them with `make images`, or say in `run.images` where they are"
+                " make them with `make images`, or set `run.images`"
             )
 
     def check_environments(self) -> None:

@@ -45,13 +45,13 @@ def require(environment: str, user: str) -> None:
     if lock.is_file() and not (stamp.is_file() and stamp.read_bytes() == lock.read_bytes()):
         state = "is of an older lock file" if stamp.is_file() else "has not been made yet"
         raise CellgaugeError(
-            f"{user} runs in an environment of its own, .venv-{environment}, which {state}:"
-            f" type `make setup-{environment}` in {ROOT}, or let conda make it (--profile profiles/conda)"
+            f"{user} runs in a separate environment, .venv-{environment}, which {state}:"
+            f" type `make setup-{environment}` in {ROOT}, or use conda (--profile profiles/conda)"
         )
     if not lock.is_file() and (missing := [name for name in beyond_base(environment) if not _installed(name)]):
         raise CellgaugeError(
             f"{user} needs {', '.join(missing)}, which `make setup` does not install:"
-            f" type `make setup-models` in {ROOT}, or let conda do it (--profile profiles/conda)"
+            f" type `make setup-models` in {ROOT}, or use conda (--profile profiles/conda)"
         )
 
 

@@ -56,7 +56,7 @@ def _failure(places: Places, rule: str, result: str, log: str, since: float) -> 
     text = places.fetch(log).read_text(encoding="utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     stated = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    silent = "the job wrote nothing; it may have been killed, by hand or for its memory"
+    silent = "the job wrote nothing; it may have been killed, perhaps because memory ran out"
     return f"{rule}: {one_line((stated or lines or [silent])[-1])}"
 
 
@@ -78,7 +78,7 @@ def publish_partial_results(inputs: Inputs) -> None:
     except OSError as error:  # such as a full disk
         fault = one_line(error)
     if fault:
-        print(f"the tables of what did succeed could not be written: {fault}", file=sys.stderr)
+        print(f"the tables of the other scores could not be written: {fault}", file=sys.stderr)
     print(summary(failed, len(inputs.grid.cells), written=not fault), file=sys.stderr)
 
 
@@ -139,7 +139,7 @@ def summary(failed: Mapping[str, str], total: int, written: bool = True) -> str:
         cells = list(dict.fromkeys(cells))
         lines.append(f"  {', '.join(cells[:3])}{f' and {len(cells) - 3} more' if len(cells) > 3 else ''}: {reason}")
     if list(by_reason) == [NOT_RUN]:
-        lines.append("None of these scores' own jobs failed: another job did, see its log above.")
-    written_too = "Tables and report hold the other scores, and these as rows 'failed'. " if written else ""
-    lines.append(f"{written_too}The same command tries them again.")
+        lines.append("The jobs of these scores did not fail: another job did, see its log above.")
+    written_too = "Tables and report have the other scores, and mark these as failed. " if written else ""
+    lines.append(f"{written_too}Run the same command to try them again.")
     return "\n".join(lines)

@@ -55,7 +55,7 @@ def predict(
         for condition in screen.test_conditions:
             absent = screen.columns_of_targets(condition)[1]
             if absent:
-                yield Response(condition, reason=f"{' and '.join(absent)} is not among the screen's genes")
+                yield Response(condition, reason=f"{' and '.join(absent)} is not a gene of the screen")
             else:
                 change = genes @ (weight @ _embedded(screen, condition, genes)) + center[:, 0]
                 yield Response(condition, mean=control + change)

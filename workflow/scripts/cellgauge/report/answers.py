@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellgauge.report.charts import Dot, dot_plot
+from cellgauge.report.published import published_means
 from cellgauge.results.columns import headlines
 from cellgauge.results.compare import Result
 from cellgauge.results.entries import Task
@@ -50,7 +51,7 @@ def _picture(result: Result, task: Task) -> Markup:
     )
     scale = Scale.of_most([dot.value for dot in dots], metric)
     best = next((mean for name, mean in result.ranked.items() if models[name].kind == "baseline"), None)
-    alt = f"{task.title}, {metric.title}, the best first: {', '.join(f'{dot.title} {dot.text}' for dot in dots)}"
+    alt = f"{task.title}, {metric.title}, best first: {', '.join(f'{dot.title} {dot.text}' for dot in dots)}"
     return dot_plot(dots, scale, result.bounds, best, alt=alt)
 
 
@@ -72,18 +73,6 @@ def _dot(result: Result, name: str, mean: float) -> Dot:
 
 def _published(result: Result) -> Iterator[Dot]:
     """Yield what others published of the same score over the very same splits."""
-    rows = result.tables.published.get("published")
-    if rows is None or not len(rows):
-        return
-    about = {**vars(result.variant), "task": result.task, "dataset": result.dataset, "status": "ok", "condition": ""}
-    for column, value in about.items():
-        rows = rows[rows[column] == value] if column != "set" else rows
-    splits = [result.variant.set] if result.variant.set else result.splits
-    for (model, _), of_model in rows[rows["split"].isin(splits)].groupby(["model", "source"], sort=False):
-        if set(of_model["split"]) == set(splits) and len(of_model) == len(splits):
-            entry, mean = result.tables.models.get(model), float(of_model["value"].mean())
-            title, kind = (entry.title, entry.kind) if entry else (model, "foundation")
-            text = number(mean, result.metric)
-            yield Dot(
-                "", f"{title}, published", kind, mean, text, result.scaled(mean), remark="not run here", full=False
-            )
+    for model, _, mean in published_means(result):
+        text, place = number(mean, result.metric), result.scaled(mean)
+        yield Dot("", model.title, model.kind, mean, text, place, remark="not run here", full=False)

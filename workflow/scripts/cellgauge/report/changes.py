@@ -55,7 +55,7 @@ def _row(change: Change, changes: Changes) -> dict[str, Any]:
         "interval": f"{_number(change.low, '+')} to {_number(change.high, '+')}" if known else "",
         "p": "" if not known else "<0.0001" if change.p_adjusted < 1e-4 else f"{change.p_adjusted:.2g}",
         "over": change.units or change.reason,
-        "causes": ", ".join(change.causes) or "nothing that was recorded",
+        "causes": ", ".join(change.causes) or "nothing recorded",
     }
 
 

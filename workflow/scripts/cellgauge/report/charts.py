@@ -282,8 +282,8 @@ def rank_diagram(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, 
 def _ranks_in_words(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, Sequence[int]]]) -> str:
     ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in points)
     groups = "; ".join(", ".join(points[place][0] for place in places) for _, places in bars)
-    joined = f"Bars join those that no test tells apart: {groups}." if groups else "All can be told apart."
-    return f"Critical-difference diagram. Mean ranks, the best first: {ranks}. {joined}"
+    joined = f"Bars join models that do not differ significantly: {groups}." if groups else "All differ significantly."
+    return f"Critical-difference diagram. Mean ranks, best first: {ranks}. {joined}"
 
 
 def _axis_labels(n: int) -> range:

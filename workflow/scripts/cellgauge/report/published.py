@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellgauge.results.compare import Result
 from cellgauge.results.entries import KINDS, Entry, Metric, Task, slug
 from cellgauge.results.numbers import readable
 from cellgauge.results.read import Tables
@@ -60,6 +61,22 @@ def records(tables: Tables) -> Iterator[Record]:
         ok = int((rows["status"] == "ok").sum())
         left_out = list(_left_out(rows, own))
         yield Record(facts["source"], facts["title"] or readable(facts["source"]), facts, own, len(rows), ok, left_out)
+
+
+def published_means(result: Result) -> Iterator[tuple[Entry, str, float]]:
+    """Yield (model, source, mean) of each model of which a source published the same score over the very same splits."""
+    rows = result.tables.published.get("published")
+    if rows is None or not len(rows):
+        return
+    about = {**vars(result.variant), "task": result.task, "dataset": result.dataset, "status": "ok", "condition": ""}
+    del about["set"]
+    for column, value in about.items():
+        rows = rows[rows[column] == value]
+    splits = [result.variant.set] if result.variant.set else result.splits
+    for (name, source), of_model in rows[rows["split"].isin(splits)].groupby(["model", "source"], sort=False):
+        if set(of_model["split"]) == set(splits) and len(of_model) == len(splits):
+            model = result.tables.models.get(name, Entry(name, name, "foundation"))
+            yield replace(model, title=f"{model.title}, published"), source, float(of_model["value"].mean())
 
 
 def _tables(tables: Tables, source: str, rows: pd.DataFrame, known: Mapping[str, Mapping[str, Any]]) -> Tables:

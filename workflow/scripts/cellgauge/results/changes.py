@@ -35,9 +35,9 @@ TINY = 1e-3
 """Differences below this share of a metric's range (without one: of the value) are rounding."""
 BEFORE, AFTER = "before:", "after:"
 IDENTICAL = "identical"
-ORDER = ("worse", "better", "not tested", "not told apart", "alike")
+ORDER = ("worse", "better", "not tested", "not significant", "alike")
 """The verdicts, in the order in which they are listed."""
-OF_LUCK = f"the model draws random numbers: {FEWEST} splits, or 3 seeds in each run, would tell luck from change"
+OF_LUCK = f"the model uses random numbers: a test needs {FEWEST} splits, or 3 seeds in each run"
 OF_CLASSIFIERS = ["task", "model", "dataset", "split", "metric", "subset", "profile"]
 TEXTS = ("title", "description", "also_known_as", "licence", "citation", "url", "card", "training", "source", "state")
 """Keys of the configuration that are only shown."""
@@ -106,9 +106,7 @@ def scores_file(folder: Path) -> Path:
     """Return where scores.parquet lies in a run's folder; raise CellgaugeError where it does not."""
     places = [folder / "tables" / "scores.parquet", folder / "scores.parquet"]
     if not (present := [path for path in places if path.is_file()]):
-        raise CellgaugeError(
-            f"{folder}: there is no scores.parquet, neither here nor in tables/; name the folder of a run"
-        )
+        raise CellgaugeError(f"{folder}: no scores.parquet here or in tables/; name the folder of a run")
     return present[0]
 
 
@@ -188,13 +186,13 @@ class Changes:
             return f"All {len(self.after.rows):,} rows of scores are identical to the last digit."
         counts, n = self.counts, len(self.scores) + self.n_identical
         called = [f"{counts[kind]:,} for the {kind}" for kind in ("worse", "better") if counts[kind]]
-        rest = [f"{counts[kind]:,} {kind}" for kind in ("not told apart", "not tested") if counts[kind]]
+        rest = [f"{counts[kind]:,} {kind}" for kind in ("not significant", "not tested") if counts[kind]]
         same = self.n_identical + counts["alike"]
         rest += [f"{same:,} the same"] if same else []
         rest += [f"{sum(self.added.values()):,} new"] if self.added else []
         rest += [f"{sum(self.gone.values()):,} gone"] if self.gone else []
         if not n:
-            return f"The runs share no score ({', '.join(rest)})."
+            return f"The runs have no score in common ({', '.join(rest)})."
         what = " and ".join(called) or "none"
         more = f"; {', '.join(rest)}" if rest else ""
         return f"Of {n:,} score{'' if n == 1 else 's'} in both runs, {what} changed beyond chance{more}."
@@ -308,7 +306,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
         elif _draws(name, before.about, after.about) and not over_splits[row] and not luck[1].known[row]:
             yield replace(change, reason=OF_LUCK)
         elif np.isnan(p[row]):
-            yield replace(change, reason=f"it is the mean of fewer than {FEWEST} units that both runs have")
+            yield replace(change, reason=f"fewer than {FEWEST} units are in both runs")
         else:
             yield replace(
                 change,
@@ -316,7 +314,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
                 high=float(high[row]),
                 p=float(p[row]),
                 units=f"{int(differences.n_units[row])} {units[row]}",
-                verdict="not told apart",
+                verdict="not significant",
             )
 
 
@@ -474,7 +472,7 @@ def _causes(key: Mapping[str, str], before: Mapping[str, Any], after: Mapping[st
     """Yield what differs between the runs among what a score is made of."""
     old, new = (about["models"].get(key["model"], {}) for about in (before, after))
     if before["code"].get("split") != after["code"].get("split"):
-        yield "code that makes splits"
+        yield "code of splits"
     for kind, stage in (
         ("model", new.get("stage", "")),
         ("task", f"score {key['task']}"),

@@ -95,7 +95,7 @@ class Result:
 
     @cached_property
     def ranked(self) -> Mapping[str, float]:
-        """The means of the models that may be ranked, the best first: controls are not."""
+        """The means of the models that may be ranked, best first: controls are not."""
         return {m: mean for m, mean in self.comparable.items() if not self.tables.models[m].is_control}
 
     @cached_property

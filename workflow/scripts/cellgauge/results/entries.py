@@ -32,7 +32,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as config/tasks.yaml describes it; one without a direction is a count that stands beside the scores.
+    """A metric as config/tasks.yaml describes it; one without a direction is a count that stands diagnostics.
 
     `counts_missing` is what counts as wrong where a model left it out, "cells" or "genes".
     `in_full` holds the subsets of which every single condition is shown. Where `of_pairs` is "labels", a condition is a pair

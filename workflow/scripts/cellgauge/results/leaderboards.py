@@ -81,9 +81,9 @@ def _places(result: Result) -> dict[str, Place]:
 
 
 BOLD = (
-    "In bold: the models that no test of paired differences puts another one ahead of; where nothing can be tested, nothing is "
+    "Bold: no paired test puts another model ahead; if nothing can be tested, nothing is "
     "bold. In {}: 95 % confidence intervals and what they are over (over seeds they say nothing about other data). A mean "
-    "that lacks splits, cells, conditions or genes says so and has no rank."
+    "over part of the splits, cells, conditions or genes says so and has no rank."
 )
 
 

@@ -97,9 +97,9 @@ def read(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CellgaugeError(f"{path}: there is no such file; make the tables of the run again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CellgaugeError(f"{path}: this is no provenance of a run ({one_line(error)})") from None
+        raise CellgaugeError(f"{path}: not the provenance of a run ({one_line(error)})") from None
     if fault := next(faults(provenance), ""):
-        raise CellgaugeError(f"{path}: this is no provenance of a run ({fault})")
+        raise CellgaugeError(f"{path}: not the provenance of a run ({fault})")
     return provenance
 
 
@@ -114,16 +114,16 @@ def faults(provenance: Any) -> Iterator[str]:
     of_parts = ("config", "differences", "models", "tasks", "data")
     for key in (*of_texts, *of_parts):
         if not isinstance(provenance.get(key), dict):
-            yield f"'{key}' is missing or no object"
+            yield f"'{key}' is missing or not an object"
             return
     for key in ("name", "config_digest", "python"):
         if not isinstance(provenance.get(key), str):
-            yield f"'{key}' is missing or no text"
+            yield f"'{key}' is missing or not text"
     for key in ("models", "tasks", "data"):
         if not all(isinstance(entry, dict) for entry in provenance[key].values()):
-            yield f"'{key}' holds something that is no object"
+            yield f"'{key}' contains something that is not an object"
     if config_digest(provenance["config"]) != provenance.get("config_digest"):
-        yield "the digest of the configuration is not that of the configuration that stands here"
+        yield "the digest does not match the configuration"
 
 
 def repeatable(provenance: Mapping[str, Any]) -> dict[str, Any]:

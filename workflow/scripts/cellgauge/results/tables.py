@@ -368,7 +368,7 @@ def _said_by_files(scores: Sequence[Path], species: Species) -> tuple[dict[str, 
             facts = _facts(results / folder / model / dataset / f"{split}.h5ad")
             if note := facts.get("notes"):
                 models[model]["notes"][f"{dataset}/{split}"] = str(note)
-            if n_dims := facts.get("n_dims"):
+            if (n_dims := facts.get("n_dims")) and not facts.get("not_applicable"):
                 models[model]["n_dims"][int(n_dims)] = None
     for entry in models.values():
         entry["n_dims"] = " or ".join(f"{n:,}" for n in sorted(entry["n_dims"]))
@@ -403,6 +403,8 @@ def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
             with open_checked(path) as file:
                 texts = dict.fromkeys(TEXTS, str)
                 part = pd.read_csv(file, sep="\t", dtype=texts, keep_default_na=False, na_filter=False)
+            if part.empty:  # a model that applies to none of the cells
+                continue
             model, dataset, embedded = *path.parts[-3:-1], path.stem
             of_set = ["" if split == embedded else embedded for split in part["split"]]
             parts.append(part.assign(model=model, dataset=dataset, set=of_set))

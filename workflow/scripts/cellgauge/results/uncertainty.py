@@ -78,14 +78,14 @@ def facts_beside(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         "_without": {
             "title": f"{facts['title']} without a donor",
-            "description": "The score of the cells of all donors but the one that the condition names.",
-            "source": "this project; the jackknife's values, of which the interval over donors is made (Tukey 1958)",
+            "description": "The score over all donors except the one in `condition`.",
+            "source": "this project; values of the jackknife (Tukey 1958) for the interval over donors",
             "higher_is_better": None,
             "range": facts.get("range", [None, None]),
         },
         "_sd": {
             "title": f"{facts['title']}, standard deviation over seeds",
-            "description": "How much of it is luck of the seed; differences between models below this say nothing.",
+            "description": "Variation by the random seed; smaller differences between models mean nothing.",
             "source": "sample standard deviation (n - 1) over the seeds",
             "higher_is_better": False,
             "range": [0, None],

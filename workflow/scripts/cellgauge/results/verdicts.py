@@ -94,7 +94,7 @@ def _standings(result: Result) -> Iterator[str]:
         groups.setdefault((_standing(result, model, baseline, result.ranked), untested), []).append(model)
     for (standing, untested), members in groups.items():
         values = [number(result.ranked[model], metric) for model in members]
-        compared = f"the best baseline {value} ({tables.models[baseline].title}{untested})"
+        compared = f"the best baseline, {tables.models[baseline].title} ({value}{untested})"
         if len(members) == 1:
             yield f"{tables.models[members[0]].title}: {values[0]}, {standing} {compared}."
         else:
@@ -136,7 +136,7 @@ def _standings_on_few(result: Result) -> Iterator[str]:
             best = (max if rising else min)(means, key=lambda baseline: means[baseline])
             standing = _standing(result, model, best, {model: mean, **means})
             untested = "" if result.ahead(model, best) is not None else "; not tested"
-            of = f"the best baseline there {number(means[best], metric)} ({tables.models[best].title}{untested})"
+            of = f"the best baseline there, {tables.models[best].title} ({number(means[best], metric)}{untested})"
             said = f"{said}, {standing} {of}"
         yield f"{said}."
 
@@ -202,7 +202,7 @@ def warnings(result: Result) -> Iterator[ControlWarning]:
         named = _list([f"{models[m].title} ({number(result.ranked[m], metric)})" for m in wrong])
         whole = f"{models[control].title} ({number(result.comparable[control], metric)})"
         text = (
-            f"{whole}, which knows nothing of the cells, beats {named}."
+            f"{whole}, which knows nothing about the cells, beats {named}."
             if negative
             else f"{whole}, which knows the answer, is beaten by {named}."
         )

@@ -41,12 +41,12 @@ def _metadata(run: PublishedRun) -> Iterator[str]:
     path = scores_file(run.folder)
     text = (pyarrow.parquet.read_schema(path).metadata or {}).get(PARQUET_KEY)
     if text is None:
-        yield f"{path.name} carries no provenance"
+        yield f"{path.name} contains no provenance"
         return
     try:
         inside = json.loads(text)
     except ValueError as error:
-        yield f"the provenance in {path.name} is no JSON ({one_line(error)})"
+        yield f"the provenance in {path.name} is not JSON ({one_line(error)})"
         return
     outside = repeatable(run.about)
     if inside != outside:
@@ -61,11 +61,11 @@ def _rows(scores: pd.DataFrame) -> Iterator[str]:
 
     value, ok = pd.to_numeric(scores["value"], errors="coerce"), scores["status"] == "ok"
     yield from _some(scores[~scores["status"].isin(STATUSES)], "have an unknown status")
-    yield from _some(scores[ok & ~np.isfinite(value)], "have status ok and no number")
+    yield from _some(scores[ok & ~np.isfinite(value)], "have status ok but no number")
     yield from _some(
         scores[~ok & (value.notna() | (scores["reason"] == ""))], "have no status ok, but a value or no reason"
     )
-    yield from _some(scores[scores["source"] != ""], "are values of others")
+    yield from _some(scores[scores["source"] != ""], "are published values")
     yield from _some(scores[scores.duplicated([*SCORE_KEY, "seed", "fold"]) & ok], "appear more than once")
 
 
@@ -85,7 +85,7 @@ def _values(run: PublishedRun) -> Iterator[str]:
             rows = ok[(ok["task"] == task) & (ok["metric"] == metric)]
             below = rows["value"] < low - ROUNDING if low is not None else rows["value"].isna()
             above = rows["value"] > high + ROUNDING if high is not None else rows["value"].isna()
-            yield from _some(rows[below | above], f"lie outside the range of {metric}")
+            yield from _some(rows[below | above], f"are outside the range of {metric}")
 
 
 def _folds(scores: pd.DataFrame) -> Iterator[str]:

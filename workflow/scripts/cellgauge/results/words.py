@@ -17,7 +17,7 @@ STRATA = {
     "combo_seen0": "pairs, no gene seen",
     "combo_seen1": "pairs, one gene seen",
     "combo_seen2": "pairs, both genes seen",
-    "no_effect": "no significant gene but the targets",
+    "no_effect": "no significant gene except the targets",
 }
 PROFILES = {"corrected": "recommended", "reference": "cz-benchmarks"}
 USUAL_CLASSIFIERS = ("mean", "")

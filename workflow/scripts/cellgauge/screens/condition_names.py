@@ -151,7 +151,7 @@ class UnknownTargets:
         controls = [name for name in self.targets if _is_control_word(name)]
         if controls:
             raise CellgaugeError(
-                f"{where}: '{controls[0]}' stands in {self.targets[controls[0]]} conditions and is no gene; if it is a"
+                f"{where}: '{controls[0]}' is in {self.targets[controls[0]]} conditions and is not a gene; if it is a"
                 f" control, add it to `control`: [{', '.join([*names.control, *controls])}]"
             )
         unknown = list(self.targets)
@@ -160,26 +160,24 @@ class UnknownTargets:
             separator = next((one for one in SEPARATORS if one in name and names.divides(name, one)), "")
             if separator:
                 raise CellgaugeError(
-                    f"{where}: '{name}' is read as one gene, but '{separator}' divides it into genes of the screen; write all"
-                    " combinations with one sign and name it with `separator`"
+                    f"{where}: '{name}' is read as one gene, but '{separator}' divides it into genes of the screen; use one"
+                    " separator for all combinations and name it with `separator`"
                 )
-        note = f"{len(unknown)} of {self.n_targets} perturbed genes are not among the screen's genes: {shown}"
+        note = f"{len(unknown)} of {self.n_targets} perturbed genes are not genes of the screen: {shown}"
         if declared or 2 * len(unknown) <= self.n_targets:
             return [note]
         guides = sum(gene_of_guide(name, names.genes) in names.genes for name in unknown)
         if 2 * guides > len(unknown):
-            remedy = "they look like guides: `pool_guides: true` takes the guides of a gene together"
+            remedy = "they look like guides: `pool_guides: true` combines the guides of a gene"
         elif any(
             "+" in name for name in published
         ):  # combinations are written as they are read: the panel lacks their genes
             return [note]
         else:
-            remedy = (
-                "say what stands between the genes of a combination with `separator`, or check the columns of genes"
-            )
+            remedy = "name the character between genes with `separator`, or check the columns of genes"
         raise CellgaugeError(
-            f"{where}: {len(unknown)} of {self.n_targets} perturbed genes are not among the screen's genes ({shown});"
-            f' {remedy}. If they are as they should be (drugs, say), `separator: "+"` says so'
+            f"{where}: {len(unknown)} of {self.n_targets} perturbed genes are not genes of the screen ({shown});"
+            f' {remedy}. If that is right (drugs, for example), set `separator: "+"`'
         )
 
 

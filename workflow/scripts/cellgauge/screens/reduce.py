@@ -45,7 +45,7 @@ class Reducer:
         if unknown or not len(self._genes):
             raise ContractError(
                 f"predictions of {screen.where}: {len(unknown)} of {len(self._genes)} genes"
-                f"{f' (such as {unknown[0]})' if unknown else ''} are none of the screen's; columns are its gene ids"
+                f"{f' (such as {unknown[0]})' if unknown else ''} are not genes of the screen; columns must be its gene ids"
             )
         if len(set(self._genes)) < len(self._genes):
             raise ContractError(f"predictions of {screen.where}: a gene has more than one column")
@@ -141,4 +141,4 @@ def check_values(given: np.ndarray | csr_matrix, condition: str, n_dims: int, n_
         raise ContractError(f"condition {condition}: the prediction has shape {shape}, not {wanted}")
     values = given if isinstance(given, np.ndarray) else given.data
     if not np.isfinite(values).all():
-        raise ContractError(f"condition {condition}: the prediction holds a value that is not finite")
+        raise ContractError(f"condition {condition}: the prediction contains a value that is not finite")

@@ -169,11 +169,11 @@ class Screen:
         return self.split.expression()
 
     def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
-        """Return the log-normalised expression of all cells, or of `rows` in ascending order, CSR float32."""
+        """Return the log-normalized expression of all cells, or of `rows` in ascending order, CSR float32."""
         return self.split.expression(rows)
 
     def controls(self) -> csr_matrix:
-        """Return the log-normalised expression of the control cells in their order, CSR float32, (n_controls, n_genes).
+        """Return the log-normalized expression of the control cells in their order, CSR float32, (n_controls, n_genes).
 
         Raises:
             CellgaugeError: the screen has no control cell.

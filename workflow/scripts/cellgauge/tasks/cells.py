@@ -104,7 +104,7 @@ def gather(
             raise NotScorable(f"{split.name}: {reason}" if len(splits) > 1 else str(reason))
     first = embeddings[0].uns
     if len(splits) > 1 and not all(bool(e.uns.get("shared_space", True)) for e in embeddings):
-        raise NotScorable("each split was embedded in a space of its own: distances between splits mean nothing")
+        raise NotScorable("each split was embedded separately: distances between splits mean nothing")
     dims = {embedding.shape[1] for embedding in sources}
     if len(dims) > 1:
         raise NotScorable(f"the splits' embeddings differ in dimensions ({', '.join(map(str, sorted(dims)))})")

@@ -125,7 +125,7 @@ def _read_model(path: Path) -> tuple[Checkpoint, list[str]]:
     state, genes = content.get("model_state_dict", content), content.get("var_names", [])
     genes = getattr(genes, "items", genes)
     if not isinstance(state, dict) or not isinstance(genes, list) or not all(isinstance(gene, str) for gene in genes):
-        raise CheckpointError(f"{path}: not a model of scvi-tools with the names of its genes; is it the right file?")
+        raise CheckpointError(f"{path}: not a model of scvi-tools with the names of its genes; is this the right file?")
     # pyro_param_store, which scvi-tools saves beside the tensors, is a dict
     checkpoint = Checkpoint(path, {name: value for name, value in state.items() if isinstance(value, torch.Tensor)})
     if len(set(genes)) != len(genes):

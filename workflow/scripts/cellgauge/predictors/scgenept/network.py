@@ -64,7 +64,7 @@ def load_scgenept(checkpoint: Checkpoint, ids: Tensor, heads: int) -> ScGenePT:
     if len(texts) != 1:
         raise CheckpointError(
             f"{checkpoint.path}: has {len(texts)} encoders of gene texts ({', '.join(sorted(texts)) or 'none'}) instead of"
-            " one; is it the right model?"
+            " one; is this the right model?"
         )
     checkpoint = checkpoint.renamed(_uniform_name)
     n_genes, width = checkpoint.shape(TABLES[0], 2)

@@ -393,7 +393,7 @@
         button.setAttribute("aria-pressed", code === only);
         return make("li", {}, button);
       }),
-      ...(names.length > MANY ? [make("li", {}, `${names.length - MANY} more in grey`)] : []),
+      ...(names.length > MANY ? [make("li", {}, `${names.length - MANY} more in gray`)] : []),
     );
   }
 
@@ -497,13 +497,13 @@
   function confusion(holder, wanted) {
     const about = (holder.about ??= JSON.parse(holder.dataset.mistakes));
     const models = about.models.filter(([name, title]) => wanted(name, title));
-    const form = formOf(holder, "Whose mistakes");
+    const form = formOf(holder, "Mistakes of");
     form.replaceChildren();
     holder.querySelector(".scroll")?.remove();
     if (!models.length) return;
     const name = chooser(form, "of", "Model", models.map(([key, title]) => [key, title]), models[0][0]);
     const [, title, shares] = models.find(([key]) => key === name);
-    const caption = `${title}: of each label's cells (rows), the percentage that was called what (columns); ${about.scheme}`;
+    const caption = `${title}: percentage of each label's cells (rows) by predicted label (columns); ${about.scheme}`;
     const of = (n) => (n >= 0.995 ? "100" : n >= 0.1 ? (100 * n).toFixed(0) : (100 * n).toFixed(1));
     const found = new Map(shares.map(([row, column, share]) => [row + "," + column, share]));
     const head = make("tr", {}, make("th", { scope: "col" }, "Label"));

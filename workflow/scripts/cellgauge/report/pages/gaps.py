@@ -15,6 +15,10 @@ MOST_NAMES = 4
 """So many of the parts that a reason concerns are named; the score files name all of them."""
 
 
+MOST_ROWS = 30
+"""Scores that do not apply are folded by task where they take more rows than this."""
+
+
 @dataclass(frozen=True)
 class Gap:
     """Scores that are missing for one reason: every model of `models` on every split of `splits`."""
@@ -43,9 +47,17 @@ def pages(tables: Tables) -> Iterator[Page]:
     context = {
         "failed": [gap for gap in gaps if gap.status == "failed"],
         "notes": notes,
-        "not_applicable": [gap for gap in gaps if gap.status != "failed"],
+        "not_applicable": by_task([gap for gap in gaps if gap.status != "failed"]),
     }
     yield Page("gaps", "Gaps", "gaps.html", context, ("task", "dataset", "model"))
+
+
+def by_task(gaps: Sequence[Gap]) -> dict[str, list[Gap]]:
+    """Return the gaps by task where there are many, else all of them under ""."""
+    if len(gaps) <= MOST_ROWS:
+        return {"": list(gaps)} if gaps else {}
+    tasks = dict.fromkeys(gap.task for gap in gaps)
+    return {task: [gap for gap in gaps if gap.task == task] for task in tasks}
 
 
 def _gaps(tables: Tables) -> Iterator[Gap]:

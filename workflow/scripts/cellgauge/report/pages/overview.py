@@ -8,12 +8,14 @@ from itertools import product
 
 from cellgauge.report.answers import Answer, answers
 from cellgauge.report.comparisons import by_metric
-from cellgauge.report.heat import Cell, HeatTable
+from cellgauge.report.heat import Cell, HeatTable, Row
 from cellgauge.report.pages import Page
+from cellgauge.report.published import published_means
 from cellgauge.results import words
 from cellgauge.results.columns import Column, columns, headlines
-from cellgauge.results.entries import Entry, Metric, Task
-from cellgauge.results.numbers import DASH
+from cellgauge.results.compare import Result
+from cellgauge.results.entries import Entry, Metric, Task, Variant
+from cellgauge.results.numbers import DASH, number
 from cellgauge.results.read import Tables
 from cellgauge.results.verdicts import ControlWarning, warnings
 
@@ -21,7 +23,7 @@ MANY = 8
 """With fewer splits than this in all, the page says that the run is too small to rank models."""
 FEW_DONORS = 10
 """Over fewer donors than this intervals are so wide that a test tells few models apart; the page says so."""
-FACTS = {"n_dims": "Dimensions", "parameters": "Parameters", "licence": "Licence", "training": "Trained on"}
+FACTS = {"n_dims": "Dimensions", "parameters": "Parameters", "licence": "License", "training": "Trained on"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,24 @@ def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
     over = f"means over {n} splits" if n > 1 else "one split"
     caption = f"{tables.datasets[dataset].title}: {over}, {words.profile(profile)} scores"
     table = by_metric(tables, dataset, shown, caption, {"profile": profile})
-    return _with_facts(table) if table else None
+    return _with_facts(_with_published(table, tables, shown, dataset)) if table else None
+
+
+def _with_published(
+    table: HeatTable, tables: Tables, columns: Sequence[tuple[str, Variant, Column]], dataset: str
+) -> HeatTable:
+    """Return the table with a row below each model for what others published of it; those not run here stand last."""
+    added: dict[tuple[str, str], Row] = {}
+    for place, (task, variant, _) in enumerate(columns):
+        result = Result(tables, task, dataset, variant)
+        for model, source, mean in published_means(result):
+            row = added.setdefault((model.name, source), Row(model, [Cell(DASH)] * len(columns)))
+            cell = Cell(number(mean, result.metric), scaled=result.scaled(mean))
+            added[model.name, source] = replace(row, cells=[*row.cells[:place], cell, *row.cells[place + 1 :]])
+    rows = []
+    for row in table.rows:
+        rows += [row, *(added.pop(key) for key in [*added] if key[0] == row.model.name)]
+    return replace(table, rows=[*rows, *added.values()])
 
 
 def _with_facts(table: HeatTable) -> HeatTable:

@@ -34,7 +34,7 @@ def _lists(about: Mapping[str, Any]) -> Iterator[tuple[str, str, list[tuple[str,
     changes = [(key, _short(value)) for key, value in about["differences"].items()]
     yield (
         "Differences from the catalogue",
-        "What the configuration of this run adds to the catalogue, or changes of it.",
+        "What this run's configuration adds or changes.",
         changes,
     )
     params = [
@@ -43,26 +43,24 @@ def _lists(about: Mapping[str, Any]) -> Iterator[tuple[str, str, list[tuple[str,
         for name, entry in about[kind].items()
         if entry["params"]
     ]
-    yield "Parameters", "What is not listed has the default of its code.", params
+    yield "Parameters", "Everything else has the default of its code.", params
     data = [(name, f"{entry['source']} {entry['sha256'] or UNKNOWN_SUM}") for name, entry in about["data"].items()]
-    yield "Data", "The object that each split was made from, and its sha256.", data
+    yield "Data", "The source of each split, and its sha256.", data
     files = {
         each["url"]: each["sha256"] or UNKNOWN_SUM for entry in about["models"].values() for each in entry["files"]
     }
     yield (
-        "Weights and embeddings of others",
-        "The sha256 of each file, where it was fetched or lies on the machine.",
+        "Weights and published embeddings",
+        "The sha256 of each file.",
         list(files.items()),
     )
     yield (
         "Code",
-        "A digest of the code that each stage runs, without comments and docstrings.",
+        "A digest of the code of each stage, without comments and docstrings.",
         list(about["code"].items()),
     )
     packages = {"Python": about["python"], **about["packages"], **about["environments"]}
-    sentence = (
-        "Packages where the tables were made, and digests of the files that say what is installed for models and tasks."
-    )
+    sentence = "Packages where the tables were made, and digests of the lock files of models and tasks."
     yield "Environments", sentence, list(packages.items())
 
 

@@ -31,7 +31,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Counts:
-    """What stands beside the scores of a dataset: rows of (what, models, one text per split)."""
+    """What stands diagnostics of a dataset: rows of (what, models, one text per split)."""
 
     caption: str
     splits: Sequence[str]
@@ -120,7 +120,7 @@ def _column(tables: Tables, task: Task, variant: Variant) -> tuple[str, Variant,
     subset = words.subset(variant.subset) if variant.subset else ""
     if metric.is_score:
         return task.name, variant, Column(key, metric.title, metric, words.subset(variant.subset))
-    return task.name, variant, Column(key, metric.title, metric, "beside the scores", about=subset)
+    return task.name, variant, Column(key, metric.title, metric, "diagnostics", about=subset)
 
 
 def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:

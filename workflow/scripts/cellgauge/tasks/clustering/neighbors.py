@@ -43,7 +43,7 @@ def find(
     labels = cells.obs["label"]
     names, codes = np.unique(labels, return_inverse=True)  # sorted once: comparing strings is slow
     if len(names) < 2:
-        raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
+        raise NotScorable(f"all {len(labels)} cells have the label '{labels[0]}', so there is nothing to compare")
     with_graph, with_widths = bool(set(AGREEMENT) & set(metrics)), "silhouette" in metrics
     in_one_pass = with_graph and with_widths and can_share(len(labels), len(names), cells.device)
     k, found = neighbor_count(len(labels), n_neighbors), {}

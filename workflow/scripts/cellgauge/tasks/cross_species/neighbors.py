@@ -46,7 +46,7 @@ def find(
     """
     names, species = np.unique(cells.obs["organism"], return_inverse=True)  # sorted once: comparing strings is slow
     if len(names) < 2:
-        raise NotScorable(f"all {len(species)} cells are of the species {names[0]}: there is nothing to mix")
+        raise NotScorable(f"all {len(species)} cells are of one species, {names[0]}")
     labels = np.unique(cells.obs["label"], return_inverse=True)[1]
     arrays = {}
     if "reference" in profiles:

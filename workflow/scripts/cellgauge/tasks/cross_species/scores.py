@@ -67,7 +67,7 @@ def score(
 def _reference_entropy(neighbors: np.ndarray, species: np.ndarray, n_neighbors: int) -> Score:
     if neighbors.shape[1] == n_neighbors:
         return Score("entropy_per_cell", float(neighborhood_entropy(neighbors, species).mean()), "reference")
-    reason = f"there are {len(species)} cells, the reference needs {n_neighbors} neighbors of each"
+    reason = f"there are only {len(species)} cells, and each needs {n_neighbors} neighbors"
     return Score("entropy_per_cell", profile="reference", status="not_applicable", reason=reason)
 
 

@@ -170,7 +170,7 @@ class _Classes:
         large = sizes >= min_size
         if large.sum() < 2:
             raise NotScorable(
-                f"{large.sum()} of {len(names)} labels have at least {min_size} cells, a prediction needs two of them"
+                f"{large.sum()} of {len(names)} labels have at least {min_size} cells, and a prediction needs two"
             )
         chosen = np.flatnonzero(large[codes])
         has_row = embedded[chosen]

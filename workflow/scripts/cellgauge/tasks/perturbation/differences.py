@@ -47,7 +47,7 @@ def specific(responses: Responses, row: int, rows: Sequence[int], genes: np.ndar
     """
     others = [other for other in rows if other != row]
     if not others:
-        return Value("pearson_specific", "all", None, "there is no other test condition to tell it from")
+        return Value("pearson_specific", "all", None, "there is no other test condition to compare with")
     changes = []
     for change in (responses.predicted_change, responses.measured_change):
         changes.append((change(row) - _mean_change(responses, others, change))[genes])
@@ -70,9 +70,9 @@ def explained(responses: Responses, rows: Sequence[int], genes: np.ndarray) -> V
     if not rows:
         return Value("r2_scaled", "all", None, "no condition is predicted")
     if not np.isfinite(noise):
-        return Value("r2_scaled", "all", None, "the noise of one cell is not known")
+        return Value("r2_scaled", "all", None, "with one cell, the noise is not known")
     if unchanged - noise <= LEAST_SIGNAL * unchanged:
-        why = f"less than {LEAST_SIGNAL:.0%} of the measured change is beyond its noise"
+        why = f"less than {LEAST_SIGNAL:.0%} of the measured change exceeds its noise"
         return Value("r2_scaled", "all", None, why)
     return Value("r2_scaled", "all", (unchanged - predicted) / (unchanged - noise))
 

@@ -31,7 +31,7 @@ def values(responses: Responses, row: int, rows: Sequence[int], subsets: Mapping
         for kind in KINDS:
             metric = f"discrimination_{kind}"
             if not others:
-                yield Value(metric, name, None, "there is no other condition of its stratum to tell it from")
+                yield Value(metric, name, None, "there is no other condition in its stratum to compare with")
             elif kind == "cosine" and metrics.is_constant(change[genes], scale):
                 yield Value(metric, name, None, "the prediction changes no gene, so it has no direction")
             else:

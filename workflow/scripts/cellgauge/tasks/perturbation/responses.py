@@ -162,8 +162,8 @@ def _note(prediction: Prediction) -> str:
     if not prediction.uns.get("may_have_used_withheld", False):
         return ""
     return (
-        "made elsewhere, perhaps with the controls that are withheld from predictors here; `without_withheld: true` in the"
-        " model's params says that it was not"
+        "made elsewhere, perhaps from controls that are withheld here; if not, set `without_withheld: true` in"
+        " the model's params"
     )
 
 

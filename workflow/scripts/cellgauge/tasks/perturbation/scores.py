@@ -87,7 +87,7 @@ def _check_scale(responses: Responses, tolerance: float) -> None:
         raise NotScorable(
             f"the predictions are on another scale: the {N_BEST_EXPRESSED} best expressed genes are predicted at {ratio:.3g}"
             f" times their expression in the control (between {1 / tolerance:.2f} and {tolerance:.2f} is expected of"
-            " log-normalised expression as the screen has it)"
+            " log-normalized expression as the screen has it)"
         )
 
 
@@ -114,7 +114,7 @@ def _rows(
     for stratum, rows in groups.items():
         lacking = [reason for row in rows if (reason := responses.why_not(row))]
         yield Score("n_conditions", float(len(rows) - len(lacking)), profile, subset=_subset("all", stratum))
-        why = f"for one: {lacking[0]}" if lacking else ""
+        why = f"for example: {lacking[0]}" if lacking else ""
         yield Score("n_unpredicted", float(len(lacking)), profile, subset=_subset("all", stratum), reason=why)
         by_metric: dict[tuple[str, str], list[Value]] = {}
         for row in rows:
@@ -153,5 +153,5 @@ def _mean(metric: str, subset: str, values: Sequence[Value], profile: str, about
         return Score(
             metric, None, profile, subset=subset, status="not_applicable", reason=why or "there is no condition"
         )
-    note = f"mean over {len(known)} of {len(values)} conditions; of the others for one: {why}" if reasons else ""
+    note = f"mean over {len(known)} of {len(values)} conditions; the others, for example: {why}" if reasons else ""
     return Score(metric, float(np.mean(known)), profile, subset=subset, reason="; ".join(filter(None, [note, about])))

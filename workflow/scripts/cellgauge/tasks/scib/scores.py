@@ -71,7 +71,7 @@ def score(
             raise CellgaugeError(f"scib: unknown {kind} '{min(unknown)}'; there are {', '.join(known)}")
     labels = cells.obs["label"]
     if len(np.unique(labels)) < 2:
-        raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
+        raise NotScorable(f"all {len(labels)} cells have the label '{labels[0]}', so there is nothing to compare")
     load_library()
     batches, column, lacking = known_batches(cells.obs, batch_columns)
     suite = _Suite(cells, labels, batches, lacking, n_top_genes, n_components, seed)
