@@ -11,10 +11,12 @@ import platform
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from cellgauge.core.optional_imports import without_optional
+from cellgauge.metrics.classifiers import Prediction, spread
 from cellgauge.metrics.knn.distances import slices
 
 if TYPE_CHECKING:
@@ -118,6 +120,43 @@ class RankedFeatures:
 def rank_type(n_cells: int) -> type:
     """Return the smallest type that holds a rank, which is n_cells at most: of a gene that every cell has."""
     return np.uint16 if n_cells < 2**16 else np.uint32
+
+
+class ForestFeatures(Protocol):
+    """Features that a forest is grown on, without scaling."""
+
+    ranked: RankedFeatures | None
+    """The order of the cells along every feature; None where scikit-learn's forest is to be taken."""
+
+    def take(self, rows: np.ndarray) -> Matrix:
+        """Return the features of some cells, float32, dense or CSR."""
+
+
+def random_forest(
+    features: ForestFeatures,
+    train: np.ndarray,
+    codes: np.ndarray,
+    test: np.ndarray,
+    n_classes: int,
+    n_trees: int = 100,
+    seed: int = 42,
+    n_threads: int = 1,
+) -> Prediction:
+    """Predict with scikit-learn's `RandomForestClassifier(n_trees, random_state=seed)`, or with ours that equals it.
+
+    Args:
+        train, test: rows of `features`.
+        codes: classes of the training cells, in 0 .. n_classes - 1, shape (len(train),).
+    """
+    if features.ranked is not None:
+        probabilities = forest_probabilities(features.ranked, train, codes, test, n_classes, n_trees, seed, n_threads)
+        return Prediction(probabilities.argmax(axis=1), probabilities)
+    with without_optional("pandas"):
+        from sklearn.ensemble import RandomForestClassifier
+
+    fitted = RandomForestClassifier(n_estimators=n_trees, random_state=seed).fit(features.take(train), codes)
+    probabilities = fitted.predict_proba(features.take(test))
+    return Prediction(fitted.classes_[probabilities.argmax(axis=1)], spread(probabilities, fitted.classes_, n_classes))
 
 
 def forest_probabilities(

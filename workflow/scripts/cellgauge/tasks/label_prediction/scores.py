@@ -20,13 +20,12 @@ from cellgauge.metrics.classifiers import (
     Prediction,
     k_nearest_neighbors,
     logistic_regression,
-    random_forest,
     standardize,
     standardize_counts,
 )
 from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
-from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
+from cellgauge.metrics.forest import RankedFeatures, random_forest, rank_type, worthwhile
 from cellgauge.tasks.cells import NotScorable, without_donors
 
 if TYPE_CHECKING:
