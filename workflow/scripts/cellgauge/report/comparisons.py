@@ -79,7 +79,7 @@ def by_metric(
 ) -> HeatTable | None:
     """Return models x metrics, each the mean over the splits of a dataset; None when no model has a value or failed.
 
-    A model whose mean lacks splits, cells, conditions or genes is neither ranked nor colored: it is of other cells than
+    A model whose mean lacks splits, folds, cells, conditions or genes is neither ranked nor colored: it is of other cells than
     those of the others. Controls are not ranked; they bracket the others.
 
     Args:

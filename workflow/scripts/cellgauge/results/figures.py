@@ -235,7 +235,7 @@ def heatmap(result: Result) -> Figure:
     axes.set_yticks(range(len(models)), [textwrap.fill(_plain(tables.models[m].title), WIDEST) for m in models])
     axes.tick_params(length=0, labelsize=8)
     if partial:
-        axes.set_xlabel("* of part of the cells, conditions or genes", fontsize=7, loc="left")
+        axes.set_xlabel("* of part of the cells, conditions, genes or folds", fontsize=7, loc="left")
     for spine in axes.spines.values():
         spine.set_visible(False)
     scheme = f", {words.subset(result.variant.subset)}" if result.variant.subset else ""

@@ -44,7 +44,7 @@ class Leaderboard:
 def leaderboards(tables: Tables) -> Iterator[Leaderboard]:
     """Yield the tables of the report's overview, one per dataset, profile and task.
 
-    Controls are shown without a rank, as are models whose means lack splits, cells, conditions or genes.
+    Controls are shown without a rank, as are models whose means lack splits, folds, cells, conditions or genes.
     """
     for dataset, entry in tables.datasets.items():
         for profile in tables.profiles:
@@ -83,7 +83,7 @@ def _places(result: Result) -> dict[str, Place]:
 BOLD = (
     "In bold: the models that no test of paired differences puts another one ahead of; where nothing can be tested, nothing is "
     "bold. In {}: 95 % confidence intervals and what they are over (over seeds they say nothing about other data). A mean "
-    "that lacks splits, cells, conditions or genes says so and has no rank."
+    "that lacks splits, folds, cells, conditions or genes says so and has no rank."
 )
 
 

@@ -238,8 +238,12 @@ class Tables:
     def coverage(self) -> Coverage:
         """What single scores are of."""
         tasks = {
-            name: {"metrics": {m.name: {"counts_missing": m.counts_missing} for m in task.metrics.values()}}
-            for name, task in self.tasks.items()
+            name: {
+                "metrics": {
+                    m: {"counts_missing": f.counts_missing, "of_pairs": f.of_pairs} for m, f in t.metrics.items()
+                }
+            }
+            for name, t in self.tasks.items()
         }
         return Coverage(self.scores, self._headline, tasks)
 

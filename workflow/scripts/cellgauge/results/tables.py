@@ -20,7 +20,7 @@ from cellgauge.files.h5ad import open_stage, read_scalars
 from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
 from cellgauge.files.spreadsheets import write_csv
 from cellgauge.results.blocks import blocks
-from cellgauge.results.coverage import Coverage, screen_tasks
+from cellgauge.results.coverage import Coverage, screen_tasks, species_pairs
 from cellgauge.results.provenance import PARQUET_KEY, repeatable
 from cellgauge.results.reproduction import compare_with_published
 from cellgauge.results.uncertainty import (
@@ -153,13 +153,7 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
 
 def of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
     """Return which rows are of one pair of species: pairs share cells, so they are no units of an interval."""
-    metrics = {
-        (task, metric)
-        for task, entry in tasks.items()
-        for metric, facts in entry.get("metrics", {}).items()
-        if facts.get("of_pairs") == "species"
-    }
-    of_metric = table.set_index(["task", "metric"]).index.isin(metrics)
+    of_metric = table.set_index(["task", "metric"]).index.isin(species_pairs(tasks))
     return of_metric & (table["condition"] != "")
 
 

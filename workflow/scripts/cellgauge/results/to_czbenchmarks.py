@@ -22,8 +22,8 @@ def cz_results(tables: Tables) -> dict[str, Any]:
     It is what `write_results` in their cli/cli_run.py wrote, of `TaskResult` in cli/types.py and classes of metrics/types.py;
     the model types are not theirs alone. Release 0.15.1 writes no results, but has the classes of metrics. A value that is a
     mean over folds carries what it is the mean of, as their aggregated results do. Parameters have a `coverage` where the value
-    is of fewer cells, conditions or genes than the split has. Their `timestamp` is left out: the same run gives the same bytes,
-    and provenance.json has the date.
+    is of fewer cells, conditions, genes or folds than there are. Their `timestamp` is left out: the same run gives the same
+    bytes, and provenance.json has the date.
     """
     results, about = [], tables.provenance
     for (task, dataset, model, split), metrics in _by_job(tables).items():

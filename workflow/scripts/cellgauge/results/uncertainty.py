@@ -423,7 +423,7 @@ def compare(
         higher_is_better: by task and metric; what is not in it is no score and not compared.
         controls: models that are compared and not ranked.
         incomplete: whether a model (of a sheet's key) lacks splits: then it is compared over those that it has, and not ranked.
-        unlike: whether its scores are of fewer cells, conditions or genes than there are: then it is not compared.
+        unlike: whether its scores are of fewer cells, conditions, genes or folds than there are: then it is not compared.
 
     Returns:
         COMPARISON_COLUMNS, one row per pair that shares FEWEST units or more, `better` naming the one that is ahead where
