@@ -131,17 +131,7 @@ def _models(
 def _tasks(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
     tasks = {}
     for name, entry in known.items():
-        metrics = {
-            metric: Metric(
-                metric,
-                facts.get("title") or metric,
-                facts.get("description", ""),
-                facts.get("source", ""),
-                facts.get("higher_is_better"),
-                *(facts.get("range") or (None, None)),
-            )
-            for metric, facts in entry.get("metrics", {}).items()
-        }
+        metrics = {metric: Metric.of(metric, facts) for metric, facts in entry.get("metrics", {}).items()}
         title, about = entry.get("title") or readable(name), entry.get("description", "")
         tasks[name] = Task(name, title, metrics, slug(name), about, headline=entry.get("headline", ""))
     return tasks

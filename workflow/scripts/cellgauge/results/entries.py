@@ -6,14 +6,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cellgauge.results.numbers import readable, short
 from cellgauge.results.uncertainty import is_beside
-
-if TYPE_CHECKING:
-    pass
-
 
 KINDS = ("foundation", "precomputed", "baseline", "control")
 """The kinds of models, in the order of the rows of every table."""
@@ -52,6 +48,27 @@ class Metric:
     czbenchmarks: Mapping[str, str] = field(default_factory=dict)
     also_known_as: tuple[str, ...] = ()
     counts_missing: str = ""
+
+    @classmethod
+    def of(cls, name: str, facts: Mapping[str, Any]) -> Metric:
+        """Return the metric that an entry of the catalogue describes; keys that are absent or empty have their defaults."""
+        ends = facts.get("range")
+        low, high = ends if isinstance(ends, list | tuple) and len(ends) == 2 else (None, None)
+        names = facts.get("also_known_as")
+        return cls(
+            name,
+            facts.get("title") or name,
+            facts.get("description", ""),
+            facts.get("source", ""),
+            facts.get("higher_is_better"),
+            low,
+            high,
+            facts.get("in_full") or (),
+            facts.get("of_pairs", ""),
+            facts.get("czbenchmarks") or {},
+            tuple(map(str, names)) if isinstance(names, list) else (),
+            facts.get("counts_missing", ""),
+        )
 
     @property
     def search_text(self) -> str:
@@ -188,32 +205,33 @@ class Entry:
     @property
     def files(self) -> list[dict[str, Any]]:
         """The files that a model needs beside the cells: url, and where they were ever fetched size and sha256."""
-        found = parsed(self.facts.get("files", ""))
-        return [file for file in found if isinstance(file, dict)] if isinstance(found, list) else []
+        files = parsed(self.facts.get("files", ""))
+        return [file for file in files if isinstance(file, dict)] if isinstance(files, list) else []
+
+    def _mapping(self, key: str) -> dict[str, Any]:
+        """Return what the catalogue says under a key as a mapping, empty where it says anything else."""
+        value = parsed(self.facts.get(key, ""))
+        return value if isinstance(value, dict) else {}
 
     @property
     def leakage(self) -> dict[str, dict[str, str]]:
         """Per dataset whether a model has seen it in training: state (clean, likely, known, unknown) and where that is said."""
-        found = parsed(self.facts.get("leakage", ""))
-        return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+        return {dataset: state for dataset, state in self._mapping("leakage").items() if isinstance(state, dict)}
 
     @property
     def notes(self) -> dict[str, str]:
         """What its files say of how they were read or what they lack, by split, of a model by "dataset/split"."""
-        notes = parsed(self.facts.get("notes", ""))
-        return {str(k): str(v) for k, v in notes.items()} if isinstance(notes, dict) else {}
+        return {place: str(note) for place, note in self._mapping("notes").items()}
 
     @property
     def organisms(self) -> dict[str, str]:
         """The species of each split, of a dataset whose catalogue entry names them."""
-        splits = parsed(self.facts.get("splits", ""))
-        return {str(k): str(v) for k, v in splits.items()} if isinstance(splits, dict) else {}
+        return {split: str(species) for split, species in self._mapping("splits").items()}
 
     @property
     def sets(self) -> dict[str, list[str]]:
         """The splits of each set that tasks which span splits are scored on."""
-        sets = parsed(self.facts.get("sets", ""))
-        return {name: [str(s) for s in own] for name, own in sets.items()} if isinstance(sets, dict) else {}
+        return {name: list(map(str, splits)) for name, splits in self._mapping("sets").items()}
 
     def described(self, split_set: str, most: int | None = None) -> str:
         """Return a set in words, with its species: "common: human, mouse"; of more than `most` species their number."""
@@ -243,8 +261,8 @@ def safe_link(address: str) -> str:
 
 
 def parsed_names(text: str) -> tuple[str, ...]:
-    found = parsed(text)
-    return tuple(map(str, found)) if isinstance(found, list) else ()
+    names = parsed(text)
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def parsed(text: str) -> Any:
@@ -256,9 +274,8 @@ def parsed(text: str) -> Any:
 
 def slug(name: str, taken: Iterable[str] = ()) -> str:
     """Return `name` as a part of an HTML id and of a permalink, unlike all those `taken`."""
-    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "x"
+    base = name_of_id = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "x"
     used, number = set(taken), 2
-    found = base
-    while found in used:
-        found, number = f"{base}-{number}", number + 1
-    return found
+    while name_of_id in used:
+        name_of_id, number = f"{base}-{number}", number + 1
+    return name_of_id
