@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cellgauge.results.uncertainty import SCORE_KEY
+from cellgauge.results.uncertainty import SCORE_KEY, is_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +35,7 @@ class Coverage:
     """
 
     def __init__(self, scores: pd.DataFrame, headline: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> None:
-        self._counted = {
-            (task, metric): facts["counts_missing"]
-            for task, entry in tasks.items()
-            for metric, facts in entry.get("metrics", {}).items()
-            if facts.get("counts_missing")
-        }
+        self._counted = {(task, metric): facts.get("counts_missing") for task, metric, facts in metrics_of(tasks)}
         self._screens, self._pairs = screen_tasks(tasks), species_pairs(tasks)
         whole = scores[(scores["status"] == "ok") & (scores["condition"] == "")]
         names = {name for *pair, _ in COUNTS.values() for name in pair}
@@ -122,14 +117,21 @@ class Coverage:
         return (n_scored, n_total) if n_total else (None, None)
 
 
+def metrics_of(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield each metric of the catalogue's tasks: the task, the metric, and what is said of it."""
+    for task, entry in tasks.items():
+        yield from ((task, metric, facts) for metric, facts in entry.get("metrics", {}).items())
+
+
+def directions(tasks: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], bool]:
+    """Return whether higher is better, by task and metric, of each metric that is a score."""
+    scores = ((task, name, facts.get("higher_is_better")) for task, name, facts in metrics_of(tasks))
+    return {(task, name): rising for task, name, rising in scores if rising is not None and not is_beside(name)}
+
+
 def species_pairs(tasks: Mapping[str, Mapping[str, Any]]) -> set[tuple[str, str]]:
     """Return the tasks and metrics whose conditions are ordered pairs of species."""
-    return {
-        (task, metric)
-        for task, entry in tasks.items()
-        for metric, facts in entry.get("metrics", {}).items()
-        if facts.get("of_pairs") == "species"
-    }
+    return {(task, metric) for task, metric, facts in metrics_of(tasks) if facts.get("of_pairs") == "species"}
 
 
 def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
