@@ -71,7 +71,7 @@ def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
 
 def ends(interval: Interval | None, metric: Metric) -> str:
     """Return the ends of an interval as text, "" for none."""
-    return f"{number(interval.low, metric)} to {number(interval.high, metric)}" if interval else ""
+    return interval.text(metric) if interval else ""
 
 
 def by_metric(

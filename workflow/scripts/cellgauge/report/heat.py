@@ -8,11 +8,11 @@ from itertools import groupby
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
+from cellgauge.results.columns import Column
 from cellgauge.results.entries import NO_ROW, Entry, Missing
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-from cellgauge.results.columns import Column
 
 
 @dataclass(frozen=True)
@@ -100,26 +100,26 @@ class HeatTable:
     marked: bool = False
 
     @property
-    def shown(self) -> list[Row]:
+    def visible(self) -> list[Row]:
         """The rows of the table."""
         return [row for row in self.rows if row.applies]
 
     @property
     def left_out(self) -> dict[str, list[str]]:
         """The titles of the models to which nothing applies, by the reason; those that have none were not asked for."""
-        found: dict[str, list[str]] = {}
+        titles: dict[str, list[str]] = {}
         for row in self.rows:
             if not row.applies:
                 reason = next((cell.note.reason for cell in row.cells if cell.note), NO_ROW.reason)
-                found.setdefault(reason, []).append(row.model.title)
-        found.pop(NO_ROW.reason, None)
-        return found
+                titles.setdefault(reason, []).append(row.model.title)
+        titles.pop(NO_ROW.reason, None)
+        return titles
 
     @property
     def notes(self) -> Notes:
         """What the columns and cells say, from the top left to the bottom right."""
         notes = Notes()
-        for part in (*self.columns, *(cell for row in self.shown for cell in row.cells)):
+        for part in (*self.columns, *(cell for row in self.visible for cell in row.cells)):
             if part.note:
                 notes.mark(part.note)
         return notes
@@ -143,17 +143,6 @@ class HeatTable:
         return "desc" if self.columns and self.columns[0].metric.higher_is_better else "asc"
 
     @property
-    def has_pictures(self) -> bool:
-        """Whether any row has a picture."""
-        return any(row.picture for row in self.shown)
-
-    @property
     def has_intervals(self) -> bool:
         """Whether any number has its interval below it."""
-        shown = (cell for row in self.shown for cell in (*row.cells, row.mean) if cell)
-        return any(cell.interval for cell in shown)
-
-    @property
-    def has_means(self) -> bool:
-        """Whether any row sums up its cells."""
-        return any(row.mean for row in self.shown)
+        return any(cell.interval for row in self.visible for cell in (*row.cells, row.mean) if cell)

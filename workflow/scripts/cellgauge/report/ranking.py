@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellgauge.report.charts import rank_diagram
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Entry, Variant
+from cellgauge.results.entries import Variant
 from cellgauge.results.numbers import DASH
 from cellgauge.results.ranking import cliques, letters_of
 from cellgauge.results.read import Tables
@@ -22,26 +22,16 @@ MANY = 4
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """One model: its rank and mean rank, the letters that it shares with those it is not told apart from, and whom it beats."""
-
-    model: Entry
-    rank: int | None
-    mean_rank: float
-    letters: str
-    ahead_of: str
-
-
-@dataclass(frozen=True)
 class Contest:
     """The models that are ranked in one variant of a metric on one dataset, the best mean rank first.
 
-    `diagram` is the critical-difference diagram of these rows; `over` is what the models are compared over, "26 splits".
+    A row is a model with its rank and mean rank, the letters that it shares with those it is not told apart from, and whom it
+    beats. `diagram` is the critical-difference diagram of these rows; `over` is what the models are compared over, "26 splits".
     """
 
     caption: str
     about: Mapping[str, str]
-    rows: Sequence[Contestant]
+    rows: Sequence[Mapping[str, Any]]
     diagram: Markup
     over: str
 
@@ -62,10 +52,9 @@ def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: 
         beaten = [other for other in order if better.get(frozenset((model, other))) == model]
         shared = "".join(letter for letter, group in letters if model in group).strip(",")
         mean_rank = result.contest[model]["mean_rank"]
-        rows.append(
-            Contestant(tables.models[model], result.rank(model), mean_rank, shared, _named(beaten, order, tables))
-        )
-    points = [(row.model.title, row.mean_rank) for row in rows]
+        about = {"rank": result.rank(model), "mean_rank": mean_rank, "letters": shared}
+        rows.append({"model": tables.models[model], **about, "ahead_of": _named(beaten, order, tables)})
+    points = [(row["model"].title, row["mean_rank"]) for row in rows]
     bars = [(letter, [order.index(model) for model in group]) for letter, group in letters if len(group) > 1]
     about = {**vars(variant), "dataset": dataset}
     return Contest(caption, about, rows, rank_diagram(points, bars), result.over)

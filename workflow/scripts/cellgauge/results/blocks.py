@@ -53,9 +53,9 @@ def blocks(table: pd.DataFrame) -> Iterator[Block]:
         places[key[2]][split] = None
     keys = list(table[["model", *VARIANT]].itertuples(index=False, name=None))
     for dataset, order in places.items():
-        own = {key: splits for key, splits in covered.items() if key[2] == dataset}
-        for splits in sorted(set(map(frozenset, own.values())), key=lambda one: (-len(one), sorted(one))):
-            fitting = {key for key, found in own.items() if found >= splits}
+        splits_of = {key: splits for key, splits in covered.items() if key[2] == dataset}
+        for splits in sorted(set(map(frozenset, splits_of.values())), key=lambda one: (-len(one), sorted(one))):
+            fitting = {key for key, covering in splits_of.items() if covering >= splits}
             if len({key[0] for key in fitting}) > 1:
                 rows = table[np.array([key in fitting for key in keys]) & table["split"].isin(splits)]
                 yield Block(dataset, tuple(split for split in order if split in splits), rows)

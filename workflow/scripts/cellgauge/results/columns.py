@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cellgauge.results.compare import Result
 from cellgauge.results.entries import Metric, Missing, Task, Variant
 from cellgauge.results.read import Tables
 from cellgauge.results.words import subset, usual
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

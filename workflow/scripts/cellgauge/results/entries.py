@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellgauge.results.numbers import readable, short
+from cellgauge.results.numbers import number, readable, short
 from cellgauge.results.uncertainty import is_beside
 
 KINDS = ("foundation", "precomputed", "baseline", "control")
@@ -115,6 +115,10 @@ class Interval:
     low: float
     high: float
     units: str
+
+    def text(self, metric: Metric) -> str:
+        """Return both ends as text."""
+        return f"{number(self.low, metric)} to {number(self.high, metric)}"
 
 
 @dataclass(frozen=True)

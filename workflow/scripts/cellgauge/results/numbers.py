@@ -51,9 +51,9 @@ def mebibytes(value: float | None) -> str:
     return DASH if value is None else f"{value:,.0f}"
 
 
-def alternatives(found: Iterable[str]) -> str:
+def alternatives(lists: Iterable[str]) -> str:
     """Return lists such as "donors, seeds" as one, each entry once: "donors, seeds or folds"."""
-    *first, last = dict.fromkeys(name for names in found for name in names.split(", "))
+    *first, last = dict.fromkeys(name for names in lists for name in names.split(", "))
     return f"{', '.join(first)} or {last}" if first else last
 
 

@@ -99,10 +99,10 @@ def _components(matrix: np.ndarray) -> np.ndarray:
     """Return the first two principal components, float64, shape (n_cells, 2); the second is 0 where there is only one."""
     centred = (matrix - column_means(matrix)).astype(np.float64)
     vectors = np.linalg.eigh(centred.T @ centred if matrix.shape[1] <= len(matrix) else centred @ centred.T)[1]
-    found = vectors[:, ::-1][:, :2]
+    components = vectors[:, ::-1][:, :2]
     if matrix.shape[1] <= len(matrix):
-        found = centred @ found
-    return found if found.shape[1] == 2 else np.column_stack([found, np.zeros(len(found))])
+        components = centred @ components
+    return components if components.shape[1] == 2 else np.column_stack([components, np.zeros(len(components))])
 
 
 def _unit(places: np.ndarray) -> np.ndarray:

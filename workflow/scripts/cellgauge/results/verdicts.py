@@ -69,13 +69,12 @@ def _answer(result: Result, noise: str) -> str:
 
 def _unbeaten(result: Result) -> str:
     """Return the negative control that the best model does not beat, "" where there is none."""
-    models, metric, means = result.tables.models, result.metric, result.comparable
+    models, means = result.tables.models, result.comparable
     best = next(iter(result.ranked), None)
     noise = next((m for m in means if models[m].is_control and models[m].is_uninformed), None)
     if best is None or noise is None:
         return ""
-    one, other = (as_printed(means[m], metric) for m in (best, noise))
-    return "" if one != other and (one > other) is (metric.higher_is_better is not False) else noise
+    return "" if _first_by_numbers(result, means, best, noise) == best else noise
 
 
 def _standings(result: Result) -> Iterator[str]:
@@ -98,23 +97,23 @@ def _standings(result: Result) -> Iterator[str]:
         if len(members) == 1:
             yield f"{tables.models[members[0]].title}: {values[0]}, {standing} {compared}."
         else:
-            shown = [f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True)]
-            named = ", ".join(_few(shown))
+            named = ", ".join(_few([f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True)]))
             yield f"{standing[0].upper()}{standing[1:]} {compared}: {named}."
 
 
 def _standing(result: Result, model: str, baseline: str, means: Mapping[str, float]) -> str:
     ahead = result.ahead(model, baseline)
     if ahead is None:
-        one, other = (as_printed(means[name], result.metric) for name in (model, baseline))
-        ahead = (
-            ""
-            if one == other
-            else model
-            if (one > other) == (result.metric.higher_is_better is not False)
-            else baseline
-        )
+        ahead = _first_by_numbers(result, means, model, baseline)
     return {model: "above", baseline: "below"}.get(ahead, "not significantly different from")
+
+
+def _first_by_numbers(result: Result, means: Mapping[str, float], one: str, other: str) -> str:
+    """Return the better one of two models by their means as they are printed, "" where these are equal."""
+    first, second = (as_printed(means[name], result.metric) for name in (one, other))
+    return (
+        "" if first == second else one if (first > second) == (result.metric.higher_is_better is not False) else other
+    )
 
 
 def _standings_on_few(result: Result) -> Iterator[str]:
@@ -123,43 +122,33 @@ def _standings_on_few(result: Result) -> Iterator[str]:
     baselines = [m for m in result.ranked if tables.models[m].kind == "baseline"]
     for model, (mean, _) in result.means.items():
         entry, splits = tables.models[model], [split for name, split in result.values if name == model]
-        if (
-            model in result.ranked
-            or entry.is_control
-            or entry.kind == "baseline"
-            or not result.lacks_splits_alone(model)
-        ):
+        if model in result.ranked or entry.kind in ("control", "baseline") or not result.lacks_splits_alone(model):
             continue
-        said = f"{entry.title}: {number(mean, metric)} over {result.shortfall(model)}"
+        sentence = f"{entry.title}: {number(mean, metric)} over {result.shortfall(model)}"
         means = {b: sum(result.values[b, s] for s in splits) / len(splits) for b in baselines}
         if means:
             best = (max if rising else min)(means, key=lambda baseline: means[baseline])
             standing = _standing(result, model, best, {model: mean, **means})
             untested = "" if result.ahead(model, best) is not None else "; not tested"
             of = f"the best baseline there {number(means[best], metric)} ({tables.models[best].title}{untested})"
-            said = f"{said}, {standing} {of}"
-        yield f"{said}."
+            sentence = f"{sentence}, {standing} {of}"
+        yield f"{sentence}."
 
 
 def _not_ranked(result: Result) -> Iterator[str]:
     """Name the other models whose means lack something, with what they reached, and those that failed."""
     models = result.tables.models
-    left = [
-        name
-        for name, entry in models.items()
-        if name in result.means and name not in result.ranked and not entry.is_control
-        if entry.kind == "baseline" or not result.lacks_splits_alone(name)
-    ]
-    if left:
-        named = (
-            f"{models[m].title} ({number(result.means[m][0], result.metric)} over {result.shortfall(m)})" for m in left
-        )
-        yield f"Not ranked: {', '.join(named)}."
-    failed = [
-        entry.title
-        for name, entry in models.items()
-        if name not in result.means and not entry.is_control and result.gap(name).status == "failed"
-    ]
+    not_ranked, failed = [], []
+    for name, entry in models.items():
+        if entry.is_control:
+            continue
+        if name not in result.means:
+            failed += [entry.title] if result.gap(name).status == "failed" else []
+        elif name not in result.ranked and (entry.kind == "baseline" or not result.lacks_splits_alone(name)):
+            value = number(result.means[name][0], result.metric)
+            not_ranked.append(f"{entry.title} ({value} over {result.shortfall(name)})")
+    if not_ranked:
+        yield f"Not ranked: {', '.join(not_ranked)}."
     if failed:
         yield f"Failed: {', '.join(failed)}."
 
@@ -201,18 +190,11 @@ def warnings(result: Result) -> Iterator[ControlWarning]:
             continue
         named = _list([f"{models[m].title} ({number(result.ranked[m], metric)})" for m in wrong])
         whole = f"{models[control].title} ({number(result.comparable[control], metric)})"
-        text = (
-            f"{whole}, which knows nothing of the cells, beats {named}."
-            if negative
-            else f"{whole}, which knows the answer, is beaten by {named}."
-        )
-        sentence = f"{text} Do not choose a model by this score alone."
+        fault = "knows nothing of the cells, beats" if negative else "knows the answer, is beaten by"
+        sentence = f"{whole}, which {fault} {named}. Do not choose a model by this score alone."
         yield ControlWarning(control, metric.title, result.tables.datasets[result.dataset], about, sentence)
 
 
 def _is_ahead(result: Result, first: str, second: str) -> bool:
     ahead = result.ahead(first, second)
-    if ahead is not None:
-        return ahead == first
-    one, other = (as_printed(result.comparable[name], result.metric) for name in (first, second))
-    return one > other if result.metric.higher_is_better is not False else one < other
+    return (_first_by_numbers(result, result.comparable, first, second) if ahead is None else ahead) == first
