@@ -126,11 +126,9 @@ def interval(of: Estimates, floor: float | None = None, ceiling: float | None = 
     if floor is not None and ceiling is not None:
         logit_low, logit_high = _logit_interval(of.value, reach * error, floor, ceiling)
         low, high = np.fmin(low, logit_low), np.fmax(high, logit_high)
-    return (
-        (low, high)
-        if floor is None and ceiling is None
-        else (np.clip(low, floor, ceiling), np.clip(high, floor, ceiling))
-    )
+    if floor is None and ceiling is None:
+        return low, high
+    return np.clip(low, floor, ceiling), np.clip(high, floor, ceiling)
 
 
 def _logit_interval(

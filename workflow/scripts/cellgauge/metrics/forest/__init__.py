@@ -172,7 +172,7 @@ def forest_probabilities(
     """Return `RandomForestClassifier(n_trees, random_state=seed).fit(train, codes).predict_proba(test)`.
 
     Args:
-        train, test: which cells of `features` train and which are asked about, int64.
+        train, test: which cells of `features` train and which are voted on, int64.
         codes: classes of the training cells, in 0 .. n_classes - 1, shape (len(train),).
 
     Returns:
@@ -183,32 +183,20 @@ def forest_probabilities(
     n_features, n_cells = features.ranks.shape
     class_bits = np.zeros(n_cells, dtype=np.uint16)
     class_bits[train] = codes << 8
-    asked = test.astype(np.uint32)
     by_row = np.argsort(train)  # in the order of the rows, what belongs to one node lies close together
 
     def votes_of_tree(tree_seed: int) -> np.ndarray:
-        drawn = np.random.RandomState(tree_seed).randint(0, len(train), len(train))
+        sample = np.random.RandomState(tree_seed).randint(0, len(train), len(train))
         state = np.random.RandomState(tree_seed).randint(0, LARGEST_SEED)
-        weights = np.bincount(drawn, minlength=len(train))
+        weights = np.bincount(sample, minlength=len(train))
         packed = class_bits.copy()
         packed[train] |= weights.astype(np.uint16)
         members = train[by_row][weights[by_row] > 0].astype(np.uint32)
         votes = np.zeros((len(test), n_classes))
-        vote(
-            features.ranks,
-            features.present,
-            features.values,
-            features.starts,
-            features.distinct,
-            packed,
-            members,
-            asked.copy(),
-            n_classes,
-            n_candidates(n_features),
-            state,
-            votes,
-            workspace(n_features, n_cells, len(members), len(test), n_classes),
-        )
+        space = workspace(n_features, n_cells, len(members), len(test), n_classes)
+        of_features = features.ranks, features.present, features.values, features.starts, features.distinct
+        cells = packed, members, test.astype(np.uint32)
+        vote(*of_features, *cells, n_classes, n_candidates(n_features), state, votes, space)
         return votes
 
     generator = np.random.RandomState(seed)
