@@ -114,8 +114,8 @@ class _Module:
 
     def keywords(self, function: str) -> dict[str, Any]:
         """Return the values of these defaults; lists for tuples."""
-        given = {name: default for name, default in self.parameters(function).items() if default is not None}
-        values = {name: self._value(default, f"the default of '{name}'") for name, default in given.items()}
+        nodes = {name: default for name, default in self.parameters(function).items() if default is not None}
+        values = {name: self._value(default, f"the default of '{name}'") for name, default in nodes.items()}
         if lacking := set(self.parameters(function)) - set(values) - {"profiles", "seed"}:
             raise CellgaugeError(f"{self.path}: parameter '{min(lacking)}' of `{function}` has no default")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,19 +34,17 @@ if TYPE_CHECKING:
 
 SCOPE = "split"
 NEEDS = ("label",)
-METRICS = {
-    "reference": ("accuracy", "f1", "precision", "recall", "auroc"),
-    "corrected": (
-        "accuracy",
-        "balanced_accuracy",
-        "f1",
-        "f1_rare",
-        "precision",
-        "auroc",
-        "brier",
-        "calibration_error",
-    ),
-}
+METRICS = {"reference": ("accuracy", "f1", "precision", "recall", "auroc")}
+METRICS["corrected"] = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "f1_rare",
+    "precision",
+    "auroc",
+    "brier",
+    "calibration_error",
+)
 CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
 RANDOM, DONORS = "random_folds", "donor_folds"
 REFERENCE_ITERATIONS = 100
@@ -190,6 +188,7 @@ class _Classes:
         return len(self.names)
 
     def scores(self, profile: str) -> Iterator[Score]:
+        """Yield how many labels and cells are predicted, and how many are not."""
         yield Score("n_classes", float(self.n), profile)
         yield Score("n_classes_dropped", float(self.n_dropped), profile)
         yield Score("n_cells_dropped", float(self.n_cells - len(self.cells)), profile)
@@ -206,7 +205,7 @@ class _Features:
         rows: those of the cells that are predicted.
         common_units: whether profile corrected takes the columns as they are; reference scales each of them.
         dense: whether the rows of a CSR matrix are used densely.
-        own_forest: whether forests are grown by us, see `forest.worthwhile`.
+        fast_forest: whether forests are grown by us, see `forest.worthwhile`.
         note: what the reader of a score must know of the features.
     """
 
@@ -214,7 +213,7 @@ class _Features:
     rows: np.ndarray
     common_units: bool = False
     dense: bool = True
-    own_forest: bool = False
+    fast_forest: bool = False
     note: str = ""
 
     @classmethod
@@ -223,26 +222,22 @@ class _Features:
     ) -> _Features:
         matrix = cells.expression() if on_counts else cells.matrix
         rows, n_columns = classes.rows, matrix.shape[1]
-        own_forest = worthwhile(len(rows), n_columns, n_trees, classes.n)
+        fast_forest = worthwhile(len(rows), n_columns, n_trees, classes.n)
         if not on_counts:
-            return cls(matrix, rows, cells.common_units, own_forest=own_forest)
-        own_forest &= 1e-9 * rank_type(len(rows))().nbytes * len(rows) * n_columns <= max_dense_gb
-        own_forest &= matrix.nnz == 0 or float(matrix.data.min()) >= 0
-        size = 4e-9 * len(rows) * n_columns
-        if size <= max_dense_gb:
-            return cls(matrix, rows, False, True, own_forest, "classifiers trained on raw counts, not on the PCA")
-        note = (
-            "classifiers trained on raw counts, not on the PCA, and not centered: "
-            f"dense counts would take {size:.3g} GB, limit {max_dense_gb:g} GB"
-        )
-        return cls(matrix, rows, False, False, own_forest, note)
+            return cls(matrix, rows, cells.common_units, fast_forest=fast_forest)
+        fast_forest &= 1e-9 * rank_type(len(rows))().nbytes * len(rows) * n_columns <= max_dense_gb
+        fast_forest &= matrix.nnz == 0 or float(matrix.data.min()) >= 0
+        size, note = 4e-9 * len(rows) * n_columns, "classifiers trained on raw counts, not on the PCA"
+        if size > max_dense_gb:
+            note += f", and not centered: dense counts would take {size:.3g} GB, limit {max_dense_gb:g} GB"
+        return cls(matrix, rows, False, size <= max_dense_gb, fast_forest, note)
 
     @cached_property
     def _buffer(self) -> np.ndarray:
         return np.empty((len(self.rows), self.matrix.shape[1]), dtype=np.float32)
 
     def scaled(self, train: np.ndarray, test: np.ndarray) -> tuple[Matrix, Matrix]:
-        """Return the features of training and test cells, scaled by the former, good until the next call."""
+        """Return the features of training and test cells, scaled by the training cells, good until the next call."""
         if self.dense and not isinstance(self.matrix, np.ndarray):
             return standardize_counts(self.matrix, self.rows[train], self.rows[test], self._buffer)
         features = self.take(train), self.take(test)
@@ -252,7 +247,7 @@ class _Features:
     @cached_property
     def ranked(self) -> RankedFeatures | None:
         """The order of the predicted cells along every feature, for forests."""
-        return RankedFeatures(self.matrix, self.rows) if self.own_forest else None
+        return RankedFeatures(self.matrix, self.rows) if self.fast_forest else None
 
     def take(self, positions: np.ndarray) -> Matrix:
         """Return the features of some of the predicted cells; the caller owns them."""
@@ -366,22 +361,24 @@ def _cross_validate(
     own, so that memory holds one of the libraries at a time. With several processes the others are fitted in as many
     shares of the folds, side by side.
     """
-    forest = {name: fit for name, fit in fits.items() if name == "random_forest" and features.own_forest}
+    forest = {name: fit for name, fit in fits.items() if name == "random_forest" and features.fast_forest}
     others = {name: fit for name, fit in fits.items() if name not in forest}
 
-    def fit_share(number: int) -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
-        schemes = deal()
-        return schemes, {
-            name: _fit_folds(features, classes, scheme, others, range(number, len(scheme.folds), n_shares))
+    def fit(
+        fits: Mapping[str, _Fit], schemes: Mapping[str, _Scheme], share: slice = slice(None)
+    ) -> dict[str, list[_Result]]:
+        return {
+            name: _fit_folds(features, classes, scheme, fits, range(len(scheme.folds))[share])
             for name, scheme in schemes.items()
         }
 
+    def fit_share(number: int) -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
+        schemes = deal()
+        return schemes, fit(others, schemes, slice(number, None, n_shares))
+
     def fit_forest() -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
         with without_optional("scipy", "cffi"):  # numba imports them for functions that no forest calls
-            return schemes, {
-                name: _fit_folds(features, classes, scheme, forest, range(len(scheme.folds)))
-                for name, scheme in schemes.items()
-            }
+            return schemes, fit(forest, schemes)
 
     n_shares = n_processes if others else 1
     if n_shares == 1 and not forest:
@@ -390,10 +387,8 @@ def _cross_validate(
     schemes = parts[0][0]
     if forest:
         parts += run_apart([fit_forest])
-    return schemes, {
-        name: sorted((result for _, results in parts for result in results[name]), key=lambda result: result.fold)
-        for name in schemes
-    }
+    results = {name: [result for _, of_part in parts for result in of_part[name]] for name in schemes}
+    return schemes, {name: sorted(rows, key=lambda result: result.fold) for name, rows in results.items()}
 
 
 def _fit_folds(
@@ -407,23 +402,24 @@ def _fit_folds(
             reason = f"fold {fold.number} has {n_train} training and {n_test} test cells"
             results += [_Result(name, fold.number, profile, reason) for name in fits for profile in scheme.profiles]
             continue
-        if "random_forest" in fits:
-            rows = fold.train, fold.test
-            results += _fit("random_forest", fits["random_forest"], *rows, fold, classes, scheme.profiles)
-        others = [name for name in fits if name != "random_forest"]
-        if not others:
-            continue
-        as_they_are = [profile for profile in scheme.profiles if profile == "corrected" and features.common_units]
-        scaled = [profile for profile in scheme.profiles if profile not in as_they_are]
-        if scaled:
-            rows = features.scaled(fold.train, fold.test)
-            results += [result for name in others for result in _fit(name, fits[name], *rows, fold, classes, scaled)]
-        if as_they_are:
-            rows = features.take(fold.train), features.take(fold.test)
-            results += [
-                result for name in others for result in _fit(name, fits[name], *rows, fold, classes, as_they_are)
-            ]
+        for names, profiles, rows in _inputs(features, fold, list(fits), scheme.profiles):
+            results += [result for name in names for result in _fit(name, fits[name], *rows, fold, classes, profiles)]
     return results
+
+
+def _inputs(
+    features: _Features, fold: _Fold, names: Sequence[str], profiles: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Sequence[str], tuple[Any, Any]]]:
+    """Yield classifiers, profiles, and what the classifiers see of training and test cells in these profiles."""
+    if "random_forest" in names:
+        yield ["random_forest"], profiles, (fold.train, fold.test)
+    others = [name for name in names if name != "random_forest"]
+    as_they_are = [profile for profile in profiles if profile == "corrected" and features.common_units]
+    scaled = [profile for profile in profiles if profile not in as_they_are]
+    if others and scaled:
+        yield others, scaled, features.scaled(fold.train, fold.test)
+    if others and as_they_are:
+        yield others, as_they_are, (features.take(fold.train), features.take(fold.test))
 
 
 def _fit(
@@ -448,19 +444,13 @@ def _fit(
     for profile in profiles:
         prediction = predictions[0 if profile == "reference" else -1]
         of_test = fold.truth, prediction.classes, prediction.probabilities
+        confusion = confusion_matrix(fold.truth, prediction.classes, classes.n)
+        solved = {"iterations": prediction.iterations, "converged": prediction.converged}
         if profile == "reference":
             scored = {"areas": auroc_per_class(fold.truth, prediction.probabilities)}
         else:
             scored = {"counts": DonorCounts.of(*of_test, fold.donors, fold.trained, classes.rare, fold.left_out)}
-        yield _Result(
-            name,
-            fold.number,
-            profile,
-            confusion=confusion_matrix(fold.truth, prediction.classes, classes.n),
-            iterations=prediction.iterations,
-            converged=prediction.converged,
-            **scored,
-        )
+        yield _Result(name, fold.number, profile, confusion=confusion, **solved, **scored)
 
 
 # --- from results to rows --------------------------------------------------------------------------------------------
@@ -474,21 +464,21 @@ def _scores(results: Sequence[_Result], classes: _Classes, profile: str, subset:
     common = {"profile": profile, "subset": subset}
     metrics = [name for name in METRICS[profile] if name != "f1_rare" or classes.rare.any()]
     values: dict[str, dict[str, list[float]]] = {}
-    for name in (name for name in CLASSIFIERS if any(result.classifier == name for result in results)):
+    of_classifiers = {name: [result for result in results if result.classifier == name] for name in CLASSIFIERS}
+    for name, of_classifier in of_classifiers.items():
+        if not of_classifier:
+            continue
         where = {**common, "classifier": name}
-        of_classifier = [result for result in results if result.classifier == name]
         succeeded = [result for result in of_classifier if not result.failure]
-        n_converged = sum(result.converged for result in succeeded)
-        stopped = profile == "corrected" and n_converged < len(succeeded)
-        caveat = (
-            f"{name} did not converge in {len(succeeded) - n_converged} of {len(succeeded)} folds" if stopped else ""
-        )
+        n_converged, n = sum(result.converged for result in succeeded), len(succeeded)
+        stopped = profile == "corrected" and n_converged < n
+        caveat = f"{name} did not converge in {n - n_converged} of {n} folds" if stopped else ""
         values[name] = {metric: [] for metric in metrics}
         for result in of_classifier:
             yield from _fold_scores(result, values[name], _join(note, caveat if not result.converged else ""), common)
         for metric in metrics:
             yield _mean(metric, values[name][metric], len(of_classifier), _join(note, caveat), where)
-        yield Score("folds_succeeded", float(len(succeeded)), **where)
+        yield Score("folds_succeeded", float(n), **where)
         if name == "logistic_regression" and succeeded:
             yield Score("iterations", float(max(result.iterations for result in succeeded)), **where)
             if profile == "corrected":
@@ -527,12 +517,10 @@ def _mean(metric: str, values: Sequence[float], n_folds: int, note: str, where: 
 
 
 def _mean_over_classifiers(
-    metric: str, found: Mapping[str, Mapping[str, Sequence[float]]], note: str, common: Mapping[str, str]
+    metric: str, of_classifiers: Mapping[str, Mapping[str, Sequence[float]]], note: str, common: Mapping[str, str]
 ) -> Score:
-    """Average over all folds of all classifiers, as cz-benchmarks does; over classifiers' means this is only equal where
-    as many folds of each succeeded, and so the corrected profile takes these.
-    """
-    per_classifier = [values[metric] for values in found.values() if values[metric]]
+    """Average over all folds of all classifiers, as cz-benchmarks does; in profile corrected over the classifiers' means."""
+    per_classifier = [values[metric] for values in of_classifiers.values() if values[metric]]
     where = {**common, "classifier": "mean"}
     if not per_classifier:
         return Score(metric, **where, status="failed", reason="no fold of any classifier succeeded")
@@ -540,10 +528,9 @@ def _mean_over_classifiers(
         value = np.mean(np.concatenate(per_classifier))
     else:
         value = np.mean([np.mean(values) for values in per_classifier])
-    failed = [name for name, values in found.items() if not values[metric]]
-    return Score(
-        metric, float(value), **where, reason=_join(note, f"mean without {', '.join(failed)}" if failed else "")
-    )
+    failed = [name for name, values in of_classifiers.items() if not values[metric]]
+    caveat = f"mean without {', '.join(failed)}" if failed else ""
+    return Score(metric, float(value), **where, reason=_join(note, caveat))
 
 
 def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> Iterator[Score]:
