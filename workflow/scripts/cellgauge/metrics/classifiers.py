@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -146,16 +146,14 @@ def logistic_regression(
                 warnings.simplefilter("always", ConvergenceWarning)
                 model.fit(train, codes)
             results = model.predict(test), model.predict_proba(test), model.classes_, model.n_iter_
-            predicted, probabilities, classes, steps = (_on_cpu(array) for array in results)
+            predicted, probabilities, classes, steps = (
+                array if isinstance(array, np.ndarray) else array.cpu().numpy() for array in results
+            )
             iterations += int(np.max(steps))
             converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in raised)
             probabilities = spread(probabilities, classes, n_classes)
             predictions.append(Prediction(predicted, probabilities, iterations, converged))
     return predictions
-
-
-def _on_cpu(array: Any) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
 def k_nearest_neighbors(

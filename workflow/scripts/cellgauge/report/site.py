@@ -39,20 +39,12 @@ class Row:
     summary: str = ""
 
     @property
-    def date(self) -> str:
-        return date_text(self.run.about)
-
-    @property
-    def version(self) -> str:
-        return version_text(self.run.about)
-
-    @property
-    def models(self) -> str:
-        return ", ".join(self.run.title("models", name) for name in self.run.about["models"])
-
-    @property
-    def datasets(self) -> str:
-        return ", ".join(self.run.title("datasets", name) for name in self.run.about["config"].get("datasets", {}))
+    def facts(self) -> dict[str, str]:
+        """What the run is, in words."""
+        about, title = self.run.about, self.run.title
+        datasets = ", ".join(title("datasets", name) for name in about["config"].get("datasets", {}))
+        models = ", ".join(title("models", name) for name in about["models"])
+        return {"date": date_text(about), "version": version_text(about), "models": models, "datasets": datasets}
 
 
 def build_site(folders: Sequence[str | Path], output: str | Path) -> Path:

@@ -44,11 +44,10 @@ class Result:
     @cached_property
     def splits(self) -> list[str]:
         """The splits on which some model has a value; where none has any, those on which some model failed."""
-        valued = {split for _, split in self.values}
-        return [s for s in self.all_splits if s in valued] or [s for s in self.all_splits if self._failed(s)]
-
-    def _failed(self, split: str) -> bool:
-        return any(self.why(model, split).status == "failed" for model in self.tables.models)
+        valued, models = {split for _, split in self.values}, self.tables.models
+        if valued:
+            return [split for split in self.all_splits if split in valued]
+        return [s for s in self.all_splits if any(self.why(model, s).status == "failed" for model in models)]
 
     def why(self, model: str, split: str) -> Missing:
         """Return why a value is missing."""

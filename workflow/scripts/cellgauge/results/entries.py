@@ -55,20 +55,10 @@ class Metric:
         ends = facts.get("range")
         low, high = ends if isinstance(ends, list | tuple) and len(ends) == 2 else (None, None)
         names = facts.get("also_known_as")
-        return cls(
-            name,
-            facts.get("title") or name,
-            facts.get("description", ""),
-            facts.get("source", ""),
-            facts.get("higher_is_better"),
-            low,
-            high,
-            facts.get("in_full") or (),
-            facts.get("of_pairs", ""),
-            facts.get("czbenchmarks") or {},
-            tuple(map(str, names)) if isinstance(names, list) else (),
-            facts.get("counts_missing", ""),
-        )
+        names = tuple(map(str, names)) if isinstance(names, list) else ()
+        keys = ("description", "source", "higher_is_better", "in_full", "of_pairs", "czbenchmarks", "counts_missing")
+        others = {key: facts[key] for key in keys if facts.get(key) is not None}
+        return cls(name, facts.get("title") or name, low=low, high=high, also_known_as=names, **others)
 
     @property
     def search_text(self) -> str:
@@ -97,6 +87,7 @@ class Metric:
 
     @property
     def arrow(self) -> str:
+        """The direction as a sign."""
         return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
     @property
@@ -254,6 +245,7 @@ class Missing:
 
     @property
     def label(self) -> str:
+        """The status as the page shows it."""
         return {"failed": "failed", "ok": "note"}.get(self.status, "n/a")
 
 
@@ -261,15 +253,18 @@ NO_ROW = Missing("not_applicable", "the score file holds no such value")
 
 
 def safe_link(address: str) -> str:
+    """Return an address of the web, "" for any other."""
     return address if address.lower().startswith(("http://", "https://")) else ""
 
 
 def parsed_names(text: str) -> tuple[str, ...]:
+    """Return the names of a list in JSON, none where it is no list."""
     names = parsed(text)
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def parsed(text: str) -> Any:
+    """Return the value of a text in JSON, None where it is none."""
     try:
         return json.loads(text)
     except ValueError:

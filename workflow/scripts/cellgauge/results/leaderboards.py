@@ -128,11 +128,14 @@ def _md(text: str) -> str:
     return " ".join(escaped.split())
 
 
+ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
+
+
 def latex(boards: Sequence[Leaderboard]) -> str:
     """Return the leaderboards as LaTeX tables for the package booktabs; names are escaped."""
     parts = ["% Needs \\usepackage{booktabs}. " + BOLD.format("brackets")]
     for board in boards:
-        heads = [f"{_tex(title)} {_arrow(metric)}".strip() for title, metric in board.columns]
+        heads = [f"{_tex(title)} {ARROWS[metric.higher_is_better]}".strip() for title, metric in board.columns]
         parts += ["\\begin{table}", f"\\caption{{{_tex(board.title)}. Means with 95\\,\\% intervals.}}"]
         parts += [f"\\begin{{tabular}}{{l{'r' * len(heads)}}}", "\\toprule"]
         parts += [" & ".join(["Model", *heads]) + r" \\", "\\midrule"]
@@ -146,10 +149,6 @@ def latex(boards: Sequence[Leaderboard]) -> str:
             parts.append(" & ".join(cells) + r" \\")
         parts += ["\\bottomrule", "\\end{tabular}", "\\end{table}", ""]
     return "\n".join(parts)
-
-
-def _arrow(metric: Metric) -> str:
-    return {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}[metric.higher_is_better]
 
 
 def _tex(text: str) -> str:

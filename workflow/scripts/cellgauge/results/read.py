@@ -110,6 +110,7 @@ class Tables:
         of_jobs = ["seconds", "cpu_seconds", "max_rss_mb", *OF_NETWORKS]
         runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=of_jobs)
         metrics = _read(folder / "tasks.csv", ["task", "task_title", "metric"])
+        ranks = {kind: place for place, kind in enumerate(KINDS)}  # of other kinds before the last one
         models = _entries(_read(folder / "models.csv", ["model"]), "model", _order(scores, "model"))
         return cls(
             scores=scores,
@@ -121,7 +122,7 @@ class Tables:
             of_conditions=_read(folder / "conditions.csv", CONDITION_COLUMNS, numbers=["value"]),
             anchors=_read(folder / "anchors.csv", COLUMNS, numbers=["published", "ours", "difference", "allowed"]),
             published={name: _read(folder / f"{name}.csv", *about) for name, about in PUBLISHED.items()},
-            models=dict(sorted(models.items(), key=lambda item: _rank_of_kind(item[1].kind))),
+            models=dict(sorted(models.items(), key=lambda item: ranks.get(item[1].kind, len(KINDS) - 1.5))),
             datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", _order(scores, "dataset")),
             tasks=_tasks(metrics, scores),
             provenance=provenance.read(about) if (about := folder.parent / provenance.FILE).exists() else {},
@@ -302,10 +303,6 @@ def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd
 
 def _order(table: pd.DataFrame, column: str) -> list[str]:
     return list(dict.fromkeys(table[column]))
-
-
-def _rank_of_kind(kind: str) -> float:
-    return KINDS.index(kind) if kind in KINDS else len(KINDS) - 1.5
 
 
 def _entries(table: pd.DataFrame, key: str, in_scores: Sequence[str]) -> dict[str, Entry]:

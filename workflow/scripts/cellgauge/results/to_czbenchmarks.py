@@ -76,10 +76,12 @@ def _task_result(
 ) -> dict[str, Any]:
     data, entry = tables.datasets[dataset], tables.models[model]
     splits = data.sets.get(split, [split])
+    species = {name: data.organisms.get(name, "") for name in splits}
+    scientific = {name: organism.scientific.lower().replace(" ", "_") for name, organism in ORGANISMS.items()}
     datasets = [
-        {"name": f"{dataset}/{name}", "organism": organism, "name_display": data.title, "subset_display": name}
-        for name in splits
-        for organism in [_scientific(data.organisms.get(name, ""))]
+        {"name": f"{dataset}/{name}", "organism": scientific.get(organism, organism)}
+        | {"name_display": data.title, "subset_display": name}
+        for name, organism in species.items()
     ]
     kind = "BASELINE" if entry.kind == "baseline" else entry.facts.get("czbenchmarks") or model.upper()
     return {
@@ -90,8 +92,3 @@ def _task_result(
         "metrics": metrics,
         "runtime_metrics": {},
     }
-
-
-def _scientific(organism: str) -> str:
-    """Return a species' scientific name as cz-benchmarks writes it: homo_sapiens."""
-    return ORGANISMS[organism].scientific.lower().replace(" ", "_") if organism in ORGANISMS else organism

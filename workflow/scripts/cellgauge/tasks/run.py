@@ -55,7 +55,8 @@ def score_files(
         CellgaugeError: an unknown task, profile or parameter; files that do not belong together.
     """
     about = task_traits(task_name)
-    _check_profiles(profiles)
+    if unknown := set(profiles) - set(PROFILES):
+        raise CellgaugeError(f"unknown profile '{min(unknown)}'; there are {', '.join(PROFILES)}")
     _check_params(task_name, about.params, params)
     task = load_task(task_name)
     if about.modality == "perturbation":
@@ -155,12 +156,6 @@ def _profiles_of(about: TaskTraits, task_name: str, profiles: Sequence[str]) -> 
         known = ", ".join(about.profiles)
         raise NotScorable(f"task {task_name} is scored in profile {known} alone, the run asks for others")
     return of_task
-
-
-def _check_profiles(profiles: Sequence[str]) -> None:
-    unknown = set(profiles) - set(PROFILES)
-    if unknown:
-        raise CellgaugeError(f"unknown profile '{min(unknown)}'; there are {', '.join(PROFILES)}")
 
 
 def _check_params(where: str, known: Iterable[str], params: Iterable[str]) -> None:

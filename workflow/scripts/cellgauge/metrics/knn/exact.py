@@ -177,7 +177,10 @@ class _Answers:
             norms: squared lengths of the centred queries, shape (n_rows,).
         """
         bound = ErrorBound(norms[:, None], self._references.shape[1], dtype)
-        proven = _proven(approximate, self.k, bound, complete=candidates.shape[1] == self._references.shape[0])
+        if candidates.shape[1] == self._references.shape[0]:
+            proven = np.full(len(rows), True)
+        else:  # nothing outside the candidates can be among the k nearest
+            proven = (bound.least(approximate[:, -1:]) >= bound.most(approximate[:, [self.k - 1]]))[:, 0]
         ordered = self._squared is not None
         chosen, exact = _nearest_candidates(
             self._queries, rows, self._references, candidates, approximate, self.k, bound, ordered
@@ -284,13 +287,6 @@ def _smallest_columns(values: np.ndarray, n: int) -> np.ndarray:
         else:  # ties at the rim
             columns[part] = np.argpartition(rows, n - 1, axis=1)[:, :n]
     return columns
-
-
-def _proven(approximate: np.ndarray, k: int, bound: ErrorBound, complete: bool) -> np.ndarray:
-    """Return for which rows nothing outside the candidates can be among the k nearest."""
-    if complete:
-        return np.ones(len(approximate), dtype=bool)
-    return (bound.least(approximate[:, -1:]) >= bound.most(approximate[:, k - 1 : k]))[:, 0]
 
 
 def _nearest_candidates(

@@ -94,20 +94,15 @@ def n_splits(tables: Tables) -> int:
 
 def facts(tables: Tables) -> list[tuple[str, str, str]]:
     """Return what was run, in numbers: (number, what, the page that tells more or "")."""
-    cells = _cells_of(tables)
+    cells, failed = _cells_of(tables), tables.missing[tables.missing["status"] == "failed"]
     counts = [
         (len(tables.models), "model", "models", "catalogue"),
         (len(cells), "dataset", "datasets", "catalogue"),
         (sum(map(len, cells.values())), "split", "splits", ""),
         (int(sum(n for splits in cells.values() for n in splits.values())), "cell", "cells", ""),
-        (_n_failed(tables), "failed job", "failed jobs", "gaps"),
+        (len(failed.drop_duplicates(["task", "model", "dataset", "split"])), "failed job", "failed jobs", "gaps"),
     ]
     return [(f"{n:,}", one if n == 1 else many, page) for n, one, many, page in counts]
-
-
-def _n_failed(tables: Tables) -> int:
-    rows = tables.missing[tables.missing["status"] == "failed"]
-    return len(rows.drop_duplicates(["task", "model", "dataset", "split"]))
 
 
 def _cells_of(tables: Tables) -> dict[str, dict[str, float]]:

@@ -70,6 +70,7 @@ class _Known:
 
     @cached_property
     def of_labels(self) -> dict[tuple[str, Variant], Mapping[tuple[str, str], float]]:
+        """The values of single labels, by task and variant, then by model and label."""
         return {
             (task, variant): values
             for (task, dataset, split, variant), values in self.tables.conditions.items()
@@ -98,6 +99,7 @@ class _Known:
 
     @property
     def facts(self) -> list[tuple[str, str]]:
+        """The counts of the split: (number, what)."""
         counts = [
             ("n_cells", "cell", "cells"),
             ("n_donors", "donor", "donors"),
@@ -117,6 +119,7 @@ class _Known:
 
     @property
     def label_table(self) -> LabelTable | None:
+        """The cells of each label, and the score of each model on it."""
         key = self._usual(lambda metric, subset: metric.is_score and subset in metric.in_full)
         if key is None:
             return None
