@@ -28,19 +28,12 @@ EPSILON = np.finfo(np.float64).eps
 
 
 class Prediction(NamedTuple):
-    """What a classifier says of the test cells.
+    """What a classifier says of the test cells."""
 
-    Attributes:
-        classes: the predicted class codes, int64, shape (n_test,).
-        probabilities: float64, shape (n_test, n_classes); 0 for classes that were not in the training cells.
-        iterations: of the solver, 0 where there is none.
-        converged: whether the solver reached its end.
-    """
-
-    classes: np.ndarray
-    probabilities: np.ndarray
-    iterations: int = 0
-    converged: bool = True
+    classes: np.ndarray  # the predicted class codes, int64, shape (n_test,)
+    probabilities: np.ndarray  # float64, shape (n_test, n_classes); 0 for classes that were not in the training cells
+    iterations: int = 0  # of the solver, 0 where there is none
+    converged: bool = True  # whether the solver reached its end
 
 
 def standardize(train: Matrix, test: Matrix) -> None:

@@ -17,27 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One value as the page shows it.
+    """One value as the page shows it."""
 
-    Attributes:
-        text: the number, or why there is none ("failed", "n/a").
-        level: the step of the color scale, None for no color.
-        rank: the place among the ranked models of the column.
-        note: what the note below the table says of it; the page's script makes that the cell's title too.
-        extra: what stands small beside the number, such as the splits that it covers.
-        interval: the ends of the number's interval, as text.
-        scaled: the number's place between the controls, as text; "" where the page does not offer it.
-        is_text: whether it is prose, which may be long.
-    """
-
-    text: str
-    level: int | None = None
-    rank: int | None = None
+    text: str  # the number, or why there is none ("failed", "n/a")
+    level: int | None = None  # the step of the color scale, None for no color
+    rank: int | None = None  # the place among the ranked models of the column
+    # what the note below the table says of it; the page's script makes that the cell's title too
     note: Missing | None = None
-    extra: str = ""
-    interval: str = ""
-    scaled: str = ""
-    is_text: bool = False
+    extra: str = ""  # what stands small beside the number, such as the splits that it covers
+    interval: str = ""  # the ends of the number's interval, as text
+    scaled: str = ""  # the number's place between the controls, as text; "" where the page does not offer it
+    is_text: bool = False  # whether it is prose, which may be long
 
     @classmethod
     def gap(cls, missing: Missing) -> Cell:
@@ -78,26 +68,17 @@ class Notes:
 
 @dataclass(frozen=True)
 class HeatTable:
-    """Models x columns.
+    """Models x columns."""
 
-    Attributes:
-        caption: what the table shows, as text.
-        about: the variant that the page's controls choose by, such as {"profile": "corrected", "metric": "ari"}.
-        rows: all models; those to which nothing applies are named below the table instead (`left_out`).
-        ends: the worst and the best value of the colors, where all columns share one scale.
-        spreads: what the "±" in the cells are.
-        units: what the intervals are over.
-        marked: whether the pictures mark the controls.
-    """
-
-    caption: str
+    caption: str  # what the table shows, as text
     columns: Sequence[Column]
-    rows: Sequence[Row]
+    rows: Sequence[Row]  # all models; those to which nothing applies are named below the table instead (`left_out`)
+    # the variant that the page's controls choose by, such as {"profile": "corrected", "metric": "ari"}
     about: Mapping[str, str]
-    ends: tuple[str, str] | None = None
-    spreads: Sequence[str] = ()
-    units: Sequence[str] = ()
-    marked: bool = False
+    ends: tuple[str, str] | None = None  # the worst and the best value of the colors, where all columns share one scale
+    spreads: Sequence[str] = ()  # what the "±" in the cells are
+    units: Sequence[str] = ()  # what the intervals are over
+    marked: bool = False  # whether the pictures mark the controls
 
     @property
     def visible(self) -> list[Row]:

@@ -22,21 +22,17 @@ BLOCK = "{dataset}: {splits}"
 
 @dataclass(frozen=True)
 class Record:
-    """One source of published values.
+    """One source of published values."""
 
-    Attributes:
-        name, title, facts: its key, its title, and what else its entry says.
-        tables: its values; each block of splits that models share is a dataset.
-        n_values, n_used: how many values it has, and how many are used.
-        left_out: why the others are not: `reason`, how many (`n`), and of which `models` and `metrics`, as text.
-    """
-
+    # name, title, facts: its key, its title, and what else its entry says
     name: str
     title: str
     facts: Mapping[str, str]
-    tables: Tables
+    tables: Tables  # its values; each block of splits that models share is a dataset
+    # n_values, n_used: how many values it has, and how many are used
     n_values: int
     n_used: int
+    # why the others are not: `reason`, how many (`n`), and of which `models` and `metrics`, as text
     left_out: list[dict[str, Any]]
 
 

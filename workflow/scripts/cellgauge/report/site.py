@@ -22,19 +22,14 @@ LINKS = (("index.html", "Runs"), ("changelog.html", "Changelog"), ("submit.html"
 
 @dataclass(frozen=True)
 class Row:
-    """A run on the site.
-
-    Attributes:
-        folder: its folder in the site.
-        report: whether it has a report there.
-        best: the best model of each task on each dataset: (task, dataset, model, score).
-        changes, summary: the page of what changed since the run before it, and its sentence; "" for the first run.
-    """
+    """A run on the site."""
 
     run: PublishedRun
-    folder: str
-    report: bool
+    folder: str  # its folder in the site
+    report: bool  # whether it has a report there
+    # the best model of each task on each dataset: (task, dataset, model, score)
     best: Sequence[tuple[str, str, str, str]]
+    # changes, summary: the page of what changed since the run before it, and its sentence; "" for the first run
     changes: str = ""
     summary: str = ""
 

@@ -21,17 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Block:
-    """Score rows of one dataset in which every model has every split.
-
-    Attributes:
-        dataset: the dataset.
-        splits: names of its splits, in the order of the rows.
-        rows: score rows, for each variant of a metric those of the models that cover all splits.
-    """
+    """Score rows of one dataset in which every model has every split."""
 
     dataset: str
-    splits: tuple[str, ...]
-    rows: pd.DataFrame
+    splits: tuple[str, ...]  # names of its splits, in the order of the rows
+    rows: pd.DataFrame  # score rows, for each variant of a metric those of the models that cover all splits
 
     @property
     def name(self) -> str:

@@ -45,19 +45,12 @@ TEXTS = ("title", "description", "also_known_as", "licence", "citation", "url", 
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """A run as it was published.
+    """A run as it was published."""
 
-    Attributes:
-        folder: where it lies.
-        about: its provenance.
-        scores: the rows of scores.parquet.
-        rows: these and those of single conditions of screens, where they were published too.
-    """
-
-    folder: Path
-    about: Mapping[str, Any]
-    scores: pd.DataFrame
-    rows: pd.DataFrame
+    folder: Path  # where it lies
+    about: Mapping[str, Any]  # its provenance
+    scores: pd.DataFrame  # the rows of scores.parquet
+    rows: pd.DataFrame  # these and those of single conditions of screens, where they were published too
 
     @classmethod
     def read(cls, folder: str | Path) -> PublishedRun:
@@ -127,54 +120,37 @@ def read_scores_table(path: Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Change:
-    """One score in both runs: means over the splits that both have.
+    """One score in both runs: means over the splits that both have."""
 
-    Attributes:
-        key: the fields SHEET, and the model.
-        before, after: the values.
-        difference: how much larger the value is than before, over the units that both have.
-        low, high: the 95 % interval of after - before; p_adjusted: of its test. NaN where there is no test.
-        units: what it rests on.
-        verdict: one of ORDER.
-        reason: why it was not tested.
-        causes: what was recorded to differ between the runs and may explain it.
-    """
-
-    key: Mapping[str, str]
+    key: Mapping[str, str]  # the fields SHEET, and the model
     before: float
     after: float
-    difference: float
+    difference: float  # how much larger the value is than before, over the units that both have
+    # low, high: the 95 % interval of after - before; p_adjusted: of its test. NaN where there is no test
     low: float = np.nan
     high: float = np.nan
     p: float = np.nan
     p_adjusted: float = np.nan
-    units: str = ""
-    verdict: str = "not tested"
-    reason: str = ""
-    causes: Sequence[str] = ()
+    units: str = ""  # what it rests on
+    verdict: str = "not tested"  # one of ORDER
+    reason: str = ""  # why it was not tested
+    causes: Sequence[str] = ()  # what was recorded to differ between the runs and may explain it
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What changed between two runs.
-
-    Attributes:
-        before, after: the runs.
-        facts: what was recorded and differs: (what, before, after), by section.
-        scores: the scores that both have and that are not the same to the last digit.
-        n_identical: how many are.
-        added, gone: how many scores one of them alone has, by (task, dataset, model).
-        identical: whether all rows of both are the same to the last digit.
-    """
+    """What changed between two runs."""
 
     before: PublishedRun
     after: PublishedRun
+    # what was recorded and differs: (what, before, after), by section
     facts: Mapping[str, Sequence[tuple[str, str, str]]]
-    scores: Sequence[Change]
-    n_identical: int
+    scores: Sequence[Change]  # the scores that both have and that are not the same to the last digit
+    n_identical: int  # how many are
+    # added, gone: how many scores one of them alone has, by (task, dataset, model)
     added: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     gone: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    identical: bool = False
+    identical: bool = False  # whether all rows of both are the same to the last digit
 
     @property
     def counts(self) -> Counter[str]:

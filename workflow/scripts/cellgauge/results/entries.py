@@ -114,12 +114,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Task:
-    """A task; one that spans splits is scored on sets of them.
-
-    Attributes:
-        modality: the data that it scores, "" where unknown.
-        headline: the metric that stands for the task, "" where the catalogue names none.
-    """
+    """A task; one that spans splits is scored on sets of them."""
 
     name: str
     title: str
@@ -128,8 +123,8 @@ class Task:
     description: str = ""
     spans: bool = False
     also_known_as: tuple[str, ...] = ()
-    modality: str = ""
-    headline: str = ""
+    modality: str = ""  # the data that it scores, "" where unknown
+    headline: str = ""  # the metric that stands for the task, "" where the catalogue names none
 
     @property
     def search_text(self) -> str:

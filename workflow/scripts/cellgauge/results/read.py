@@ -69,33 +69,24 @@ ByModel = Mapping[tuple[str, str, Variant], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of one run.
+    """The tables of one run."""
 
-    Attributes:
-        scores: every row of scores.csv; text columns never NaN, `value`, `seed` and `fold` numbers.
-        summary: summary.csv, the means over splits.
-        runtime: runtime.csv, one row per job.
-        pairs, ranked: comparisons.csv and ranks.csv, which models can be told apart.
-        layouts: layouts.parquet, the places of cells on a plane.
-        anchors: anchors.csv, published numbers beside ours.
-        published: the tables of what others published, by name (PUBLISHED).
-        of_conditions: conditions.csv, the scores of every single condition of perturbation screens.
-        models, datasets, tasks: the catalogue, completed by what the scores name beside it.
-        provenance: provenance.json beside the folder of the tables, empty where it is not there.
-    """
-
-    scores: pd.DataFrame
-    summary: pd.DataFrame
-    runtime: pd.DataFrame
+    scores: pd.DataFrame  # every row of scores.csv; text columns never NaN, `value`, `seed` and `fold` numbers
+    summary: pd.DataFrame  # summary.csv, the means over splits
+    runtime: pd.DataFrame  # runtime.csv, one row per job
+    # pairs, ranked: comparisons.csv and ranks.csv, which models can be told apart
     pairs: pd.DataFrame
     ranked: pd.DataFrame
-    layouts: pd.DataFrame
-    anchors: pd.DataFrame
-    of_conditions: pd.DataFrame
+    layouts: pd.DataFrame  # layouts.parquet, the places of cells on a plane
+    anchors: pd.DataFrame  # anchors.csv, published numbers beside ours
+    of_conditions: pd.DataFrame  # conditions.csv, the scores of every single condition of perturbation screens
+    # models, datasets, tasks: the catalogue, completed by what the scores name beside it
     models: Mapping[str, Entry]
     datasets: Mapping[str, Entry]
     tasks: Mapping[str, Task]
+    # the tables of what others published, by name (PUBLISHED)
     published: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    # provenance.json beside the folder of the tables, empty where it is not there
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -311,8 +302,8 @@ def _entries(table: pd.DataFrame, key: str, in_scores: Sequence[str]) -> dict[st
     names = [*in_scores, *(name for name in rows if name not in in_scores)]
     titles = {name: rows.get(name, {}).get("title") or name for name in names}
     shared = {title for title in titles.values() if list(titles.values()).count(title) > 1}
-    shown = {n: f"{title} ({n})" if title in shared and title != n else title for n, title in titles.items()}
-    return {name: Entry(name, shown[name], rows.get(name, {}).get("kind", ""), rows.get(name, {})) for name in names}
+    unique = {n: f"{title} ({n})" if title in shared and title != n else title for n, title in titles.items()}
+    return {name: Entry(name, unique[name], rows.get(name, {}).get("kind", ""), rows.get(name, {})) for name in names}
 
 
 def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:

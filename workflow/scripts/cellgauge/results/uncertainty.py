@@ -107,21 +107,16 @@ class Units:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The scores of all models in one variant of a metric on one dataset (or set of splits), with their units.
+    """The scores of all models in one variant of a metric on one dataset (or set of splits), with their units."""
 
-    Attributes:
-        key: the fields SHEET.
-        models, splits: the names of rows and columns.
-        values: scores, NaN where there is none; shape (n_models, n_splits).
-        units: by split, then by kind. For donors they are the jackknife's pseudo-values.
-        of_conditions: whether the task scores conditions, which then are the units however many splits there are.
-    """
-
-    key: tuple[str, ...]
+    key: tuple[str, ...]  # the fields SHEET
+    # models, splits: the names of rows and columns
     models: Sequence[str]
     splits: Sequence[str]
-    values: np.ndarray
+    values: np.ndarray  # scores, NaN where there is none; shape (n_models, n_splits)
+    # by split, then by kind. For donors they are the jackknife's pseudo-values
     units: Mapping[str, Mapping[str, Units]] = field(default_factory=dict)
+    # whether the task scores conditions, which then are the units however many splits there are
     of_conditions: bool = False
 
     def named(self, kind: str) -> str:

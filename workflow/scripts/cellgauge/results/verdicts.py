@@ -15,24 +15,17 @@ MOST_NAMES = 4
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one task says of the models on one dataset, in sentences.
-
-    Attributes:
-        about: task, dataset and profile, for the page's filters.
-        measure, remarks: the score that it is about, and what must be known of it.
-        answer: the model with the best mean and how sure that is, or why there is none.
-        sentences: how the others stand to the best baseline, and what else must be known.
-        beaten_by: the negative control that no model beats, "" where there is none.
-    """
+    """What one task says of the models on one dataset, in sentences."""
 
     task: Task
     dataset: Entry
-    about: Mapping[str, str]
+    about: Mapping[str, str]  # task, dataset and profile, for the page's filters
+    # measure, remarks: the score that it is about, and what must be known of it
     measure: str
     remarks: str
-    answer: str
-    sentences: Sequence[str]
-    beaten_by: str = ""
+    answer: str  # the model with the best mean and how sure that is, or why there is none
+    sentences: Sequence[str]  # how the others stand to the best baseline, and what else must be known
+    beaten_by: str = ""  # the negative control that no model beats, "" where there is none
 
 
 def verdict(result: Result, task: Task) -> Verdict | None:

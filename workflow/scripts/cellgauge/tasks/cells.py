@@ -24,26 +24,23 @@ class NotScorable(CellgaugeError):
 
 @dataclass(frozen=True)
 class CellsToScore:
-    """Embedded cells with what is known of them, and of the cells that the model could not embed.
+    """Embedded cells with what is known of them, and of the cells that the model could not embed."""
 
-    Attributes:
-        matrix: the embedding, float32, finite, shape (n_cells, n_dims); None where kept neighbors suffice.
-        obs: columns of str, shape (n_cells,): "label", "split", "organism", and where known "batch" and "donor".
-        left_out: the same columns of the cells that the model could not embed; none where it embedded all.
-        splits, has_row: the split files, and which of all their cells have a row in `matrix`; None is all.
-        reference_on_counts, common_units: what the model's adapter says of itself (`models.base`).
-        device: where matrix products are computed, as PyTorch names it; None is numpy, on the processor.
-        neighbors: what the task's search returned for these cells, None where nothing is kept.
-    """
-
+    # the embedding, float32, finite, shape (n_cells, n_dims); None where kept neighbors suffice
     matrix: np.ndarray | None
+    # columns of str, shape (n_cells,): "label", "split", "organism", and where known "batch" and "donor"
     obs: Mapping[str, np.ndarray]
+    # the same columns of the cells that the model could not embed; none where it embedded all
     left_out: Mapping[str, np.ndarray] = field(default_factory=dict)
+    # splits, has_row: the split files, and which of all their cells have a row in `matrix`; None is all
     splits: Sequence[Split] = ()
     has_row: np.ndarray | None = None
+    # reference_on_counts, common_units: what the model's adapter says of itself (`models.base`)
     reference_on_counts: bool = False
     common_units: bool = False
+    # where matrix products are computed, as PyTorch names it; None is numpy, on the processor
     device: str | None = None
+    # what the task's search returned for these cells, None where nothing is kept
     neighbors: Mapping[str, np.ndarray] | None = None
 
     @property

@@ -23,26 +23,18 @@ PROFILES = ("reference", "corrected")
 
 @dataclass(frozen=True)
 class TaskTraits:
-    """The constants of a task and of its search of neighbors, and the parameters of both.
+    """The constants of a task and of its search of neighbors, and the parameters of both."""
 
-    Attributes:
-        scope: "split" (scored per split) or "dataset" (over all splits of a dataset).
-        compares: "organism" where a task of scope "dataset" needs several species, else "".
-        modality: "expression" (scores embedded cells) or "perturbation" (predicted responses).
-        needs: columns of obs that every split must have.
-        profiles: the profiles that it has rows in.
-        params: the defaults of its parameters; tuples are lists, as in YAML and JSON.
-        searched: the parameters, `profiles` among them, that change which neighbors are found; None: it keeps none.
-        kept_for: values by parameter, of which one must be asked for, else nothing is worth keeping.
-    """
-
-    scope: str
-    compares: str = ""
-    modality: str = "expression"
-    needs: tuple[str, ...] = ()
-    profiles: tuple[str, ...] = PROFILES
+    scope: str  # "split" (scored per split) or "dataset" (over all splits of a dataset)
+    compares: str = ""  # "organism" where a task of scope "dataset" needs several species, else ""
+    modality: str = "expression"  # "expression" (scores embedded cells) or "perturbation" (predicted responses)
+    needs: tuple[str, ...] = ()  # columns of obs that every split must have
+    profiles: tuple[str, ...] = PROFILES  # the profiles that it has rows in
+    # the defaults of its parameters; tuples are lists, as in YAML and JSON
     params: Mapping[str, Any] = field(default_factory=dict)
+    # the parameters, `profiles` among them, that change which neighbors are found; None: it keeps none
     searched: tuple[str, ...] | None = None
+    # values by parameter, of which one must be asked for, else nothing is worth keeping
     kept_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def keeps_neighbors(self, params: Mapping[str, Any]) -> bool:

@@ -45,52 +45,43 @@ def _lowest_bit(typing_context, word):
 
 
 class Split(NamedTuple):
-    """The best split of a node.
+    """The best split of a node."""
 
-    Attributes:
-        feature: -1 where no feature tells the cells apart.
-        low, high: the values on both sides of the cut.
-        left, right: Gini impurities of the children.
-        gain: what scikit-learn maximises, -(weights times impurities of the children).
-        weight: of the left child.
-    """
-
-    feature: int
+    feature: int  # -1 where no feature tells the cells apart
+    # low, high: the values on both sides of the cut
     low: float
     high: float
+    # left, right: Gini impurities of the children
     left: float
     right: float
-    gain: float
-    weight: int
+    gain: float  # what scikit-learn maximises, -(weights times impurities of the children)
+    weight: int  # of the left child
 
 
 class Workspace(NamedTuple):
-    """The arrays that growing one tree writes to.
+    """The arrays that growing one tree writes to."""
 
-    Attributes:
-        features, constants, moved: the order of features, of those known to be constant, and where drawn ones were; int64.
-        entries, more_entries: of the node's members, int64.
-        counts, width: how often each of two digits of ranks occurs, int32, and the bits of a digit.
-        slots, words, blocks: the bitmap of ranks, see `_sorted_entries`.
-        spare, places: members set aside, and which vote is whose; uint32.
-        total, left: weights of classes in the node and left of the cut, int64.
-        stack, impurities: the nodes still to be split.
-    """
-
+    # features, constants, moved: the order of features, of those known to be constant, and where drawn ones were; int64
     features: np.ndarray
     constants: np.ndarray
     moved: np.ndarray
+    # entries, more_entries: of the node's members, int64
     entries: np.ndarray
     more_entries: np.ndarray
+    # counts, width: how often each of two digits of ranks occurs, int32, and the bits of a digit
     counts: np.ndarray
     width: int
+    # slots, words, blocks: the bitmap of ranks, see `_sorted_entries`
     slots: np.ndarray
     words: np.ndarray
     blocks: np.ndarray
+    # spare, places: members set aside, and which vote is whose; uint32
     spare: np.ndarray
     places: np.ndarray
+    # total, left: weights of classes in the node and left of the cut, int64
     total: np.ndarray
     left: np.ndarray
+    # stack, impurities: the nodes still to be split
     stack: np.ndarray
     impurities: np.ndarray
 

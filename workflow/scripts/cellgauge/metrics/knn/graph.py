@@ -24,18 +24,13 @@ LEAST_BANDWIDTH = 1e-3
 
 
 class Edges(NamedTuple):
-    """Weighted edges of an undirected graph, both directions of each, sorted by source and then target.
-
-    Attributes:
-        n_nodes: number of nodes.
-        sources, targets: int64, shape (n_edges,).
-        weights: float32, in (0, 1], shape (n_edges,).
-    """
+    """Weighted edges of an undirected graph, both directions of each, sorted by source and then target."""
 
     n_nodes: int
+    # sources, targets: int64, shape (n_edges,)
     sources: np.ndarray
     targets: np.ndarray
-    weights: np.ndarray
+    weights: np.ndarray  # float32, in (0, 1], shape (n_edges,)
 
 
 def neighbor_count(n_cells: int, n_neighbors: int = 15) -> int:

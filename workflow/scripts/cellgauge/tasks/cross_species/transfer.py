@@ -36,19 +36,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Question:
-    """Who is asked about which cells: all cells of the splits, embedded or not, those without a row at the end.
+    """Who is asked about which cells: all cells of the splits, embedded or not, those without a row at the end."""
 
-    Attributes:
-        species_names, label_names: str, ascending.
-        species, labels: codes of all cells, shape (n_cells,).
-        min_class_size: a label is shared by two species if each has so many cells of it, embedded or not: what a model cannot
-            embed makes its question no easier.
-    """
-
+    # species_names, label_names: str, ascending
     species_names: np.ndarray
     label_names: np.ndarray
+    # species, labels: codes of all cells, shape (n_cells,)
     species: np.ndarray
     labels: np.ndarray
+    # a label is shared by two species if each has so many cells of it, embedded or not: what a model cannot embed makes
+    # its question no easier
     min_class_size: int
 
     @classmethod
@@ -183,15 +180,10 @@ def _shared(question: Question) -> Iterator[Score]:
 
 @dataclass(frozen=True)
 class Donors:
-    """The donors of each species, where every species has two or more; otherwise one nameless donor of all its cells.
+    """The donors of each species, where every species has two or more; otherwise one nameless donor of all its cells."""
 
-    Attributes:
-        names: those of each species, by its code; empty where no donor can be left out.
-        codes: the position of each cell's donor among those of its species, int64, shape (n_cells,).
-    """
-
-    names: Sequence[Sequence[str]]
-    codes: np.ndarray
+    names: Sequence[Sequence[str]]  # those of each species, by its code; empty where no donor can be left out
+    codes: np.ndarray  # the position of each cell's donor among those of its species, int64, shape (n_cells,)
 
     @classmethod
     def of(cls, cells: CellsToScore, question: Question) -> Donors:

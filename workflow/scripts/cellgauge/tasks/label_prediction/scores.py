@@ -136,27 +136,17 @@ def _alone(fit: Callable[..., Prediction]) -> _Fit:
 
 @dataclass(frozen=True)
 class _Classes:
-    """The labels that are large enough to be predicted, and the cells that carry them.
+    """The labels that are large enough to be predicted, and the cells that carry them."""
 
-    Attributes:
-        cells: these cells, as positions among all, ascending.
-        codes: their labels as positions in `names`, shape (len(cells),).
-        rows: the rows of the embedding of those among them that have one, ascending.
-        places: where each of the cells is in `rows`, -1 for one that the model did not embed; shape (len(cells),).
-        names: the labels, ascending, shape (n,).
-        rare: which of the labels are rare, shape (n,).
-        n_dropped: how many labels were too small.
-        n_cells: how many cells there were before.
-    """
-
-    cells: np.ndarray
-    codes: np.ndarray
-    rows: np.ndarray
+    cells: np.ndarray  # these cells, as positions among all, ascending
+    codes: np.ndarray  # their labels as positions in `names`, shape (len(cells),)
+    rows: np.ndarray  # the rows of the embedding of those among them that have one, ascending
+    # where each of the cells is in `rows`, -1 for one that the model did not embed; shape (len(cells),)
     places: np.ndarray
-    names: np.ndarray
-    rare: np.ndarray
-    n_dropped: int
-    n_cells: int
+    names: np.ndarray  # the labels, ascending, shape (n,)
+    rare: np.ndarray  # which of the labels are rare, shape (n,)
+    n_dropped: int  # how many labels were too small
+    n_cells: int  # how many cells there were before
 
     @classmethod
     def of(cls, cells: CellsToScore, with_left_out: bool, min_size: int) -> _Classes:
@@ -198,23 +188,14 @@ class _Classes:
 
 @dataclass(frozen=True)
 class _Features:
-    """What classifiers see of the cells: the embedding, or where the reference asks for it the expression matrix itself.
+    """What classifiers see of the cells: the embedding, or where the reference asks for it the expression matrix itself."""
 
-    Attributes:
-        matrix: float32, dense or CSR, shape (n_cells, n_dims).
-        rows: those of the cells that are predicted.
-        common_units: whether profile corrected takes the columns as they are; reference scales each of them.
-        dense: whether the rows of a CSR matrix are used densely.
-        fast_forest: whether forests are grown by us, see `forest.worthwhile`.
-        note: what the reader of a score must know of the features.
-    """
-
-    matrix: Matrix
-    rows: np.ndarray
-    common_units: bool = False
-    dense: bool = True
-    fast_forest: bool = False
-    note: str = ""
+    matrix: Matrix  # float32, dense or CSR, shape (n_cells, n_dims)
+    rows: np.ndarray  # those of the cells that are predicted
+    common_units: bool = False  # whether profile corrected takes the columns as they are; reference scales each of them
+    dense: bool = True  # whether the rows of a CSR matrix are used densely
+    fast_forest: bool = False  # whether forests are grown by us, see `forest.worthwhile`
+    note: str = ""  # what the reader of a score must know of the features
 
     @classmethod
     def of(
@@ -257,43 +238,34 @@ class _Features:
 
 @dataclass(frozen=True)
 class _Scheme:
-    """Folds dealt in one way, in positions of the predicted cells, or why there are none.
-
-    Attributes:
-        profiles: those that score these folds.
-        donors: the donor of each predicted cell, as a position in `names`, where whole donors are held out.
-        names: the donors.
-        note: what the reader of a score must know of the folds.
-        status, reason: of the row that stands for the scores where there are no folds.
-    """
+    """Folds dealt in one way, in positions of the predicted cells, or why there are none."""
 
     folds: Folds = field(default_factory=list)
-    profiles: Sequence[str] = ("corrected",)
+    profiles: Sequence[str] = ("corrected",)  # those that score these folds
+    # the donor of each predicted cell, as a position in `names`, where whole donors are held out
     donors: np.ndarray | None = None
-    names: Sequence[str] = ()
-    note: str = ""
+    names: Sequence[str] = ()  # the donors
+    note: str = ""  # what the reader of a score must know of the folds
+    # status, reason: of the row that stands for the scores where there are no folds
     status: str = "ok"
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class _Result:
-    """One classifier on one fold: what it got right, or why it could not be fitted.
-
-    Attributes:
-        confusion: of the cells that have a row, true by predicted classes, shape (n_classes, n_classes).
-        areas: under the ROC curve, per class, NaN where undefined; shape (n_classes,). For profile reference.
-        counts: what all test cells add to the scores, by donor where whole donors are held out. For profile corrected.
-    """
+    """One classifier on one fold: what it got right, or why it could not be fitted."""
 
     classifier: str
     fold: int
     profile: str
     failure: str = ""
+    # of the cells that have a row, true by predicted classes, shape (n_classes, n_classes)
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    # under the ROC curve, per class, NaN where undefined; shape (n_classes,). For profile reference
     areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
     iterations: int = 0
     converged: bool = True
+    # what all test cells add to the scores, by donor where whole donors are held out. For profile corrected
     counts: DonorCounts | None = None
 
     def values(self) -> dict[str, float]:
@@ -312,12 +284,7 @@ class _Result:
 
 @dataclass(frozen=True)
 class _Fold:
-    """The cells of one fold: rows of the features, class codes and, of the test cells, donors.
-
-    Attributes:
-        trained: which classes are among the training cells, embedded or not.
-        left_out: class codes and donors of the test cells without a row.
-    """
+    """The cells of one fold: rows of the features, class codes and, of the test cells, donors."""
 
     number: int
     train: np.ndarray
@@ -325,8 +292,8 @@ class _Fold:
     test: np.ndarray
     truth: np.ndarray
     donors: np.ndarray
-    trained: np.ndarray
-    left_out: tuple[np.ndarray, np.ndarray]
+    trained: np.ndarray  # which classes are among the training cells, embedded or not
+    left_out: tuple[np.ndarray, np.ndarray]  # class codes and donors of the test cells without a row
 
     @classmethod
     def of(cls, scheme: _Scheme, number: int, classes: _Classes) -> _Fold:

@@ -123,17 +123,14 @@ def known_batches(obs: Mapping[str, np.ndarray], columns: Sequence[str]) -> tupl
 
 @dataclass(frozen=True)
 class _Suite:
-    """The metrics of one embedding, each computed when asked for.
-
-    Attributes:
-        labels, batches: str, shape (n_cells,); batches None where `lacking` says why.
-        n_top_genes, n_components, seed: of the unintegrated PCA.
-    """
+    """The metrics of one embedding, each computed when asked for."""
 
     cells: CellsToScore
+    # labels, batches: str, shape (n_cells,); batches None where `lacking` says why
     labels: np.ndarray
     batches: np.ndarray | None
     lacking: str
+    # n_top_genes, n_components, seed: of the unintegrated PCA
     n_top_genes: int
     n_components: int
     seed: int
