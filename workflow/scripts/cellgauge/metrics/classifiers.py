@@ -150,12 +150,7 @@ def logistic_regression(
 
 
 def k_nearest_neighbors(
-    train: Matrix,
-    codes: np.ndarray,
-    test: Matrix,
-    n_classes: int,
-    n_neighbors: int = 5,
-    device: str | None = None,
+    train: Matrix, codes: np.ndarray, test: Matrix, n_classes: int, n_neighbors: int = 5, device: str | None = None
 ) -> Prediction:
     """Predict by the vote of the nearest training cells; of classes with equal votes the first one.
 

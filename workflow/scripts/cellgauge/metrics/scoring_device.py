@@ -17,12 +17,10 @@ WORTHWHILE_CELLS = 20_000
 def scoring_device(requested: str, n_cells: int) -> str | None:
     """Return where a scorer computes its matrix products: a GPU as PyTorch names it, or None: numpy, on the processor.
 
-    "cuda" is a GPU, waited for as `pick_device` does. "auto" takes one for large splits if there is one that no other job
-    of cellgauge uses now, without waiting, and leaves alone what CUDA_VISIBLE_DEVICES shares out: to this job nobody gave
-    any. PyTorch is not imported where that can be told without it.
-
-    Raises:
-        CellgaugeError: an unknown kind of device; or "cuda" was asked for, and there is no GPU or no PyTorch.
+    "cuda" is a GPU, waited for as `pick_device` does. "auto" takes one for large splits if there is one that no other job of
+    cellgauge uses now, without waiting, and leaves alone what CUDA_VISIBLE_DEVICES shares out: to this job nobody gave any.
+    PyTorch is not imported where that can be told without it. Raise CellgaugeError where the kind of device is unknown, and for
+    "cuda" where there is no GPU or no PyTorch.
     """
     if requested not in SCORING_DEVICES:
         raise CellgaugeError(f"unknown score_device '{requested}'; there are {', '.join(SCORING_DEVICES)}")

@@ -43,11 +43,8 @@ class Row:
 
 
 def build_site(folders: Sequence[str | Path], output: str | Path) -> Path:
-    """Write the site of the runs in `folders`, the oldest first, and return its index.
-
-    Raises:
-        CellgaugeError: a folder holds no run, or two have one name.
-    """
+    """Write the site of the runs in `folders`, the oldest first, and return its index; raise CellgaugeError where a folder
+    holds no run, or two have one name."""
     output = Path(output)
     runs = sorted((PublishedRun.read(folder) for folder in folders), key=lambda run: str(run.about["made"].get("date")))
     names = [run.folder.resolve().name for run in runs]
@@ -63,11 +60,7 @@ def build_site(folders: Sequence[str | Path], output: str | Path) -> Path:
 
 def _row(before: PublishedRun | None, run: PublishedRun, output: Path) -> Row:
     name = run.folder.resolve().name
-    files = {
-        "report.html": run.folder / "report.html",
-        FILE: run.folder / FILE,
-        "scores.parquet": scores_file(run.folder),
-    }
+    files = {file: run.folder / file for file in ("report.html", FILE)} | {"scores.parquet": scores_file(run.folder)}
     for target, source in files.items():
         if source.is_file():
             with atomic_path(output / name / target) as temporary:

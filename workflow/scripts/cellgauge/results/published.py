@@ -69,11 +69,9 @@ def import_published(
 def read(path: str | Path, format: str) -> Iterator[Score]:
     """Yield the values of a result file as score rows that carry the file's own names of models and data.
 
-    `dataset` and `split` are the two halves of "dataset/split" where the file's names are such; else `dataset` holds the
-    name, several joined by "+", and `split` is empty.
-
-    Raises:
-        PublishedError: the file is not of this format; names the place in it.
+    `dataset` and `split` are the two halves of "dataset/split" where the file's names are such; else `dataset` holds the name,
+    several joined by "+", and `split` is empty. Raise PublishedError where the file is not of this format; names the place in
+    it.
     """
     path = Path(path)
     if format == "scores":
@@ -288,11 +286,8 @@ def _filled(pattern: str, our_name: str, name: str) -> str | None:
 
 
 def _without(rows: Iterable[Score], rules: Sequence[Mapping[str, str]]) -> list[Score]:
-    """Return the rows, those that a rule names without their value and with its reason.
-
-    Raises:
-        PublishedError: a rule names no value, so it is mistaken.
-    """
+    """Return the rows, those that a rule names without their value and with its reason; raise PublishedError where a rule names
+    no value, so it is mistaken."""
     fields = [{key: value for key, value in rule.items() if key != "reason"} for rule in rules]
     fitting: set[int] = set()
     result = []

@@ -28,15 +28,7 @@ from cellgauge.results.entries import (
     slug,
 )
 from cellgauge.results.reproduction import COLUMNS
-from cellgauge.results.tables import (
-    BLOCK,
-    LAYOUT_COLUMNS,
-    OF_NETWORKS,
-    RUNTIME_COLUMNS,
-    SOURCE_COLUMNS,
-    headline,
-    with_set,
-)
+from cellgauge.results.tables import BLOCK, LAYOUT_COLUMNS, RUNTIME_COLUMNS, SOURCE_COLUMNS, headline, with_set
 from cellgauge.results.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, SUMMARY_KEY
 
 if TYPE_CHECKING:
@@ -98,7 +90,7 @@ class Tables:
         summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=OF_SUMMARY)
         pairs = _read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=OF_PAIRS)
         ranked = _read(folder / "ranks.csv", RANK_COLUMNS, numbers=OF_RANKS)
-        of_jobs = ["seconds", "cpu_seconds", "max_rss_mb", *OF_NETWORKS]
+        of_jobs = [column for column in RUNTIME_COLUMNS[5:] if column not in ("device", "precision")]
         runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=of_jobs)
         metrics = _read(folder / "tasks.csv", ["task", "task_title", "metric"])
         ranks = {kind: place for place, kind in enumerate(KINDS)}  # of other kinds before the last one

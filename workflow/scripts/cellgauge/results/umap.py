@@ -28,10 +28,8 @@ N_NEIGHBORS, MIN_DIST, EPOCHS = 15, 0.3, 200
 def lay_out(embeddings: Sequence[Path], splits: Sequence[Path], output: str | Path, *, seed: int = 42) -> None:
     """Write the places of up to N_CELLS cells of each split as TSV (COLUMNS); x and y run from 0 to 1.
 
-    A cell that the model could not embed has no row. The batch is the donor where no batch is known, "" where neither is.
-
-    Raises:
-        ContractError: an embedding is missing, or its cells are not the split's.
+    A cell that the model could not embed has no row. The batch is the donor where no batch is known, "" where neither is. Raise
+    ContractError where an embedding is missing, or its cells are not the split's.
     """
     of_splits = [Split.open(path) for path in splits]
     matched = match_embeddings([Embedding.read(path) for path in embeddings], of_splits)

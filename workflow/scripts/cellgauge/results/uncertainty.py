@@ -39,19 +39,8 @@ SHEET = ["task", "dataset", "set", "classifier", "metric", "subset", "profile"]
 SCORE_KEY = ["task", "model", "dataset", "split", "classifier", "metric", "subset", "condition", "profile"]
 SUMMARY_KEY = ["task", "model", "dataset", "set", "classifier", "metric", "subset", "profile"]
 INTERVAL_COLUMNS = [*SCORE_KEY, "value", "low", "high", "resampled", "n_resampled"]
-COMPARISON_COLUMNS = [
-    *SHEET,
-    "first",
-    "second",
-    "units",
-    "n_units",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "better",
-]
+COMPARISON_COLUMNS = [*SHEET, "first", "second", "units", "n_units", "difference", "low", "high", "p", "p_holm"]
+COMPARISON_COLUMNS += ["better"]
 RANK_COLUMNS = [*SHEET, "model", "rank", "mean_rank", "units", "n_units", "n_models"]
 
 KINDS = ("donors", "folds", "conditions", "seeds")

@@ -26,10 +26,8 @@ def verify(folder: str | Path) -> tuple[PublishedRun, list[str]]:
     """Return a run and one sentence for each thing that is wrong with it.
 
     What is checked: both files can be read and belong together, the rows keep the contract of score rows, they name what the
-    configuration names, values lie in their metric's range, and means over folds are the means of their folds.
-
-    Raises:
-        CellgaugeError: a file is missing or cannot be read at all.
+    configuration names, values lie in their metric's range, and means over folds are the means of their folds. Raise
+    CellgaugeError where a file is missing or cannot be read at all.
     """
     run = PublishedRun.read(folder)
     checks = (_metadata(run), _rows(run.scores), _names(run), _values(run), _folds(run.scores))

@@ -23,12 +23,8 @@ def pages(tables: Tables) -> Iterator[Page]:
     costs = list(_costs(tables))
     if costs:
         known = {cost["devices"] for cost in costs} - {""}
-        context = {
-            "costs": costs,
-            "bargains": list(bargains(tables)),
-            "known": bool(known),
-            "on_gpu": bool(known - {"CPU"}),
-        }
+        context = {"costs": costs, "bargains": list(bargains(tables))}
+        context |= {"known": bool(known), "on_gpu": bool(known - {"CPU"})}
         yield Page("cost", "Cost", "cost.html", context, ("dataset", "task", "model"))
 
 

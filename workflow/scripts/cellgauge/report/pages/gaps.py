@@ -50,15 +50,8 @@ def _gaps(tables: Tables) -> Iterator[dict[str, Any]]:
     for (status, task, dataset, reason, what, splits), models in over_models.items():
         every = len(splits) > 1 and set(splits) == set(tables.splits(task, dataset))
         names = "all" if every else ", ".join(map(readable, splits))
-        yield {
-            "status": status,
-            "task": task,
-            "dataset": dataset,
-            "models": models,
-            "splits": names,
-            "what": what,
-            "reason": reason,
-        }
+        place = {"task": task, "dataset": dataset, "models": models, "splits": names}
+        yield {**place, "status": status, "what": what, "reason": reason}
 
 
 def _few(names: Sequence[str]) -> str:

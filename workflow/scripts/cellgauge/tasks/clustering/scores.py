@@ -9,12 +9,7 @@ import numpy as np
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.score import Score
-from cellgauge.metrics.agreement import (
-    adjusted_mutual_info,
-    adjusted_rand_index,
-    contingency,
-    normalized_mutual_info,
-)
+from cellgauge.metrics.agreement import adjusted_mutual_info, adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.donors import agreements_without, means_without
 from cellgauge.metrics.knn.graph import Leiden, fuzzy_edges, neighbor_count
 from cellgauge.metrics.silhouette import scaled

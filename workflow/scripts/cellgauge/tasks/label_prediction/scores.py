@@ -35,16 +35,8 @@ if TYPE_CHECKING:
 SCOPE = "split"
 NEEDS = ("label",)
 METRICS = {"reference": ("accuracy", "f1", "precision", "recall", "auroc")}
-METRICS["corrected"] = (
-    "accuracy",
-    "balanced_accuracy",
-    "f1",
-    "f1_rare",
-    "precision",
-    "auroc",
-    "brier",
-    "calibration_error",
-)
+METRICS["corrected"] = ("accuracy", "balanced_accuracy", "f1", "f1_rare", "precision", "auroc", "brier")
+METRICS["corrected"] += ("calibration_error",)
 CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
 RANDOM, DONORS = "random_folds", "donor_folds"
 REFERENCE_ITERATIONS = 100

@@ -188,10 +188,8 @@ class _Suite:
     def unintegrated(self) -> np.ndarray:
         """Return principal components of the cells' expression, shape (n_cells, <= n_components).
 
-        Of several splits they are of the genes that all share, and of all cells, also of those that are not embedded.
-
-        Raises:
-            CellgaugeError: the splits share no genes, or their orthologs are not known.
+        Of several splits they are of the genes that all share, and of all cells, also of those that are not embedded. Raise
+        CellgaugeError where the splits share no genes, or their orthologs are not known.
         """
         from cellgauge.data.expression import join_species, principal_components
         from cellgauge.data.variable_genes import Counts, variable_expression
