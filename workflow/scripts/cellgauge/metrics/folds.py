@@ -14,7 +14,8 @@ Folds = list[tuple[np.ndarray, np.ndarray]]
 
 def random_folds(codes: np.ndarray, n_folds: int, seed: int) -> Folds:
     """Deal the cells of every class at random over the folds (scikit-learn's `StratifiedKFold`, shuffled); raise ValueError
-    where no class has as many cells as there are folds."""
+    where no class has as many cells as there are folds.
+    """
     with without_optional("pandas"):
         from sklearn.model_selection import StratifiedKFold
 

@@ -55,7 +55,8 @@ class PublishedRun:
     @classmethod
     def read(cls, folder: str | Path) -> PublishedRun:
         """Read a run's folder: provenance.json, and scores.parquet in it or in its folder `tables`; raise CellgaugeError where
-        a file is missing or is not what it should be."""
+        a file is missing or is not what it should be.
+        """
         import pandas as pd
 
         folder = Path(folder)

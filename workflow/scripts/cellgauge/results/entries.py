@@ -81,11 +81,6 @@ class Metric:
         return self.low is not None and self.high is not None
 
     @property
-    def direction(self) -> str:
-        """What a larger value means, in words."""
-        return {True: "higher is better", False: "lower is better", None: "no score, a count"}[self.higher_is_better]
-
-    @property
     def arrow(self) -> str:
         """The direction as a sign."""
         return {True: "↑", False: "↓", None: ""}[self.higher_is_better]

@@ -14,7 +14,8 @@ from cellgauge.results.to_czbenchmarks import cz_results
 
 def export(tables_dir: str | Path, output: str | Path) -> None:
     """Write leaderboards and tables as Parquet into `tables_dir`, and czbenchmarks.json into `output`; raise CellgaugeError
-    where a table is missing or lacks a column."""
+    where a table is missing or lacks a column.
+    """
     import pandas as pd
 
     tables_dir, tables = Path(tables_dir), Tables.read(tables_dir)

@@ -13,7 +13,8 @@ MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 def number(value: float, metric: Metric) -> str:
     """Return a value as text: counts whole where they are, else three decimals, or three digits where the range is open and the
-    value small or large."""
+    value small or large.
+    """
     if not metric.is_score and value == int(value):
         text = f"{int(value):,}"
     elif metric.is_closed or value == 0 or 0.1 <= abs(value) < (10 if metric.is_score else 1):

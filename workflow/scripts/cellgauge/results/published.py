@@ -287,7 +287,8 @@ def _filled(pattern: str, our_name: str, name: str) -> str | None:
 
 def _without(rows: Iterable[Score], rules: Sequence[Mapping[str, str]]) -> list[Score]:
     """Return the rows, those that a rule names without their value and with its reason; raise PublishedError where a rule names
-    no value, so it is mistaken."""
+    no value, so it is mistaken.
+    """
     fields = [{key: value for key, value in rule.items() if key != "reason"} for rule in rules]
     fitting: set[int] = set()
     result = []

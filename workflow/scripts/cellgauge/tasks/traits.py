@@ -47,7 +47,8 @@ class TaskTraits:
 @cache
 def task_traits(task: str) -> TaskTraits:
     """Return what a task says of itself; raise CellgaugeError where there is no such task, or its module does not say what it
-    must as plain values."""
+    must as plain values.
+    """
     check_name(tasks, task, "task")
     module = _Module(f"{tasks.__name__}.{task}.scores")
     constants = {

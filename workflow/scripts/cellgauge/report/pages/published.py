@@ -11,7 +11,7 @@ from cellgauge.report.heat import HeatTable
 from cellgauge.report.pages import Page
 from cellgauge.report.pages.tasks import choices
 from cellgauge.report.published import Record, records
-from cellgauge.report.ranking import Contest, contest
+from cellgauge.report.ranking import contest
 from cellgauge.results.columns import Column, columns
 from cellgauge.results.entries import Variant
 from cellgauge.results.numbers import DASH, MINUS, readable
@@ -79,7 +79,7 @@ def _by_classifier(tables: Tables, key: str) -> Iterator[HeatTable]:
                 break
 
 
-def _panels(record: Record) -> Iterator[tuple[HeatTable | None, Contest | None]]:
+def _panels(record: Record) -> Iterator[tuple[HeatTable | None, dict[str, Any] | None]]:
     """Yield for each score of each block models x splits, and who can be told apart; one is shown at a time."""
     tables = record.tables
     for task in tables.tasks.values():

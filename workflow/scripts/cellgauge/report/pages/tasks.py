@@ -11,7 +11,7 @@ from cellgauge.report.heat import Cell, HeatTable
 from cellgauge.report.matrices import LabelRow, LabelTable, label_table
 from cellgauge.report.pages import Page
 from cellgauge.report.pages.overview import warnings_of
-from cellgauge.report.ranking import Contest, contest
+from cellgauge.report.ranking import contest
 from cellgauge.report.screens import condition_tables, strata_tables
 from cellgauge.results import words
 from cellgauge.results.columns import Column
@@ -121,7 +121,7 @@ def _about(entry: Entry, metric: Metric, variant: Variant, over: str = "") -> st
     return _caption(f"{entry.title}: {metric.title}", over, variant.profile, variant.classifier, variant.subset)
 
 
-def _contests(tables: Tables, task: Task) -> Iterator[Contest]:
+def _contests(tables: Tables, task: Task) -> Iterator[dict[str, Any]]:
     """Yield who can be told apart by each score; of several classifiers by their mean, so that the page stays small."""
     for variant in tables.variants(task.name):
         if variant.classifier not in words.USUAL_CLASSIFIERS:
