@@ -1,7 +1,5 @@
 """Open every file of a run that is on this machine: print what each holds, and one sentence for each fault."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

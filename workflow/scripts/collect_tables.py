@@ -1,7 +1,5 @@
 """Collect score files into the tables of results/tables."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Say what changed from one run to another, in a sentence and as a page."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -9,18 +7,18 @@ from cellgauge.core.errors import run_cli
 from cellgauge.report.changes import render_changes
 from cellgauge.results.changes import PublishedRun, compare_runs
 
+cli = argparse.ArgumentParser(description=__doc__)
+cli.add_argument("before", metavar="RUN", help="the folder of a run, such as results or runs/my_run")
+cli.add_argument("after", metavar="RUN", help="that of a later one")
+cli.add_argument("--output", metavar="HTML", help="the page (default: changes.html in the folder of the later run)")
+
 
 def main() -> None:
-    cli = argparse.ArgumentParser(description=__doc__)
-    cli.add_argument("before", metavar="RUN", help="the folder of a run, such as results or runs/my_run")
-    cli.add_argument("after", metavar="RUN", help="that of a later one")
-    cli.add_argument("--output", metavar="HTML", help="the page (default: changes.html in the folder of the later run)")
     args = cli.parse_args()
     changes = compare_runs(PublishedRun.read(args.before), PublishedRun.read(args.after))
     output = args.output or Path(args.after) / "changes.html"
     render_changes(changes, output)
-    print(changes.summary)
-    print(f"The page: {output}")
+    print(changes.summary, f"The page: {output}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,32 +1,19 @@
 """Fetch one object (s3://, https://, hf://, pypi:// or a path) into a file: whole and verified, or not at all."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
 from cellgauge.core.errors import run_cli
 from cellgauge.fetch import fetch
 
+LEDGER = "ledger of the run to check and add to; config/checksums.yaml, which is only read, goes before it"
 
-def main() -> None:
-    """Read the command line and fetch."""
-    cli = argparse.ArgumentParser(description=__doc__)
-    cli.add_argument("url", help="the object; URL!member is a file inside an archive")
-    cli.add_argument("output", type=Path)
-    cli.add_argument("--sha256", help="what the object must have; goes before the ledgers")
-    cli.add_argument(
-        "--checksums",
-        type=Path,
-        default=Path("resources/checksums.yaml"),
-        help="ledger of the run to check and add to; config/checksums.yaml, which is only read, goes before it",
-    )
-    cli.add_argument(
-        "--accept", action="store_true", help="replace what --checksums says of the object by what comes now"
-    )
-    args = cli.parse_args()
-    fetch(args.url, args.output, sha256=args.sha256, ledger=args.checksums, accept=args.accept)
-
+cli = argparse.ArgumentParser(description=__doc__)
+cli.add_argument("url", help="the object; URL!member is a file inside an archive")
+cli.add_argument("output", type=Path)
+cli.add_argument("--sha256", help="what the object must have; goes before the ledgers")
+cli.add_argument("--checksums", type=Path, default=Path("resources/checksums.yaml"), dest="ledger", help=LEDGER)
+cli.add_argument("--accept", action="store_true", help="replace what --checksums says of the object by what comes now")
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(lambda: fetch(**vars(cli.parse_args())))

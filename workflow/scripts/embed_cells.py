@@ -1,7 +1,5 @@
 """Embed the cells of one split with one model, or of several: each on its own, or together by a model that joins them."""
 
-from __future__ import annotations
-
 import argparse
 import json
 

@@ -1,7 +1,5 @@
 """Reduce a perturbation screen to what predictions are scored against: means, differential expression, sampled cells."""
 
-from __future__ import annotations
-
 import argparse
 
 from cellgauge.core.threads import default_to_one_thread
@@ -11,11 +9,12 @@ default_to_one_thread()  # before numpy
 from cellgauge.core.errors import run_cli
 from cellgauge.screens.ground_truth import measure_truth
 
+cli = argparse.ArgumentParser(description=__doc__)
+cli.add_argument("split", metavar="H5AD", help="a screen in the split contract")
+cli.add_argument("--output", required=True, metavar="H5AD")
+
 
 def main() -> None:
-    cli = argparse.ArgumentParser(description=__doc__)
-    cli.add_argument("split", metavar="H5AD", help="a screen in the split contract")
-    cli.add_argument("--output", required=True, metavar="H5AD")
     args = cli.parse_args()
     measure_truth(args.split, args.output)
 

@@ -1,7 +1,5 @@
 """Say what a run would do before it runs, and what that costs: jobs, reasons, CPU and GPU hours, memory and downloads."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,19 +1,18 @@
 """Write one split of a dataset (a tissue, a species) in the split contract."""
 
-from __future__ import annotations
-
 import argparse
 import json
 
 from cellgauge.core.errors import run_cli
 from cellgauge.data.make_split import make_split
 
+cli = argparse.ArgumentParser(description=__doc__)
+cli.add_argument("input", metavar="INPUT", help="an h5ad file as its authors published it")
+cli.add_argument("output", metavar="OUTPUT", help="the split to write (h5ad)")
+cli.add_argument("--options", type=json.loads, required=True, metavar="JSON", help="at least label and organism")
+
 
 def main() -> None:
-    cli = argparse.ArgumentParser(description=__doc__)
-    cli.add_argument("input", metavar="INPUT", help="an h5ad file as its authors published it")
-    cli.add_argument("output", metavar="OUTPUT", help="the split to write (h5ad)")
-    cli.add_argument("--options", type=json.loads, required=True, metavar="JSON", help="at least label and organism")
     args = cli.parse_args()
     make_split(args.input, args.output, args.options)
 

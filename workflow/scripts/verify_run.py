@@ -1,7 +1,5 @@
 """Check a run that somebody hands in: its provenance.json and scores.parquet belong together and are consistent."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

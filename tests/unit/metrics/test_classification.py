@@ -18,11 +18,11 @@ from cellgauge.metrics.classification import accuracy, auroc_per_class, class_sc
 from cellgauge.metrics.classifiers import (
     k_nearest_neighbors,
     logistic_regression,
-    random_forest,
     standardize,
     standardize_counts,
 )
 from cellgauge.metrics.folds import held_out_folds, random_folds
+from cellgauge.metrics.forest import random_forest
 
 EXACT = 1e-13  # the same counts divided in another order
 

@@ -11,8 +11,7 @@ from scipy.sparse import csr_matrix
 from sklearn.ensemble import RandomForestClassifier
 
 from cellgauge.metrics import forest
-from cellgauge.metrics.classifiers import random_forest
-from cellgauge.metrics.forest import RankedFeatures, forest_probabilities
+from cellgauge.metrics.forest import RankedFeatures, forest_probabilities, random_forest
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
 

@@ -11,6 +11,7 @@ import pytest
 
 from cellgauge.core.version import VERSION
 from cellgauge.files.score import Score, write_scores
+from cellgauge.report import render
 from cellgauge.results.czbenchmarks import METRICS
 from cellgauge.results.export import export
 from cellgauge.results.read import Tables
@@ -86,6 +87,28 @@ def test_those_that_no_other_is_ahead_of_are_bold(written):
     table = pd.read_csv(written.folder / "leaderboard.csv", keep_default_na=False).set_index("model")
     assert table["rank"].to_dict() == {"First": "1", "Second": "1", "Third": "3", "Oracle": "", "Short": ""}
     assert table["coverage"].to_dict()["Short"] == "1,390 of 2,142 cells"
+
+
+def test_a_mean_over_fewer_folds_is_marked_in_every_export_and_in_the_report(tmp_path):
+    paths = []
+    for model, n_folds in {"whole": 3, "broken": 2}.items():
+        own = {"task": "label_prediction", "model": model, "dataset": "d", "split": "s", "classifier": "mean"}
+        single = {**own, "classifier": "knn", "profile": "reference"}
+        rows = [Score("f1", 0.8, fold=fold, **single) for fold in range(n_folds)]
+        rows += [Score("f1", fold=2, status="failed", reason="fold 2", **single)] * (3 - n_folds)
+        paths.append(tmp_path / "results/scores/label_prediction" / model / "d" / "s.tsv")
+        write_scores(paths[-1], [*rows, Score("f1", 0.8, **single), Score("f1", 0.8, "reference", **own)])
+    cz = {"task": "label_prediction", "metric": "mean_fold_f1"}
+    metrics = {"f1": {"title": "F1", "higher_is_better": True, "range": [0, 1], "czbenchmarks": cz}}
+    collect(paths, tmp_path / "tables", catalogue={"tasks": {"label_prediction": {"title": "LP", "metrics": metrics}}})
+    export(tmp_path / "tables", tmp_path)
+    render(tmp_path / "tables", tmp_path / "report.html")
+    for name in ("tables/leaderboard.md", "tables/leaderboard.tex", "tables/leaderboard.csv", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert "2 of 3 folds" in text and "3 of 3 folds" not in text, name
+    results = json.loads((tmp_path / "czbenchmarks.json").read_text())["task_results"]
+    noted = {r["model"]["args"]["model"]: {m["params"].get("coverage") for m in r["metrics"]} for r in results}
+    assert noted == {"whole": {None}, "broken": {"2 of 3 folds"}}
 
 
 def test_names_are_escaped(written):

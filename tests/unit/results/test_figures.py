@@ -84,7 +84,9 @@ def test_a_score_of_part_of_the_cells_has_a_star_and_no_color(tmp_path):
     )
     drawn = {path.name: path for path in draw_figures(tmp_path / "tables", tmp_path / "figures")}
     said = words(drawn["heatmap.clustering.d.reference.svg"])
-    assert said.count("0.970*") == 2 and "0.420" in said and "* of part of the cells, conditions or genes" in said
+    assert (
+        said.count("0.970*") == 2 and "0.420" in said and "* of part of the cells, conditions, genes or folds" in said
+    )
     assert "0.970" not in words(drawn["summary.d.reference.svg"])
 
 

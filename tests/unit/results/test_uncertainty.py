@@ -23,7 +23,10 @@ TASKS = {
     "clustering": {"metrics": METRICS},
     "label_prediction": {"metrics": {"f1": METRICS["f1"] | {"counts_missing": "cells"}, "kappa": METRICS["f1"]}},
     "my_screens": {"modality": "perturbation", "metrics": METRICS},
-    "cross_species": {"scope": "dataset", "metrics": METRICS},
+    "cross_species": {
+        "scope": "dataset",
+        "metrics": METRICS | {"transfer_f1": METRICS["f1"] | {"of_pairs": "species"}, "bras": METRICS["f1"]},
+    },
 }
 
 
@@ -358,6 +361,59 @@ def test_genes_that_are_not_predicted_are_said():
             rows.append({"task": "my_screens", "model": model, "metric": name, "subset": "all", "value": float(n)})
     found = concluded(*rows)["summary"].query("metric == 'mse'").set_index("model")["coverage"]
     assert found.to_dict() == {"whole": "", "part": "40 of 299 genes"}
+
+
+MODELS_AND_UNITS = st.integers(2, 6).flatmap(
+    lambda n: st.fixed_dictionaries({m: st.sets(st.integers(0, n - 1), min_size=1) for m in ("a", "b", "c")})
+)
+
+
+def marks(rows):
+    """The coverage of each model, and whether one that lacks anything is ranked or tested."""
+    tables = concluded(*rows)
+    marked = tables["summary"].set_index(["model", "classifier"])["coverage"].to_dict()
+    lacking = {(model, classifier) for (model, classifier), text in marked.items() if text}
+    ranked = set(tables["ranks"][["model", "classifier"]].itertuples(index=False, name=None))
+    sides = (
+        tables["comparisons"][[side, "classifier"]].itertuples(index=False, name=None) for side in ("first", "second")
+    )
+    tested = {pair for side in sides for pair in side}
+    assert not lacking & (ranked | tested)
+    return marked
+
+
+@settings(max_examples=30, deadline=None)
+@given(MODELS_AND_UNITS, MODELS_AND_UNITS)
+def test_a_mean_over_fewer_folds_never_stands_unmarked_beside_one_over_more(of_knn, of_forest):
+    rows = []
+    for model in "abc":
+        folds = {("knn", n): 0.1 * n for n in of_knn[model]} | {("forest", n): 0.1 * n for n in of_forest[model]}
+        where = {"task": "label_prediction", "metric": "kappa", "model": model, "subset": "random_folds"}
+        rows += [{**where, "classifier": name, "fold": n, "value": value} for (name, n), value in folds.items()]
+        rows += [{**where, "classifier": name, "value": 0.5} for name in ("knn", "forest", "mean")]
+    marked = marks(rows)
+    for classifier, of_models in (("knn", of_knn), ("forest", of_forest)):
+        n = len(set().union(*of_models.values()))
+        for model, folds in of_models.items():
+            assert marked[model, classifier] == ("" if len(folds) == n else f"{len(folds)} of {n} folds")
+    n = sum(len(set().union(*of_models.values())) for of_models in (of_knn, of_forest))
+    for model in "abc":
+        n_folds = len(of_knn[model]) + len(of_forest[model])
+        assert marked[model, "mean"] == ("" if n_folds == n else f"{n_folds} of {n} folds")
+
+
+@settings(max_examples=20, deadline=None)
+@given(MODELS_AND_UNITS, st.sampled_from([("transfer_f1", "pairs of species"), ("bras", "labels")]))
+def test_nor_does_one_over_fewer_pairs_or_labels(of_models, metric):
+    name, kind = metric
+    rows = []
+    for model, units in of_models.items():
+        where = {"task": "cross_species", "metric": name, "model": model, "split": "all"}
+        rows += of_units({f"u{n}": 0.1 * n for n in units}, "condition", **where)
+    n = len(set().union(*of_models.values()))
+    assert marks(rows) == {
+        (model, ""): "" if len(units) == n else f"{len(units)} of {n} {kind}" for model, units in of_models.items()
+    }
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

@@ -207,7 +207,7 @@ def test_labels_smaller_than_a_neighborhood_are_not_sought():
 
 def without(data, gone):
     obs, left_out = ({"label": data.obs["label"][rows]} for rows in (~gone, gone))
-    return CellsToScore(data.matrix[~gone], obs, left_out, kept=~gone)
+    return CellsToScore(data.matrix[~gone], obs, left_out, has_row=~gone)
 
 
 def test_the_commonest_labels_alone_do_not_win():

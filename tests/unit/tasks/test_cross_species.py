@@ -421,7 +421,7 @@ def test_a_pair_without_a_donor_is_the_pair_without_its_cells(blurred):
     for name, value_without in rows.items():
         species, donor = name.split("/")
         recalls = []
-        for pair in question.asked:
+        for pair in question.scored_pairs:
             members = np.isin(question.labels, pair.shared) & (question.species == pair.test)
             if question.species_names[pair.test] == species:
                 members &= donors != donor

@@ -397,7 +397,7 @@ def test_common_units_are_not_scaled_in_corrected_alone():
 def without(data, gone):
     """The same cells, some of them without a row."""
     obs, left_out = ({name: column[rows] for name, column in data.obs.items()} for rows in (~gone, gone))
-    return CellsToScore(data.matrix[~gone], obs, left_out, kept=~gone)
+    return CellsToScore(data.matrix[~gone], obs, left_out, has_row=~gone)
 
 
 def test_the_folds_are_those_of_all_cells(monkeypatch):

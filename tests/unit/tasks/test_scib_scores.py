@@ -155,7 +155,7 @@ def test_the_unintegrated_components_are_those_of_the_linear_baseline(tmp_path):
     of_all = CellsToScore(linear, {}, splits=[split])
     np.testing.assert_array_equal(scib._Suite(of_all, [], None, "", 30, 10, 42).unintegrated(), linear)
     kept = np.arange(120) % 5 > 0
-    of_some = CellsToScore(linear[kept], {}, splits=[split], kept=kept)
+    of_some = CellsToScore(linear[kept], {}, splits=[split], has_row=kept)
     assert scib._Suite(of_some, [], None, "", 30, 10, 42).unintegrated().shape == (96, 10)
 
 
@@ -191,7 +191,7 @@ def test_pcr_over_species_is_compared_with_the_joint_components(tmp_path):
     cells = two_species(tmp_path)
     suite = scib._Suite(cells, cells.obs["label"], cells.obs["organism"], "", 20, 5, 42)
     _, joint = joint_components(cells.splits, 20, 5, 42)
-    np.testing.assert_array_equal(suite.unintegrated(), joint[cells.kept])
+    np.testing.assert_array_equal(suite.unintegrated(), joint[cells.has_row])
 
 
 def test_without_orthologs_pcr_over_species_is_not_applicable(library, monkeypatch, tmp_path):

@@ -10,17 +10,13 @@ import numpy as np
 
 
 class Contingency(NamedTuple):
-    """How many cells two partitions put together: the cells of the table that are not 0.
+    """How many cells two partitions put together: the cells of the table that are not 0."""
 
-    Attributes:
-        counts: int64, shape (n_pairs,).
-        first, second: sizes of the groups of each partition, int64.
-        row, column: the groups of each pair, int64, shape (n_pairs,).
-    """
-
-    counts: np.ndarray
+    counts: np.ndarray  # int64, shape (n_pairs,)
+    # first, second: sizes of the groups of each partition, int64
     first: np.ndarray
     second: np.ndarray
+    # row, column: the groups of each pair, int64, shape (n_pairs,)
     row: np.ndarray
     column: np.ndarray
 

@@ -1,7 +1,7 @@
 """Classifiers of cells, trained on one part and asked about another: scikit-learn's, with its own defaults.
 
 The nearest-neighbor classifier searches once for classes and probabilities together; it equals scikit-learn's, whose
-`predict` and `predict_proba` search once each. The random forest is grown by `forest`, bit by bit as scikit-learn's.
+`predict` and `predict_proba` search once each. Random forests are in `forest`, which not every task with classifiers uses.
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cellgauge.core.optional_imports import without_optional
-from cellgauge.metrics.forest import forest_probabilities
 from cellgauge.metrics.knn.distances import slices
 from cellgauge.metrics.knn.exact import neighborhoods
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from cellgauge.metrics.forest import RankedFeatures
     from cellgauge.metrics.knn.distances import Matrix
 
 COLUMN_BYTES = 8 << 20
@@ -30,19 +28,12 @@ EPSILON = np.finfo(np.float64).eps
 
 
 class Prediction(NamedTuple):
-    """What a classifier says of the test cells.
+    """What a classifier says of the test cells."""
 
-    Attributes:
-        classes: the predicted class codes, int64, shape (n_test,).
-        probabilities: float64, shape (n_test, n_classes); 0 for classes that were not in the training cells.
-        iterations: of the solver, 0 where there is none.
-        converged: whether the solver reached its end.
-    """
-
-    classes: np.ndarray
-    probabilities: np.ndarray
-    iterations: int = 0
-    converged: bool = True
+    classes: np.ndarray  # the predicted class codes, int64, shape (n_test,)
+    probabilities: np.ndarray  # float64, shape (n_test, n_classes); 0 for classes that were not in the training cells
+    iterations: int = 0  # of the solver, 0 where there is none
+    converged: bool = True  # whether the solver reached its end
 
 
 def standardize(train: Matrix, test: Matrix) -> None:
@@ -148,25 +139,18 @@ def logistic_regression(
                 warnings.simplefilter("always", ConvergenceWarning)
                 model.fit(train, codes)
             results = model.predict(test), model.predict_proba(test), model.classes_, model.n_iter_
-            predicted, probabilities, classes, steps = (_on_cpu(array) for array in results)
+            predicted, probabilities, classes, steps = (
+                array if isinstance(array, np.ndarray) else array.cpu().numpy() for array in results
+            )
             iterations += int(np.max(steps))
             converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in raised)
-            probabilities = _spread(probabilities, classes, n_classes)
+            probabilities = spread(probabilities, classes, n_classes)
             predictions.append(Prediction(predicted, probabilities, iterations, converged))
     return predictions
 
 
-def _on_cpu(array: Any) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
-
-
 def k_nearest_neighbors(
-    train: Matrix,
-    codes: np.ndarray,
-    test: Matrix,
-    n_classes: int,
-    n_neighbors: int = 5,
-    device: str | None = None,
+    train: Matrix, codes: np.ndarray, test: Matrix, n_classes: int, n_neighbors: int = 5, device: str | None = None
 ) -> Prediction:
     """Predict by the vote of the nearest training cells; of classes with equal votes the first one.
 
@@ -184,43 +168,8 @@ def k_nearest_neighbors(
     return Prediction(probabilities.argmax(axis=1), probabilities)
 
 
-class ForestFeatures(Protocol):
-    """Features that a forest is grown on, without scaling."""
-
-    ranked: RankedFeatures | None
-    """The order of the cells along every feature; None where scikit-learn's forest is to be taken."""
-
-    def take(self, rows: np.ndarray) -> Matrix:
-        """Return the features of some cells, float32, dense or CSR."""
-
-
-def random_forest(
-    features: ForestFeatures,
-    train: np.ndarray,
-    codes: np.ndarray,
-    test: np.ndarray,
-    n_classes: int,
-    n_trees: int = 100,
-    seed: int = 42,
-    n_threads: int = 1,
-) -> Prediction:
-    """Predict with scikit-learn's `RandomForestClassifier(n_trees, random_state=seed)`, or with ours that equals it.
-
-    Args:
-        train, test: rows of `features`.
-    """
-    if features.ranked is not None:
-        probabilities = forest_probabilities(features.ranked, train, codes, test, n_classes, n_trees, seed, n_threads)
-        return Prediction(probabilities.argmax(axis=1), probabilities)
-    with without_optional("pandas"):
-        from sklearn.ensemble import RandomForestClassifier
-
-    fitted = RandomForestClassifier(n_estimators=n_trees, random_state=seed).fit(features.take(train), codes)
-    probabilities = fitted.predict_proba(features.take(test))
-    return Prediction(fitted.classes_[probabilities.argmax(axis=1)], _spread(probabilities, fitted.classes_, n_classes))
-
-
-def _spread(probabilities: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
+def spread(probabilities: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return probabilities of all `n_classes`, 0 for those that are not among the columns `classes`."""
     spread = np.zeros((len(probabilities), n_classes))
     spread[:, classes] = probabilities
     return spread

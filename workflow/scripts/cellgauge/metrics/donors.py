@@ -17,31 +17,24 @@ from cellgauge.metrics.classification import N_BINS, confidence_gaps, squared_er
 
 @dataclass(frozen=True)
 class DonorCounts:
-    """What the test cells of one fold add to its scores, by donor.
+    """What the test cells of one fold add to its scores, by donor."""
 
-    Attributes:
-        donors: the donors of the fold, as codes, shape (n_donors,).
-        right, true, claimed: cells that carry a class and are given it, carry it, are given it; (n_donors, n_classes).
-            A cell without a row carries its class and is given a wrong one: a share of each other class, as large as that
-            class is among the other test cells.
-        ahead: per class, pairs of a cell of the class (of the first donor) and one of another class (of the second) of which
-            the former has the higher probability of the class, ties at half; shape (n_classes, n_donors, n_donors).
-            Pairs with a cell without a row are lost.
-        squares: sums of `squared_errors`, 2 for a cell without a row; shape (n_donors,).
-        gaps: sums of `confidence_gaps` by bin, and as a last one the number of cells without a row; (n_donors, N_BINS + 1).
-        trained: whether the class was among the training cells, shape (n_classes,).
-        rare: whether few cells carry the class, shape (n_classes,).
-    """
-
-    donors: np.ndarray
+    donors: np.ndarray  # the donors of the fold, as codes, shape (n_donors,)
+    # right, true, claimed: cells that carry a class and are given it, carry it, are given it; (n_donors, n_classes). A
+    # cell without a row carries its class and is given a wrong one: a share of each other class, as large as that class
+    # is among the other test cells
     right: np.ndarray
     true: np.ndarray
     claimed: np.ndarray
+    # per class, pairs of a cell of the class (of the first donor) and one of another class (of the second) of which the
+    # former has the higher probability of the class, ties at half; shape (n_classes, n_donors, n_donors). Pairs with a
+    # cell without a row are lost
     ahead: np.ndarray
-    squares: np.ndarray
+    squares: np.ndarray  # sums of `squared_errors`, 2 for a cell without a row; shape (n_donors,)
+    # sums of `confidence_gaps` by bin, and as a last one the number of cells without a row; (n_donors, N_BINS + 1)
     gaps: np.ndarray
-    trained: np.ndarray
-    rare: np.ndarray
+    trained: np.ndarray  # whether the class was among the training cells, shape (n_classes,)
+    rare: np.ndarray  # whether few cells carry the class, shape (n_classes,)
 
     @classmethod
     def of(

@@ -13,10 +13,8 @@ Folds = list[tuple[np.ndarray, np.ndarray]]
 
 
 def random_folds(codes: np.ndarray, n_folds: int, seed: int) -> Folds:
-    """Deal the cells of every class at random over the folds (scikit-learn's `StratifiedKFold`, shuffled).
-
-    Raises:
-        ValueError: no class has as many cells as there are folds.
+    """Deal the cells of every class at random over the folds (scikit-learn's `StratifiedKFold`, shuffled); raise ValueError
+    where no class has as many cells as there are folds.
     """
     with without_optional("pandas"):
         from sklearn.model_selection import StratifiedKFold
@@ -27,10 +25,8 @@ def random_folds(codes: np.ndarray, n_folds: int, seed: int) -> Folds:
 def held_out_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> Folds:
     """Hold out whole groups (donors), each in one fold, with the classes as even as can be.
 
-    scikit-learn's `StratifiedGroupKFold`, shuffled, with as many folds as there are groups where these are fewer.
-
-    Raises:
-        ValueError: no class has as many cells as there are folds.
+    scikit-learn's `StratifiedGroupKFold`, shuffled, with as many folds as there are groups where these are fewer. Raise
+    ValueError where no class has as many cells as there are folds.
     """
     with without_optional("pandas"):
         from sklearn.model_selection import StratifiedGroupKFold

@@ -26,19 +26,14 @@ FEWEST = 5
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimates with the moments of their error; each field is of float64, shape (n_rows,).
-
-    Attributes:
-        value: the estimates.
-        variance, third: the second and third central moment of the error.
-        df: the degrees of freedom of the variance, by Satterthwaite where strata differ in it.
-        n_units, n_free: how many units there are, and how many without one of each stratum.
-    """
+    """Estimates with the moments of their error; each field is of float64, shape (n_rows,)."""
 
     value: np.ndarray
+    # variance, third: the second and third central moment of the error
     variance: np.ndarray
     third: np.ndarray
-    df: np.ndarray
+    df: np.ndarray  # the degrees of freedom of the variance, by Satterthwaite where strata differ in it
+    # n_units, n_free: how many units there are, and how many without one of each stratum
     n_units: np.ndarray
     n_free: np.ndarray
 
@@ -126,11 +121,9 @@ def interval(of: Estimates, floor: float | None = None, ceiling: float | None = 
     if floor is not None and ceiling is not None:
         logit_low, logit_high = _logit_interval(of.value, reach * error, floor, ceiling)
         low, high = np.fmin(low, logit_low), np.fmax(high, logit_high)
-    return (
-        (low, high)
-        if floor is None and ceiling is None
-        else (np.clip(low, floor, ceiling), np.clip(high, floor, ceiling))
-    )
+    if floor is None and ceiling is None:
+        return low, high
+    return np.clip(low, floor, ceiling), np.clip(high, floor, ceiling)
 
 
 def _logit_interval(

@@ -61,15 +61,15 @@ def distances(point: np.ndarray, others: np.ndarray, kind: str) -> np.ndarray:
     return 1 - np.divide(others @ point, norms, out=np.full(len(others), np.nan), where=norms > 0)
 
 
-def share_farther(own: float, others: np.ndarray) -> float:
-    """Return the share of distances that exceed `own`, equal ones as halves: 1 is the nearest of all, 0.5 chance.
+def share_farther(distance: float, others: np.ndarray) -> float:
+    """Return the share of distances that exceed `distance`, equal ones as halves: 1 is the nearest of all, 0.5 chance.
 
     With the other conditions' measured responses as `others` this is the perturbation discrimination score.
 
     Source: Wu et al. (2024), arXiv 2408.10609 (rank metric); Roohani et al. (2025), Cell 188, 3370-3374 (Virtual Cell
     Challenge), there as 1 - rank / n.
     """
-    return float(np.mean((others > own) + 0.5 * (others == own)))
+    return float(np.mean((others > distance) + 0.5 * (others == distance)))
 
 
 def energy_distance(x: np.ndarray, y: np.ndarray) -> float:

@@ -10,8 +10,6 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.core.gpu import gpu_that_is_free, pick_device
 
 SCORING_DEVICES = ("cpu", "cuda", "auto")
-
-
 WORTHWHILE_CELLS = 20_000
 """Cells from which "auto" scores on a GPU: fewer cost the processor less than PyTorch costs to start."""
 
@@ -19,12 +17,10 @@ WORTHWHILE_CELLS = 20_000
 def scoring_device(requested: str, n_cells: int) -> str | None:
     """Return where a scorer computes its matrix products: a GPU as PyTorch names it, or None: numpy, on the processor.
 
-    "cuda" is a GPU, waited for as `pick_device` does. "auto" takes one for large splits if there is one that no other job
-    of cellgauge uses now, without waiting, and leaves alone what CUDA_VISIBLE_DEVICES shares out: to this job nobody gave
-    any. PyTorch is not imported where that can be told without it.
-
-    Raises:
-        CellgaugeError: an unknown kind of device; or "cuda" was asked for, and there is no GPU or no PyTorch.
+    "cuda" is a GPU, waited for as `pick_device` does. "auto" takes one for large splits if there is one that no other job of
+    cellgauge uses now, without waiting, and leaves alone what CUDA_VISIBLE_DEVICES shares out: to this job nobody gave any.
+    PyTorch is not imported where that can be told without it. Raise CellgaugeError where the kind of device is unknown, and for
+    "cuda" where there is no GPU or no PyTorch.
     """
     if requested not in SCORING_DEVICES:
         raise CellgaugeError(f"unknown score_device '{requested}'; there are {', '.join(SCORING_DEVICES)}")
@@ -39,7 +35,7 @@ def scoring_device(requested: str, n_cells: int) -> str | None:
         )
     if requested == "auto":
         shared_out = "CUDA_VISIBLE_DEVICES" in os.environ
-        if n_cells < WORTHWHILE_CELLS or shared_out or not installed or not _has_gpu():
+        if n_cells < WORTHWHILE_CELLS or shared_out or not installed or not any(Path("/dev").glob("nvidia[0-9]*")):
             return None
     import torch
 
@@ -49,8 +45,3 @@ def scoring_device(requested: str, n_cells: int) -> str | None:
     if not torch.cuda.is_available():
         raise CellgaugeError("score_device is cuda, but PyTorch finds no GPU here; set `score_device: auto` or cpu")
     return pick_device("cuda")
-
-
-def _has_gpu() -> bool:
-    """Return whether the system knows a GPU of Nvidia: its driver shows each as a file."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))

@@ -6,7 +6,7 @@ its group has width 0, and 0 / 0 (all distances 0) counts as 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,12 +148,20 @@ def batch_widths(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray, de
     Returns:
         float64, shape (n_cells,); NaN in labels where it is not defined: all cells in one batch, or each in one of its own.
     """
+    return _within_labels(labels, batches, lambda rows, groups: silhouette_widths(matrix[rows], groups, device))
+
+
+def _within_labels(
+    labels: np.ndarray, batches: np.ndarray, widths_of: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return what `widths_of` the rows of each label, and their batches' codes, returns, NaN where it is not defined."""
     codes, batches = (np.unique(names, return_inverse=True)[1] for names in (labels, batches))
     widths = np.full(len(codes), np.nan)
     for code in range(codes.max() + 1):
         members = np.flatnonzero(codes == code)
-        if 1 < np.count_nonzero(np.bincount(batches[members])) < len(members):
-            widths[members] = silhouette_widths(matrix[members], batches[members], device)
+        groups = np.unique(batches[members], return_inverse=True)[1]
+        if 0 < groups.max() < len(members) - 1:
+            widths[members] = widths_of(members, groups)
     return widths
 
 
@@ -181,24 +189,11 @@ def bras_widths(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray) -> 
     Distances are 1 - cosine, and b is the mean distance to the cells of all other batches together: against the nearest
     batch alone, two batches that mix hide that both are far from all others. Source: Rautenstrauch & Ohler (2025), as
     scib-metrics' `bras`. The mean cosine with a group is the product with the group's mean direction, so no two cells are
-    compared. A cell at the origin has no direction and counts as at distance 1 from all others.
-
-    Args:
-        matrix: float32, finite, shape (n_cells, n_dims).
-        labels, batches: comparable values, shape (n_cells,).
-
-    Returns:
-        float64, shape (n_cells,); NaN in labels where it is not defined: all cells in one batch, or each in one of its own.
+    compared. A cell at the origin has no direction and counts as at distance 1 from all others. Arguments and result are as
+    of `batch_widths`.
     """
-    codes, batches = (np.unique(names, return_inverse=True)[1] for names in (labels, batches))
     scale = safe_scale(matrix)
-    widths = np.full(len(codes), np.nan)
-    for code in range(codes.max() + 1):
-        members = np.flatnonzero(codes == code)
-        groups = np.unique(batches[members], return_inverse=True)[1]
-        if 0 < groups.max() < len(members) - 1:
-            widths[members] = _cosine_widths(matrix, members, groups, scale)
-    return widths
+    return _within_labels(labels, batches, lambda rows, groups: _cosine_widths(matrix, rows, groups, scale))
 
 
 def _cosine_widths(matrix: np.ndarray, members: np.ndarray, groups: np.ndarray, scale: float) -> np.ndarray:
@@ -218,18 +213,15 @@ def _cosine_widths(matrix: np.ndarray, members: np.ndarray, groups: np.ndarray, 
             sums[code] += units[groups[part] == code].sum(axis=0)
     widths = np.empty(len(members))
     for part in parts:
-        units, own = directions(part), groups[part]
-        each = np.arange(len(own))
+        units, codes = directions(part), groups[part]
+        each = np.arange(len(codes)), codes
         cosines = units @ sums.T
         itself = squared_norms(units)  # 1, or 0 at the origin
-        n_others = sizes[own] - 1
-        within = n_others - (cosines[each, own] - itself)
-        between = (len(members) - sizes[own]) - (cosines.sum(axis=1) - cosines[each, own])
-        within, between = within / np.maximum(n_others, 1), between / (len(members) - sizes[own])
+        n_same, n_others = sizes[codes] - 1, len(members) - sizes[codes]
+        within = (n_same - (cosines[each] - itself)) / np.maximum(n_same, 1)
+        between = (n_others - (cosines.sum(axis=1) - cosines[each])) / n_others
         within, between = (np.where(mean < SAME_DIRECTION, 0, mean) for mean in (within, between))
-        larger = np.maximum(within, between)
-        widths[part] = np.divide(between - within, larger, out=np.zeros(len(own)), where=larger > 0)
-        widths[part][n_others == 0] = 0
+        widths[part] = _ratio(within, between, n_same == 0)
     return widths
 
 
@@ -292,13 +284,15 @@ def last_digits(n_columns: int, norms: np.ndarray) -> np.ndarray:
     return 8 * (np.sqrt(n_columns) + 2) * np.finfo(np.float64).eps * norms
 
 
-def _widths(sums: np.ndarray, own: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    each = np.arange(len(own))
-    within = sums[each, own] / np.maximum(sizes[own] - 1, 1)
+def _widths(sums: np.ndarray, codes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    each = np.arange(len(codes)), codes
+    within = sums[each] / np.maximum(sizes[codes] - 1, 1)
     means = sums / sizes
-    means[each, own] = np.inf
-    between = means.min(axis=1)
+    means[each] = np.inf
+    return _ratio(within, means.min(axis=1), sizes[codes] == 1)
+
+
+def _ratio(within: np.ndarray, between: np.ndarray, alone: np.ndarray) -> np.ndarray:
+    """Return the widths of cells at these mean distances, 0 where the cell is alone in its group."""
     larger = np.maximum(within, between)
-    widths = np.divide(between - within, larger, out=np.zeros(len(own)), where=larger > 0)
-    widths[sizes[own] == 1] = 0
-    return widths
+    return np.divide(between - within, larger, out=np.zeros(len(larger)), where=(larger > 0) & ~alone)

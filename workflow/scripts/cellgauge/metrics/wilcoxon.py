@@ -109,9 +109,8 @@ def _sorted_keys(matrix: csr_matrix | np.ndarray, first_gene: int = 0) -> np.nda
         rows, genes = np.nonzero(matrix)
         keys = _keys(genes, matrix[rows, genes])
     else:
-        there = matrix.data != 0
-        whole = there.all()
-        keys = _keys(matrix.indices if whole else matrix.indices[there], matrix.data if whole else matrix.data[there])
+        stored = slice(None) if matrix.data.all() else matrix.data != 0
+        keys = _keys(matrix.indices[stored], matrix.data[stored])
     keys.sort()
     keys += np.uint64(first_gene << 32)
     return keys

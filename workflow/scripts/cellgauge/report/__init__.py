@@ -35,10 +35,7 @@ MODULES = (overview, tasks, splits, cost, published, gaps, catalogue, provenance
 def render(tables_dir: str | Path, output: str | Path) -> None:
     """Write the report of the tables in `tables_dir` as one HTML file that needs no other and no network.
 
-    The same tables give the same bytes.
-
-    Raises:
-        CellgaugeError: a table is missing, unreadable or lacks a column.
+    The same tables give the same bytes. Raise CellgaugeError where a table is missing, unreadable or lacks a column.
     """
     tables = Tables.read(tables_dir)
     style = colors.stylesheet() + asset("report.css")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from cellgauge.report.charts import Dot, dot_plot
 from cellgauge.report.published import published_means
@@ -14,7 +13,7 @@ from cellgauge.results.entries import Task
 from cellgauge.results.numbers import number
 from cellgauge.results.read import Tables
 from cellgauge.results.scales import Scale
-from cellgauge.results.verdicts import Verdict, verdict, warnings
+from cellgauge.results.verdicts import verdict, warnings
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -22,24 +21,18 @@ if TYPE_CHECKING:
 SEEN = {"known": "seen in training", "likely": "likely seen in training"}
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One task on one dataset; `warnings` are on controls, `units` what the intervals are over."""
+def answers(tables: Tables, dataset: str, profile: str) -> Iterator[dict[str, Any]]:
+    """Yield an answer for each task that has values on a dataset, of each set of splits where the task spans splits.
 
-    verdict: Verdict
-    picture: Markup
-    warnings: Sequence[str]
-    units: Sequence[str]
-
-
-def answers(tables: Tables, dataset: str, profile: str) -> Iterator[Answer]:
-    """Yield an answer for each task that has values on a dataset, of each set of splits where the task spans splits."""
+    It is the `verdict`, a `picture`, `warnings` on controls, and `units`, what the intervals are over.
+    """
     for task in tables.tasks.values():
         for result in headlines(tables, task, dataset, profile):
             answer = verdict(result, task)
             if answer:
                 on_controls = [one.sentence for one in warnings(result) if one.control != answer.beaten_by]
-                yield Answer(answer, _picture(result, task), on_controls, result.units)
+                about = {"picture": _picture(result, task), "warnings": on_controls, "units": result.units}
+                yield {"verdict": answer, **about}
 
 
 def _picture(result: Result, task: Task) -> Markup:

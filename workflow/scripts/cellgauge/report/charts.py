@@ -141,17 +141,17 @@ def dot_plot(
         if dot.remark:
             small = Markup('<text class="end small" x="{}" y="{:g}">{}</text>')
             text += small.format(left - 10, middle + 15, dot.remark)
-        drawn = ""
+        marks = ""
         if dot.ends:
             ends = sorted(map(across, dot.ends))
-            drawn = f'<path class="interval" d="M{ends[0]:.1f} {middle:g}H{ends[1]:.1f}"/>'
-        drawn += marker(dot.kind, across(dot.value), middle, "" if dot.full else " open")
+            marks = f'<path class="interval" d="M{ends[0]:.1f} {middle:g}H{ends[1]:.1f}"/>'
+        marks += marker(dot.kind, across(dot.value), middle, "" if dot.full else " open")
         numbers = Markup(
             '<text class="raw" x="{0}" y="{1:g}">{2}</text><text class="scaled" x="{0}" y="{1:g}">{3}</text>'
         )
         values = numbers.format(right + 12, middle + 4, dot.text, dot.scaled)
         rows.append(
-            Markup('<g data-row="{}">{}{}{}</g>').format(f"{dot.name} {dot.title}", text, Markup(drawn), values)
+            Markup('<g data-row="{}">{}{}{}</g>').format(f"{dot.name} {dot.title}", text, Markup(marks), values)
         )
         y += height
     return Markup('<svg class="dots" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}</svg>').format(

@@ -71,7 +71,7 @@ def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
 
 def ends(interval: Interval | None, metric: Metric) -> str:
     """Return the ends of an interval as text, "" for none."""
-    return f"{number(interval.low, metric)} to {number(interval.high, metric)}" if interval else ""
+    return interval.text(metric) if interval else ""
 
 
 def by_metric(
@@ -79,7 +79,7 @@ def by_metric(
 ) -> HeatTable | None:
     """Return models x metrics, each the mean over the splits of a dataset; None when no model has a value or failed.
 
-    A model whose mean lacks splits, cells, conditions or genes is neither ranked nor colored: it is of other cells than
+    A model whose mean lacks splits, folds, cells, conditions or genes is neither ranked nor colored: it is of other cells than
     those of the others. Controls are not ranked; they bracket the others.
 
     Args:

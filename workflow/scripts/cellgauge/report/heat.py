@@ -8,36 +8,26 @@ from itertools import groupby
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
+from cellgauge.results.columns import Column
 from cellgauge.results.entries import NO_ROW, Entry, Missing
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-from cellgauge.results.columns import Column
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One value as the page shows it.
+    """One value as the page shows it."""
 
-    Attributes:
-        text: the number, or why there is none ("failed", "n/a").
-        level: the step of the color scale, None for no color.
-        rank: the place among the ranked models of the column.
-        note: what the note below the table says of it; the page's script makes that the cell's title too.
-        extra: what stands small beside the number, such as the splits that it covers.
-        interval: the ends of the number's interval, as text.
-        scaled: the number's place between the controls, as text; "" where the page does not offer it.
-        is_text: whether it is prose, which may be long.
-    """
-
-    text: str
-    level: int | None = None
-    rank: int | None = None
+    text: str  # the number, or why there is none ("failed", "n/a")
+    level: int | None = None  # the step of the color scale, None for no color
+    rank: int | None = None  # the place among the ranked models of the column
+    # what the note below the table says of it; the page's script makes that the cell's title too
     note: Missing | None = None
-    extra: str = ""
-    interval: str = ""
-    scaled: str = ""
-    is_text: bool = False
+    extra: str = ""  # what stands small beside the number, such as the splits that it covers
+    interval: str = ""  # the ends of the number's interval, as text
+    scaled: str = ""  # the number's place between the controls, as text; "" where the page does not offer it
+    is_text: bool = False  # whether it is prose, which may be long
 
     @classmethod
     def gap(cls, missing: Missing) -> Cell:
@@ -78,48 +68,39 @@ class Notes:
 
 @dataclass(frozen=True)
 class HeatTable:
-    """Models x columns.
+    """Models x columns."""
 
-    Attributes:
-        caption: what the table shows, as text.
-        about: the variant that the page's controls choose by, such as {"profile": "corrected", "metric": "ari"}.
-        rows: all models; those to which nothing applies are named below the table instead (`left_out`).
-        ends: the worst and the best value of the colors, where all columns share one scale.
-        spreads: what the "±" in the cells are.
-        units: what the intervals are over.
-        marked: whether the pictures mark the controls.
-    """
-
-    caption: str
+    caption: str  # what the table shows, as text
     columns: Sequence[Column]
-    rows: Sequence[Row]
+    rows: Sequence[Row]  # all models; those to which nothing applies are named below the table instead (`left_out`)
+    # the variant that the page's controls choose by, such as {"profile": "corrected", "metric": "ari"}
     about: Mapping[str, str]
-    ends: tuple[str, str] | None = None
-    spreads: Sequence[str] = ()
-    units: Sequence[str] = ()
-    marked: bool = False
+    ends: tuple[str, str] | None = None  # the worst and the best value of the colors, where all columns share one scale
+    spreads: Sequence[str] = ()  # what the "±" in the cells are
+    units: Sequence[str] = ()  # what the intervals are over
+    marked: bool = False  # whether the pictures mark the controls
 
     @property
-    def shown(self) -> list[Row]:
+    def visible(self) -> list[Row]:
         """The rows of the table."""
         return [row for row in self.rows if row.applies]
 
     @property
     def left_out(self) -> dict[str, list[str]]:
         """The titles of the models to which nothing applies, by the reason; those that have none were not asked for."""
-        found: dict[str, list[str]] = {}
+        titles: dict[str, list[str]] = {}
         for row in self.rows:
             if not row.applies:
                 reason = next((cell.note.reason for cell in row.cells if cell.note), NO_ROW.reason)
-                found.setdefault(reason, []).append(row.model.title)
-        found.pop(NO_ROW.reason, None)
-        return found
+                titles.setdefault(reason, []).append(row.model.title)
+        titles.pop(NO_ROW.reason, None)
+        return titles
 
     @property
     def notes(self) -> Notes:
         """What the columns and cells say, from the top left to the bottom right."""
         notes = Notes()
-        for part in (*self.columns, *(cell for row in self.shown for cell in row.cells)):
+        for part in (*self.columns, *(cell for row in self.visible for cell in row.cells)):
             if part.note:
                 notes.mark(part.note)
         return notes
@@ -143,17 +124,6 @@ class HeatTable:
         return "desc" if self.columns and self.columns[0].metric.higher_is_better else "asc"
 
     @property
-    def has_pictures(self) -> bool:
-        """Whether any row has a picture."""
-        return any(row.picture for row in self.shown)
-
-    @property
     def has_intervals(self) -> bool:
         """Whether any number has its interval below it."""
-        shown = (cell for row in self.shown for cell in (*row.cells, row.mean) if cell)
-        return any(cell.interval for cell in shown)
-
-    @property
-    def has_means(self) -> bool:
-        """Whether any row sums up its cells."""
-        return any(row.mean for row in self.shown)
+        return any(cell.interval for row in self.visible for cell in (*row.cells, row.mean) if cell)

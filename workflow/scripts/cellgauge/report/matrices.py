@@ -38,11 +38,6 @@ class LabelTable:
     of_models: bool = True
     heading: str = "Label"
 
-    @property
-    def has_pictures(self) -> bool:
-        """Whether any row has a picture."""
-        return any(row.picture for row in self.rows)
-
 
 def label_table(
     caption: str,
@@ -62,8 +57,9 @@ def label_table(
         heading: what a row is.
         missing: what stands where no model has a value of a label.
     """
-    shown = [entry for name, entry in models.items() if any(model == name for model, _ in values)]
-    if not shown:
+    valued = {model for model, _ in values}
+    columns = [entry for name, entry in models.items() if name in valued]
+    if not columns:
         return None
     scale = Scale.of(values.values(), metric)
     labels = sorted({*sizes, *(label for _, label in values)}, key=lambda label: (-sizes.get(label, 0), label))
@@ -72,11 +68,11 @@ def label_table(
     rows = []
     for label in labels:
         cells = []
-        for entry in shown:
+        for entry in columns:
             value = values.get((entry.name, label))
             text = DASH if label in known else missing
             cells.append(Cell(text) if value is None else Cell(number(value, metric), scale.level(value)))
         n = sizes.get(label)
         picture = bar(n, most, alt=f"{n:,.0f} cells") if n is not None else ""
         rows.append(LabelRow(label, DASH if n is None else f"{n:,.0f}", picture, cells))
-    return LabelTable(caption, shown, rows, about, scale.ends(metric), heading=heading)
+    return LabelTable(caption, columns, rows, about, scale.ends(metric), heading=heading)

@@ -22,33 +22,19 @@ BLOCK = "{dataset}: {splits}"
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """Values that are not used: why, how many, and of which models and metrics, as text."""
-
-    reason: str
-    n: int
-    models: str
-    metrics: str
-
-
-@dataclass(frozen=True)
 class Record:
-    """One source of published values.
+    """One source of published values."""
 
-    Attributes:
-        name, title, facts: its key, its title, and what else its entry says.
-        tables: its values; each block of splits that models share is a dataset.
-        n_values, n_used: how many values it has, and how many are used.
-        left_out: why the others are not.
-    """
-
+    # name, title, facts: its key, its title, and what else its entry says
     name: str
     title: str
     facts: Mapping[str, str]
-    tables: Tables
+    tables: Tables  # its values; each block of splits that models share is a dataset
+    # n_values, n_used: how many values it has, and how many are used
     n_values: int
     n_used: int
-    left_out: list[LeftOut]
+    # why the others are not: `reason`, how many (`n`), and of which `models` and `metrics`, as text
+    left_out: list[dict[str, Any]]
 
 
 def records(tables: Tables) -> Iterator[Record]:
@@ -57,10 +43,10 @@ def records(tables: Tables) -> Iterator[Record]:
         rows = tables.published["published"]
         rows = rows[rows["source"] == facts["source"]]
         known = {key: json.loads(facts.pop(key) or "{}") for key in ("models", "datasets", "tasks")}
-        own = _tables(tables, facts["source"], rows, known)
-        ok = int((rows["status"] == "ok").sum())
-        left_out = list(_left_out(rows, own))
-        yield Record(facts["source"], facts["title"] or readable(facts["source"]), facts, own, len(rows), ok, left_out)
+        of_source = _tables(tables, facts["source"], rows, known)
+        counts = len(rows), int((rows["status"] == "ok").sum())
+        title = facts["title"] or readable(facts["source"])
+        yield Record(facts["source"], title, facts, of_source, *counts, list(_left_out(rows, of_source)))
 
 
 def published_means(result: Result) -> Iterator[tuple[Entry, str, float]]:
@@ -84,14 +70,13 @@ def _tables(tables: Tables, source: str, rows: pd.DataFrame, known: Mapping[str,
     import pandas as pd
 
     names = ("published_summary", "published_comparisons", "published_ranks")
-    made = [tables.published[name] for name in names]
-    made = [part[part["source"] == source] for part in made]
-    places = dict.fromkeys(made[0][["dataset", "splits"]].itertuples(index=False, name=None))
+    of_source = [part[part["source"] == source] for part in map(tables.published.get, names)]
+    places = dict.fromkeys(of_source[0][["dataset", "splits"]].itertuples(index=False, name=None))
     keys = {place: BLOCK.format(dataset=place[0], splits=place[1]) for place in places}
-    parts = [_of_block(rows, made[0], place).assign(dataset=key) for place, key in keys.items()]
+    parts = [_of_block(rows, of_source[0], place).assign(dataset=key) for place, key in keys.items()]
     summary, pairs, ranked = (
         part.assign(dataset=[keys[place] for place in part[["dataset", "splits"]].itertuples(index=False, name=None)])
-        for part in made
+        for part in of_source
     )
     tasks = _tasks(known["tasks"])
     return Tables(
@@ -148,30 +133,21 @@ def _models(
 def _tasks(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
     tasks = {}
     for name, entry in known.items():
-        metrics = {
-            metric: Metric(
-                metric,
-                facts.get("title") or metric,
-                facts.get("description", ""),
-                facts.get("source", ""),
-                facts.get("higher_is_better"),
-                *(facts.get("range") or (None, None)),
-            )
-            for metric, facts in entry.get("metrics", {}).items()
-        }
+        metrics = {metric: Metric.of(metric, facts) for metric, facts in entry.get("metrics", {}).items()}
         title, about = entry.get("title") or readable(name), entry.get("description", "")
         tasks[name] = Task(name, title, metrics, slug(name), about, headline=entry.get("headline", ""))
     return tasks
 
 
-def _left_out(rows: pd.DataFrame, tables: Tables) -> Iterator[LeftOut]:
+def _left_out(rows: pd.DataFrame, tables: Tables) -> Iterator[dict[str, Any]]:
     """Yield the reasons for which values are not used, the most frequent first."""
     unused = rows[rows["status"] != "ok"]
-    for reason, own in sorted(unused.groupby("reason", sort=False), key=lambda item: -len(item[1])):
-        models = [tables.models[name].title if name else "" for name in dict.fromkeys(own["model"])]
-        metrics = [
+    for reason, group in sorted(unused.groupby("reason", sort=False), key=lambda item: -len(item[1])):
+        models = [tables.models[name].title if name else "" for name in dict.fromkeys(group["model"])]
+        metrics = dict.fromkeys(
             tables.metric(task, name).title if task in tables.tasks else name
-            for task, name in dict.fromkeys(own[["task", "metric"]].itertuples(index=False, name=None))
-        ]
-        whole = own["model"].nunique() == rows["model"].nunique()
-        yield LeftOut(reason, len(own), "all models" if whole else ", ".join(models), ", ".join(dict.fromkeys(metrics)))
+            for task, name in group[["task", "metric"]].drop_duplicates().itertuples(index=False, name=None)
+        )
+        whole = group["model"].nunique() == rows["model"].nunique()
+        named = "all models" if whole else ", ".join(models)
+        yield {"reason": reason, "n": len(group), "models": named, "metrics": ", ".join(metrics)}

@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import Any
 
 from cellgauge.report.charts import rank_diagram
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Entry, Variant
+from cellgauge.results.entries import Variant
 from cellgauge.results.numbers import DASH
 from cellgauge.results.ranking import cliques, letters_of
 from cellgauge.results.read import Tables
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 MANY = 4
 """So many models that stand together are named by the first of them."""
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """One model: its rank and mean rank, the letters that it shares with those it is not told apart from, and whom it beats."""
+def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: str) -> dict[str, Any] | None:
+    """Return the models that are ranked in one variant of a metric on one dataset, the best mean rank first.
 
-    model: Entry
-    rank: int | None
-    mean_rank: float
-    letters: str
-    ahead_of: str
-
-
-@dataclass(frozen=True)
-class Contest:
-    """The models that are ranked in one variant of a metric on one dataset, the best mean rank first.
-
-    `diagram` is the critical-difference diagram of these rows; `over` is what the models are compared over, "26 splits".
+    A row is a model with its rank and mean rank, the letters that it shares with those it is not told apart from, and whom it
+    beats. `diagram` is the critical-difference diagram of these rows; `over` is what the models are compared over, "26 splits".
+    None where nothing that the models share allows a test.
     """
-
-    caption: str
-    about: Mapping[str, str]
-    rows: Sequence[Contestant]
-    diagram: Markup
-    over: str
-
-
-def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: str) -> Contest | None:
-    """Return the contest of one variant of a metric, None where nothing that the models share allows a test."""
     result = Result(tables, task, dataset, variant)
     if not result.contest:
         return None
-    order = sorted(
-        result.contest, key=lambda model: (result.contest[model]["mean_rank"], result.contest[model]["rank"])
-    )
+    ranks = result.contest
+    order = sorted(ranks, key=lambda model: (ranks[model]["mean_rank"], ranks[model]["rank"]))
     better = {frozenset(pair): ahead for pair in combinations(order, 2) if (ahead := result.ahead(*pair))}
     groups = cliques(order, better)
     letters = letters_of(groups)
@@ -61,14 +36,19 @@ def contest(tables: Tables, task: str, dataset: str, variant: Variant, caption: 
     for model in order:
         beaten = [other for other in order if better.get(frozenset((model, other))) == model]
         shared = "".join(letter for letter, group in letters if model in group).strip(",")
-        mean_rank = result.contest[model]["mean_rank"]
-        rows.append(
-            Contestant(tables.models[model], result.rank(model), mean_rank, shared, _named(beaten, order, tables))
-        )
-    points = [(row.model.title, row.mean_rank) for row in rows]
+        mean_rank = ranks[model]["mean_rank"]
+        about = {"rank": result.rank(model), "mean_rank": mean_rank, "letters": shared}
+        rows.append({"model": tables.models[model], **about, "ahead_of": _named(beaten, order, tables)})
+    points = [(row["model"].title, row["mean_rank"]) for row in rows]
     bars = [(letter, [order.index(model) for model in group]) for letter, group in letters if len(group) > 1]
     about = {**vars(variant), "dataset": dataset}
-    return Contest(caption, about, rows, rank_diagram(points, bars), result.over)
+    return {
+        "caption": caption,
+        "about": about,
+        "rows": rows,
+        "diagram": rank_diagram(points, bars),
+        "over": result.over,
+    }
 
 
 def _named(beaten: Sequence[str], order: Sequence[str], tables: Tables) -> str:

@@ -32,13 +32,14 @@ def strata_tables(tables: Tables, task: Task) -> Iterator[HeatTable]:
             metric = tables.metric(task.name, variant.metric)
             if "/" in variant.subset or not metric.is_score:
                 continue
-            strata = [v for v in variants if v.subset.startswith(f"{variant.subset}/") and _alike(v, variant)]
+            strata = [
+                v
+                for v in variants
+                if v.subset.startswith(f"{variant.subset}/")
+                and (v.profile, v.metric) == (variant.profile, variant.metric)
+            ]
             what = f"{entry.title}: {metric.title}, {words.subset(variant.subset)}, {words.profile(variant.profile)} scores"
             yield _table(Result(tables, task.name, dataset, variant), strata, what)
-
-
-def _alike(one: Variant, other: Variant) -> bool:
-    return (one.profile, one.metric) == (other.profile, other.metric)
 
 
 def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import CellgaugeError
@@ -20,46 +20,9 @@ from cellgauge.results.read import Tables
 LINKS = (("index.html", "Runs"), ("changelog.html", "Changelog"), ("submit.html", "How to submit results"))
 
 
-@dataclass(frozen=True)
-class Row:
-    """A run on the site.
-
-    Attributes:
-        folder: its folder in the site.
-        report: whether it has a report there.
-        best: the best model of each task on each dataset: (task, dataset, model, score).
-        changes, summary: the page of what changed since the run before it, and its sentence; "" for the first run.
-    """
-
-    run: PublishedRun
-    folder: str
-    report: bool
-    best: Sequence[tuple[str, str, str, str]]
-    changes: str = ""
-    summary: str = ""
-
-    @property
-    def date(self) -> str:
-        return date_text(self.run.about)
-
-    @property
-    def version(self) -> str:
-        return version_text(self.run.about)
-
-    @property
-    def models(self) -> str:
-        return ", ".join(self.run.title("models", name) for name in self.run.about["models"])
-
-    @property
-    def datasets(self) -> str:
-        return ", ".join(self.run.title("datasets", name) for name in self.run.about["config"].get("datasets", {}))
-
-
 def build_site(folders: Sequence[str | Path], output: str | Path) -> Path:
-    """Write the site of the runs in `folders`, the oldest first, and return its index.
-
-    Raises:
-        CellgaugeError: a folder holds no run, or two have one name.
+    """Write the site of the runs in `folders`, the oldest first, and return its index; raise CellgaugeError where a folder
+    holds no run, or two have one name.
     """
     output = Path(output)
     runs = sorted((PublishedRun.read(folder) for folder in folders), key=lambda run: str(run.about["made"].get("date")))
@@ -74,24 +37,33 @@ def build_site(folders: Sequence[str | Path], output: str | Path) -> Path:
     return output / "index.html"
 
 
-def _row(before: PublishedRun | None, run: PublishedRun, output: Path) -> Row:
-    name = run.folder.resolve().name
-    files = {
-        "report.html": run.folder / "report.html",
-        FILE: run.folder / FILE,
-        "scores.parquet": scores_file(run.folder),
-    }
+def _row(before: PublishedRun | None, run: PublishedRun, output: Path) -> dict[str, Any]:
+    """Copy the files of a run into the site, and return what its pages show of it.
+
+    `best` is the best model of each task on each dataset; `changes` and `summary` are the page of what changed since the run
+    before it and its sentence, "" for the first run.
+    """
+    name, about = run.folder.resolve().name, run.about
+    files = {file: run.folder / file for file in ("report.html", FILE)} | {"scores.parquet": scores_file(run.folder)}
     for target, source in files.items():
         if source.is_file():
             with atomic_path(output / name / target) as temporary:
                 shutil.copyfile(source, temporary)
-    row = Row(run, name, files["report.html"].is_file(), list(_best(run)))
+    row = {
+        "run": run,
+        "folder": name,
+        "report": files["report.html"].is_file(),
+        "date": date_text(about),
+        "version": version_text(about),
+        "models": ", ".join(run.title("models", model) for model in about["models"]),
+        "datasets": ", ".join(run.title("datasets", dataset) for dataset in about["config"].get("datasets", {})),
+        "best": list(_best(run)),
+    }
     if before is None:
-        return row
-    changes = compare_runs(before, run)
-    page = f"changes-{name}.html"
+        return {**row, "changes": "", "summary": ""}
+    changes, page = compare_runs(before, run), f"changes-{name}.html"
     render_changes(changes, output / page, LINKS)
-    return Row(run, name, row.report, row.best, page, changes.summary)
+    return {**row, "changes": page, "summary": changes.summary}
 
 
 def _best(run: PublishedRun) -> Iterator[tuple[str, str, str, str]]:

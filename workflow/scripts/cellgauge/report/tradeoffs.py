@@ -2,62 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from cellgauge.report.charts import scatter
 from cellgauge.results.columns import headlines
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Entry, Metric
 from cellgauge.results.numbers import DASH, mebibytes, number, seconds
 from cellgauge.results.read import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
-    from markupsafe import Markup
 
 FASTER = 1.2
 """Wall time of a job varies by about as much with what else the machine does."""
 DEVICES = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU (Metal)"}
 
 
-@dataclass(frozen=True)
-class Bargain:
-    """One model: its costs and its scores as text."""
+def bargains(tables: Tables) -> Iterator[dict[str, Any]]:
+    """Yield one table per dataset of which embeddings were timed; what was embedded elsewhere has no speed.
 
-    model: Entry
-    speed: str
-    seconds: str
-    memory: str
-    devices: str
-    gpu_memory: str
-    scores: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Bargains:
-    """The models of a dataset, with one score per task; `pictures` are (caption, picture)."""
-
-    dataset: Entry
-    scores: Sequence[tuple[str, Metric]]
-    rows: Sequence[Bargain]
-    pictures: Sequence[tuple[str, Markup]]
-
-
-def bargains(tables: Tables) -> Iterator[Bargains]:
-    """Yield one table per dataset of which embeddings were timed; what was embedded elsewhere has no speed."""
+    It has the `dataset`, `scores` (task and metric of each), `rows` (a model's costs and scores as text), and `pictures`, pairs
+    of a caption and a picture.
+    """
     timed = tables.runtime[tables.runtime["stage"].isin(["embed", "predict"])].dropna(subset=["seconds"])
     for name, dataset in tables.datasets.items():
-        rows = timed[timed["dataset"] == name].groupby("model", sort=False)
         cost = {
             model: (float(jobs["seconds"].sum()), peak(jobs["max_rss_mb"]), devices(jobs), peak(jobs["max_gpu_mb"]))
-            for model, jobs in rows
+            for model, jobs in timed[timed["dataset"] == name].groupby("model", sort=False)
         }
-        n_cells = {
-            m: n for m, n in _cells(tables, name).items() if m in cost and n > 0 and not tables.models[m].is_precomputed
-        }
-        speed = {m: n / max(cost[m][0], 0.01) for m, n in n_cells.items()}
+        n_cells = {m: n for m, n in _cells(tables, name).items() if m in cost and not tables.models[m].is_precomputed}
+        speed = {m: n / max(cost[m][0], 0.01) for m, n in n_cells.items() if n > 0}
         results = list(_scores(tables, name))
         models = [entry for key, entry in tables.models.items() if key in speed]
         if len(models) < 2 or not results:
@@ -73,22 +48,22 @@ def bargains(tables: Tables) -> Iterator[Bargains]:
             alt = f"{title} against cells per second of {len(points)} models"
             if front:
                 alt += f"; none is both better and faster than: {', '.join(tables.models[m].title for m in front)}"
-            pictures.append(
-                (title, scatter(points, {list(means).index(m) for m in front}, result.metric.title, alt=alt))
-            )
-        bargain = [
-            Bargain(
-                entry,
-                f"{speed[entry.name]:,.0f}" if speed[entry.name] >= 10 else f"{speed[entry.name]:.2g}",
-                seconds(cost[entry.name][0]),
-                mebibytes(cost[entry.name][1]),
-                cost[entry.name][2] or DASH,
-                mebibytes(cost[entry.name][3]),
-                [_mean(r, entry.name) for r in results],
-            )
+            filled = {list(means).index(model) for model in front}
+            pictures.append((title, scatter(points, filled, result.metric.title, alt=alt)))
+        rows = [
+            {
+                "model": entry,
+                "speed": f"{speed[entry.name]:,.0f}" if speed[entry.name] >= 10 else f"{speed[entry.name]:.2g}",
+                "seconds": seconds(cost[entry.name][0]),
+                "memory": mebibytes(cost[entry.name][1]),
+                "devices": cost[entry.name][2] or DASH,
+                "gpu_memory": mebibytes(cost[entry.name][3]),
+                "scores": [_mean(result, entry.name) for result in results],
+            }
             for entry in models
         ]
-        yield Bargains(dataset, [(tables.tasks[r.task].title, r.metric) for r in results], bargain, pictures)
+        scores = [(tables.tasks[result.task].title, result.metric) for result in results]
+        yield {"dataset": dataset, "scores": scores, "rows": rows, "pictures": pictures}
 
 
 def _mean(result: Result, model: str) -> str:
@@ -137,12 +112,10 @@ def _scores(tables: Tables, dataset: str) -> Iterator[Result]:
 
 def _cells(tables: Tables, dataset: str) -> dict[str, float]:
     """Return how many cells each model was given, over the splits of a dataset."""
-    counts: dict[tuple[str, str], float] = {}
+    counts: dict[str, dict[str, float]] = {}
     for (_, name, variant), values in tables.values.items():
         if name == dataset and variant.metric == "n_cells" and not variant.set:
             for (model, split), n in values.items():
-                counts[model, split] = max(n, counts.get((model, split), 0))
-    cells: dict[str, float] = {}
-    for (model, _), n in counts.items():
-        cells[model] = cells.get(model, 0) + n
-    return cells
+                of_model = counts.setdefault(model, {})
+                of_model[split] = max(n, of_model.get(split, 0))
+    return {model: sum(of_model.values()) for model, of_model in counts.items()}

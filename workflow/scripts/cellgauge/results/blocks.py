@@ -21,17 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Block:
-    """Score rows of one dataset in which every model has every split.
-
-    Attributes:
-        dataset: the dataset.
-        splits: names of its splits, in the order of the rows.
-        rows: score rows, for each variant of a metric those of the models that cover all splits.
-    """
+    """Score rows of one dataset in which every model has every split."""
 
     dataset: str
-    splits: tuple[str, ...]
-    rows: pd.DataFrame
+    splits: tuple[str, ...]  # names of its splits, in the order of the rows
+    rows: pd.DataFrame  # score rows, for each variant of a metric those of the models that cover all splits
 
     @property
     def name(self) -> str:
@@ -53,9 +47,9 @@ def blocks(table: pd.DataFrame) -> Iterator[Block]:
         places[key[2]][split] = None
     keys = list(table[["model", *VARIANT]].itertuples(index=False, name=None))
     for dataset, order in places.items():
-        own = {key: splits for key, splits in covered.items() if key[2] == dataset}
-        for splits in sorted(set(map(frozenset, own.values())), key=lambda one: (-len(one), sorted(one))):
-            fitting = {key for key, found in own.items() if found >= splits}
+        splits_of = {key: splits for key, splits in covered.items() if key[2] == dataset}
+        for splits in sorted(set(map(frozenset, splits_of.values())), key=lambda one: (-len(one), sorted(one))):
+            fitting = {key for key, covering in splits_of.items() if covering >= splits}
             if len({key[0] for key in fitting}) > 1:
                 rows = table[np.array([key in fitting for key in keys]) & table["split"].isin(splits)]
                 yield Block(dataset, tuple(split for split in order if split in splits), rows)

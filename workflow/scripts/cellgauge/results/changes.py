@@ -23,9 +23,9 @@ from cellgauge.files.score import SCORE_COLUMNS
 from cellgauge.files.spreadsheets import read_csv
 from cellgauge.metrics.intervals import FEWEST, Estimates, interval, p_values
 from cellgauge.results import provenance
-from cellgauge.results.coverage import screen_tasks
+from cellgauge.results.coverage import directions, metrics_of, screen_tasks
 from cellgauge.results.tables import headline, of_species_pairs, with_set
-from cellgauge.results.uncertainty import SHEET, Sheet, estimated, is_beside, sheets, within_splits
+from cellgauge.results.uncertainty import SHEET, Sheet, estimated, sheets, within_splits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,26 +45,17 @@ TEXTS = ("title", "description", "also_known_as", "licence", "citation", "url", 
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """A run as it was published.
+    """A run as it was published."""
 
-    Attributes:
-        folder: where it lies.
-        about: its provenance.
-        scores: the rows of scores.parquet.
-        rows: these and those of single conditions of screens, where they were published too.
-    """
-
-    folder: Path
-    about: Mapping[str, Any]
-    scores: pd.DataFrame
-    rows: pd.DataFrame
+    folder: Path  # where it lies
+    about: Mapping[str, Any]  # its provenance
+    scores: pd.DataFrame  # the rows of scores.parquet
+    rows: pd.DataFrame  # these and those of single conditions of screens, where they were published too
 
     @classmethod
     def read(cls, folder: str | Path) -> PublishedRun:
-        """Read a run's folder: provenance.json, and scores.parquet in it or in its folder `tables`.
-
-        Raises:
-            CellgaugeError: a file is missing or is not what it should be.
+        """Read a run's folder: provenance.json, and scores.parquet in it or in its folder `tables`; raise CellgaugeError where
+        a file is missing or is not what it should be.
         """
         import pandas as pd
 
@@ -125,54 +116,37 @@ def read_scores_table(path: Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Change:
-    """One score in both runs: means over the splits that both have.
+    """One score in both runs: means over the splits that both have."""
 
-    Attributes:
-        key: the fields SHEET, and the model.
-        before, after: the values.
-        difference: how much larger the value is than before, over the units that both have.
-        low, high: the 95 % interval of after - before; p_adjusted: of its test. NaN where there is no test.
-        units: what it rests on.
-        verdict: one of ORDER.
-        reason: why it was not tested.
-        causes: what was recorded to differ between the runs and may explain it.
-    """
-
-    key: Mapping[str, str]
+    key: Mapping[str, str]  # the fields SHEET, and the model
     before: float
     after: float
-    difference: float
+    difference: float  # how much larger the value is than before, over the units that both have
+    # low, high: the 95 % interval of after - before; p_adjusted: of its test. NaN where there is no test
     low: float = np.nan
     high: float = np.nan
     p: float = np.nan
     p_adjusted: float = np.nan
-    units: str = ""
-    verdict: str = "not tested"
-    reason: str = ""
-    causes: Sequence[str] = ()
+    units: str = ""  # what it rests on
+    verdict: str = "not tested"  # one of ORDER
+    reason: str = ""  # why it was not tested
+    causes: Sequence[str] = ()  # what was recorded to differ between the runs and may explain it
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What changed between two runs.
-
-    Attributes:
-        before, after: the runs.
-        facts: what was recorded and differs: (what, before, after), by section.
-        scores: the scores that both have and that are not the same to the last digit.
-        n_identical: how many are.
-        added, gone: how many scores one of them alone has, by (task, dataset, model).
-        identical: whether all rows of both are the same to the last digit.
-    """
+    """What changed between two runs."""
 
     before: PublishedRun
     after: PublishedRun
+    # what was recorded and differs: (what, before, after), by section
     facts: Mapping[str, Sequence[tuple[str, str, str]]]
-    scores: Sequence[Change]
-    n_identical: int
+    scores: Sequence[Change]  # the scores that both have and that are not the same to the last digit
+    n_identical: int  # how many are
+    # added, gone: how many scores one of them alone has, by (task, dataset, model)
     added: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     gone: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    identical: bool = False
+    identical: bool = False  # whether all rows of both are the same to the last digit
 
     @property
     def counts(self) -> Counter[str]:
@@ -237,13 +211,13 @@ def _sheets(before: PublishedRun, after: PublishedRun) -> Iterator[Sheet]:
     """Yield the scores of both runs in one sheet for each variant of a metric, models named by their run."""
     import pandas as pd
 
-    tasks = {name: {**entry, **about} for run in (before, after) for name, entry, about in _tasks(run.about)}
+    tasks = _tasks(before, after)
     sides = [(BEFORE, before.rows), (AFTER, after.rows)]
     table = pd.concat([rows.assign(model=side + rows["model"]) for side, rows in sides], ignore_index=True)
     screens = screen_tasks(tasks)
     whole = table[~(table["task"].isin(screens) & (table["condition"] != ""))]
     best = with_set(headline(whole), [name for name, task in tasks.items() if task.get("scope") == "dataset"])
-    rising = _rising(tasks)
+    rising = directions(tasks)
     best = best[[key in rising for key in zip(best["task"], best["metric"], strict=True)]]
     best = best[~best["subset"].str.contains("/", regex=False)]
     several = {tuple(key) for key in best.loc[best["classifier"] == "mean", OF_CLASSIFIERS].itertuples(index=False)}
@@ -252,18 +226,12 @@ def _sheets(before: PublishedRun, after: PublishedRun) -> Iterator[Sheet]:
     yield from sheets(table[~of_species_pairs(table, tasks)], best[~(single & covered)], screens)
 
 
-def _tasks(about: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    entries = about["config"].get("tasks", {})
-    return ((name, entries.get(name, {}), entry) for name, entry in about["tasks"].items())
-
-
-def _rising(tasks: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], bool]:
-    """Return whether higher is better of each metric that is a score."""
+def _tasks(before: PublishedRun, after: PublishedRun) -> dict[str, Mapping[str, Any]]:
+    """Return what both runs say of their tasks; where they differ, the later one."""
     return {
-        (task, metric): facts["higher_is_better"]
-        for task, entry in tasks.items()
-        for metric, facts in entry.get("metrics", {}).items()
-        if facts.get("higher_is_better") is not None and not is_beside(metric)
+        name: {**run.about["config"].get("tasks", {}).get(name, {}), **entry}
+        for run in (before, after)
+        for name, entry in run.about["tasks"].items()
     }
 
 
@@ -273,7 +241,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
         return
     place = {name: number for number, name in enumerate(sheet.models)}
     first, second = (np.array([place[side + name] for name in names]) for side in (BEFORE, AFTER))
-    same_folds = _same_folds(before.about, after.about)
+    same_folds = before.about["seeds"][:1] == after.about["seeds"][:1]  # the seed and the data decide about them
     kinds = ("donors", "folds", "conditions") if same_folds else ("donors", "conditions")
     differences, units = estimated(sheet, lambda matrix: matrix[second] - matrix[first], kinds)
     over_splits = np.array([named.startswith("splits") for named in units])
@@ -281,9 +249,8 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
     if not same_folds:
         folds = _of_both(sheet, "folds", first, second)
         luck.append(folds)
-        alone = (
-            ~differences.known & folds.known
-        )  # the folds of one run are not those of the other: all that is known is luck
+        # the folds of one run are not those of the other: all that is known is luck
+        alone = ~differences.known & folds.known
         none = replace(folds, value=differences.value, variance=np.zeros(len(names)), third=np.zeros(len(names)))
         differences = Estimates(
             **{key: np.where(alone, getattr(none, key), value) for key, value in vars(differences).items()}
@@ -294,6 +261,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
     shared = ~np.isnan(sheet.values[first]) & ~np.isnan(sheet.values[second])
     means = [np.nanmean(np.where(shared, sheet.values[side], np.nan), axis=1) for side in (first, second)]
     cells = _other_cells(sheet, before, after)
+    draws = {n: any(run.about["models"].get(n, {}).get("draws") for run in (before, after)) for n in names}
     for row, name in enumerate(names):
         key = {**dict(zip(SHEET, sheet.key, strict=True)), "model": name}
         change = Change(key, float(means[0][row]), float(means[1][row]), float(differences.value[row]))
@@ -303,7 +271,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
         change = replace(change, causes=tuple(_causes(key, before.about, after.about)))
         if cells:
             yield replace(change, reason=cells)
-        elif _draws(name, before.about, after.about) and not over_splits[row] and not luck[1].known[row]:
+        elif draws[name] and not over_splits[row] and not luck[1].known[row]:
             yield replace(change, reason=OF_LUCK)
         elif np.isnan(p[row]):
             yield replace(change, reason=f"fewer than {FEWEST} units are in both runs")
@@ -335,9 +303,8 @@ def _of_replicates(sheet: Sheet, names: Sequence[str]) -> Estimates:
     for row, name in enumerate(names):
         squares = 0.0
         for side in (BEFORE, AFTER):
-            same = [
-                n for n, other in enumerate(sheet.models) if other.partition("@")[0] == (side + name).partition("@")[0]
-            ]
+            model = (side + name).partition("@")[0]
+            same = [n for n, other in enumerate(sheet.models) if other.partition("@")[0] == model]
             of_side = means[same]
             squares += float(((of_side - of_side.mean()) ** 2).sum())
             df[row] += len(same) - 1
@@ -380,25 +347,12 @@ def _verdict(change: Change, p_adjusted: float, ranges: Mapping[tuple[str, str],
     return change
 
 
-def _same_folds(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Return whether cells were dealt to the same folds in both runs, which the seed and the data decide."""
-    return before["seeds"][:1] == after["seeds"][:1]
-
-
-def _draws(model: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return any(about["models"].get(model, {}).get("draws") for about in (before, after))
-
-
 def _other_cells(sheet: Sheet, before: PublishedRun, after: PublishedRun) -> str:
     """Return in words that the scores are of other cells, "" where they are not, as far as was recorded."""
     dataset = sheet.key[1]
     for name, entry in after.about["data"].items():
-        old = before.about["data"].get(name, {})
-        if (
-            name.partition("/")[0] == dataset
-            and entry.get("sha256")
-            and old.get("sha256", "") not in ("", entry["sha256"])
-        ):
+        sums = {about.get("sha256", "") for about in (before.about["data"].get(name, {}), entry)}
+        if name.partition("/")[0] == dataset and len(sums) > 1 and "" not in sums:
             return f"the data of {name} are other ones"
     sizes = [run.n_cells.get(dataset, {}) for run in (before, after)]
     for split in sheet.splits:
@@ -410,12 +364,9 @@ def _other_cells(sheet: Sheet, before: PublishedRun, after: PublishedRun) -> str
 def _ranges(before: PublishedRun, after: PublishedRun) -> dict[tuple[str, str], tuple[bool, float]]:
     """Return by task and metric whether higher is better, and how wide its range is, 0 where it has none."""
     ranges = {}
-    for run in (before, after):
-        for task, entry, _ in _tasks(run.about):
-            for metric, facts in entry.get("metrics", {}).items():
-                low, high = facts.get("range") or (None, None)
-                size = 0.0 if low is None or high is None else high - low
-                ranges[task, metric] = (facts.get("higher_is_better"), size)
+    for task, metric, facts in metrics_of(_tasks(before, after)):
+        low, high = facts.get("range") or (None, None)
+        ranges[task, metric] = facts.get("higher_is_better"), 0.0 if low is None or high is None else high - low
     return ranges
 
 
@@ -425,14 +376,8 @@ def _ranges(before: PublishedRun, after: PublishedRun) -> dict[tuple[str, str], 
 def _facts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
     """Yield the sections of what was recorded, with the rows (what, before, after) that differ."""
     versions = [{"cellgauge": provenance.version_text(about)} for about in (before, after)]
-    yield (
-        "Code",
-        [
-            *_differing(*versions),
-            *_differing(before["code"], after["code"]),
-            *_differing(before["sources"], after["sources"]),
-        ],
-    )
+    code = [versions, (before["code"], after["code"]), (before["sources"], after["sources"])]
+    yield "Code", [row for pair in code for row in _differing(*pair)]
     yield "Configuration", _differing(_flat(before["config"]), _flat(after["config"]))
     sums = [{name: entry.get("sha256", "") for name, entry in about["data"].items()} for about in (before, after)]
     yield "Data", _differing(*sums)
@@ -473,11 +418,8 @@ def _causes(key: Mapping[str, str], before: Mapping[str, Any], after: Mapping[st
     old, new = (about["models"].get(key["model"], {}) for about in (before, after))
     if before["code"].get("split") != after["code"].get("split"):
         yield "code of splits"
-    for kind, stage in (
-        ("model", new.get("stage", "")),
-        ("task", f"score {key['task']}"),
-        ("task", f"neighbors {key['task']}"),
-    ):
+    stages = {new.get("stage", ""): "model", f"score {key['task']}": "task", f"neighbors {key['task']}": "task"}
+    for stage, kind in stages.items():
         if before["code"].get(stage) != after["code"].get(stage):
             yield f"code of the {kind}"
     for name in ("params", "seed", "files", "adapter"):

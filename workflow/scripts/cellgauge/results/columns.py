@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cellgauge.results.compare import Result
 from cellgauge.results.entries import Metric, Missing, Task, Variant
 from cellgauge.results.read import Tables
 from cellgauge.results.words import subset, usual
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,9 @@ def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[
     """Yield a column for each score of a task, of the classifier that stands for the score."""
     variants = [v for v in tables.variants(task.name, dataset) if v.profile == profile]
     scores = [v for v in variants if tables.metric(task.name, v.metric).is_score]
-    if not variants and _has_failed(tables, task.name, dataset):
+    missing = tables.missing
+    missing = missing[(missing["task"] == task.name) & (missing["dataset"] == dataset)]
+    if not variants and (missing["status"] == "failed").any():
         known = [metric.name for metric in task.metrics.values() if metric.is_score]
         scores = [
             Variant(profile, name, "", "", split_set) for split_set in tables.sets(task.name, dataset) for name in known
@@ -68,8 +66,3 @@ def _widespread(tables: Tables, task: Task, dataset: str, variants: Sequence[Var
     """Return the variants that apply to at least half as many splits as the one that applies to most of them."""
     counts = [len(Result(tables, task.name, dataset, variant).splits) for variant in variants]
     return [variant for variant, n in zip(variants, counts, strict=True) if 2 * n >= max(counts)]
-
-
-def _has_failed(tables: Tables, task: str, dataset: str) -> bool:
-    rows = tables.missing
-    return ((rows["task"] == task) & (rows["dataset"] == dataset) & (rows["status"] == "failed")).any()

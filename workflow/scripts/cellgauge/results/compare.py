@@ -23,28 +23,31 @@ class Result:
     dataset: str
     variant: Variant
 
+    def _of(self, by_score: Mapping[tuple[str, str, Variant], Mapping[Any, Any]]) -> Mapping[Any, Any]:
+        return by_score.get((self.task, self.dataset, self.variant), {})
+
     @property
     def metric(self) -> Metric:
+        """The metric of the variant."""
         return self.tables.metric(self.task, self.variant.metric)
 
     @cached_property
     def values(self) -> Mapping[tuple[str, str], float]:
         """By model and split."""
-        return self.tables.values.get((self.task, self.dataset, self.variant), {})
+        return self._of(self.tables.values)
 
     @cached_property
     def means(self) -> Mapping[str, tuple[float, int]]:
         """The mean over splits and their number, by model."""
-        return self.tables.means.get((self.task, self.dataset, self.variant), {})
+        return self._of(self.tables.means)
 
     @cached_property
     def splits(self) -> list[str]:
         """The splits on which some model has a value; where none has any, those on which some model failed."""
-        valued = {split for _, split in self.values}
-        return [s for s in self.all_splits if s in valued] or [s for s in self.all_splits if self._failed(s)]
-
-    def _failed(self, split: str) -> bool:
-        return any(self.why(model, split).status == "failed" for model in self.tables.models)
+        valued, models = {split for _, split in self.values}, self.tables.models
+        if valued:
+            return [split for split in self.all_splits if split in valued]
+        return [s for s in self.all_splits if any(self.why(model, s).status == "failed" for model in models)]
 
     def why(self, model: str, split: str) -> Missing:
         """Return why a value is missing."""
@@ -66,7 +69,7 @@ class Result:
 
     def shortfall(self, model: str) -> str:
         """Return what a model's mean lacks, such as "1,490 of 2,142 cells" or "2 of 3 splits"; "" where nothing."""
-        return self.tables.shortfalls.get((self.task, self.dataset, self.variant), {}).get(model, "")
+        return self._of(self.tables.shortfalls).get(model, "")
 
     def lacks_splits_alone(self, model: str) -> bool:
         """Return whether a model's mean lacks splits and nothing else, so that it may be compared on those that it has."""
@@ -74,16 +77,8 @@ class Result:
 
     def split_shortfall(self, model: str, split: str) -> str:
         """Return of how many of a split's cells or genes a model's score is, "" where of all."""
-        variant = self.variant
-        key = (
-            self.task,
-            self.dataset,
-            variant.set,
-            variant.classifier,
-            variant.metric,
-            variant.subset,
-            variant.profile,
-        )
+        v = self.variant
+        key = (self.task, self.dataset, v.set, v.classifier, v.metric, v.subset, v.profile)
         return self.tables.coverage.short(key, model, [split])
 
     @cached_property
@@ -120,7 +115,7 @@ class Result:
     @cached_property
     def contest(self) -> Mapping[str, Mapping[str, Any]]:
         """The rows of ranks.csv by model; none where nothing can be tested."""
-        return self.tables.contests.get((self.task, self.dataset, self.variant), {})
+        return self._of(self.tables.contests)
 
     def rank(self, model: str) -> int | None:
         """Return 1 plus the number of models that a test says are ahead, None where there is no test."""
@@ -128,7 +123,7 @@ class Result:
 
     def ahead(self, first: str, second: str) -> str | None:
         """Return the one of two models that a test says is ahead, "" where it tells neither; None where there is no test."""
-        return self.tables.tested.get((self.task, self.dataset, self.variant), {}).get(frozenset((first, second)))
+        return self._of(self.tables.tested).get(frozenset((first, second)))
 
     @property
     def over(self) -> str:
@@ -138,13 +133,12 @@ class Result:
 
     def interval(self, model: str) -> Interval | None:
         """Return the interval of a model's mean over splits, None where there is none."""
-        return self.tables.mean_intervals.get((self.task, self.dataset, self.variant), {}).get(model)
+        return self._of(self.tables.mean_intervals).get(model)
 
     @property
     def units(self) -> list[str]:
         """What the intervals of the means are over, each once."""
-        intervals = self.tables.mean_intervals.get((self.task, self.dataset, self.variant), {})
-        return list(dict.fromkeys(interval.units for interval in intervals.values()))
+        return list(dict.fromkeys(interval.units for interval in self._of(self.tables.mean_intervals).values()))
 
     @property
     def all_splits(self) -> list[str]:
@@ -153,9 +147,7 @@ class Result:
 
     def remark(self, model: str, splits: Sequence[str]) -> Missing | None:
         """Return what the score files say of a model's values on `splits`, where they say the same of all."""
-        remarks = {
-            self.tables.remarks.get((self.task, self.dataset, model, split, self.variant), "") for split in splits
-        }
+        remarks = {self._of(self.tables.remarks).get((model, split), "") for split in splits}
         text = remarks.pop() if len(remarks) == 1 else ""
         return Missing("ok", text) if text else None
 

@@ -1,8 +1,8 @@
-"""Like with like: how many of a split's cells, conditions and genes a score is of, and over how many of the splits a mean is.
+"""Like with like: of how many of a split's cells, conditions and genes a score is, and over how many folds and splits a mean.
 
-A model that leaves out what is hard scores better on the rest. So a score of less than LEAST of its split is shown with both
-numbers, and is neither ranked nor tested, unless the metric counts what is missing as wrong (`counts_missing` in
-config/tasks.yaml).
+A model that leaves out what is hard scores better on the rest. So a score of less than LEAST of its split, and a mean over
+fewer folds, pairs of species or splits than another model's, is shown with both numbers. It is neither ranked nor tested,
+unless the metric counts what is missing as wrong (`counts_missing` in config/tasks.yaml).
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cellgauge.results.uncertainty import SCORE_KEY, is_beside
+
 if TYPE_CHECKING:
     import pandas as pd
 
 LEAST = 0.99
+"""The least share of cells, genes, conditions and labels; of folds and pairs of species, which are few, all are needed."""
+OF_FEW = ("folds", "pairs of species")
 COUNTS = {"cells": ("n_cells", "n_unembedded", ""), "genes": ("n_genes", "n_genes_unpredicted", "all")}
 """What may be missing: the metrics that count what is scored and what is not, and their subset."""
 COUNTS_IN = "corrected"
@@ -31,29 +35,36 @@ class Coverage:
     """
 
     def __init__(self, scores: pd.DataFrame, headline: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> None:
-        self._counted = {
-            (task, metric): facts["counts_missing"]
-            for task, entry in tasks.items()
-            for metric, facts in entry.get("metrics", {}).items()
-            if facts.get("counts_missing")
-        }
-        screens = screen_tasks(tasks)
+        self._counted = {(task, metric): facts.get("counts_missing") for task, metric, facts in metrics_of(tasks)}
+        self._screens, self._pairs = screen_tasks(tasks), species_pairs(tasks)
         whole = scores[(scores["status"] == "ok") & (scores["condition"] == "")]
         names = {name for *pair, _ in COUNTS.values() for name in pair}
         columns = ["task", "dataset", "split", "model", "profile", "metric", "subset", "value"]
         rows = whole.loc[whole["metric"].isin(names), columns]
         self._counts = {tuple(key): value for *key, value in rows.itertuples(index=False, name=None)}
-        self._conditions: dict[tuple, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        rows = scores[scores["task"].isin(screens) & (scores["condition"] != "") & (scores["status"] == "ok")]
-        columns = ["task", "dataset", "split", "profile", "metric", "model", "subset", "condition"]
-        for *key, model, subset, condition in rows[columns].itertuples(index=False, name=None):
-            for name in {subset, subset.partition("/")[0]}:
-                self._conditions[(*key, name)][model].add(condition)
+        metrics = {*headline.loc[headline["condition"] == "", "metric"]} - names
+        self._units = self._units_of(scores[(scores["status"] == "ok") & scores["metric"].isin(metrics)])
         self._splits: dict[tuple, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
         columns = ["task", "dataset", "set", "classifier", "metric", "subset", "profile", "model", "split"]
         rows = headline[headline["condition"] == ""]
         for *key, model, split in rows[columns].itertuples(index=False, name=None):
             self._splits[tuple(key)][model][split] = None
+
+    def _units_of(self, scores: pd.DataFrame) -> Mapping[tuple, Mapping[str, set[Any]]]:
+        """Return the single folds, conditions, pairs and labels of each score, by score and kind, then by model."""
+        units: dict[tuple, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
+        rows = scores.loc[scores["fold"].notna() | (scores["condition"] != ""), [*SCORE_KEY, "fold"]]
+        for task, model, *place, classifier, metric, subset, condition, profile, fold in rows.itertuples(False, None):
+            score = (task, *place, metric, profile)
+            if condition:
+                of_pairs = (task, metric) in self._pairs
+                kind = "conditions" if task in self._screens else "pairs of species" if of_pairs else "labels"
+                for name in {subset, subset.partition("/")[0]}:  # the mean over all strata is of these too
+                    units[(*score, classifier, name, kind)][model].add(condition)
+                continue
+            for name in {classifier, "mean"} if classifier else {""}:  # the mean over classifiers is of all their folds
+                units[(*score, name, subset, "folds")][model].add((classifier, fold))
+        return units
 
     def parts(self, key: tuple[str, ...], model: str, split: str) -> Iterator[tuple[str, int, int]]:
         """Yield what may be missing in a score of one split, how much of it is scored, and how much there is.
@@ -61,7 +72,7 @@ class Coverage:
         Args:
             key: task, dataset, set, classifier, metric, subset, profile.
         """
-        task, dataset, _, _, metric, subset, profile = key
+        task, dataset, _, classifier, metric, subset, profile = key
         for what, (scored, left_out, of) in COUNTS.items():
             if profile == COUNTS_IN and self._counted.get((task, metric)) == what:
                 continue
@@ -70,9 +81,10 @@ class Coverage:
             ]
             if sum(counts):
                 yield what, int(counts[0]), int(sum(counts))
-        of_models = self._conditions.get((task, dataset, split, profile, metric, subset), {})
-        if of_models:
-            yield "conditions", len(of_models.get(model, ())), len(set().union(*of_models.values()))
+        for kind in ("conditions", "labels", *OF_FEW):
+            of_models = self._units.get((task, dataset, split, metric, profile, classifier, subset, kind), {})
+            if model in of_models or (of_models and kind == "conditions"):
+                yield kind, len(of_models.get(model, ())), len(set().union(*of_models.values()))
 
     def short(self, key: tuple[str, ...], model: str, splits: Collection[str] | None = None) -> str:
         """Return what scores are of in words, such as "1,490 of 2,142 cells"; "" where little or nothing is missing."""
@@ -82,7 +94,7 @@ class Coverage:
             for what, n_scored, n_total in self.parts(key, model, split):
                 total = sums.setdefault(what, [0, 0])
                 total[0], total[1] = total[0] + n_scored, total[1] + n_total
-                if n_scored < LEAST * n_total:
+                if n_scored < (1 if what in OF_FEW else LEAST) * n_total:
                     below[what] = None
         return "; ".join(f"{sums[what][0]:,} of {sums[what][1]:,} {what}" for what in below)
 
@@ -103,6 +115,23 @@ class Coverage:
             parts += [part for part in self.parts(key, model, split) if part[0] == "conditions"]
             n_scored, n_total = n_scored + sum(part[1] for part in parts), n_total + sum(part[2] for part in parts)
         return (n_scored, n_total) if n_total else (None, None)
+
+
+def metrics_of(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield each metric of the catalogue's tasks: the task, the metric, and what is said of it."""
+    for task, entry in tasks.items():
+        yield from ((task, metric, facts) for metric, facts in entry.get("metrics", {}).items())
+
+
+def directions(tasks: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], bool]:
+    """Return whether higher is better, by task and metric, of each metric that is a score."""
+    scores = ((task, name, facts.get("higher_is_better")) for task, name, facts in metrics_of(tasks))
+    return {(task, name): rising for task, name, rising in scores if rising is not None and not is_beside(name)}
+
+
+def species_pairs(tasks: Mapping[str, Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """Return the tasks and metrics whose conditions are ordered pairs of species."""
+    return {(task, metric) for task, metric, facts in metrics_of(tasks) if facts.get("of_pairs") == "species"}
 
 
 def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:

@@ -6,14 +6,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cellgauge.results.numbers import readable, short
+from cellgauge.results.numbers import number, readable, short
 from cellgauge.results.uncertainty import is_beside
-
-if TYPE_CHECKING:
-    pass
-
 
 KINDS = ("foundation", "precomputed", "baseline", "control")
 """The kinds of models, in the order of the rows of every table."""
@@ -53,6 +49,17 @@ class Metric:
     also_known_as: tuple[str, ...] = ()
     counts_missing: str = ""
 
+    @classmethod
+    def of(cls, name: str, facts: Mapping[str, Any]) -> Metric:
+        """Return the metric that an entry of the catalogue describes; keys that are absent or empty have their defaults."""
+        ends = facts.get("range")
+        low, high = ends if isinstance(ends, list | tuple) and len(ends) == 2 else (None, None)
+        names = facts.get("also_known_as")
+        names = tuple(map(str, names)) if isinstance(names, list) else ()
+        keys = ("description", "source", "higher_is_better", "in_full", "of_pairs", "czbenchmarks", "counts_missing")
+        others = {key: facts[key] for key in keys if facts.get(key) is not None}
+        return cls(name, facts.get("title") or name, low=low, high=high, also_known_as=names, **others)
+
     @property
     def search_text(self) -> str:
         """What the page's search looks at."""
@@ -74,12 +81,8 @@ class Metric:
         return self.low is not None and self.high is not None
 
     @property
-    def direction(self) -> str:
-        """What a larger value means, in words."""
-        return {True: "higher is better", False: "lower is better", None: "no score, a count"}[self.higher_is_better]
-
-    @property
     def arrow(self) -> str:
+        """The direction as a sign."""
         return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
     @property
@@ -99,15 +102,14 @@ class Interval:
     high: float
     units: str
 
+    def text(self, metric: Metric) -> str:
+        """Return both ends as text."""
+        return f"{number(self.low, metric)} to {number(self.high, metric)}"
+
 
 @dataclass(frozen=True)
 class Task:
-    """A task; one that spans splits is scored on sets of them.
-
-    Attributes:
-        modality: the data that it scores, "" where unknown.
-        headline: the metric that stands for the task, "" where the catalogue names none.
-    """
+    """A task; one that spans splits is scored on sets of them."""
 
     name: str
     title: str
@@ -116,8 +118,8 @@ class Task:
     description: str = ""
     spans: bool = False
     also_known_as: tuple[str, ...] = ()
-    modality: str = ""
-    headline: str = ""
+    modality: str = ""  # the data that it scores, "" where unknown
+    headline: str = ""  # the metric that stands for the task, "" where the catalogue names none
 
     @property
     def search_text(self) -> str:
@@ -188,32 +190,33 @@ class Entry:
     @property
     def files(self) -> list[dict[str, Any]]:
         """The files that a model needs beside the cells: url, and where they were ever fetched size and sha256."""
-        found = parsed(self.facts.get("files", ""))
-        return [file for file in found if isinstance(file, dict)] if isinstance(found, list) else []
+        files = parsed(self.facts.get("files", ""))
+        return [file for file in files if isinstance(file, dict)] if isinstance(files, list) else []
+
+    def _mapping(self, key: str) -> dict[str, Any]:
+        """Return what the catalogue says under a key as a mapping, empty where it says anything else."""
+        value = parsed(self.facts.get(key, ""))
+        return value if isinstance(value, dict) else {}
 
     @property
     def leakage(self) -> dict[str, dict[str, str]]:
         """Per dataset whether a model has seen it in training: state (clean, likely, known, unknown) and where that is said."""
-        found = parsed(self.facts.get("leakage", ""))
-        return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+        return {dataset: state for dataset, state in self._mapping("leakage").items() if isinstance(state, dict)}
 
     @property
     def notes(self) -> dict[str, str]:
         """What its files say of how they were read or what they lack, by split, of a model by "dataset/split"."""
-        notes = parsed(self.facts.get("notes", ""))
-        return {str(k): str(v) for k, v in notes.items()} if isinstance(notes, dict) else {}
+        return {place: str(note) for place, note in self._mapping("notes").items()}
 
     @property
     def organisms(self) -> dict[str, str]:
         """The species of each split, of a dataset whose catalogue entry names them."""
-        splits = parsed(self.facts.get("splits", ""))
-        return {str(k): str(v) for k, v in splits.items()} if isinstance(splits, dict) else {}
+        return {split: str(species) for split, species in self._mapping("splits").items()}
 
     @property
     def sets(self) -> dict[str, list[str]]:
         """The splits of each set that tasks which span splits are scored on."""
-        sets = parsed(self.facts.get("sets", ""))
-        return {name: [str(s) for s in own] for name, own in sets.items()} if isinstance(sets, dict) else {}
+        return {name: list(map(str, splits)) for name, splits in self._mapping("sets").items()}
 
     def described(self, split_set: str, most: int | None = None) -> str:
         """Return a set in words, with its species: "common: human, mouse"; of more than `most` species their number."""
@@ -232,6 +235,7 @@ class Missing:
 
     @property
     def label(self) -> str:
+        """The status as the page shows it."""
         return {"failed": "failed", "ok": "note"}.get(self.status, "n/a")
 
 
@@ -239,15 +243,18 @@ NO_ROW = Missing("not_applicable", "the score file holds no such value")
 
 
 def safe_link(address: str) -> str:
+    """Return an address of the web, "" for any other."""
     return address if address.lower().startswith(("http://", "https://")) else ""
 
 
 def parsed_names(text: str) -> tuple[str, ...]:
-    found = parsed(text)
-    return tuple(map(str, found)) if isinstance(found, list) else ()
+    """Return the names of a list in JSON, none where it is no list."""
+    names = parsed(text)
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def parsed(text: str) -> Any:
+    """Return the value of a text in JSON, None where it is none."""
     try:
         return json.loads(text)
     except ValueError:
@@ -256,9 +263,8 @@ def parsed(text: str) -> Any:
 
 def slug(name: str, taken: Iterable[str] = ()) -> str:
     """Return `name` as a part of an HTML id and of a permalink, unlike all those `taken`."""
-    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "x"
+    base = name_of_id = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "x"
     used, number = set(taken), 2
-    found = base
-    while found in used:
-        found, number = f"{base}-{number}", number + 1
-    return found
+    while name_of_id in used:
+        name_of_id, number = f"{base}-{number}", number + 1
+    return name_of_id

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from cellgauge.core.atomic import atomic_path
 from cellgauge.files.spreadsheets import read_csv, write_csv
@@ -14,10 +13,8 @@ from cellgauge.results.to_czbenchmarks import cz_results
 
 
 def export(tables_dir: str | Path, output: str | Path) -> None:
-    """Write leaderboards and tables as Parquet into `tables_dir`, and czbenchmarks.json into `output`.
-
-    Raises:
-        CellgaugeError: a table is missing or lacks a column.
+    """Write leaderboards and tables as Parquet into `tables_dir`, and czbenchmarks.json into `output`; raise CellgaugeError
+    where a table is missing or lacks a column.
     """
     import pandas as pd
 
@@ -26,14 +23,11 @@ def export(tables_dir: str | Path, output: str | Path) -> None:
     _write(tables_dir / "leaderboard.md", markdown(boards))
     _write(tables_dir / "leaderboard.tex", latex(boards))
     write_csv(pd.DataFrame(long_form(boards), columns=LONG), tables_dir / "leaderboard.csv")
-    _write(Path(output) / "czbenchmarks.json", _as_json(cz_results(tables)))
+    as_json = json.dumps(cz_results(tables), indent=1, ensure_ascii=False, allow_nan=False)
+    _write(Path(output) / "czbenchmarks.json", as_json + "\n")
     for name in ("summary", "runtime", "models", "datasets"):
         with atomic_path(tables_dir / f"{name}.parquet") as temporary:
             read_csv(tables_dir / f"{name}.csv", typed=True).to_parquet(temporary, index=False)
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -72,6 +72,7 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
     """Return models x (task, metric) as a table of colored circles, the means over splits; None where there are none."""
     import matplotlib.pyplot as plt
     import pandas as pd
+    from matplotlib.colors import to_hex
     from plottable import ColumnDefinition, Table
 
     results = {}
@@ -84,27 +85,26 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
     means = {
         key: {m: mean for m, (mean, _) in r.means.items() if not r.shortfall(m)} for key, (_, _, r) in results.items()
     }
-    means = {key: found for key, found in means.items() if found}
-    models = [m for m in tables.models if any(m in found for found in means.values())]
+    means = {key: of_models for key, of_models in means.items() if of_models}
+    models = [m for m in tables.models if any(m in of_models for of_models in means.values())]
     if not models:
         return None
-    data = pd.DataFrame({key: {m: found.get(m) for m in models} for key, found in means.items()}, index=models)
+    data = pd.DataFrame({key: {m: of_models.get(m) for m in models} for key, of_models in means.items()}, index=models)
     data.insert(0, "model", [_plain(tables.models[m].title) for m in models])
     definitions = [ColumnDefinition("model", title="", width=2.6, textprops={"ha": "left"})]
-    for key, found in means.items():
+    for key, of_models in means.items():
         heading, title, result = results[key]
-        scale, metric = Scale.of(found.values(), result.metric), result.metric
-        definitions.append(
-            ColumnDefinition(
-                key,
-                title=textwrap.fill(title, 12, break_long_words=False),
-                group=heading,
-                formatter=lambda value, metric=metric: "n/a" if value != value else number(value, metric),
-                cmap=_painter(scale),
-                text_cmap=_writer(scale),
-                textprops={"ha": "center", "fontsize": 9, "bbox": {"boxstyle": "circle", "pad": 0.28}},
-            )
+        paint = _painter(Scale.of(of_models.values(), result.metric))
+        definition = ColumnDefinition(
+            key,
+            title=textwrap.fill(title, 12, break_long_words=False),
+            group=heading,
+            formatter=lambda value, metric=result.metric: "n/a" if value != value else number(value, metric),
+            cmap=paint,
+            text_cmap=lambda value, paint=paint: text_on(to_hex(paint(value))),
+            textprops={"ha": "center", "fontsize": 9, "bbox": {"boxstyle": "circle", "pad": 0.28}},
         )
+        definitions.append(definition)
     figure, axes = plt.subplots(figsize=(3.2 + 1.1 * len(means), 2 + 0.52 * len(models)))
     Table(
         data,
@@ -119,9 +119,7 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
         col_label_divider_kw={"linewidth": 1},
         column_border_kw={"linewidth": 1},
     )
-    axes.set_title(
-        _plain(f"{tables.datasets[dataset].title}, {words.profile(profile)} scores"), loc="left", fontsize=11
-    )
+    _title(axes, f"{tables.datasets[dataset].title}, {words.profile(profile)} scores", 11)
     return figure
 
 
@@ -173,14 +171,10 @@ def dot_plots(results: Sequence[Result]) -> Figure:
         about += [f"intervals over {alternatives(result.units)}"] if result.units else []
         about += ["lower is better"] if metric.higher_is_better is False else []
         task = result.tables.tasks[result.task].title
-        axes.set_title(
-            _plain(f"{task}: {metric.title}{''.join(f', {text}' for text in about)}"), loc="left", fontsize=9
-        )
+        _title(axes, ", ".join([f"{task}: {metric.title}", *about]), 9)
     result = results[0]
-    profile = f"{words.profile(result.variant.profile)} scores"
-    figure.suptitle(
-        _plain(f"{result.tables.datasets[result.dataset].title}, {profile}"), x=0.01, ha="left", fontsize=10
-    )
+    title = f"{result.tables.datasets[result.dataset].title}, {words.profile(result.variant.profile)} scores"
+    figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=10)
     kinds = {results[0].tables.models[name].kind for names in rows for name in names}
     legend: list[Any] = [
         Line2D([], [], color=c, marker=m, linestyle="", label=kind) for kind, (c, m) in KINDS.items() if kind in kinds
@@ -217,12 +211,8 @@ def heatmap(result: Result) -> Figure:
     scale, colors = Scale.of(whole or result.values.values(), metric), _colors()
     keys = [[(m, split) for split in result.splits] for m in models]
     cells = [[result.values.get(key) for key in row] for row in keys]
-    goodness = np.array(
-        [
-            [scale.part(result.values[k]) if k in result.values and k not in partial else np.nan for k in row]
-            for row in keys
-        ]
-    )
+    parts = {key: scale.part(value) for key, value in result.values.items() if key not in partial}
+    goodness = np.array([[parts.get(key, np.nan) for key in row] for row in keys])
     figure, axes = plt.subplots(figsize=(3 + 0.5 * len(result.splits), 1.4 + 0.36 * len(models)))
     axes.imshow(goodness, cmap=colors, vmin=0, vmax=1, aspect="auto")
     for row, values in enumerate(cells):
@@ -235,17 +225,16 @@ def heatmap(result: Result) -> Figure:
     axes.set_yticks(range(len(models)), [textwrap.fill(_plain(tables.models[m].title), WIDEST) for m in models])
     axes.tick_params(length=0, labelsize=8)
     if partial:
-        axes.set_xlabel("* of part of the cells, conditions or genes", fontsize=7, loc="left")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+        axes.set_xlabel("* of part of the cells, conditions, genes or folds", fontsize=7, loc="left")
+    axes.spines[:].set_visible(False)
     scheme = f", {words.subset(result.variant.subset)}" if result.variant.subset else ""
     data = tables.datasets[result.dataset].title
-    axes.set_title(
-        _plain(f"{data}: {metric.title}{scheme}, {words.profile(result.variant.profile)} scores"),
-        loc="left",
-        fontsize=10,
-    )
+    _title(axes, f"{data}: {metric.title}{scheme}, {words.profile(result.variant.profile)} scores", 10)
     return figure
+
+
+def _title(axes: Any, text: str, size: int) -> None:
+    axes.set_title(_plain(text), loc="left", fontsize=size)
 
 
 def _colors() -> Colormap:
@@ -257,13 +246,6 @@ def _colors() -> Colormap:
 def _painter(scale: Scale) -> Any:
     colors = _colors()
     return lambda value: "#ffffff" if value != value else colors(scale.part(value))
-
-
-def _writer(scale: Scale) -> Any:
-    from matplotlib.colors import to_hex
-
-    paint = _painter(scale)
-    return lambda value: text_on(to_hex(paint(value)))
 
 
 def _plain(text: str) -> str:

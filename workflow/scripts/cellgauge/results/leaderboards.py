@@ -44,7 +44,7 @@ class Leaderboard:
 def leaderboards(tables: Tables) -> Iterator[Leaderboard]:
     """Yield the tables of the report's overview, one per dataset, profile and task.
 
-    Controls are shown without a rank, as are models whose means lack splits, cells, conditions or genes.
+    Controls are shown without a rank, as are models whose means lack splits, folds, cells, conditions or genes.
     """
     for dataset, entry in tables.datasets.items():
         for profile in tables.profiles:
@@ -52,15 +52,14 @@ def leaderboards(tables: Tables) -> Iterator[Leaderboard]:
                 chosen = list(columns(tables, task, dataset, profile))
                 results = [Result(tables, task.name, dataset, variant) for _, variant, _ in chosen]
                 places = [_places(result) for result in results]
-                shown = [model for model in tables.models if any(model in column for column in places)]
-                if not shown:
-                    continue
-                headings = [(_heading(column.title, variant), column.metric) for _, variant, column in chosen]
                 rows = [
-                    (tables.models[model].title, tables.models[model].kind, [column.get(model) for column in places])
-                    for model in shown
+                    (model.title, model.kind, [column.get(name) for column in places])
+                    for name, model in tables.models.items()
+                    if any(name in column for column in places)
                 ]
-                yield Leaderboard(f"{task.title}, {entry.title}, {words.profile(profile)} scores", headings, rows)
+                if rows:
+                    headings = [(_heading(column.title, variant), column.metric) for _, variant, column in chosen]
+                    yield Leaderboard(f"{task.title}, {entry.title}, {words.profile(profile)} scores", headings, rows)
 
 
 def _heading(title: str, variant: Variant) -> str:
@@ -73,9 +72,7 @@ def _places(result: Result) -> dict[str, Place]:
     places = {}
     for model, (mean, _) in result.means.items():
         interval = result.interval(model)
-        ends = (
-            f"{number(interval.low, metric)} to {number(interval.high, metric)}, {interval.units}" if interval else ""
-        )
+        ends = f"{interval.text(metric)}, {interval.units}" if interval else ""
         places[model] = Place(number(mean, metric), ends, result.rank(model), result.shortfall(model))
     return places
 
@@ -83,7 +80,7 @@ def _places(result: Result) -> dict[str, Place]:
 BOLD = (
     "Bold: no paired test puts another model ahead; if nothing can be tested, nothing is "
     "bold. In {}: 95 % confidence intervals and what they are over (over seeds they say nothing about other data). A mean "
-    "over part of the splits, cells, conditions or genes says so and has no rank."
+    "over part of the splits, folds, cells, conditions or genes says so and has no rank."
 )
 
 
@@ -115,16 +112,8 @@ def long_form(boards: Sequence[Leaderboard]) -> Iterator[tuple[str, ...]]:
         for title, kind, places in board.rows:
             for (metric, _), place in zip(board.columns, places, strict=True):
                 if place:
-                    yield (
-                        board.title,
-                        title,
-                        kind,
-                        metric,
-                        place.text,
-                        place.interval,
-                        str(place.rank or ""),
-                        place.coverage,
-                    )
+                    about = place.text, place.interval, str(place.rank or ""), place.coverage
+                    yield (board.title, title, kind, metric, *about)
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -139,19 +128,17 @@ def _md(text: str) -> str:
     return " ".join(escaped.split())
 
 
+ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
+
+
 def latex(boards: Sequence[Leaderboard]) -> str:
     """Return the leaderboards as LaTeX tables for the package booktabs; names are escaped."""
     parts = ["% Needs \\usepackage{booktabs}. " + BOLD.format("brackets")]
     for board in boards:
-        heads = [f"{_tex(title)} {_arrow(metric)}".strip() for title, metric in board.columns]
-        parts += [
-            "\\begin{table}",
-            f"\\caption{{{_tex(board.title)}. Means with 95\\,\\% intervals.}}",
-            f"\\begin{{tabular}}{{l{'r' * len(heads)}}}",
-            "\\toprule",
-            " & ".join(["Model", *heads]) + r" \\",
-            "\\midrule",
-        ]
+        heads = [f"{_tex(title)} {ARROWS[metric.higher_is_better]}".strip() for title, metric in board.columns]
+        parts += ["\\begin{table}", f"\\caption{{{_tex(board.title)}. Means with 95\\,\\% intervals.}}"]
+        parts += [f"\\begin{{tabular}}{{l{'r' * len(heads)}}}", "\\toprule"]
+        parts += [" & ".join(["Model", *heads]) + r" \\", "\\midrule"]
         for title, kind, places in board.rows:
             cells = [f"\\emph{{{_tex(title)}}}" if kind == "control" else _tex(title)]
             for place in places:
@@ -162,10 +149,6 @@ def latex(boards: Sequence[Leaderboard]) -> str:
             parts.append(" & ".join(cells) + r" \\")
         parts += ["\\bottomrule", "\\end{tabular}", "\\end{table}", ""]
     return "\n".join(parts)
-
-
-def _arrow(metric: Metric) -> str:
-    return {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}[metric.higher_is_better]
 
 
 def _tex(text: str) -> str:

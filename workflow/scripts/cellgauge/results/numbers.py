@@ -13,7 +13,8 @@ MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 def number(value: float, metric: Metric) -> str:
     """Return a value as text: counts whole where they are, else three decimals, or three digits where the range is open and the
-    value small or large."""
+    value small or large.
+    """
     if not metric.is_score and value == int(value):
         text = f"{int(value):,}"
     elif metric.is_closed or value == 0 or 0.1 <= abs(value) < (10 if metric.is_score else 1):
@@ -51,9 +52,9 @@ def mebibytes(value: float | None) -> str:
     return DASH if value is None else f"{value:,.0f}"
 
 
-def alternatives(found: Iterable[str]) -> str:
+def alternatives(lists: Iterable[str]) -> str:
     """Return lists such as "donors, seeds" as one, each entry once: "donors, seeds or folds"."""
-    *first, last = dict.fromkeys(name for names in found for name in names.split(", "))
+    *first, last = dict.fromkeys(name for names in lists for name in names.split(", "))
     return f"{', '.join(first)} or {last}" if first else last
 
 

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -52,12 +51,12 @@ def record(
         results: where the files of `planned` lie: its results/.
     """
 
-    def said_by(paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    def facts_of(paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         return {name: _scalars(Path(results, path.removeprefix("results/"))) for name, path in paths.items()}
 
     known = {key: value for key, value in planned.items() if key not in ("splits", "embeddings", "urls")}
     config = public(known.get("config", {}))
-    files, embeddings = said_by(planned.get("splits", {})), said_by(planned.get("embeddings", {}))
+    files, embeddings = facts_of(planned.get("splits", {})), facts_of(planned.get("embeddings", {}))
     versions = {name: json.loads(facts["versions"]) for name, facts in embeddings.items() if "versions" in facts}
     sums = Sums(ledger)
     models = {
@@ -185,19 +184,17 @@ def commit() -> dict[str, Any]:
 
 def _git(*words: str) -> str:
     """Return what git says of the checkout, "" where it cannot."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return _output("git", "--no-optional-locks", "-C", str(ROOT), *words)
+
+
+def _output(*command: str) -> str:
+    """Return what a command prints, "" where it fails or is not installed."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(ROOT), *words],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        process = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.rstrip() if done.returncode == 0 else ""
+    return process.stdout.rstrip() if process.returncode == 0 else ""
 
 
 def packages() -> dict[str, str]:
@@ -228,19 +225,8 @@ def _cpu() -> str:
 
 
 def _gpus() -> list[str]:
-    if not (command := shutil.which("nvidia-smi")):
-        return []
-    try:
-        done = subprocess.run(
-            [command, "--query-gpu=name", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [one_line(line) for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
+    lines = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    return [one_line(line) for line in lines if line.strip()]
 
 
 def _scalars(path: str | Path) -> dict[str, Any]:
@@ -255,17 +241,21 @@ def _scalars(path: str | Path) -> dict[str, Any]:
 
 
 class Sums:
-    """The sha256 of files: of fetched ones as the ledgers say, of the user's own as they are now."""
+    """The sha256 of files: of fetched ones as the ledgers say, of those of the user as they are now."""
 
     def __init__(self, ledger: str | Path | None) -> None:
-        self._own, self._shipped = read_ledger(Path(ledger)) if ledger else {}, read_ledger(SHIPPED)
+        self._of_run, self._shipped = read_ledger(Path(ledger)) if ledger else {}, read_ledger(SHIPPED)
 
     def of(self, urls: Iterable[str]) -> list[dict[str, str]]:
         """Return `url` and `sha256` of each file, "" where the sum is not known."""
         return [{"url": public(url), "sha256": self._sum(url)} for url in urls]
 
+    def entry(self, url: str) -> Entry:
+        """Return what the ledgers say of a file."""
+        return self._shipped.get(url) or self._of_run.get(identity(url)) or Entry()
+
     def _sum(self, url: str) -> str:
-        entry = self._shipped.get(url) or self._own.get(identity(url)) or Entry()
+        entry = self.entry(url)
         path = Path(url.removeprefix("file://")).expanduser()
         if entry.sha256 or not path.is_file():
             return entry.sha256 or ""

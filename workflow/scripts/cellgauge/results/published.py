@@ -55,11 +55,11 @@ def import_published(
         PublishedError: the file or the entry is not as described.
     """
     if path is None:
-        rows = [_given({"profile": PROFILE, **value}, f"value {number}") for number, value in enumerate(values, 1)]
+        rows = [_score({"profile": PROFILE, **value}, f"value {number}") for number, value in enumerate(values, 1)]
     else:
         rows = list(read(path, format))
-    named = _Names(models, datasets)
-    rows = [replace(row, source=source, **named.ours(row)) for row in rows]
+    names = _Names(models, datasets)
+    rows = [replace(row, source=source, **names.translated(row)) for row in rows]
     rows = list(_without_repeats(_without(rows, left_out)))
     if not rows:
         raise PublishedError(f"{path or source}: there is no value in it")
@@ -69,11 +69,9 @@ def import_published(
 def read(path: str | Path, format: str) -> Iterator[Score]:
     """Yield the values of a result file as score rows that carry the file's own names of models and data.
 
-    `dataset` and `split` are the two halves of "dataset/split" where the file's names are such; else `dataset` holds the
-    name, several joined by "+", and `split` is empty.
-
-    Raises:
-        PublishedError: the file is not of this format; names the place in it.
+    `dataset` and `split` are the two halves of "dataset/split" where the file's names are such; else `dataset` holds the name,
+    several joined by "+", and `split` is empty. Raise PublishedError where the file is not of this format; names the place in
+    it.
     """
     path = Path(path)
     if format == "scores":
@@ -106,23 +104,19 @@ def _read_parquet(path: Path) -> list[Score]:
     if list(table) != columns:
         raise PublishedError(f"{path}: the columns are {list(table)}, not {list(SCORE_COLUMNS)}")
     table = table.astype(object).where(table.notna(), None)
-    return [_given(row, f"{path}, row {number}") for number, row in enumerate(table.to_dict("records"), 1)]
+    return [_score(row, f"{path}, row {number}") for number, row in enumerate(table.to_dict("records"), 1)]
 
 
-def _given(row: Mapping[str, Any], where: str) -> Score:
+def _score(row: Mapping[str, Any], where: str) -> Score:
     """Return a score row of typed fields, those that are absent empty."""
-    unknown = sorted(set(row) - set(SCORE_COLUMNS))
-    if unknown:
+    if unknown := sorted(set(row) - set(SCORE_COLUMNS)):
         raise PublishedError(f"{where}: there is no column '{unknown[0]}' in a score row")
     whole: dict[str, Any] = {name: _whole(row.get(name), f"{where}, '{name}'") for name in ("seed", "fold")}
     value = row.get("value")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise PublishedError(f"{where}: the value is {value!r}, not a number")
-    texts: dict[str, Any] = {
-        name: row.get(name) or "" for name in SCORE_COLUMNS if name not in ("value", "seed", "fold")
-    }
-    wrong = next((name for name, text in texts.items() if not isinstance(text, str)), None)
-    if wrong:
+    texts: dict[str, Any] = {n: row.get(n) or "" for n in SCORE_COLUMNS if n not in ("value", "seed", "fold")}
+    if wrong := next((name for name, text in texts.items() if not isinstance(text, str)), None):
         raise PublishedError(f"{where}: '{wrong}' is {texts[wrong]!r}, not text")
     texts["status"] = texts["status"] or "ok"
     try:
@@ -144,12 +138,11 @@ def _whole(value: Any, where: str) -> int | None:
 
 def _read_json(path: Path) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        if len(dict(pairs)) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             raise PublishedError(f"{path}: the key '{twice}' stands twice in one object")
-        return found
+        return dict(pairs)
 
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
@@ -191,27 +184,21 @@ def _values(
     """Yield the values of one task, model and data set; `key` holds the metric, `beside` may stand beside its value."""
     if task not in METRICS:
         raise PublishedError(f"{where}: unknown task '{task}'; there are {', '.join(METRICS)}")
-    ours = {theirs: name for name, theirs in METRICS[task].items()}
+    our_metrics = {kind: name for name, kind in METRICS[task].items()}
     dataset, split = _dataset_and_split(data)
     for number, metric in enumerate(metrics, 1):
         place = f"{where}, metric {number}"
         kind = _field(metric, key, str, place)
-        unknown = sorted(set(metric) - {key, "params", "value", *beside})
-        if unknown:
+        if unknown := sorted(set(metric) - {key, "params", "value", *beside}):
             raise PublishedError(f"{place}: unknown key '{unknown[0]}', which may tell values apart")
-        if kind not in ours:
-            raise PublishedError(f"{place}: unknown metric '{kind}' of task {task}; there are {', '.join(ours)}")
+        if kind not in our_metrics:
+            raise PublishedError(f"{place}: unknown metric '{kind}' of task {task}; there are {', '.join(our_metrics)}")
         value = _field(metric, "value", (int, float), place)
         if not math.isfinite(value):
             raise PublishedError(f"{place}: the value is {value}, not a number")
         classifier, subset, set_name = _params(task, metric.get("params"), place)
-        names: dict[str, Any] = {
-            "task": TASKS.get(task, task),
-            "model": model,
-            "dataset": dataset,
-            "split": set_name or split,
-        }
-        row = Score(ours[kind], float(value), PROFILE, classifier=classifier, subset=subset, **names)
+        row = Score(our_metrics[kind], float(value), PROFILE, classifier, subset)
+        row = replace(row, task=TASKS.get(task, task), model=model, dataset=dataset, split=set_name or split)
         coverage = (metric.get("params") or {}).get("coverage")
         yield _unusable(row, f"the value is of {coverage}") if coverage else row
 
@@ -221,8 +208,7 @@ def _params(task: str, params: Any, where: str) -> tuple[str, str, str]:
     params = {} if params is None else params
     if not isinstance(params, dict) or not all(isinstance(value, str) for value in params.values()):
         raise PublishedError(f"{where}: 'params' must be an object of texts")
-    unknown = sorted(set(params) - {"classifier", "subset", "set", "coverage"})
-    if unknown:
+    if unknown := sorted(set(params) - {"classifier", "subset", "set", "coverage"}):
         raise PublishedError(f"{where}: unknown parameter '{unknown[0]}', which may tell values apart")
     classifier = params.get("classifier", "")
     if task == "label_prediction":
@@ -232,10 +218,10 @@ def _params(task: str, params: Any, where: str) -> tuple[str, str, str]:
     mean = re.fullmatch(r"MEAN\((\w+),(\w+),(\w+)\)", classifier)  # releases differ in the order
     if mean and sorted(mean.groups()) == ["knn", "lr", "rf"]:
         classifier = CLASSIFIERS["mean"]
-    ours = next((name for name, theirs in CLASSIFIERS.items() if theirs == classifier), None)
-    if ours is None:
+    our_name = next((name for name, cz_name in CLASSIFIERS.items() if cz_name == classifier), None)
+    if our_name is None:
         raise PublishedError(f"{where}: unknown classifier '{classifier}'; there are {', '.join(CLASSIFIERS.values())}")
-    return ours, params.get("subset", ""), params.get("set", "")
+    return our_name, params.get("subset", ""), params.get("set", "")
 
 
 def _dataset_and_split(names: Sequence[str]) -> tuple[str, str]:
@@ -273,62 +259,46 @@ class _Names:
     models: Mapping[str, str] | None
     datasets: Mapping[str, str] | None
 
-    def ours(self, row: Score) -> dict[str, Any]:
+    def translated(self, row: Score) -> dict[str, str]:
         """Return model, dataset and split of a row in our names."""
-        dataset, split = self._place("/".join(filter(None, (row.dataset, row.split))))
-        return {"model": self._model(row.model), "dataset": dataset, "split": split}
-
-    def _model(self, name: str) -> str:
-        if self.models is None:
-            return name
-        if name not in self.models:
-            raise PublishedError(f"the model '{name}' is not among the entry's `models`; add it with our name for it")
-        return self.models[name]
-
-    def _place(self, name: str) -> tuple[str, str]:
-        if self.datasets is None:
-            place = name
-        else:
-            places = (_filled(*item, name) for item in self.datasets.items())
-            place = next(filter(None, places), "")
-            if not place:
-                raise PublishedError(
-                    f"the data '{name}' are not among the entry's `datasets`; add them as dataset/split"
-                )
+        model, data = row.model, "/".join(filter(None, (row.dataset, row.split)))
+        if self.models is not None and model not in self.models:
+            raise PublishedError(f"the model '{model}' is not among the entry's `models`; add it with our name for it")
+        place = (
+            data
+            if self.datasets is None
+            else next(filter(None, (_filled(*i, data) for i in self.datasets.items())), "")
+        )
+        if not place:
+            raise PublishedError(f"the data '{data}' are not among the entry's `datasets`; add them as dataset/split")
         dataset, _, split = place.partition("/")
         if not dataset or not split:
             raise PublishedError(
-                f"the data '{name}' are not of the form dataset/split; say in `datasets` what they are"
+                f"the data '{data}' are not of the form dataset/split; say in `datasets` what they are"
             )
-        return dataset, split
+        return {"model": self.models[model] if self.models else model, "dataset": dataset, "split": split}
 
 
-def _filled(theirs: str, ours: str, name: str) -> str | None:
-    """Return our name by one pattern, None where it does not fit; {split} stands for a split's name."""
-    pattern = re.escape(theirs).replace(re.escape("{split}"), "([a-z0-9_]+)")
-    match = re.fullmatch(pattern, name)
-    return ours.replace("{split}", match[1] if match.groups() else "{split}") if match else None
+def _filled(pattern: str, our_name: str, name: str) -> str | None:
+    """Return our name for what a pattern fits, None where it does not fit; {split} stands for a split's name."""
+    match = re.fullmatch(re.escape(pattern).replace(re.escape("{split}"), "([a-z0-9_]+)"), name)
+    return our_name.replace("{split}", match[1] if match.groups() else "{split}") if match else None
 
 
 def _without(rows: Iterable[Score], rules: Sequence[Mapping[str, str]]) -> list[Score]:
-    """Return the rows, those that a rule names without their value and with its reason.
-
-    Raises:
-        PublishedError: a rule names no value, so it is mistaken.
+    """Return the rows, those that a rule names without their value and with its reason; raise PublishedError where a rule names
+    no value, so it is mistaken.
     """
-    fitting = [0] * len(rules)
+    fields = [{key: value for key, value in rule.items() if key != "reason"} for rule in rules]
+    fitting: set[int] = set()
     result = []
     for row in rows:
-        fits = [
-            n for n, rule in enumerate(rules) if all(getattr(row, k) == v for k, v in rule.items() if k != "reason")
-        ]
-        for n in fits:
-            fitting[n] += 1
+        fits = [n for n, of_rule in enumerate(fields) if all(getattr(row, k) == v for k, v in of_rule.items())]
+        fitting.update(fits)
         result.append(_unusable(row, rules[fits[0]]["reason"]) if fits and row.status == "ok" else row)
-    for rule, n in zip(rules, fitting, strict=True):
-        if not n:
-            said = ", ".join(f"{key} {value}" for key, value in rule.items() if key != "reason")
-            raise PublishedError(f"`left_out` names {said}, which no value has; correct or remove it")
+    if mistaken := [of_rule for n, of_rule in enumerate(fields) if n not in fitting]:
+        values = ", ".join(f"{key} {value}" for key, value in mistaken[0].items())
+        raise PublishedError(f"`left_out` names {values}, which no value has; correct or remove it")
     return result
 
 
@@ -340,9 +310,8 @@ def _without_repeats(rows: Iterable[Score]) -> Iterator[Score]:
         if row.status != "ok":
             yield row
         elif key in first:
-            yield _unusable(
-                row, f"a second record of a value that stands here already ({row.value:.6g}, {first[key]:.6g})"
-            )
+            values = f"{row.value:.6g}, {first[key]:.6g}"
+            yield _unusable(row, f"a second record of a value that stands here already ({values})")
         else:
             first[key] = float(row.value or 0)
             yield row

@@ -14,20 +14,6 @@ from cellgauge.files.score import LATER_COLUMNS, SCORE_COLUMNS
 from cellgauge.files.spreadsheets import read_csv
 from cellgauge.results import provenance
 from cellgauge.results.coverage import Coverage
-from cellgauge.results.reproduction import COLUMNS
-from cellgauge.results.tables import (
-    BLOCK,
-    LAYOUT_COLUMNS,
-    OF_NETWORKS,
-    RUNTIME_COLUMNS,
-    SOURCE_COLUMNS,
-    headline,
-    with_set,
-)
-from cellgauge.results.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, SUMMARY_KEY
-
-if TYPE_CHECKING:
-    import pandas as pd
 from cellgauge.results.entries import (
     KINDS,
     NO_ROW,
@@ -41,44 +27,22 @@ from cellgauge.results.entries import (
     parsed_names,
     slug,
 )
+from cellgauge.results.reproduction import COLUMNS
+from cellgauge.results.tables import BLOCK, LAYOUT_COLUMNS, RUNTIME_COLUMNS, SOURCE_COLUMNS, headline, with_set
+from cellgauge.results.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, SUMMARY_KEY
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROFILES = ("corrected", "reference")
 """The profiles of the metrics, the one shown first at the front."""
-
-
 SUMMARY_COLUMNS = [*SUMMARY_KEY, "mean", "sd", "n_splits", "low", "high", "resampled", "n_resampled", "coverage"]
-
-
-CONDITION_COLUMNS = [
-    "task",
-    "model",
-    "dataset",
-    "split",
-    "metric",
-    "genes",
-    "stratum",
-    "condition",
-    "profile",
-    "value",
-    "status",
-]
-
-
-ENDS = ["low", "high", "n_resampled"]
-
-
+CONDITION_COLUMNS = ["task", "model", "dataset", "split", "metric", "genes", "stratum", "condition", "profile"]
+CONDITION_COLUMNS += ["value", "status"]
 OF_SCORES = ["value", "seed", "fold"]
-
-
-OF_SUMMARY = ["mean", "sd", "n_splits", *ENDS]
-
-
+OF_SUMMARY = ["mean", "sd", "n_splits", "low", "high", "n_resampled"]
 OF_PAIRS = ["n_units", "difference", "low", "high", "p", "p_holm"]
-
-
 OF_RANKS = ["rank", "mean_rank", "n_units", "n_models"]
-
-
 PUBLISHED = {
     "published": (SCORE_COLUMNS, OF_SCORES),
     "published_summary": ([*BLOCK, *SUMMARY_COLUMNS], OF_SUMMARY),
@@ -87,41 +51,34 @@ PUBLISHED = {
     "published_sources": (SOURCE_COLUMNS, []),
 }
 """The tables of what others published, each with its columns and those that hold numbers."""
-
-
 VARIANT = ["profile", "metric", "classifier", "subset", "set"]
 """The columns of a `Variant`."""
+BySplit = Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], Any]]
+"""By task, dataset and variant, then by model and split (or condition)."""
+ByModel = Mapping[tuple[str, str, Variant], Mapping[str, Any]]
+"""By task, dataset and variant, then by model."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of one run.
+    """The tables of one run."""
 
-    Attributes:
-        scores: every row of scores.csv; text columns never NaN, `value`, `seed` and `fold` numbers.
-        summary: summary.csv, the means over splits.
-        runtime: runtime.csv, one row per job.
-        pairs, ranked: comparisons.csv and ranks.csv, which models can be told apart.
-        layouts: layouts.parquet, the places of cells on a plane.
-        anchors: anchors.csv, published numbers beside ours.
-        published: the tables of what others published, by name (PUBLISHED).
-        of_conditions: conditions.csv, the scores of every single condition of perturbation screens.
-        models, datasets, tasks: the catalogue, completed by what the scores name beside it.
-        provenance: provenance.json beside the folder of the tables, empty where it is not there.
-    """
-
-    scores: pd.DataFrame
-    summary: pd.DataFrame
-    runtime: pd.DataFrame
+    scores: pd.DataFrame  # every row of scores.csv; text columns never NaN, `value`, `seed` and `fold` numbers
+    summary: pd.DataFrame  # summary.csv, the means over splits
+    runtime: pd.DataFrame  # runtime.csv, one row per job
+    # pairs, ranked: comparisons.csv and ranks.csv, which models can be told apart
     pairs: pd.DataFrame
     ranked: pd.DataFrame
-    layouts: pd.DataFrame
-    anchors: pd.DataFrame
-    of_conditions: pd.DataFrame
+    layouts: pd.DataFrame  # layouts.parquet, the places of cells on a plane
+    anchors: pd.DataFrame  # anchors.csv, published numbers beside ours
+    of_conditions: pd.DataFrame  # conditions.csv, the scores of every single condition of perturbation screens
+    # models, datasets, tasks: the catalogue, completed by what the scores name beside it
     models: Mapping[str, Entry]
     datasets: Mapping[str, Entry]
     tasks: Mapping[str, Task]
+    # the tables of what others published, by name (PUBLISHED)
     published: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    # provenance.json beside the folder of the tables, empty where it is not there
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -133,9 +90,10 @@ class Tables:
         summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=OF_SUMMARY)
         pairs = _read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=OF_PAIRS)
         ranked = _read(folder / "ranks.csv", RANK_COLUMNS, numbers=OF_RANKS)
-        of_jobs = ["seconds", "cpu_seconds", "max_rss_mb", *OF_NETWORKS]
+        of_jobs = [column for column in RUNTIME_COLUMNS[5:] if column not in ("device", "precision")]
         runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=of_jobs)
         metrics = _read(folder / "tasks.csv", ["task", "task_title", "metric"])
+        ranks = {kind: place for place, kind in enumerate(KINDS)}  # of other kinds before the last one
         models = _entries(_read(folder / "models.csv", ["model"]), "model", _order(scores, "model"))
         return cls(
             scores=scores,
@@ -143,11 +101,11 @@ class Tables:
             runtime=runtime,
             pairs=pairs,
             ranked=ranked,
-            layouts=_read_layouts(folder / "layouts.parquet"),
+            layouts=_read(folder / "layouts.parquet", LAYOUT_COLUMNS),
             of_conditions=_read(folder / "conditions.csv", CONDITION_COLUMNS, numbers=["value"]),
             anchors=_read(folder / "anchors.csv", COLUMNS, numbers=["published", "ours", "difference", "allowed"]),
             published={name: _read(folder / f"{name}.csv", *about) for name, about in PUBLISHED.items()},
-            models=dict(sorted(models.items(), key=lambda item: _rank_of_kind(item[1].kind))),
+            models=dict(sorted(models.items(), key=lambda item: ranks.get(item[1].kind, len(KINDS) - 1.5))),
             datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", _order(scores, "dataset")),
             tasks=_tasks(metrics, scores),
             provenance=provenance.read(about) if (about := folder.parent / provenance.FILE).exists() else {},
@@ -168,116 +126,83 @@ class Tables:
     @cached_property
     def profiles(self) -> list[str]:
         """The profiles that have values, the one to be shown first at the front."""
-        found = _order(self.best, "profile")
-        return [p for p in PROFILES if p in found] + [p for p in found if p not in PROFILES]
+        profiles = _order(self.best, "profile")
+        return [p for p in PROFILES if p in profiles] + [p for p in profiles if p not in PROFILES]
 
     @cached_property
-    def values(self) -> Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], float]]:
-        """The value of each model and split, by task, dataset and variant."""
-        found: dict[tuple[str, str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
-        columns = ["task", "dataset", *VARIANT, "model", "split", "value"]
-        for task, dataset, *variant, model, split, value in self.best[columns].itertuples(index=False, name=None):
-            found[task, dataset, Variant(*variant)][model, split] = value
-        return found
+    def values(self) -> BySplit:
+        """The value of each model and split."""
+        return _nested(self.best, ["model", "split"], ["value"])
 
     @cached_property
-    def remarks(self) -> Mapping[tuple[str, str, str, str, Variant], str]:
-        """What a score file says of a value that it has, by task, dataset, model, split and variant."""
-        rows = self.best[self.best["reason"] != ""]
-        columns = ["task", "dataset", "model", "split", *VARIANT, "reason"]
-        found = rows[columns].itertuples(index=False, name=None)
-        return {(task, data, model, split, Variant(*rest)): said for task, data, model, split, *rest, said in found}
+    def remarks(self) -> BySplit:
+        """What a score file says of a value that it has."""
+        return _nested(self.best[self.best["reason"] != ""], ["model", "split"], ["reason"])
 
     @cached_property
-    def means(self) -> Mapping[tuple[str, str, Variant], Mapping[str, tuple[float, int]]]:
-        """The mean over splits and their number, by task, dataset and variant, then by model."""
-        found: dict[tuple[str, str, Variant], dict[str, tuple[float, int]]] = defaultdict(dict)
-        columns = ["task", "dataset", *VARIANT, "model", "mean", "n_splits"]
-        for task, dataset, *variant, model, mean, n in self.summary[columns].itertuples(index=False, name=None):
-            found[task, dataset, Variant(*variant)][model] = (mean, int(n))
-        return found
+    def means(self) -> ByModel:
+        """The mean over splits and their number."""
+        return _nested(self.summary.astype({"n_splits": int}), ["model"], ["mean", "n_splits"])
 
     @cached_property
-    def mean_intervals(self) -> Mapping[tuple[str, str, Variant], Mapping[str, Interval]]:
-        """The interval of each mean over splits, by task, dataset and variant, then by model."""
-        found: dict[tuple[str, str, Variant], dict[str, Interval]] = defaultdict(dict)
+    def mean_intervals(self) -> ByModel:
+        """The interval of each mean over splits."""
         rows = self.summary[self.summary["resampled"] != ""]
-        columns = ["task", "dataset", *VARIANT, "model", "low", "high", "resampled"]
-        for task, dataset, *variant, model, low, high, unit in rows[columns].itertuples(index=False, name=None):
-            found[task, dataset, Variant(*variant)][model] = Interval(low, high, unit)
-        return found
+        ends = map(Interval, rows["low"], rows["high"], rows["resampled"])
+        return _nested(rows.assign(interval=list(ends)), ["model"], ["interval"])
 
     @cached_property
-    def single_conditions(self) -> Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], float]]:
-        """The values of single conditions of screens, by task, dataset and variant, then by model and condition.
+    def single_conditions(self) -> BySplit:
+        """The values of single conditions of screens, by model and condition.
 
         A variant's subset is the genes scored, without the stratum. Where a dataset has several splits, a condition is named
         with its split, SPLIT/CONDITION.
         """
-        found: dict[tuple[str, str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
         rows = self.of_conditions[self.of_conditions["status"] == "ok"]
-        columns = ["task", "dataset", "split", "profile", "metric", "genes", "model", "condition", "value"]
-        for task, dataset, split, profile, metric, genes, model, condition, value in rows[columns].itertuples(
-            index=False, name=None
-        ):
-            name = condition if len(self.splits(task, dataset)) == 1 else f"{split}/{condition}"
-            found[task, dataset, Variant(profile, metric, "", genes)][model, name] = value
-        return found
+        places = rows[["task", "dataset", "split", "condition"]].itertuples(index=False, name=None)
+        names = [c if len(self.splits(task, data)) == 1 else f"{split}/{c}" for task, data, split, c in places]
+        rows = rows.assign(condition=names, subset=rows["genes"], classifier="", set="")
+        return _nested(rows, ["model", "condition"], ["value"])
 
     @cached_property
-    def shortfalls(self) -> Mapping[tuple[str, str, Variant], Mapping[str, str]]:
-        """What a model's mean lacks, "1,490 of 2,142 cells", by task, dataset and variant, then by model."""
-        shortfalls: dict[tuple[str, str, Variant], dict[str, str]] = defaultdict(dict)
-        rows = self.summary[self.summary["coverage"] != ""]
-        columns = ["task", "dataset", *VARIANT, "model", "coverage"]
-        for task, dataset, *variant, model, text in rows[columns].itertuples(index=False, name=None):
-            shortfalls[task, dataset, Variant(*variant)][model] = text
-        return shortfalls
+    def shortfalls(self) -> ByModel:
+        """What a model's mean lacks, "1,490 of 2,142 cells"."""
+        return _nested(self.summary[self.summary["coverage"] != ""], ["model"], ["coverage"])
 
     @cached_property
     def coverage(self) -> Coverage:
         """What single scores are of."""
         tasks = {
-            name: {"metrics": {m.name: {"counts_missing": m.counts_missing} for m in task.metrics.values()}}
-            for name, task in self.tasks.items()
+            name: {
+                "metrics": {
+                    m: {"counts_missing": f.counts_missing, "of_pairs": f.of_pairs} for m, f in t.metrics.items()
+                }
+            }
+            for name, t in self.tasks.items()
         }
         return Coverage(self.scores, self._headline, tasks)
 
     @cached_property
-    def contests(self) -> Mapping[tuple[str, str, Variant], Mapping[str, dict[str, Any]]]:
-        """The rows of ranks.csv, by task, dataset and variant, then by model."""
-        contests: dict[tuple[str, str, Variant], dict[str, dict[str, Any]]] = defaultdict(dict)
-        for row in self.ranked.to_dict("records"):
-            variant = Variant(*(row[column] for column in VARIANT))
-            contests[row["task"], row["dataset"], variant][row["model"]] = row
-        return contests
+    def contests(self) -> ByModel:
+        """The rows of ranks.csv."""
+        return _nested(self.ranked.assign(row=self.ranked.to_dict("records")), ["model"], ["row"])
 
     @cached_property
     def tested(self) -> Mapping[tuple[str, str, Variant], Mapping[frozenset[str], str]]:
         """The better one of each pair of models that was tested, "" where none is, by task, dataset and variant."""
-        tested: dict[tuple[str, str, Variant], dict[frozenset[str], str]] = defaultdict(dict)
-        columns = ["task", "dataset", *VARIANT, "first", "second", "better"]
-        for task, dataset, *variant, first, second, better in self.pairs[columns].itertuples(index=False, name=None):
-            tested[task, dataset, Variant(*variant)][frozenset((first, second))] = better
-        return tested
+        pairs = map(frozenset, zip(self.pairs["first"], self.pairs["second"], strict=True))
+        return _nested(self.pairs.assign(pair=list(pairs)), ["pair"], ["better"])
 
     @cached_property
     def conditions(self) -> Mapping[tuple[str, str, str, Variant], Mapping[tuple[str, str], float]]:
         """The values of single conditions, by task, dataset, split and variant, then by model and condition."""
-        rows = self._headline
-        rows = rows[rows["condition"] != ""]
-        found: dict[tuple[str, str, str, Variant], dict[tuple[str, str], float]] = defaultdict(dict)
-        columns = ["task", "dataset", "split", *VARIANT, "model", "condition", "value"]
-        for task, dataset, split, *variant, model, condition, value in rows[columns].itertuples(index=False, name=None):
-            found[task, dataset, split, Variant(*variant)][model, condition] = value
-        return found
+        rows = self._headline[self._headline["condition"] != ""]
+        return _nested(rows, ["model", "condition"], ["value"], ["task", "dataset", "split"])
 
     @cached_property
     def _splits(self) -> Mapping[tuple[str, str], list[str]]:
-        found: dict[tuple[str, str], list[str]] = {}
-        for (task, dataset), rows in self.scores.groupby(["task", "dataset"], sort=False):
-            found[task, dataset] = _order(rows, "split")
-        return found
+        groups = self.scores.groupby(["task", "dataset"], sort=False)
+        return {key: _order(rows, "split") for key, rows in groups}
 
     def splits(self, task: str, dataset: str) -> list[str]:
         """Return the splits of a dataset that a task scores, of a task that spans splits the sets of them."""
@@ -289,8 +214,7 @@ class Tables:
 
     def variants(self, task: str, dataset: str | None = None) -> list[Variant]:
         """Return what a task has values of (for one dataset), in the order of the score files."""
-        found = (v for (t, d, v) in self.values if t == task and dataset in (None, d))
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(v for (t, d, v) in self.values if t == task and dataset in (None, d)))
 
     def metric(self, task: str, name: str) -> Metric:
         """Return what is known of a metric; one that the catalogue does not describe counts as a count."""
@@ -306,40 +230,52 @@ class Tables:
 
     @cached_property
     def _missing(self) -> Mapping[tuple[str, str, str], list[dict[str, Any]]]:
-        found: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+        rows: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
         for row in self.missing.to_dict("records"):
-            found[row["task"], row["dataset"], row["model"]].append(row)
-        return found
+            rows[row["task"], row["dataset"], row["model"]].append(row)
+        return rows
 
     def why(self, task: str, dataset: str, model: str, split: str, variant: Variant | None = None) -> Missing:
         """Return why a score is missing: what the most specific row says that covers it, a failure before all else."""
-        wanted = {"split": split, **(vars(variant) if variant else {})}
-        wanted.pop("set", None)  # the split is the set
-        fitting = []
-        for row in self._missing.get((task, dataset, model), ()):
-            said = {key: row[key] for key in wanted}
-            if all(said[key] in ("", value) for key, value in wanted.items()):
-                fitting.append((row["status"] == "failed", sum(map(bool, said.values())), row))
+        score = {"split": split, **(vars(variant) if variant else {})}
+        score.pop("set", None)  # the split is the set
+        rows = self._missing.get((task, dataset, model), ())
+        fitting = [row for row in rows if all(row[key] in ("", value) for key, value in score.items())]
         if not fitting:
             return NO_ROW
-        row = max(fitting, key=lambda item: item[:2])[2]
+        row = max(fitting, key=lambda row: (row["status"] == "failed", sum(bool(row[key]) for key in score)))
         return Missing(row["status"], row["reason"])
 
 
+def _nested(
+    rows: pd.DataFrame, names: Sequence[str], values: Sequence[str], outer: Sequence[str] = ("task", "dataset")
+) -> Any:
+    """Return columns of `rows` by the columns `outer` and the variant, and then by `names`; several columns are tuples."""
+    nested: dict[tuple, dict[Any, Any]] = defaultdict(dict)
+    keys = zip(*(rows[name] for name in outer), map(Variant, *(rows[name] for name in VARIANT)), strict=True)
+    inner, cells = (
+        rows[part[0]] if len(part) == 1 else zip(*(rows[name] for name in part), strict=True)
+        for part in (names, values)
+    )
+    for key, name, value in zip(keys, inner, cells, strict=True):
+        nested[key][name] = value
+    return nested
+
+
 def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd.DataFrame:
-    """Read a table; text stays text (a model may be called NA), an empty number is NaN."""
+    """Read a table; text of a CSV stays text (a model may be called NA), an empty number is NaN."""
     import pandas as pd
 
+    kind = "Parquet" if path.suffix == ".parquet" else "CSV"
     try:
-        table = read_csv(path)
+        table = pd.read_parquet(path) if kind == "Parquet" else read_csv(path)
     except FileNotFoundError:
         raise CellgaugeError(f"{path}: no such table; make the tables with collect_tables.py") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise CellgaugeError(f"{path}: not a readable CSV table ({one_line(error)})") from None
-    lacking = [column for column in columns if column not in table]
-    if lacking:
-        found = ", ".join(table.columns) or "none"
-        raise CellgaugeError(f"{path}: the table has no column {', '.join(lacking)} (found: {found})")
+    except (OSError, ValueError) as error:  # those of pandas and pyarrow are ValueErrors
+        raise CellgaugeError(f"{path}: not a readable {kind} table ({one_line(error)})") from None
+    if missing := [column for column in columns if column not in table]:
+        present = ", ".join(table.columns) or "none"
+        raise CellgaugeError(f"{path}: the table has no column {', '.join(missing)} (found: {present})")
     for column in numbers:
         try:
             table[column] = table[column].replace("", None).astype("float64")  # to_numeric drops digits
@@ -348,29 +284,8 @@ def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd
     return table
 
 
-def _read_layouts(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise CellgaugeError(f"{path}: no such table; make the tables with collect_tables.py") from None
-    except (OSError, ValueError) as error:
-        raise CellgaugeError(f"{path}: not a readable Parquet table ({one_line(error)})") from None
-    lacking = [column for column in LAYOUT_COLUMNS if column not in table]
-    if lacking:
-        raise CellgaugeError(
-            f"{path}: the table has no column {', '.join(lacking)} (found: {', '.join(table.columns)})"
-        )
-    return table
-
-
 def _order(table: pd.DataFrame, column: str) -> list[str]:
     return list(dict.fromkeys(table[column]))
-
-
-def _rank_of_kind(kind: str) -> float:
-    return KINDS.index(kind) if kind in KINDS else len(KINDS) - 1.5
 
 
 def _entries(table: pd.DataFrame, key: str, in_scores: Sequence[str]) -> dict[str, Entry]:
@@ -379,55 +294,34 @@ def _entries(table: pd.DataFrame, key: str, in_scores: Sequence[str]) -> dict[st
     names = [*in_scores, *(name for name in rows if name not in in_scores)]
     titles = {name: rows.get(name, {}).get("title") or name for name in names}
     shared = {title for title in titles.values() if list(titles.values()).count(title) > 1}
-    return {
-        name: Entry(
-            name,
-            f"{titles[name]} ({name})" if titles[name] in shared and titles[name] != name else titles[name],
-            rows.get(name, {}).get("kind", ""),
-            rows.get(name, {}),
-        )
-        for name in names
-    }
+    unique = {n: f"{title} ({n})" if title in shared and title != n else title for n, title in titles.items()}
+    return {name: Entry(name, unique[name], rows.get(name, {}).get("kind", ""), rows.get(name, {})) for name in names}
 
 
 def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in table.to_dict("records"):
         rows[row["task"]].append(row)
-    names = dict.fromkeys([*_order(scores, "task"), *rows])
     slugs: dict[str, str] = {}
-    for name in names:
+    tasks = {}
+    for name in dict.fromkeys([*_order(scores, "task"), *rows]):
         slugs[name] = slug(name, taken=slugs.values())
-    return {
-        name: Task(
+        facts = rows[name][0] if rows[name] else {}
+        tasks[name] = Task(
             name,
-            rows[name][0]["task_title"] if rows[name] else name,
+            facts.get("task_title", name),
             {row["metric"]: _metric(row) for row in rows[name] if row["metric"]},
             slugs[name],
-            rows[name][0].get("task_description", "") if rows[name] else "",
-            bool(rows[name]) and rows[name][0].get("scope") == "dataset",
-            parsed_names(rows[name][0].get("task_also_known_as", "")) if rows[name] else (),
-            rows[name][0].get("modality", "") if rows[name] else "",
-            rows[name][0].get("headline", "") if rows[name] else "",
+            facts.get("task_description", ""),
+            facts.get("scope") == "dataset",
+            parsed_names(facts.get("task_also_known_as", "")),
+            facts.get("modality", ""),
+            facts.get("headline", ""),
         )
-        for name in names
-    }
+    return tasks
 
 
 def _metric(row: Mapping[str, str]) -> Metric:
-    ends = parsed(row.get("range", ""))
-    low, high = ends if isinstance(ends, list) and len(ends) == 2 else (None, None)
-    return Metric(
-        row["metric"],
-        row.get("title") or row["metric"],
-        row.get("description", ""),
-        row.get("source", ""),
-        {"true": True, "false": False}.get(row.get("higher_is_better", "").lower()),
-        low,
-        high,
-        parsed(row.get("in_full", "")) or (),
-        row.get("of_pairs", ""),
-        parsed(row.get("czbenchmarks", "")) or {},
-        parsed_names(row.get("also_known_as", "")),
-        row.get("counts_missing", ""),
-    )
+    of_json = {key: parsed(row.get(key, "")) for key in ("range", "in_full", "czbenchmarks", "also_known_as")}
+    rising = {"true": True, "false": False}.get(row.get("higher_is_better", "").lower())
+    return Metric.of(row["metric"], {**row, **of_json, "higher_is_better": rising})

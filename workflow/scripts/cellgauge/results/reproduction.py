@@ -56,21 +56,21 @@ def compare_with_published(
     import pandas as pd
 
     whole = best[best["condition"] == ""]
-    ours = _values(whole[whole["profile"] == PROFILE])
+    of_run = _values(whole[whole["profile"] == PROFILE])
     seeds = _values(whole[(whole["profile"] == "corrected") & whole["metric"].str.endswith("_sd")])
     rows = published[(published["status"] == "ok") & (published["profile"] == PROFILE) & published["fold"].isna()]
     rows = rows[(rows["condition"] == "") & rows["seed"].isna()]
-    found = []
+    comparisons = []
     for *parts, value, source, reason in rows[[*KEY, "value", "source", "reason"]].itertuples(index=False, name=None):
         key = tuple(parts)
-        if key not in ours:
+        if key not in of_run:
             continue
         of_models = sources.get(source, {}).get("spread", {})
         sd = _sd(key, seeds, of_models)
-        allowed, difference = max(TWO_RUNS * sd, LEAST) if sd == sd else math.nan, ours[key] - value
+        allowed, difference = max(TWO_RUNS * sd, LEAST) if sd == sd else math.nan, of_run[key] - value
         verdict = "not judged" if allowed != allowed else "within" if abs(difference) <= allowed else "outside"
-        found.append((*key, value, ours[key], difference, sd, allowed, verdict, source, reason))
-    return pd.DataFrame(found, columns=COLUMNS)
+        comparisons.append((*key, value, of_run[key], difference, sd, allowed, verdict, source, reason))
+    return pd.DataFrame(comparisons, columns=COLUMNS)
 
 
 def _sd(

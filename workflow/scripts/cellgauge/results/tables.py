@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import CellgaugeError, ContractError, DamagedError
-from cellgauge.fetch.ledger import SHIPPED, Entry, identity, read
 from cellgauge.files.checked import open_checked
 from cellgauge.files.h5ad import open_stage, read_scalars
 from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
 from cellgauge.files.spreadsheets import write_csv
 from cellgauge.results.blocks import blocks
-from cellgauge.results.coverage import Coverage, screen_tasks
-from cellgauge.results.provenance import PARQUET_KEY, repeatable
+from cellgauge.results.coverage import Coverage, directions, metrics_of, screen_tasks, species_pairs
+from cellgauge.results.provenance import PARQUET_KEY, Sums, repeatable
 from cellgauge.results.reproduction import compare_with_published
 from cellgauge.results.uncertainty import (
     SCORE_KEY,
@@ -29,7 +28,6 @@ from cellgauge.results.uncertainty import (
     compare,
     facts_beside,
     intervals,
-    is_beside,
     sheets,
     summary_intervals,
 )
@@ -37,20 +35,14 @@ from cellgauge.results.uncertainty import (
 if TYPE_CHECKING:
     import pandas as pd
 
-KEY = SCORE_KEY
 TEXTS = ("split", "cell", "label", "batch")
 LAYOUT_COLUMNS = ["model", "dataset", "set", *TEXTS, "x", "y"]
-RUNTIME_COLUMNS = ["stage", "task", "model", "dataset", "split", "seconds", "cpu_seconds", "max_rss_mb"]
-OF_NETWORKS = {
-    "gpu_seconds": "gpu_seconds",
-    "max_gpu_mb": "peak_gpu_memory_mb",
-    "network_seconds": "network_seconds",
-    "cells_per_second": "cells_per_second",
-    "tokens_per_second": "tokens_per_second",
-    "host_wait_seconds": "host_wait_seconds",
-    "gpu_utilization": "gpu_utilization",
+OF_NETWORKS = {"gpu_seconds": "gpu_seconds", "max_gpu_mb": "peak_gpu_memory_mb"} | {
+    name: name
+    for name in ("network_seconds", "cells_per_second", "tokens_per_second", "host_wait_seconds", "gpu_utilization")
 }
 """Columns of runtime.csv, and the facts of an embedding or prediction that they are."""
+RUNTIME_COLUMNS = ["stage", "task", "model", "dataset", "split", "seconds", "cpu_seconds", "max_rss_mb"]
 RUNTIME_COLUMNS += ["device", "precision", *OF_NETWORKS]
 SCORES_COLUMNS = [*SCORE_COLUMNS[:4], "species", *SCORE_COLUMNS[4:]]
 """The columns of scores.csv: those of a score file, and the species of the split or set, joined by "+"."""
@@ -72,8 +64,7 @@ def collect(
 ) -> None:
     """Write the tables that docs/results.md describes into `output`.
 
-    The rows of single conditions of perturbation screens stand in conditions.csv, their means in scores.csv. Which tasks score
-    screens is what the catalogue says of their modality; a task that it does not know counts as one that scores cells.
+    The rows of single conditions of perturbation screens are in conditions.csv, their means in scores.csv.
 
     Args:
         scores: score files, results/scores/{task}/{model}/{dataset}/{split}.tsv; those that are missing count as failed.
@@ -86,19 +77,14 @@ def collect(
         ledger: the run's, resources/checksums.yaml, where the sha256 of models' files stand that the shipped one lacks.
         provenance: what scores.parquet says of where its numbers come from, as metadata.
     """
-    catalogue = catalogue or {}
-    output = Path(output)
-    failed = failed or {}
-    rows = [score for path in scores for score in _rows_of(Path(path), failed.get(str(path), ""))]
+    catalogue, failed, output, paths = catalogue or {}, failed or {}, Path(output), list(map(Path, scores))
+    rows = [score for path in paths for score in _rows_of(path, failed.get(str(path), ""))]
     rows += [
         Score(task=task, model=model, dataset=dataset, split=split, status="not_applicable", reason=reason)
         for task, model, dataset, split, reason in catalogue.get("skipped", [])
     ]
-    table = _as_table(rows)
-    species = Species(catalogue.get("datasets", {}))
-    table["species"] = list(map(species.of, table["dataset"], table["split"]))
-    table = table[SCORES_COLUMNS]
-    tasks = catalogue.get("tasks", {})
+    table, species, tasks = _as_table(rows), Species(catalogue.get("datasets", {})), catalogue.get("tasks", {})
+    table = table.assign(species=list(map(species.of, table["dataset"], table["split"])))[SCORES_COLUMNS]
     of_condition = table["task"].isin(screen_tasks(tasks)) & (table["condition"] != "")
     _write(conditions(table[of_condition]), output / "conditions.csv")
     concluded = conclude(table, catalogue)
@@ -113,13 +99,13 @@ def collect(
     _write(compare_with_published(best, of_others, sources), output / "anchors.csv")
     for name, rows in _published(of_others, sources).items():
         _write(rows, output / f"{name}.csv")
-    _write(_layouts([Path(path) for path in layouts]), output / "layouts.parquet")
-    _write(_runtime([Path(path) for path in scores], Path(benchmarks), species), output / "runtime.csv")
-    of_models, of_datasets = _said_by_files([Path(path) for path in scores], species)
+    _write(_layouts(map(Path, layouts)), output / "layouts.parquet")
+    _write(_runtime(paths, Path(benchmarks), species), output / "runtime.csv")
+    of_models, of_datasets = _facts_of_files(paths, species)
     models = _with_checksums(catalogue.get("models", {}), ledger)
     _write(_entries(_completed(models, of_models), "model"), output / "models.csv")
     _write(_entries(_completed(catalogue.get("datasets", {}), of_datasets), "dataset"), output / "datasets.csv")
-    _write(_metrics(catalogue.get("tasks", {}), table), output / "tasks.csv")
+    _write(_metrics(tasks, table), output / "tasks.csv")
 
 
 def _as_table(rows: Sequence[Score]) -> pd.DataFrame:
@@ -153,13 +139,7 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
 
 def of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
     """Return which rows are of one pair of species: pairs share cells, so they are no units of an interval."""
-    metrics = {
-        (task, metric)
-        for task, entry in tasks.items()
-        for metric, facts in entry.get("metrics", {}).items()
-        if facts.get("of_pairs") == "species"
-    }
-    of_metric = table.set_index(["task", "metric"]).index.isin(metrics)
+    of_metric = table.set_index(["task", "metric"]).index.isin(species_pairs(tasks))
     return of_metric & (table["condition"] != "")
 
 
@@ -170,7 +150,7 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = table[(table["status"] == "ok") & table["fold"].isna()]
     means_first = rows.assign(_single=rows["seed"].notna()).sort_values("_single", kind="stable")
-    return means_first.drop_duplicates(KEY).drop(columns="_single").sort_index()
+    return means_first.drop_duplicates(SCORE_KEY).drop(columns="_single").sort_index()
 
 
 def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -185,13 +165,7 @@ def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.
     screens = screen_tasks(tasks)
     whole = table[~(table["task"].isin(screens) & (table["condition"] != ""))]
     best = with_set(headline(whole), spanning)
-    metrics = [(task, name, facts) for task, entry in tasks.items() for name, facts in entry.get("metrics", {}).items()]
-    ranges = {(task, name): tuple(facts["range"]) for task, name, facts in metrics if facts.get("range")}
-    rising = {
-        (task, name): facts["higher_is_better"]
-        for task, name, facts in metrics
-        if facts.get("higher_is_better") is not None and not is_beside(name)
-    }
+    ranges = {(task, name): tuple(facts["range"]) for task, name, facts in metrics_of(tasks) if facts.get("range")}
     controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
     every = list(sheets(table[~of_species_pairs(table, tasks)], best, screens))
     coverage = Coverage(table, best, tasks)
@@ -203,7 +177,7 @@ def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.
     summary = summary.astype({"n_scored": "Int64", "n_total": "Int64"}).assign(
         coverage=[coverage.shortfall(*key) for key in keys]
     )
-    pairs, ranks = compare(every, rising, controls, coverage.lacks_splits, coverage.short)
+    pairs, ranks = compare(every, directions(tasks), controls, coverage.lacks_splits, coverage.short)
     return {"summary": summary, "intervals": intervals(every, ranges), "comparisons": pairs, "ranks": ranks}
 
 
@@ -269,30 +243,29 @@ def _published(table: pd.DataFrame, sources: Mapping[str, Mapping[str, Any]]) ->
     import pandas as pd
 
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in PUBLISHED_TABLES[1:4]}
-    for source, own in table.groupby("source", sort=False):
-        for block in blocks(own):
+    of_sources = list(table.groupby("source", sort=False))
+    for source, rows in of_sources:
+        for block in blocks(rows):
             concluded = conclude(block.rows, sources.get(source, {}))
-            for name, rows in parts.items():
-                rows.append(concluded[name.partition("_")[2]].assign(source=source, splits=block.name))
+            for name, of_blocks in parts.items():
+                of_blocks.append(concluded[name.partition("_")[2]].assign(source=source, splits=block.name))
     empty = conclude(_as_table([]), {})
     tables = {"published": table}
-    for name, rows in parts.items():
+    for name, of_blocks in parts.items():
         columns = empty[name.partition("_")[2]]
-        rows = [part for part in rows if len(part)]
-        whole = pd.concat(rows, ignore_index=True) if rows else columns.assign(source="", splits="")
+        filled = [part for part in of_blocks if len(part)]
+        whole = pd.concat(filled, ignore_index=True) if filled else columns.assign(source="", splits="")
         tables[name] = whole[[*BLOCK, *columns.columns]]
-    rows = [_source(source, own, sources.get(source, {})) for source, own in table.groupby("source", sort=False)]
-    tables["published_sources"] = pd.DataFrame(rows, columns=SOURCE_COLUMNS)
-    return tables
+    about = [_source(source, rows, sources.get(source, {})) for source, rows in of_sources]
+    return {**tables, "published_sources": pd.DataFrame(about, columns=SOURCE_COLUMNS)}
 
 
 def _source(name: str, rows: pd.DataFrame, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of a source, with what the catalogue says of the models, data and tasks that its rows name."""
-    about = {kind: entry.get(f"{kind}s", {}) for kind in ("model", "dataset", "task")}
-    known = {
-        f"{kind}s": _cell({key: found[key] for key in dict.fromkeys(rows[kind]) if key in found})
-        for kind, found in about.items()
-    }
+    known = {}
+    for kind in ("model", "dataset", "task"):
+        entries = entry.get(f"{kind}s", {})
+        known[f"{kind}s"] = _cell({key: entries[key] for key in dict.fromkeys(rows[kind]) if key in entries})
     counts = {"n_values": len(rows), "n_left_out": int((rows["status"] != "ok").sum())}
     texts = {key: entry.get(key, "") for key in SOURCE_COLUMNS[1:8]}
     return {"source": name, **texts, **counts, **known}
@@ -325,8 +298,7 @@ def _runtime(scores: Sequence[Path], folder: Path, species: Species) -> pd.DataF
     """
     import pandas as pd
 
-    results = next((path.parents[4] for path in scores if len(path.parts) > 5), Path())
-
+    results = _results_folder(scores)
     jobs: dict[tuple[str, ...], None] = {}
     for task, model, dataset, split in map(_tail, scores):
         parts = [split, *species.splits(dataset, split)]  # a model embeds a set as a whole, or split by split
@@ -338,8 +310,8 @@ def _runtime(scores: Sequence[Path], folder: Path, species: Species) -> pd.DataF
         path = folder.joinpath(*filter(None, job)).with_suffix(".tsv")
         if path.is_file():
             measured = pd.read_csv(path, sep="\t", na_values="-").iloc[0]
-            made = results.joinpath(MADE_BY.get(job[0], ""), *job[2:]).with_suffix(".h5ad")
-            rows.append([*job, measured["s"], measured["cpu_time"], measured["max_rss"], *_on_device(made)])
+            result = results.joinpath(MADE_BY.get(job[0], ""), *job[2:]).with_suffix(".h5ad")
+            rows.append([*job, measured["s"], measured["cpu_time"], measured["max_rss"], *_on_device(result)])
     return pd.DataFrame(rows, columns=RUNTIME_COLUMNS)
 
 
@@ -350,13 +322,18 @@ def _on_device(path: Path) -> tuple[str | float | None, ...]:
     return device, precision, *(float(facts.get(key, 0)) or None for key in OF_NETWORKS.values())
 
 
-def _said_by_files(scores: Sequence[Path], species: Species) -> tuple[dict[str, dict], dict[str, dict]]:
+def _results_folder(scores: Sequence[Path]) -> Path:
+    """Return the folder in which score files lie in scores/, and embeddings and splits beside that."""
+    return next((path.parents[4] for path in scores if len(path.parts) > 5), Path())
+
+
+def _facts_of_files(scores: Sequence[Path], species: Species) -> tuple[dict[str, dict], dict[str, dict]]:
     """Return what embeddings, predictions and splits say of themselves, by model and by dataset.
 
     `notes` are on what was left out or read in another way than one might think, by "dataset/split" and by split; `n_dims`
     are the dimensions of a model's embeddings. Files that are gone say nothing.
     """
-    results = next((path.parents[4] for path in scores if len(path.parts) > 5), Path())
+    results = _results_folder(scores)
     models: dict[str, dict[str, Any]] = defaultdict(lambda: {"notes": {}, "n_dims": {}})
     datasets: dict[str, dict[str, Any]] = defaultdict(lambda: {"notes": {}})
     parts = {(m, d, part) for _, m, d, split in map(_tail, scores) for part in (split, *species.splits(d, split))}
@@ -393,7 +370,7 @@ def _completed(entries: Mapping[str, Mapping[str, Any]], more: Mapping[str, Mapp
     }
 
 
-def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
+def _layouts(paths: Iterable[Path]) -> pd.DataFrame:
     """Return the places of cells on a plane, with model and dataset; text columns are categories."""
     import pandas as pd
 
@@ -415,10 +392,10 @@ def _layouts(paths: Sequence[Path]) -> pd.DataFrame:
 
 def _with_checksums(models: Mapping[str, Any], ledger: str | Path | None) -> dict[str, dict[str, Any]]:
     """Return the models with the size and sha256 of each of their files, where they were ever fetched."""
-    own, shipped = read(Path(ledger)) if ledger else {}, read(SHIPPED)
+    sums = Sums(ledger)
 
     def described(url: str) -> dict[str, Any]:
-        entry = shipped.get(url) or own.get(identity(url)) or Entry()
+        entry = sums.entry(url)
         return {"url": url, "size": entry.size, "sha256": entry.sha256}
 
     return {
@@ -448,8 +425,9 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame) -> pd
                 if (task, metric + end) in has_rows and metric + end not in metrics:
                     yield metric + end, beside
 
-    rows = [
-        {
+    rows = []
+    for task, entry in tasks.items():
+        about = {
             "task": task,
             "task_title": entry.get("title", task),
             "task_description": entry.get("description", ""),
@@ -457,14 +435,9 @@ def _metrics(tasks: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame) -> pd
             "scope": entry.get("scope", "split"),
             "modality": entry.get("modality", ""),
             "headline": entry.get("headline", ""),
-            "metric": metric,
-            **{k: _cell(v) for k, v in facts.items()},
         }
-        for task, entry in tasks.items()
-        for metric, facts in described(
-            task, entry.get("metrics") or {"": {}}
-        )  # a task without metrics has its row, too
-    ]
+        for metric, facts in described(task, entry.get("metrics") or {"": {}}):  # one without metrics has a row, too
+            rows.append({**about, "metric": metric, **{key: _cell(value) for key, value in facts.items()}})
     columns = ["task", "task_title", "task_description", "scope", "modality", "headline", "metric"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 

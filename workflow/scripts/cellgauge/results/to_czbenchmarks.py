@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from cellgauge.data.organisms import ORGANISMS
@@ -22,15 +21,15 @@ def cz_results(tables: Tables) -> dict[str, Any]:
     It is what `write_results` in their cli/cli_run.py wrote, of `TaskResult` in cli/types.py and classes of metrics/types.py;
     the model types are not theirs alone. Release 0.15.1 writes no results, but has the classes of metrics. A value that is a
     mean over folds carries what it is the mean of, as their aggregated results do. Parameters have a `coverage` where the value
-    is of fewer cells, conditions or genes than the split has. Their `timestamp` is left out: the same run gives the same bytes,
-    and provenance.json has the date.
+    is of fewer cells, conditions, genes or folds than there are. Their `timestamp` is left out: the same run gives the same
+    bytes, and provenance.json has the date.
     """
     results, about = [], tables.provenance
     for (task, dataset, model, split), metrics in _by_job(tables).items():
         for cz_task in METRICS:
-            found = [metric for name, metric in metrics if name == cz_task]
-            if found:
-                results.append(_task_result(tables, cz_task, task, dataset, model, split, found))
+            of_task = [metric for name, metric in metrics if name == cz_task]
+            if of_task:
+                results.append(_task_result(tables, cz_task, task, dataset, model, split, of_task))
     return {
         "czbenchmarks_version": VERSION,
         "args": f"cellgauge{f' {version_text(about)}' if about else ''}, profile reference",
@@ -47,7 +46,7 @@ def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, d
     for *parts, value in single[[*key, "value"]].itertuples(index=False, name=None):
         folds.setdefault(tuple(parts), []).append(value)
         folds.setdefault((*parts[:5], "mean", parts[6]), []).append(value)
-    found: dict[tuple[str, str, str, str], list[tuple[str, dict[str, Any]]]] = {}
+    by_job: dict[tuple[str, str, str, str], list[tuple[str, dict[str, Any]]]] = {}
     best = tables.best[tables.best["profile"] == "reference"]
     for *parts, value in best[[*key, "value"]].itertuples(index=False, name=None):
         task, dataset, model, split, metric, classifier, genes = parts
@@ -57,24 +56,19 @@ def _by_job(tables: Tables) -> dict[tuple[str, str, str, str], list[tuple[str, d
         params = {"classifier": CLASSIFIERS.get(classifier, classifier)} if classifier else {}
         if genes:
             params["subset"] = genes
-        if split in tables.datasets[dataset].sets:
+        split_set = split if split in tables.datasets[dataset].sets else ""
+        if split_set:
             params["set"] = split
-            variant = ("reference", metric, classifier, genes, split)
-        else:
-            variant = ("reference", metric, classifier, genes, "")
-        if short := Result(tables, task, dataset, Variant(*variant)).split_shortfall(model, split):
+        variant = Variant("reference", metric, classifier, genes, split_set)
+        if short := Result(tables, task, dataset, variant).split_shortfall(model, split):
             params["coverage"] = short
         result: dict[str, Any] = {"metric_type": known["metric"], "params": params, "value": value}
-        values = folds.get(tuple(parts))
-        if values:
-            result |= {"n_values": len(values), "value_std_dev": _deviation(values), "values_raw": values}
-        found.setdefault((task, dataset, model, split), []).append((known["task"], result))
-    return found
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    mean = sum(values) / len(values)
-    return (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else None
+        if values := folds.get(tuple(parts)):
+            mean, n = sum(values) / len(values), len(values)
+            deviation = (sum((v - mean) ** 2 for v in values) / (n - 1)) ** 0.5 if n > 1 else None
+            result |= {"n_values": n, "value_std_dev": deviation, "values_raw": values}
+        by_job.setdefault((task, dataset, model, split), []).append((known["task"], result))
+    return by_job
 
 
 def _task_result(
@@ -82,14 +76,12 @@ def _task_result(
 ) -> dict[str, Any]:
     data, entry = tables.datasets[dataset], tables.models[model]
     splits = data.sets.get(split, [split])
+    species = {name: data.organisms.get(name, "") for name in splits}
+    scientific = {name: organism.scientific.lower().replace(" ", "_") for name, organism in ORGANISMS.items()}
     datasets = [
-        {
-            "name": f"{dataset}/{name}",
-            "organism": _scientific(data.organisms.get(name, "")),
-            "name_display": data.title,
-            "subset_display": name,
-        }
-        for name in splits
+        {"name": f"{dataset}/{name}", "organism": scientific.get(organism, organism)}
+        | {"name_display": data.title, "subset_display": name}
+        for name, organism in species.items()
     ]
     kind = "BASELINE" if entry.kind == "baseline" else entry.facts.get("czbenchmarks") or model.upper()
     return {
@@ -100,8 +92,3 @@ def _task_result(
         "metrics": metrics,
         "runtime_metrics": {},
     }
-
-
-def _scientific(organism: str) -> str:
-    """Return a species' scientific name as cz-benchmarks writes it: homo_sapiens."""
-    return ORGANISMS[organism].scientific.lower().replace(" ", "_") if organism in ORGANISMS else organism

@@ -28,10 +28,8 @@ N_NEIGHBORS, MIN_DIST, EPOCHS = 15, 0.3, 200
 def lay_out(embeddings: Sequence[Path], splits: Sequence[Path], output: str | Path, *, seed: int = 42) -> None:
     """Write the places of up to N_CELLS cells of each split as TSV (COLUMNS); x and y run from 0 to 1.
 
-    A cell that the model could not embed has no row. The batch is the donor where no batch is known, "" where neither is.
-
-    Raises:
-        ContractError: an embedding is missing, or its cells are not the split's.
+    A cell that the model could not embed has no row. The batch is the donor where no batch is known, "" where neither is. Raise
+    ContractError where an embedding is missing, or its cells are not the split's.
     """
     of_splits = [Split.open(path) for path in splits]
     matched = match_embeddings([Embedding.read(path) for path in embeddings], of_splits)
@@ -99,10 +97,10 @@ def _components(matrix: np.ndarray) -> np.ndarray:
     """Return the first two principal components, float64, shape (n_cells, 2); the second is 0 where there is only one."""
     centred = (matrix - column_means(matrix)).astype(np.float64)
     vectors = np.linalg.eigh(centred.T @ centred if matrix.shape[1] <= len(matrix) else centred @ centred.T)[1]
-    found = vectors[:, ::-1][:, :2]
+    components = vectors[:, ::-1][:, :2]
     if matrix.shape[1] <= len(matrix):
-        found = centred @ found
-    return found if found.shape[1] == 2 else np.column_stack([found, np.zeros(len(found))])
+        components = centred @ components
+    return components if components.shape[1] == 2 else np.column_stack([components, np.zeros(len(components))])
 
 
 def _unit(places: np.ndarray) -> np.ndarray:

@@ -39,19 +39,8 @@ SHEET = ["task", "dataset", "set", "classifier", "metric", "subset", "profile"]
 SCORE_KEY = ["task", "model", "dataset", "split", "classifier", "metric", "subset", "condition", "profile"]
 SUMMARY_KEY = ["task", "model", "dataset", "set", "classifier", "metric", "subset", "profile"]
 INTERVAL_COLUMNS = [*SCORE_KEY, "value", "low", "high", "resampled", "n_resampled"]
-COMPARISON_COLUMNS = [
-    *SHEET,
-    "first",
-    "second",
-    "units",
-    "n_units",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "better",
-]
+COMPARISON_COLUMNS = [*SHEET, "first", "second", "units", "n_units", "difference", "low", "high", "p", "p_holm"]
+COMPARISON_COLUMNS += ["better"]
 RANK_COLUMNS = [*SHEET, "model", "rank", "mean_rank", "units", "n_units", "n_models"]
 
 KINDS = ("donors", "folds", "conditions", "seeds")
@@ -107,21 +96,16 @@ class Units:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The scores of all models in one variant of a metric on one dataset (or set of splits), with their units.
+    """The scores of all models in one variant of a metric on one dataset (or set of splits), with their units."""
 
-    Attributes:
-        key: the fields SHEET.
-        models, splits: the names of rows and columns.
-        values: scores, NaN where there is none; shape (n_models, n_splits).
-        units: by split, then by kind. For donors they are the jackknife's pseudo-values.
-        of_conditions: whether the task scores conditions, which then are the units however many splits there are.
-    """
-
-    key: tuple[str, ...]
+    key: tuple[str, ...]  # the fields SHEET
+    # models, splits: the names of rows and columns
     models: Sequence[str]
     splits: Sequence[str]
-    values: np.ndarray
+    values: np.ndarray  # scores, NaN where there is none; shape (n_models, n_splits)
+    # by split, then by kind. For donors they are the jackknife's pseudo-values
     units: Mapping[str, Mapping[str, Units]] = field(default_factory=dict)
+    # whether the task scores conditions, which then are the units however many splits there are
     of_conditions: bool = False
 
     def named(self, kind: str) -> str:
@@ -176,15 +160,12 @@ def sheets(table: pd.DataFrame, headline: pd.DataFrame, screens: Collection[str]
     for *key, model, split, value in rows[[*SHEET, "model", "split", "value"]].itertuples(index=False, name=None):
         if not is_beside(key[3]):
             scores[tuple(key)][model, split] = value
-    for key, found in scores.items():
-        models, splits = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
-        values = np.full((len(models), len(splits)), np.nan)
-        row, column = ({name: place for place, name in enumerate(names)} for names in (models, splits))
-        for (model, split), value in found.items():
-            values[row[model], column[split]] = value
+    for key, scores_of in scores.items():
+        models, splits = (list(dict.fromkeys(names)) for names in zip(*scores_of, strict=True))
+        values = np.array([[scores_of.get((model, split), np.nan) for split in splits] for model in models])
         units = {
-            split: _units(singles.get((*key[:2], split, *key[3:]), {}), models, values[:, column[split]])
-            for split in splits
+            split: _units(singles.get((*key[:2], split, *key[3:]), {}), models, values[:, column])
+            for column, split in enumerate(splits)
         }
         yield Sheet(key, models, splits, values, units, key[0] in screens)
 
@@ -195,34 +176,21 @@ def _singles(ok: pd.DataFrame) -> dict[tuple, dict[str, dict[str, dict[Any, floa
         lambda: {kind: defaultdict(dict) for kind in KINDS}
     )
     rows = ok[ok["fold"].notna() | ok["seed"].notna() | (ok["condition"] != "")].astype({"seed": float, "fold": float})
-    columns = [
-        "task",
-        "dataset",
-        "split",
-        "classifier",
-        "metric",
-        "subset",
-        "profile",
-        "model",
-        "condition",
-        "seed",
-        "fold",
-    ]
-    for *key, model, condition, seed, fold, value in rows[[*columns, "value"]].itertuples(index=False, name=None):
-        classifier, metric, subset = key[3:6]
+    rows = rows[[*SCORE_KEY, "seed", "fold", "value"]]
+    for task, model, *place, classifier, metric, subset, condition, profile, seed, fold, value in rows.itertuples(
+        index=False, name=None
+    ):
+        key = (task, *place, classifier, metric, subset, profile)
         if metric.endswith("_without"):
             singles[(*key[:4], metric.removesuffix("_without"), *key[5:])]["donors"][model][condition] = value
         elif not np.isnan(fold):
-            singles[tuple(key)]["folds"][model][fold, classifier] = value
-            if classifier:
-                singles[(*key[:3], "mean", *key[4:])]["folds"][model][fold, classifier] = value
+            for name in {classifier, "mean"} if classifier else {""}:
+                singles[(*key[:3], name, *key[4:])]["folds"][model][fold, classifier] = value
         elif condition:
-            singles[tuple(key)]["conditions"][model][condition] = value
-            whole, stratum, _ = subset.partition("/")
-            if stratum:  # the mean over all strata is of these too
-                singles[(*key[:5], whole, key[6])]["conditions"][model][condition] = value
+            for name in {subset, subset.partition("/")[0]}:  # the mean over all strata is of these too
+                singles[(*key[:5], name, profile)]["conditions"][model][condition] = value
         elif not np.isnan(seed):
-            singles[tuple(key)]["seeds"][model][seed] = value
+            singles[key]["seeds"][model][seed] = value
     return singles
 
 
@@ -253,7 +221,7 @@ def _folds(values: Mapping[tuple[float, str], float]) -> dict[float, float]:
     for (fold, _), value in values.items():
         of_fold[fold].append(value)
     most = max(map(len, of_fold.values()))
-    return {fold: float(np.mean(found)) for fold, found in of_fold.items() if len(found) == most}
+    return {fold: float(np.mean(parts)) for fold, parts in of_fold.items() if len(parts) == most}
 
 
 # --- from units to estimates -----------------------------------------------------------------------------------------
@@ -309,12 +277,8 @@ def within_splits(sheet: Sheet, rows: Rows, values: np.ndarray, kinds: Sequence[
                 values[usable, place] = _mean(matrix[usable])
             for name, column in zip(units.names, added.T, strict=True):
                 key = ("donors", "", name) if kind == "donors" else (kind, split, name)
-                old = columns.get(key)
-                columns[key] = (
-                    column
-                    if old is None
-                    else np.where(np.isnan(old), column, np.where(np.isnan(column), old, old + column))
-                )
+                old = columns.get(key, np.full(len(column), np.nan))
+                columns[key] = np.where(np.isnan(old), column, old + np.nan_to_num(column))
                 strata[key] = (kind, sheet.donor_groups[name] if kind == "donors" else split)
             for row in np.flatnonzero(usable):
                 named[row][sheet.named(kind)] = None
@@ -323,8 +287,8 @@ def within_splits(sheet: Sheet, rows: Rows, values: np.ndarray, kinds: Sequence[
     codes = {stratum: place for place, stratum in enumerate(dict.fromkeys(strata.values()))}
     matrix = np.array(list(columns.values())).T if columns else np.full((len(values), 0), np.nan)
     matrix = np.where(complete[:, None], matrix, np.nan)
-    found = estimates(_mean(values), matrix, np.array([codes[stratum] for stratum in strata.values()], dtype=int))
-    return found, [", ".join(names) for names in named]
+    of_units = np.array([codes[stratum] for stratum in strata.values()], dtype=int)
+    return estimates(_mean(values), matrix, of_units), [", ".join(names) for names in named]
 
 
 def _over_splits(sheet: Sheet, rows: Rows, values: np.ndarray) -> tuple[Estimates, list[str]]:
@@ -332,11 +296,11 @@ def _over_splits(sheet: Sheet, rows: Rows, values: np.ndarray) -> tuple[Estimate
 
     Source: Cameron, Gelbach & Miller (2011), Journal of Business & Economic Statistics 29, 238-249.
     """
-    found = estimates(_mean(values), contributions(values), np.zeros(values.shape[1], dtype=int))
+    of_splits = estimates(_mean(values), contributions(values), np.zeros(values.shape[1], dtype=int))
     names = [name for donors in sheet.donors_by_split.values() for name in donors]
     shared = sorted(name for name in set(names) if names.count(name) > 1)
     if not shared:
-        return found, ["splits"] * len(values)
+        return of_splits, ["splits"] * len(values)
     n_splits = np.maximum((~np.isnan(values)).sum(axis=1, keepdims=True), 1)
     of_donors = {name: np.zeros(len(values)) for name in names}
     apart = np.zeros(len(values))
@@ -349,9 +313,9 @@ def _over_splits(sheet: Sheet, rows: Rows, values: np.ndarray) -> tuple[Estimate
             for name, column in zip(units.names, added.T, strict=True):
                 of_donors[name] += column
     more = np.maximum(sum(column**2 for column in of_donors.values()) - apart, 0)
-    df = np.where(more > 0, np.minimum(found.df, len(of_donors) - 1), found.df)
-    joined = ["splits, donors" if extra > 0 else "splits" for extra in more]
-    return replace(found, variance=found.variance + more, df=df), joined
+    df = np.where(more > 0, np.minimum(of_splits.df, len(of_donors) - 1), of_splits.df)
+    units = ["splits, donors" if extra > 0 else "splits" for extra in more]
+    return replace(of_splits, variance=of_splits.variance + more, df=df), units
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------
@@ -371,9 +335,8 @@ def intervals(all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Rang
     for sheet in all_sheets:
         task, dataset, _, classifier, metric, subset, profile = sheet.key
         for place, split in enumerate(sheet.splits):
-            found, named = estimated(sheet.at(split))
-            values = sheet.values[:, place]
-            for model, value, *ends in zip(sheet.models, values, *_ends(found, named, sheet, ranges), strict=True):
+            columns = _ends(*estimated(sheet.at(split)), sheet, ranges)
+            for model, value, *ends in zip(sheet.models, sheet.values[:, place], *columns, strict=True):
                 if ends[2]:
                     rows.append((task, model, dataset, split, classifier, metric, subset, "", profile, value, *ends))
     return pd.DataFrame(rows, columns=INTERVAL_COLUMNS)
@@ -383,25 +346,24 @@ def summary_intervals(
     summary: pd.DataFrame, all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Range] | None = None
 ) -> pd.DataFrame:
     """Return `summary` with the columns low, high, resampled and n_resampled: the interval of each mean over splits."""
-    found = {
+    intervals_of = {
         (sheet.key[0], model, *sheet.key[1:]): ends
         for sheet in all_sheets
         for model, *ends in zip(sheet.models, *_ends(*estimated(sheet), sheet, ranges), strict=True)
     }
     keys = summary[SUMMARY_KEY].itertuples(index=False, name=None)
-    rows = [found.get(key, (np.nan, np.nan, "", 0)) for key in keys]
-    low, high, units, n = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return summary.assign(low=list(low), high=list(high), resampled=list(units), n_resampled=list(n))
+    rows = [intervals_of.get(key, (np.nan, np.nan, "", 0)) for key in keys]
+    columns = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return summary.assign(**dict(zip(("low", "high", "resampled", "n_resampled"), map(list, columns), strict=True)))
 
 
 def _ends(
-    found: Estimates, named: Sequence[str], sheet: Sheet, ranges: Mapping[tuple[str, str], Range] | None
+    of: Estimates, named: Sequence[str], sheet: Sheet, ranges: Mapping[tuple[str, str], Range] | None
 ) -> tuple[list[float], list[float], list[str], list[int]]:
     """Return low, high, the units and their number of each row, "" and 0 where there is no interval."""
-    low, high = interval(found, *(ranges or {}).get((sheet.key[0], sheet.key[4]), (None, None)))
-    known = found.known
-    units = [names if ok else "" for names, ok in zip(named, known, strict=True)]
-    return low.tolist(), high.tolist(), units, np.where(known, found.n_units, 0).astype(int).tolist()
+    low, high = interval(of, *(ranges or {}).get((sheet.key[0], sheet.key[4]), (None, None)))
+    units = [names if known else "" for names, known in zip(named, of.known, strict=True)]
+    return low.tolist(), high.tolist(), units, np.where(of.known, of.n_units, 0).astype(int).tolist()
 
 
 # --- which models differ ---------------------------------------------------------------------------------------------
@@ -423,7 +385,7 @@ def compare(
         higher_is_better: by task and metric; what is not in it is no score and not compared.
         controls: models that are compared and not ranked.
         incomplete: whether a model (of a sheet's key) lacks splits: then it is compared over those that it has, and not ranked.
-        unlike: whether its scores are of fewer cells, conditions or genes than there are: then it is not compared.
+        unlike: whether its scores are of fewer cells, conditions, genes or folds than there are: then it is not compared.
 
     Returns:
         COMPARISON_COLUMNS, one row per pair that shares FEWEST units or more, `better` naming the one that is ahead where
@@ -450,45 +412,35 @@ def _pairs(sheet: Sheet, places: Sequence[int], rising: bool, controls: Collecti
     chosen = np.array(list(combinations(places, 2)), dtype=int).reshape(-1, 2)
     if not len(chosen):
         return
-    found, named = estimated(sheet, lambda matrix: matrix[chosen[:, 0]] - matrix[chosen[:, 1]], KINDS[:-1])
-    p = p_values(found)
+    differences, named = estimated(sheet, lambda matrix: matrix[chosen[:, 0]] - matrix[chosen[:, 1]], KINDS[:-1])
+    p = p_values(differences)
     corrected = np.full(len(p), np.nan)
     with_control = np.array([any(sheet.models[place] in controls for place in pair) for pair in chosen])
     for family in (with_control, ~with_control):
         rows = np.flatnonzero(family & ~np.isnan(p))
         corrected[rows] = holm(p[rows])
-    low, high = interval(found)
+    low, high = interval(differences)
     for row in np.flatnonzero(~np.isnan(p)):
         first, second = (sheet.models[place] for place in chosen[row])
-        difference = float(found.value[row])
-        told_apart = (
-            corrected[row] < ALPHA and not low[row] <= 0 <= high[row]
-        )  # the interval is wider where units are skewed
-        better = "" if not told_apart else first if (difference > 0) == rising else second
+        difference = float(differences.value[row])
+        # the interval is wider than that of the test where units are skewed
+        differ = corrected[row] < ALPHA and not low[row] <= 0 <= high[row]
+        better = "" if not differ else first if (difference > 0) == rising else second
         numbers = (float(value[row]) for value in (low, high, p, corrected))
-        yield (*sheet.key, first, second, named[row], int(found.n_units[row]), difference, *numbers, better)
+        yield (*sheet.key, first, second, named[row], int(differences.n_units[row]), difference, *numbers, better)
 
 
 def _ranks(sheet: Sheet, places: Sequence[int], rising: bool, tested: Sequence[tuple]) -> Iterator[tuple]:
-    models = {sheet.models[place]: place for place in places}
-    first, second, units, n_units, better = (
-        COMPARISON_COLUMNS.index(c) for c in ("first", "second", "units", "n_units", "better")
-    )
-    among = [row for row in tested if row[first] in models and row[second] in models]
-    if not among:
-        return
-    in_a_test = {row[column] for row in among for column in (first, second)}
-    models = {
-        model: place for model, place in models.items() if model in in_a_test
-    }  # nobody could be ahead of the others
-    places = list(models.values())
-    behind: dict[str, int] = dict.fromkeys(models, 0)
-    for row in among:
-        if row[better]:
-            behind[row[second] if row[better] == row[first] else row[first]] += 1
-    mean_ranks = _mean_ranks(sheet, places, rising)
-    for model, mean_rank in zip(models, mean_ranks, strict=True):
-        yield (*sheet.key, model, 1 + behind[model], mean_rank, among[0][units], among[0][n_units], len(models))
+    ranked = {sheet.models[place] for place in places}
+    pairs = [dict(zip(COMPARISON_COLUMNS, row, strict=True)) for row in tested]
+    pairs = [pair for pair in pairs if {pair["first"], pair["second"]} <= ranked]
+    in_a_test = {pair[side] for pair in pairs for side in ("first", "second")}
+    places = [place for place in places if sheet.models[place] in in_a_test]  # nobody could be ahead of the others
+    behind = Counter(pair["second" if pair["better"] == pair["first"] else "first"] for pair in pairs if pair["better"])
+    for place, mean_rank in zip(places, _mean_ranks(sheet, places, rising) if places else (), strict=True):
+        model = sheet.models[place]
+        over = pairs[0]["units"], pairs[0]["n_units"]
+        yield (*sheet.key, model, 1 + behind[model], mean_rank, *over, len(places))
 
 
 def _mean_ranks(sheet: Sheet, places: Sequence[int], rising: bool) -> list[float]:
@@ -497,12 +449,7 @@ def _mean_ranks(sheet: Sheet, places: Sequence[int], rising: bool) -> list[float
 
     values = sheet.values[places]
     if len(sheet.splits) == 1 or sheet.of_conditions:
-        parts = [
-            kinds[kind].values[places]
-            for kinds in sheet.units.values()
-            for kind in ("folds", "conditions")
-            if kind in kinds
-        ]
-        parts = [part for part in parts if not np.isnan(part).any()]
+        units = [kinds[kind] for kinds in sheet.units.values() for kind in ("folds", "conditions") if kind in kinds]
+        parts = [part for part in (of_kind.values[places] for of_kind in units) if not np.isnan(part).any()]
         values = np.hstack(parts[:1] if not sheet.of_conditions else parts) if parts else values
     return pd.DataFrame(values).rank(ascending=not rising).mean(axis=1).tolist()

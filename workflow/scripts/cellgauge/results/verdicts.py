@@ -15,24 +15,17 @@ MOST_NAMES = 4
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one task says of the models on one dataset, in sentences.
-
-    Attributes:
-        about: task, dataset and profile, for the page's filters.
-        measure, remarks: the score that it is about, and what must be known of it.
-        answer: the model with the best mean and how sure that is, or why there is none.
-        sentences: how the others stand to the best baseline, and what else must be known.
-        beaten_by: the negative control that no model beats, "" where there is none.
-    """
+    """What one task says of the models on one dataset, in sentences."""
 
     task: Task
     dataset: Entry
-    about: Mapping[str, str]
+    about: Mapping[str, str]  # task, dataset and profile, for the page's filters
+    # measure, remarks: the score that it is about, and what must be known of it
     measure: str
     remarks: str
-    answer: str
-    sentences: Sequence[str]
-    beaten_by: str = ""
+    answer: str  # the model with the best mean and how sure that is, or why there is none
+    sentences: Sequence[str]  # how the others stand to the best baseline, and what else must be known
+    beaten_by: str = ""  # the negative control that no model beats, "" where there is none
 
 
 def verdict(result: Result, task: Task) -> Verdict | None:
@@ -69,13 +62,12 @@ def _answer(result: Result, noise: str) -> str:
 
 def _unbeaten(result: Result) -> str:
     """Return the negative control that the best model does not beat, "" where there is none."""
-    models, metric, means = result.tables.models, result.metric, result.comparable
+    models, means = result.tables.models, result.comparable
     best = next(iter(result.ranked), None)
     noise = next((m for m in means if models[m].is_control and models[m].is_uninformed), None)
     if best is None or noise is None:
         return ""
-    one, other = (as_printed(means[m], metric) for m in (best, noise))
-    return "" if one != other and (one > other) is (metric.higher_is_better is not False) else noise
+    return "" if _first_by_numbers(result, means, best, noise) == best else noise
 
 
 def _standings(result: Result) -> Iterator[str]:
@@ -98,23 +90,23 @@ def _standings(result: Result) -> Iterator[str]:
         if len(members) == 1:
             yield f"{tables.models[members[0]].title}: {values[0]}, {standing} {compared}."
         else:
-            shown = [f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True)]
-            named = ", ".join(_few(shown))
+            named = ", ".join(_few([f"{tables.models[m].title} ({v})" for m, v in zip(members, values, strict=True)]))
             yield f"{standing[0].upper()}{standing[1:]} {compared}: {named}."
 
 
 def _standing(result: Result, model: str, baseline: str, means: Mapping[str, float]) -> str:
     ahead = result.ahead(model, baseline)
     if ahead is None:
-        one, other = (as_printed(means[name], result.metric) for name in (model, baseline))
-        ahead = (
-            ""
-            if one == other
-            else model
-            if (one > other) == (result.metric.higher_is_better is not False)
-            else baseline
-        )
+        ahead = _first_by_numbers(result, means, model, baseline)
     return {model: "above", baseline: "below"}.get(ahead, "not significantly different from")
+
+
+def _first_by_numbers(result: Result, means: Mapping[str, float], one: str, other: str) -> str:
+    """Return the better one of two models by their means as they are printed, "" where these are equal."""
+    first, second = (as_printed(means[name], result.metric) for name in (one, other))
+    return (
+        "" if first == second else one if (first > second) == (result.metric.higher_is_better is not False) else other
+    )
 
 
 def _standings_on_few(result: Result) -> Iterator[str]:
@@ -123,43 +115,33 @@ def _standings_on_few(result: Result) -> Iterator[str]:
     baselines = [m for m in result.ranked if tables.models[m].kind == "baseline"]
     for model, (mean, _) in result.means.items():
         entry, splits = tables.models[model], [split for name, split in result.values if name == model]
-        if (
-            model in result.ranked
-            or entry.is_control
-            or entry.kind == "baseline"
-            or not result.lacks_splits_alone(model)
-        ):
+        if model in result.ranked or entry.kind in ("control", "baseline") or not result.lacks_splits_alone(model):
             continue
-        said = f"{entry.title}: {number(mean, metric)} over {result.shortfall(model)}"
+        sentence = f"{entry.title}: {number(mean, metric)} over {result.shortfall(model)}"
         means = {b: sum(result.values[b, s] for s in splits) / len(splits) for b in baselines}
         if means:
             best = (max if rising else min)(means, key=lambda baseline: means[baseline])
             standing = _standing(result, model, best, {model: mean, **means})
             untested = "" if result.ahead(model, best) is not None else "; not tested"
             of = f"the best baseline there, {tables.models[best].title} ({number(means[best], metric)}{untested})"
-            said = f"{said}, {standing} {of}"
-        yield f"{said}."
+            sentence = f"{sentence}, {standing} {of}"
+        yield f"{sentence}."
 
 
 def _not_ranked(result: Result) -> Iterator[str]:
     """Name the other models whose means lack something, with what they reached, and those that failed."""
     models = result.tables.models
-    left = [
-        name
-        for name, entry in models.items()
-        if name in result.means and name not in result.ranked and not entry.is_control
-        if entry.kind == "baseline" or not result.lacks_splits_alone(name)
-    ]
-    if left:
-        named = (
-            f"{models[m].title} ({number(result.means[m][0], result.metric)} over {result.shortfall(m)})" for m in left
-        )
-        yield f"Not ranked: {', '.join(named)}."
-    failed = [
-        entry.title
-        for name, entry in models.items()
-        if name not in result.means and not entry.is_control and result.gap(name).status == "failed"
-    ]
+    not_ranked, failed = [], []
+    for name, entry in models.items():
+        if entry.is_control:
+            continue
+        if name not in result.means:
+            failed += [entry.title] if result.gap(name).status == "failed" else []
+        elif name not in result.ranked and (entry.kind == "baseline" or not result.lacks_splits_alone(name)):
+            value = number(result.means[name][0], result.metric)
+            not_ranked.append(f"{entry.title} ({value} over {result.shortfall(name)})")
+    if not_ranked:
+        yield f"Not ranked: {', '.join(not_ranked)}."
     if failed:
         yield f"Failed: {', '.join(failed)}."
 
@@ -212,7 +194,4 @@ def warnings(result: Result) -> Iterator[ControlWarning]:
 
 def _is_ahead(result: Result, first: str, second: str) -> bool:
     ahead = result.ahead(first, second)
-    if ahead is not None:
-        return ahead == first
-    one, other = (as_printed(result.comparable[name], result.metric) for name in (first, second))
-    return one > other if result.metric.higher_is_better is not False else one < other
+    return (_first_by_numbers(result, result.comparable, first, second) if ahead is None else ahead) == first

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cellgauge.core.errors import one_line
 from cellgauge.files.score import STATUSES
 from cellgauge.results.changes import PublishedRun, scores_file
+from cellgauge.results.coverage import metrics_of
 from cellgauge.results.provenance import PARQUET_KEY, repeatable
 from cellgauge.results.uncertainty import SCORE_KEY
 
@@ -25,10 +26,8 @@ def verify(folder: str | Path) -> tuple[PublishedRun, list[str]]:
     """Return a run and one sentence for each thing that is wrong with it.
 
     What is checked: both files can be read and belong together, the rows keep the contract of score rows, they name what the
-    configuration names, values lie in their metric's range, and means over folds are the means of their folds.
-
-    Raises:
-        CellgaugeError: a file is missing or cannot be read at all.
+    configuration names, values lie in their metric's range, and means over folds are the means of their folds. Raise
+    CellgaugeError where a file is missing or cannot be read at all.
     """
     run = PublishedRun.read(folder)
     checks = (_metadata(run), _rows(run.scores), _names(run), _values(run), _folds(run.scores))
@@ -79,13 +78,12 @@ def _names(run: PublishedRun) -> Iterator[str]:
 
 def _values(run: PublishedRun) -> Iterator[str]:
     ok = run.scores[run.scores["status"] == "ok"]
-    for task, entry in run.about["config"].get("tasks", {}).items():
-        for metric, facts in entry.get("metrics", {}).items():
-            low, high = facts.get("range") or (None, None)
-            rows = ok[(ok["task"] == task) & (ok["metric"] == metric)]
-            below = rows["value"] < low - ROUNDING if low is not None else rows["value"].isna()
-            above = rows["value"] > high + ROUNDING if high is not None else rows["value"].isna()
-            yield from _some(rows[below | above], f"are outside the range of {metric}")
+    for task, metric, facts in metrics_of(run.about["config"].get("tasks", {})):
+        low, high = facts.get("range") or (None, None)
+        rows = ok[(ok["task"] == task) & (ok["metric"] == metric)]
+        below = rows["value"] < low - ROUNDING if low is not None else rows["value"].isna()
+        above = rows["value"] > high + ROUNDING if high is not None else rows["value"].isna()
+        yield from _some(rows[below | above], f"are outside the range of {metric}")
 
 
 def _folds(scores: pd.DataFrame) -> Iterator[str]:

@@ -24,26 +24,23 @@ class NotScorable(CellgaugeError):
 
 @dataclass(frozen=True)
 class CellsToScore:
-    """Embedded cells with what is known of them, and of the cells that the model could not embed.
+    """Embedded cells with what is known of them, and of the cells that the model could not embed."""
 
-    Attributes:
-        matrix: the embedding, float32, finite, shape (n_cells, n_dims); None where kept neighbors suffice.
-        obs: columns of str, shape (n_cells,): "label", "split", "organism", and where known "batch" and "donor".
-        left_out: the same columns of the cells that the model could not embed; none where it embedded all.
-        splits, kept: the split files and the rows of their concatenation that are in `matrix`; None is all.
-        reference_on_counts, common_units: what the model's adapter says of itself (`models.base`).
-        device: where matrix products are computed, as PyTorch names it; None is numpy, on the processor.
-        neighbors: what the task's search returned for these cells, None where nothing is kept.
-    """
-
+    # the embedding, float32, finite, shape (n_cells, n_dims); None where kept neighbors suffice
     matrix: np.ndarray | None
+    # columns of str, shape (n_cells,): "label", "split", "organism", and where known "batch" and "donor"
     obs: Mapping[str, np.ndarray]
+    # the same columns of the cells that the model could not embed; none where it embedded all
     left_out: Mapping[str, np.ndarray] = field(default_factory=dict)
+    # splits, has_row: the split files, and which of all their cells have a row in `matrix`; None is all
     splits: Sequence[Split] = ()
-    kept: np.ndarray | None = None
+    has_row: np.ndarray | None = None
+    # reference_on_counts, common_units: what the model's adapter says of itself (`models.base`)
     reference_on_counts: bool = False
     common_units: bool = False
+    # where matrix products are computed, as PyTorch names it; None is numpy, on the processor
     device: str | None = None
+    # what the task's search returned for these cells, None where nothing is kept
     neighbors: Mapping[str, np.ndarray] | None = None
 
     @property
@@ -59,7 +56,7 @@ class CellsToScore:
     @property
     def embedded(self) -> np.ndarray:
         """Whether each cell of the splits is embedded, in their order, bool, shape (n_cells + n_unembedded,)."""
-        return np.full(self.n_cells, True) if self.kept is None else self.kept
+        return np.full(self.n_cells, True) if self.has_row is None else self.has_row
 
     def of_all(self, name: str) -> np.ndarray:
         """Return a column of all cells of the splits, embedded or not, in their order."""
@@ -73,7 +70,7 @@ class CellsToScore:
         """Return the raw counts of the cells, CSR float32, shape (n_cells, n_genes). Only for a single split."""
         (split,) = self.splits
         counts = split.counts()
-        return counts if self.kept is None or self.kept.all() else counts[np.flatnonzero(self.kept)]
+        return counts if self.embedded.all() else counts[np.flatnonzero(self.embedded)]
 
 
 def gather(
@@ -88,10 +85,10 @@ def gather(
 
     Args:
         embeddings: one file per split, or one file that spans them.
-        splits: the splits to be scored, in the order wanted.
+        splits: the splits to be scored, in this order.
         needs: columns of obs that every split must have.
         neighbors: those of these cells, where they are kept.
-        with_matrix: whether the embedding itself is wanted; without, `neighbors` say which cells are embedded.
+        with_matrix: whether to read the embedding itself; without, `neighbors` say which cells are embedded.
 
     Raises:
         ContractError: an embedding is missing, or its cells are not the split's.
@@ -121,7 +118,7 @@ def gather(
         obs={name: column[embedded] for name, column in columns.items()},
         left_out={} if embedded.all() else {name: column[~embedded] for name, column in columns.items()},
         splits=tuple(splits),
-        kept=embedded,
+        has_row=embedded,
         reference_on_counts=bool(first.get("reference_on_counts", False)),
         common_units=bool(first.get("common_units", False)),
         neighbors=neighbors.arrays if neighbors and neighbors.embedded.any() else None,

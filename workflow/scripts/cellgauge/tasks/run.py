@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +20,8 @@ from cellgauge.files.neighbors import Neighbors, write_neighbors
 from cellgauge.files.score import Score
 from cellgauge.files.split import Split
 from cellgauge.metrics.scoring_device import scoring_device
-from cellgauge.tasks.traits import PROFILES, TaskTraits, task_traits
-
-if TYPE_CHECKING:
-    pass
 from cellgauge.tasks.cells import CellsToScore, NotScorable, gather
+from cellgauge.tasks.traits import PROFILES, TaskTraits, task_traits
 
 
 def load_task(name: str) -> ModuleType:
@@ -58,7 +55,8 @@ def score_files(
         CellgaugeError: an unknown task, profile or parameter; files that do not belong together.
     """
     about = task_traits(task_name)
-    _check_profiles(profiles)
+    if unknown := set(profiles) - set(PROFILES):
+        raise CellgaugeError(f"unknown profile '{min(unknown)}'; there are {', '.join(PROFILES)}")
     _check_params(task_name, about.params, params)
     task = load_task(task_name)
     if about.modality == "perturbation":
@@ -68,15 +66,18 @@ def score_files(
     embeddings = [Embedding.read(path) for path in embedding_paths]
     identity = _identity(task_name, embeddings, splits, split_set)
     try:
-        own = _own_profiles(about, task_name, profiles)
-        kept = Neighbors.read(neighbors, identity, _ids(splits)) if neighbors else None
-        cells = gather(embeddings, splits, about.needs, kept, with_matrix=not (kept and kept.arrays))
+        of_task = _profiles_of(about, task_name, profiles)
+        searched = Neighbors.read(neighbors, identity, _ids(splits)) if neighbors else None
+        cells = gather(embeddings, splits, about.needs, searched, with_matrix=not (searched and searched.arrays))
         cells = replace(cells, device=scoring_device(device, cells.n_cells))
-        scores = [*_counts(cells, own), *task.score(cells, profiles=own, seed=seed, **params)]
+        scores = [*_counts(cells, of_task), *task.score(cells, profiles=of_task, seed=seed, **params)]
     except NotScorable as reason:
-        scores = [Score(profile=profile, status="not_applicable", reason=str(reason)) for profile in profiles]
-    for score in scores:
-        yield replace(score, **identity)
+        scores = _not_scorable(profiles, reason)
+    yield from (replace(score, **identity) for score in scores)
+
+
+def _not_scorable(profiles: Sequence[str], reason: NotScorable) -> list[Score]:
+    return [Score(profile=profile, status="not_applicable", reason=str(reason)) for profile in profiles]
 
 
 def keep_neighbors(
@@ -106,17 +107,16 @@ def keep_neighbors(
     if about.searched is None:
         raise CellgaugeError(f"task {task_name} keeps no neighbors: it has no neighbors.py")
     search = import_module(f"{tasks.__name__}.{task_name}.neighbors")
-    given = {"profiles": PROFILES, **about.params}
-    given = {name: given[name] for name in about.searched}
-    _check_params(f"the search of {task_name}", given, params)
+    defaults = {name: {"profiles": PROFILES, **about.params}[name] for name in about.searched}
+    _check_params(f"the search of {task_name}", defaults, params)
     splits = [Split.open(path) for path in split_paths]
     embeddings = [Embedding.read(path) for path in embedding_paths]
     cells_of_splits = _ids(splits)
     arrays, embedded = {}, np.zeros(len(cells_of_splits), dtype=bool)
     try:
         cells = gather(embeddings, splits, about.needs)
-        arrays = search.find(replace(cells, device=scoring_device(device, cells.n_cells)), seed=seed, **given | params)
-        embedded = cells.kept
+        cells = replace(cells, device=scoring_device(device, cells.n_cells))
+        arrays, embedded = search.find(cells, seed=seed, **defaults | params), cells.embedded
     except NotScorable:
         pass
     write_neighbors(output, arrays, embedded, _identity(task_name, embeddings, splits, split_set), cells_of_splits)
@@ -141,28 +141,21 @@ def _score_responses(
             f"task {task_name} takes one prediction and one truth, not {len(prediction_paths)} and {len(truth_paths)}"
         )
     responses = task.open_responses(prediction_paths[0], truth_paths[0])
-    own = {"task": task_name, **task.identity(prediction_paths[0], responses)}
+    identity = {"task": task_name, **task.identity(prediction_paths[0], responses)}
     try:
         scores = list(task.score(responses, profiles=profiles, seed=seed, **params))
     except NotScorable as reason:
-        scores = [Score(profile=profile, status="not_applicable", reason=str(reason)) for profile in profiles]
-    for score in scores:
-        yield replace(score, **own)
+        scores = _not_scorable(profiles, reason)
+    yield from (replace(score, **identity) for score in scores)
 
 
-def _own_profiles(about: TaskTraits, task_name: str, profiles: Sequence[str]) -> list[str]:
+def _profiles_of(about: TaskTraits, task_name: str, profiles: Sequence[str]) -> list[str]:
     """Return those of `profiles` that a task has rows in; raise NotScorable where there is none."""
-    own = [profile for profile in profiles if profile in about.profiles]
-    if not own:
+    of_task = [profile for profile in profiles if profile in about.profiles]
+    if not of_task:
         known = ", ".join(about.profiles)
         raise NotScorable(f"task {task_name} is scored in profile {known} alone, the run asks for others")
-    return own
-
-
-def _check_profiles(profiles: Sequence[str]) -> None:
-    unknown = set(profiles) - set(PROFILES)
-    if unknown:
-        raise CellgaugeError(f"unknown profile '{min(unknown)}'; there are {', '.join(PROFILES)}")
+    return of_task
 
 
 def _check_params(where: str, known: Iterable[str], params: Iterable[str]) -> None:
@@ -204,8 +197,7 @@ def _cells_by_label(cells: CellsToScore) -> Iterator[Score]:
     labels, species = cells.obs["label"], cells.obs.get("organism", np.array([]))
     several = len(np.unique(species)) > 1
     for name in np.unique(species) if several else [""]:
-        found, counts = np.unique(labels[species == name] if several else labels, return_counts=True)
-        yield from (
-            Score("n_cells", float(n), "corrected", subset=str(name), condition=str(label))
-            for label, n in zip(found, counts, strict=True)
-        )
+        for label, n in zip(
+            *np.unique(labels[species == name] if several else labels, return_counts=True), strict=True
+        ):
+            yield Score("n_cells", float(n), "corrected", subset=str(name), condition=str(label))

@@ -23,26 +23,18 @@ PROFILES = ("reference", "corrected")
 
 @dataclass(frozen=True)
 class TaskTraits:
-    """The constants of a task and of its search of neighbors, and the parameters of both.
+    """The constants of a task and of its search of neighbors, and the parameters of both."""
 
-    Attributes:
-        scope: "split" (scored per split) or "dataset" (over all splits of a dataset).
-        compares: "organism" where a task of scope "dataset" needs several species, else "".
-        modality: "expression" (scores embedded cells) or "perturbation" (predicted responses).
-        needs: columns of obs that every split must have.
-        profiles: the profiles that it has rows in.
-        params: the defaults of its parameters; tuples are lists, as in YAML and JSON.
-        searched: the parameters, `profiles` among them, that change which neighbors are found; None: it keeps none.
-        kept_for: values by parameter, of which one must be asked for, else nothing is worth keeping.
-    """
-
-    scope: str
-    compares: str = ""
-    modality: str = "expression"
-    needs: tuple[str, ...] = ()
-    profiles: tuple[str, ...] = PROFILES
+    scope: str  # "split" (scored per split) or "dataset" (over all splits of a dataset)
+    compares: str = ""  # "organism" where a task of scope "dataset" needs several species, else ""
+    modality: str = "expression"  # "expression" (scores embedded cells) or "perturbation" (predicted responses)
+    needs: tuple[str, ...] = ()  # columns of obs that every split must have
+    profiles: tuple[str, ...] = PROFILES  # the profiles that it has rows in
+    # the defaults of its parameters; tuples are lists, as in YAML and JSON
     params: Mapping[str, Any] = field(default_factory=dict)
+    # the parameters, `profiles` among them, that change which neighbors are found; None: it keeps none
     searched: tuple[str, ...] | None = None
+    # values by parameter, of which one must be asked for, else nothing is worth keeping
     kept_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def keeps_neighbors(self, params: Mapping[str, Any]) -> bool:
@@ -54,10 +46,8 @@ class TaskTraits:
 
 @cache
 def task_traits(task: str) -> TaskTraits:
-    """Return what a task says of itself.
-
-    Raises:
-        CellgaugeError: there is no such task, or its module does not say what it must as plain values.
+    """Return what a task says of itself; raise CellgaugeError where there is no such task, or its module does not say what it
+    must as plain values.
     """
     check_name(tasks, task, "task")
     module = _Module(f"{tasks.__name__}.{task}.scores")
@@ -114,8 +104,8 @@ class _Module:
 
     def keywords(self, function: str) -> dict[str, Any]:
         """Return the values of these defaults; lists for tuples."""
-        given = {name: default for name, default in self.parameters(function).items() if default is not None}
-        values = {name: self._value(default, f"the default of '{name}'") for name, default in given.items()}
+        nodes = {name: default for name, default in self.parameters(function).items() if default is not None}
+        values = {name: self._value(default, f"the default of '{name}'") for name, default in nodes.items()}
         if lacking := set(self.parameters(function)) - set(values) - {"profiles", "seed"}:
             raise CellgaugeError(f"{self.path}: parameter '{min(lacking)}' of `{function}` has no default")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

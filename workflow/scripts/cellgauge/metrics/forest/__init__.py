@@ -11,10 +11,12 @@ import platform
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from cellgauge.core.optional_imports import without_optional
+from cellgauge.metrics.classifiers import Prediction, spread
 from cellgauge.metrics.knn.distances import slices
 
 if TYPE_CHECKING:
@@ -120,6 +122,43 @@ def rank_type(n_cells: int) -> type:
     return np.uint16 if n_cells < 2**16 else np.uint32
 
 
+class ForestFeatures(Protocol):
+    """Features that a forest is grown on, without scaling."""
+
+    ranked: RankedFeatures | None
+    """The order of the cells along every feature; None where scikit-learn's forest is to be taken."""
+
+    def take(self, rows: np.ndarray) -> Matrix:
+        """Return the features of some cells, float32, dense or CSR."""
+
+
+def random_forest(
+    features: ForestFeatures,
+    train: np.ndarray,
+    codes: np.ndarray,
+    test: np.ndarray,
+    n_classes: int,
+    n_trees: int = 100,
+    seed: int = 42,
+    n_threads: int = 1,
+) -> Prediction:
+    """Predict with scikit-learn's `RandomForestClassifier(n_trees, random_state=seed)`, or with ours that equals it.
+
+    Args:
+        train, test: rows of `features`.
+        codes: classes of the training cells, in 0 .. n_classes - 1, shape (len(train),).
+    """
+    if features.ranked is not None:
+        probabilities = forest_probabilities(features.ranked, train, codes, test, n_classes, n_trees, seed, n_threads)
+        return Prediction(probabilities.argmax(axis=1), probabilities)
+    with without_optional("pandas"):
+        from sklearn.ensemble import RandomForestClassifier
+
+    fitted = RandomForestClassifier(n_estimators=n_trees, random_state=seed).fit(features.take(train), codes)
+    probabilities = fitted.predict_proba(features.take(test))
+    return Prediction(fitted.classes_[probabilities.argmax(axis=1)], spread(probabilities, fitted.classes_, n_classes))
+
+
 def forest_probabilities(
     features: RankedFeatures,
     train: np.ndarray,
@@ -133,7 +172,7 @@ def forest_probabilities(
     """Return `RandomForestClassifier(n_trees, random_state=seed).fit(train, codes).predict_proba(test)`.
 
     Args:
-        train, test: which cells of `features` train and which are asked about, int64.
+        train, test: which cells of `features` train and which are voted on, int64.
         codes: classes of the training cells, in 0 .. n_classes - 1, shape (len(train),).
 
     Returns:
@@ -144,32 +183,20 @@ def forest_probabilities(
     n_features, n_cells = features.ranks.shape
     class_bits = np.zeros(n_cells, dtype=np.uint16)
     class_bits[train] = codes << 8
-    asked = test.astype(np.uint32)
     by_row = np.argsort(train)  # in the order of the rows, what belongs to one node lies close together
 
     def votes_of_tree(tree_seed: int) -> np.ndarray:
-        drawn = np.random.RandomState(tree_seed).randint(0, len(train), len(train))
+        sample = np.random.RandomState(tree_seed).randint(0, len(train), len(train))
         state = np.random.RandomState(tree_seed).randint(0, LARGEST_SEED)
-        weights = np.bincount(drawn, minlength=len(train))
+        weights = np.bincount(sample, minlength=len(train))
         packed = class_bits.copy()
         packed[train] |= weights.astype(np.uint16)
         members = train[by_row][weights[by_row] > 0].astype(np.uint32)
         votes = np.zeros((len(test), n_classes))
-        vote(
-            features.ranks,
-            features.present,
-            features.values,
-            features.starts,
-            features.distinct,
-            packed,
-            members,
-            asked.copy(),
-            n_classes,
-            n_candidates(n_features),
-            state,
-            votes,
-            workspace(n_features, n_cells, len(members), len(test), n_classes),
-        )
+        space = workspace(n_features, n_cells, len(members), len(test), n_classes)
+        of_features = features.ranks, features.present, features.values, features.starts, features.distinct
+        cells = packed, members, test.astype(np.uint32)
+        vote(*of_features, *cells, n_classes, n_candidates(n_features), state, votes, space)
         return votes
 
     generator = np.random.RandomState(seed)

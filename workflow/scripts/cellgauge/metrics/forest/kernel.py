@@ -13,8 +13,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-TIE = np.float32(1e-7)
-"""Values at most so far apart are not told apart (scikit-learn's FEATURE_THRESHOLD)."""
+from cellgauge.metrics.forest import TIE
+
 EPSILON = np.finfo(np.float64).eps
 FEW = 24
 """Up to so many cells, sorting by insertion is faster than a bitmap."""
@@ -45,57 +45,48 @@ def _lowest_bit(typing_context, word):
 
 
 class Split(NamedTuple):
-    """The best split of a node.
+    """The best split of a node."""
 
-    Attributes:
-        feature: -1 where no feature tells the cells apart.
-        low, high: the values on both sides of the cut.
-        left, right: Gini impurities of the children.
-        gain: what scikit-learn maximises, -(weights times impurities of the children).
-        weight: of the left child.
-    """
-
-    feature: int
+    feature: int  # -1 where no feature tells the cells apart
+    # low, high: the values on both sides of the cut
     low: float
     high: float
+    # left, right: Gini impurities of the children
     left: float
     right: float
-    gain: float
-    weight: int
+    gain: float  # what scikit-learn maximises, -(weights times impurities of the children)
+    weight: int  # of the left child
 
 
 class Workspace(NamedTuple):
-    """The arrays that growing one tree writes to.
+    """The arrays that growing one tree writes to."""
 
-    Attributes:
-        features, constants, moved: the order of features, of those known to be constant, and where drawn ones were; int64.
-        entries, more_entries: of the node's members, int64.
-        counts, width: how often each of two digits of ranks occurs, int32, and the bits of a digit.
-        slots, words, blocks: the bitmap of ranks, see `_sorted_entries`.
-        spare, places: members set aside, and which vote is whose; uint32.
-        total, left: weights of classes in the node and left of the cut, int64.
-        stack, impurities: the nodes still to be split.
-    """
-
+    # features, constants, moved: the order of features, of those known to be constant, and where drawn ones were; int64
     features: np.ndarray
     constants: np.ndarray
     moved: np.ndarray
+    # entries, more_entries: of the node's members, int64
     entries: np.ndarray
     more_entries: np.ndarray
+    # counts, width: how often each of two digits of ranks occurs, int32, and the bits of a digit
     counts: np.ndarray
     width: int
+    # slots, words, blocks: the bitmap of ranks, see `_sorted_entries`
     slots: np.ndarray
     words: np.ndarray
     blocks: np.ndarray
+    # spare, places: members set aside, and which vote is whose; uint32
     spare: np.ndarray
     places: np.ndarray
+    # total, left: weights of classes in the node and left of the cut, int64
     total: np.ndarray
     left: np.ndarray
+    # stack, impurities: the nodes still to be split
     stack: np.ndarray
     impurities: np.ndarray
 
 
-def workspace(n_features: int, n_cells: int, n_members: int, n_asked: int, n_classes: int) -> Workspace:
+def workspace(n_features: int, n_cells: int, n_members: int, n_tested: int, n_classes: int) -> Workspace:
     """Return the arrays that one tree on `n_members` of the cells needs."""
     width = (n_cells.bit_length() + 1) // 2  # n_cells is a rank too: of a gene that every cell has
     return Workspace(
@@ -109,7 +100,7 @@ def workspace(n_features: int, n_cells: int, n_members: int, n_asked: int, n_cla
         slots=np.empty(n_cells + 1, np.uint16),
         words=np.zeros((n_cells >> 6) + 1, np.uint64),
         blocks=np.zeros((n_cells >> 12) + 1, np.uint64),
-        spare=np.empty(max(n_members, n_asked), np.uint32),
+        spare=np.empty(max(n_members, n_tested), np.uint32),
         places=np.empty(n_cells, np.uint32),
         total=np.empty(n_classes, np.int64),
         left=np.empty(n_classes, np.int64),
@@ -134,11 +125,11 @@ def _insert(entries, n, entry):
 
 
 @compiled
-def _counted(present, members, found):
-    """Write to `found` the members whose bit is set, return how many; fewer cache lines than asking for all their ranks."""
+def _counted(present, members, chosen):
+    """Write to `chosen` the members whose bit is set, return how many; fewer cache lines than asking for all their ranks."""
     n = 0
     for member in members:
-        found[n] = member
+        chosen[n] = member
         n += (present[member >> 6] >> (member & 63)) & 1
     return n
 
@@ -165,13 +156,15 @@ def _sort_by_digits(entries, spare, counts, width):
 
 
 @compiled
-def _sorted_entries(ranks, members, packed, entries, more_entries, counts, width, slots, words, blocks):
+def _sorted_entries(ranks, members, packed, space):
     """Write the members that do not have the feature's lowest value to `entries`, sorted by rank; return how many.
 
     An entry is a rank and, in its lower 16 bits, what `packed` holds of the cell. Few are sorted by insertion, some by
     their digits. Many by a bitmap, as ranks are all different: set the bit of each, then walk over the bits that are set;
     `blocks` tells which words of it are not 0.
     """
+    entries, more_entries, counts, width = space.entries, space.more_entries, space.counts, space.width
+    slots, words, blocks = space.slots, space.words, space.blocks
     n = 0
     if len(members) < 10 * len(words):
         for place in range(len(members)):  # a loop of its own: no step waits for another, so cache misses overlap
@@ -280,38 +273,36 @@ def _part(members, ranks, highest, spare):
 
 @compiled
 def vote(
-    ranks, present, values, starts, distinct, packed, members, asked, n_classes, max_features, state, votes, space
+    ranks, present, values, starts, distinct, packed, members, tested, n_classes, max_features, state, votes, space
 ):
-    """Grow one tree and add the class shares of the leaf that each cell asked about falls into.
+    """Grow one tree and add the class shares of the leaf that each test cell falls into.
 
     Follows scikit-learn's depth-first builder and best splitter (sklearn/tree, BSD-3-Clause) draw by draw: the same random
-    stream, the same candidate features, the same arithmetic where it decides. Nodes are not kept: the cells asked about are
+    stream, the same candidate features, the same arithmetic where it decides. Nodes are not kept: the test cells are
     passed down while the tree grows.
 
     Args:
         ranks, present, values, starts, distinct: see `forest.RankedFeatures`.
         packed: of every cell 256 * class + weight in the bootstrap sample, uint16, shape (n_cells,).
         members: rows of the cells with a weight, uint32, ascending; overwritten.
-        asked: rows of the cells asked about, uint32; reordered, `votes` stays in the original order.
+        tested: rows of the cells that are voted on, uint32; reordered, `votes` stays in the original order.
         state: first state of the generator.
-        votes: float64, shape (len(asked), n_classes).
+        votes: float64, shape (len(tested), n_classes).
         space: what `workspace` made for this tree.
     """
     n_features = len(ranks)
     features, constants, moved = space.features, space.constants, space.moved
-    entries, more_entries, counts, width = space.entries, space.more_entries, space.counts, space.width
-    slots, words, blocks = space.slots, space.words, space.blocks
-    spare, places, total, left = space.spare, space.places, space.total, space.left
+    entries, spare, places, total, left = space.entries, space.spare, space.places, space.total, space.left
     stack, impurities = space.stack, space.impurities
-    for place in range(len(asked)):
-        places[asked[place]] = place
-    stack[0] = (0, len(members), 0, len(asked), 0)
+    for place in range(len(tested)):
+        places[tested[place]] = place
+    stack[0] = (0, len(members), 0, len(tested), 0)
     impurities[0] = -1.0
     depth = 1
     weight_of_all = 0.0
     while depth:
         depth -= 1
-        start, end, first_asked, last_asked, n_known = stack[depth]
+        start, end, first_tested, last_tested, n_known = stack[depth]
         impurity = impurities[depth]
         for code in range(n_classes):
             total[code] = 0
@@ -336,42 +327,31 @@ def vote(
                 state ^= (state << 13) & 0xFFFFFFFF
                 state ^= state >> 17
                 state ^= (state << 5) & 0xFFFFFFFF
-                drawn = n_drawn + (state & 0x7FFFFFFF) % (n_undrawn - n_found - n_drawn)
-                if drawn < n_known:
-                    features[n_drawn], features[drawn] = features[drawn], features[n_drawn]
-                    moved[n_drawn] = drawn
+                draw = n_drawn + (state & 0x7FFFFFFF) % (n_undrawn - n_found - n_drawn)
+                if draw < n_known:
+                    features[n_drawn], features[draw] = features[draw], features[n_drawn]
+                    moved[n_drawn] = draw
                     n_drawn += 1
                     continue
-                drawn += n_found
-                feature = features[drawn]
+                draw += n_found
+                feature = features[draw]
                 of_feature = values[starts[feature] : starts[feature + 1]]
                 candidates = members[start:end]
                 if len(present):
                     candidates = spare[: _counted(present[feature], candidates, spare)]
-                n = _sorted_entries(
-                    ranks[feature],
-                    candidates,
-                    packed,
-                    entries,
-                    more_entries,
-                    counts,
-                    width,
-                    slots,
-                    words,
-                    blocks,
-                )
+                n = _sorted_entries(ranks[feature], candidates, packed, space)
                 lowest = n < end - start
                 constant = n + lowest < 2
                 if not (constant or distinct[feature]):
                     low = of_feature[0] if lowest else of_feature[entries[0] >> 16]
                     constant = of_feature[entries[n - 1] >> 16] <= low + TIE
                 if constant:
-                    features[drawn], features[n_constant] = features[n_constant], feature
+                    features[draw], features[n_constant] = features[n_constant], feature
                     n_found += 1
                     n_constant += 1
                     continue
                 n_undrawn -= 1
-                features[n_undrawn], features[drawn] = feature, features[n_undrawn]
+                features[n_undrawn], features[draw] = feature, features[n_undrawn]
                 best = _best_cut(
                     entries[:n], of_feature, distinct[feature], lowest, total, weight, squares, left, best, feature
                 )
@@ -389,7 +369,7 @@ def vote(
             for code in range(n_classes):
                 if total[code]:
                     share = np.float64(total[code]) / np.float64(weight)
-                    for cell in asked[first_asked:last_asked]:
+                    for cell in tested[first_tested:last_tested]:
                         votes[places[cell], code] += share
             continue
         threshold = np.float64(best.low) / 2.0 + np.float64(best.high) / 2.0
@@ -402,9 +382,9 @@ def vote(
             else:
                 beyond = middle
         cut = start + _part(members[start:end], ranks[best.feature], highest, spare)
-        cut_asked = first_asked + _part(asked[first_asked:last_asked], ranks[best.feature], highest, spare)
-        stack[depth] = (cut, end, cut_asked, last_asked, n_constant)
+        cut_tested = first_tested + _part(tested[first_tested:last_tested], ranks[best.feature], highest, spare)
+        stack[depth] = (cut, end, cut_tested, last_tested, n_constant)
         impurities[depth] = best.right
-        stack[depth + 1] = (start, cut, first_asked, cut_asked, n_constant)
+        stack[depth + 1] = (start, cut, first_tested, cut_tested, n_constant)
         impurities[depth + 1] = best.left
         depth += 2

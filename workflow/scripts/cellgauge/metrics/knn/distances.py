@@ -92,7 +92,7 @@ class DistanceTiles:
         self.order = order
         self.edge = tile_edge(rows.matrix.shape[1], TILE_EDGE)
         small = 4 * len(rows) * rows.matrix.shape[1] <= ROWS_BYTES
-        self._kept = rows.block(order) if small else None  # not centred anew for every tile
+        self._centred = rows.block(order) if small else None  # not centred anew for every tile
         self.norms = np.concatenate([squared_norms(self._block(part)) for part in slices(len(rows), self.edge)])
         self._buffer = np.empty(min(self.edge, len(rows)) ** 2, np.float32)
         self._part: slice | None = None
@@ -114,7 +114,7 @@ class DistanceTiles:
         return squared
 
     def _block(self, part: slice) -> np.ndarray:
-        return self.rows.block(self.order[part]) if self._kept is None else self._kept[part]
+        return self.rows.block(self.order[part]) if self._centred is None else self._centred[part]
 
 
 def tile_edge(n_columns: int, most: int) -> int:
@@ -164,10 +164,9 @@ def block_shape(
     return queries, references
 
 
-def slices(n: int, step: int, start: int = 0) -> Iterator[slice]:
-    """Cut range(start, n) into slices of at most `step`."""
-    for first in range(start, n, step):
-        yield slice(first, min(first + step, n))
+def slices(n: int, step: int) -> Iterator[slice]:
+    """Cut range(n) into slices of at most `step`."""
+    return (slice(first, min(first + step, n)) for first in range(0, n, step))
 
 
 def pair_distances(
@@ -177,7 +176,7 @@ def pair_distances(
     squared = np.empty(len(query_rows))
     dense = isinstance(queries, np.ndarray)
     width = (
-        queries.shape[1] if dense else 1 + 3 * (queries.nnz // queries.shape[0] + references.nnz // references.shape[0])
+        queries.shape[1] if dense else 1 + 3 * sum(matrix.nnz // matrix.shape[0] for matrix in (queries, references))
     )
     for part in slices(len(query_rows), max(1, (PRODUCT_BYTES // 8) // (8 * width))):
         left, right = queries[query_rows[part]], references[reference_rows[part]]

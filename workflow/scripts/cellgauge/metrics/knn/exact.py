@@ -9,7 +9,7 @@ each serves both its sides: half the products.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,14 +34,7 @@ MARGIN = 10
 
 
 def nearest_neighbors(
-    references: Matrix,
-    k: int,
-    queries: Matrix | None = None,
-    *,
-    centred: bool = False,
-    itself: np.ndarray | None = None,
-    device: str | None = None,
-    order: np.ndarray | None = None,
+    references: Matrix, k: int, queries: Matrix | None = None, **how: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the k nearest references of every query, nearest first.
 
@@ -50,12 +43,9 @@ def nearest_neighbors(
         k: at most n_references.
         queries: shape (n_queries, n_dims), of the same kind as `references`; None searches among the references
             themselves, and the first neighbor of each is then itself.
-        centred: the references lie around 0: what is found is the same, found with fewer copies.
-        itself: where the queries are some of the references: which, shape (n_queries,). The first neighbor of each is then
-            itself too.
-        device: where float32 products propose candidates, as PyTorch names it; None is numpy. What is found is the same.
-        order: an order of the references in which near ones stand close to each other, such as by label: where they are
-            searched among themselves, the same is found sooner.
+        how: none of these changes the result. `centred`: the references lie around 0, which saves copies. `device`: where
+            float32 products propose candidates, as PyTorch names it; None is numpy. `order`: an order of the references in
+            which near ones are close to each other, such as by label.
 
     Returns:
         indices, int64, and Euclidean distances, float64, both of shape (n_queries, k).
@@ -63,35 +53,15 @@ def nearest_neighbors(
     Raises:
         ValueError: k is less than 1 or more than there are references.
     """
-    if queries is None and device is None:
-        return _among_themselves(references, k, ordered=True, centred=centred, order=order).nearest()
-    answers = _search(references, k, queries, ordered=True, centred=centred, itself=itself, device=device)
-    return answers.indices, answers.distances()
+    return _search(references, k, queries, ordered=True, **how).nearest()
 
 
-def neighborhoods(
-    references: Matrix,
-    k: int,
-    queries: Matrix | None = None,
-    *,
-    centred: bool = False,
-    itself: np.ndarray | None = None,
-    device: str | None = None,
-    order: np.ndarray | None = None,
-) -> np.ndarray:
+def neighborhoods(references: Matrix, k: int, queries: Matrix | None = None, **how: Any) -> np.ndarray:
     """Find the set of the k nearest references of every query, int32, shape (n_queries, k), in no order.
 
-    Cheaper than `nearest_neighbors`: only what stands at the rim is computed twice.
-
-    Args:
-        references, k, queries, centred, itself, device, order: as for `nearest_neighbors`.
-
-    Raises:
-        ValueError: k is less than 1 or more than there are references.
+    Cheaper than `nearest_neighbors`, whose arguments it takes: only what is at the rim is computed twice.
     """
-    if queries is None and device is None:
-        return _among_themselves(references, k, ordered=False, centred=centred, order=order).members()
-    return _search(references, k, queries, ordered=False, centred=centred, itself=itself, device=device).indices
+    return _search(references, k, queries, ordered=False, **how).indices
 
 
 class NeighborSearch:
@@ -100,16 +70,14 @@ class NeighborSearch:
     Args:
         tiles: where the distances come from.
         k: at most the number of rows.
-        ordered: whether neighbors are wanted nearest first, with distances; else as sets.
+        ordered: whether neighbors come nearest first, with distances; else as sets.
 
     Raises:
         ValueError: k is less than 1 or more than there are rows.
     """
 
     def __init__(self, tiles: DistanceTiles, k: int, *, ordered: bool = True) -> None:
-        self._tiles = tiles
-        matrix = tiles.rows.matrix
-        self._answers = _Answers(matrix, k, matrix, np.arange(matrix.shape[0]), ordered=ordered)
+        self._tiles, self._answers = tiles, _Answers(tiles.rows.matrix, k, ordered=ordered)
         self._candidates = Candidates(len(tiles.order), min(k + MARGIN, len(tiles.order)), tiles.edge)
 
     def take(self, part: slice, other: slice, squared: np.ndarray) -> None:
@@ -122,38 +90,17 @@ class NeighborSearch:
             np.fill_diagonal(squared, -np.inf)  # itself comes before its duplicates
         self._candidates.take(part, other, squared)
 
-    def nearest(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return indices and distances as `nearest_neighbors` does, once all tiles have passed."""
-        self._decide()
-        return self._answers.indices, self._answers.distances()
-
-    def members(self) -> np.ndarray:
-        """Return sets as `neighborhoods` does, once all tiles have passed."""
-        self._decide()
-        return self._answers.indices
-
-    def _decide(self) -> None:
+    def answers(self) -> _Answers:
+        """Return the neighbors of all rows, once all tiles have passed."""
         tiles, unproven = self._tiles, []
         for part in slices(len(tiles.order), tiles.edge):
             rows = tiles.order[part]
             columns, squared = self._candidates.smallest(part)
-            proven = self._answers.decide(
-                rows, tiles.order[columns], squared.astype(np.float64), tiles.norms[part], np.float32
-            )
+            squared = squared.astype(np.float64)
+            proven = self._answers.decide(rows, tiles.order[columns], squared, tiles.norms[part], np.float32)
             unproven.append(rows[~proven])
         _search_in_float64(self._answers, np.concatenate(unproven), tiles.rows, tiles.rows)
-
-
-def _among_themselves(
-    references: Matrix, k: int, *, ordered: bool, centred: bool, order: np.ndarray | None = None
-) -> NeighborSearch:
-    """Return a search through which all tiles have passed."""
-    rows = _centred_rows(references, references, centred)
-    tiles = DistanceTiles(rows, np.arange(len(rows)) if order is None else order)
-    search = NeighborSearch(tiles, k, ordered=ordered)
-    for part, other in tiles.pairs():
-        search.take(part, other, tiles.squared(part, other))
-    return search
+        return self._answers
 
 
 def _centred_rows(matrix: Matrix, references: Matrix, centred: bool) -> CentredRows:
@@ -166,20 +113,25 @@ def _search(
     queries: Matrix | None,
     *,
     ordered: bool,
-    centred: bool,
-    itself: np.ndarray | None,
-    device: str | None,
+    centred: bool = False,
+    device: str | None = None,
+    order: np.ndarray | None = None,
 ) -> _Answers:
-    if queries is None:
-        queries, itself = references, np.arange(references.shape[0])
-    answers = _Answers(references, k, queries, itself, ordered=ordered)
-    pool, asking = (_centred_rows(matrix, references, centred) for matrix in (references, queries))
+    pool = _centred_rows(references, references, centred)
+    if queries is None and device is None:
+        tiles = DistanceTiles(pool, np.arange(len(pool)) if order is None else order)
+        search = NeighborSearch(tiles, k, ordered=ordered)
+        for part, other in tiles.pairs():
+            search.take(part, other, tiles.squared(part, other))
+        return search.answers()
+    answers = _Answers(references, k, queries, ordered=ordered)
+    asking = pool if queries is None else _centred_rows(queries, references, centred)
     unproven = []
     step, _ = block_shape(len(asking), *references.shape, on_device=device is not None)
     for part in slices(len(asking), step):
         rows = np.arange(part.start, part.stop)
-        found = _candidates(asking, rows, pool, k + MARGIN, np.float32, answers.own(rows), device)
-        unproven.append(rows[~answers.decide(rows, *found, np.float32)])
+        candidates = _candidates(asking, rows, pool, k + MARGIN, np.float32, answers.among_themselves, device)
+        unproven.append(rows[~answers.decide(rows, *candidates, np.float32)])
     _search_in_float64(answers, np.concatenate(unproven), asking, pool)
     return answers
 
@@ -188,8 +140,9 @@ def _search_in_float64(answers: _Answers, rows: np.ndarray, asking: CentredRows,
     """Decide rows that float32 left open."""
     step, _ = block_shape(len(asking), *pool.matrix.shape, itemsize=8)
     for part in slices(len(rows), step):
-        found = _candidates(asking, rows[part], pool, answers.k + MARGIN, np.float64, answers.own(rows[part]), None)
-        answers.decide(rows[part], *found, np.float64)
+        n, themselves = answers.k + MARGIN, answers.among_themselves
+        candidates = _candidates(asking, rows[part], pool, n, np.float64, themselves, None)
+        answers.decide(rows[part], *candidates, np.float64)
 
 
 class _Answers:
@@ -197,26 +150,21 @@ class _Answers:
 
     Attributes:
         indices: shape (n_queries, k): int64, nearest first, where `ordered`, else int32 in no order.
+        among_themselves: whether the queries are the references.
     """
 
-    def __init__(
-        self, references: Matrix, k: int, queries: Matrix, itself: np.ndarray | None, *, ordered: bool
-    ) -> None:
+    def __init__(self, references: Matrix, k: int, queries: Matrix | None = None, *, ordered: bool) -> None:
         if not 1 <= k <= references.shape[0]:
             raise ValueError(f"{k} nearest neighbors asked for among {references.shape[0]} rows")
-        self.k = k
-        self.indices = np.empty((queries.shape[0], k), dtype=np.int64 if ordered else np.int32)
-        self._references, self._queries = references, queries
-        self._itself = itself
-        self._squared = np.empty((queries.shape[0], k)) if ordered else None
+        self.k, self.among_themselves = k, queries is None
+        self._references, self._queries = references, references if queries is None else queries
+        shape = self._queries.shape[0], k
+        self.indices = np.empty(shape, dtype=np.int64 if ordered else np.int32)
+        self._squared = np.empty(shape) if ordered else None
 
-    def own(self, rows: np.ndarray) -> np.ndarray | None:
-        """Return which references the queries are, None where they are not among these."""
-        return None if self._itself is None else self._itself[rows]
-
-    def distances(self) -> np.ndarray:
-        """Return Euclidean distances, float64, shape (n_queries, k), ascending; only if `ordered`."""
-        return np.sqrt(self._squared, out=self._squared)
+    def nearest(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return indices and Euclidean distances as `nearest_neighbors` does; only if `ordered`."""
+        return self.indices, np.sqrt(self._squared, out=self._squared)
 
     def decide(
         self, rows: np.ndarray, candidates: np.ndarray, approximate: np.ndarray, norms: np.ndarray, dtype: type
@@ -229,13 +177,16 @@ class _Answers:
             norms: squared lengths of the centred queries, shape (n_rows,).
         """
         bound = ErrorBound(norms[:, None], self._references.shape[1], dtype)
-        proven = _proven(approximate, self.k, bound, complete=candidates.shape[1] == self._references.shape[0])
-        ordered, own = self._squared is not None, self.own(rows)
+        if candidates.shape[1] == self._references.shape[0]:
+            proven = np.full(len(rows), True)
+        else:  # nothing outside the candidates can be among the k nearest
+            proven = (bound.least(approximate[:, -1:]) >= bound.most(approximate[:, [self.k - 1]]))[:, 0]
+        ordered = self._squared is not None
         chosen, exact = _nearest_candidates(
             self._queries, rows, self._references, candidates, approximate, self.k, bound, ordered
         )
-        if own is not None:
-            exact = np.where(chosen == own[:, None], -1.0, exact)  # itself comes before its duplicates
+        if self.among_themselves:
+            exact = np.where(chosen == rows[:, None], -1.0, exact)  # itself comes before its duplicates
         if ordered:
             by_distance = np.lexsort((chosen, exact))
             chosen, exact = (np.take_along_axis(values, by_distance, axis=1) for values in (chosen, exact))
@@ -259,9 +210,11 @@ class ErrorBound:
         self.absolute = 4 * self.relative * norms
 
     def least(self, squared: np.ndarray) -> np.ndarray:
+        """Return the least that the true squared distances may be."""
         return squared * (1 - self.relative) - self.absolute
 
     def most(self, squared: np.ndarray) -> np.ndarray:
+        """Return the most that the true squared distances may be."""
         return squared * (1 + 2 * self.relative) + self.absolute
 
 
@@ -269,32 +222,34 @@ def _candidates(
     asking: CentredRows,
     rows: np.ndarray,
     pool: CentredRows,
-    wanted: int,
+    n: int,
     dtype: type,
-    own: np.ndarray | None,
+    among_themselves: bool,
     device: str | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the references that look nearest, (n_rows, wanted or all), their squared distances ascending, and norms."""
+    """Return the references that look nearest, (n_rows, n or all), their squared distances ascending, and norms."""
     contiguous = rows[-1] - rows[0] == len(rows) - 1
     block = asking.block(slice(rows[0], rows[-1] + 1) if contiguous else rows, dtype)
     norms = squared_norms(block)
     _, step = block_shape(len(rows), len(pool), block.shape[1], block.itemsize, on_device=device is not None)
     if device is None:
-        smallest = _Smallest(block, min(step, len(pool)), wanted)
+        smallest = _Smallest(block, min(step, len(pool)), n)
     else:
         from cellgauge.metrics.knn.on_device import SmallestOnDevice
 
-        smallest = SmallestOnDevice(block, wanted, device)
+        smallest = SmallestOnDevice(block, n, device)
     indices, values = [], []
     for part in slices(len(pool), step):
         references = pool.block(part, dtype)
-        inside = np.empty(0, np.int64) if own is None else np.flatnonzero((own >= part.start) & (own < part.stop))
-        itself = (inside, inside if own is None else own[inside] - part.start)
-        columns, found = smallest.among(references, pool.squared_norms(part, references).astype(dtype), itself)
-        values.append(found)
+        inside = np.flatnonzero((rows >= part.start) & (rows < part.stop) & among_themselves)
+        itself = inside, rows[inside] - part.start
+        columns, smallest_values = smallest.among(
+            references, pool.squared_norms(part, references).astype(dtype), itself
+        )
+        values.append(smallest_values)
         indices.append(columns + part.start)
     indices, values = np.concatenate(indices, axis=1), np.concatenate(values, axis=1)
-    order = np.argsort(values, axis=1, kind="stable")[:, :wanted]
+    order = np.argsort(values, axis=1, kind="stable")[:, :n]
     values = np.take_along_axis(values, order, axis=1).astype(np.float64)
     return np.take_along_axis(indices, order, axis=1), values + norms[:, None], norms
 
@@ -302,44 +257,36 @@ def _candidates(
 class _Smallest:
     """Finds the references that look nearest to some queries, by |y|^2 - 2 x.y; `on_device` has the same for PyTorch."""
 
-    def __init__(self, queries: np.ndarray, most_references: int, wanted: int) -> None:
-        self._queries = queries * queries.dtype.type(-2)
-        self._wanted = wanted
+    def __init__(self, queries: np.ndarray, most_references: int, n: int) -> None:
+        self._queries, self._n = queries * queries.dtype.type(-2), n
         self._buffer = np.empty(len(queries) * most_references, queries.dtype)
 
     def among(
         self, references: np.ndarray, norms: np.ndarray, itself: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return columns and values; the pairs `itself` (rows, columns) come before all others."""
-        found = inner_products(self._queries, references, self._buffer)
-        found += norms
-        found[itself] = -np.inf
-        columns = _smallest_columns(found, self._wanted)
-        return columns, np.take_along_axis(found, columns, axis=1)
+        values = inner_products(self._queries, references, self._buffer)
+        values += norms
+        values[itself] = -np.inf
+        columns = _smallest_columns(values, self._n)
+        return columns, np.take_along_axis(values, columns, axis=1)
 
 
-def _smallest_columns(values: np.ndarray, wanted: int) -> np.ndarray:
-    """Return the columns of the `wanted` smallest values of each row (all where there are no more), ascending."""
+def _smallest_columns(values: np.ndarray, n: int) -> np.ndarray:
+    """Return the columns of the `n` smallest values of each row (all where there are no more), ascending."""
     n_rows, n_columns = values.shape
-    if wanted >= n_columns:
+    if n >= n_columns:
         return np.broadcast_to(np.arange(n_columns), values.shape)
-    columns = np.empty((n_rows, wanted), dtype=np.int64)
+    columns = np.empty((n_rows, n), dtype=np.int64)
     for part in slices(n_rows, CACHE_ROWS):
         rows = values[part]
-        rim = np.partition(rows, wanted - 1, axis=1)[:, wanted - 1 : wanted]
+        rim = np.partition(rows, n - 1, axis=1)[:, n - 1 : n]
         inside = np.flatnonzero(rows <= rim)
-        if len(inside) == len(rows) * wanted:
-            columns[part] = inside.reshape(len(rows), wanted) % n_columns
+        if len(inside) == len(rows) * n:
+            columns[part] = inside.reshape(len(rows), n) % n_columns
         else:  # ties at the rim
-            columns[part] = np.argpartition(rows, wanted - 1, axis=1)[:, :wanted]
+            columns[part] = np.argpartition(rows, n - 1, axis=1)[:, :n]
     return columns
-
-
-def _proven(approximate: np.ndarray, k: int, bound: ErrorBound, complete: bool) -> np.ndarray:
-    """Return for which rows nothing outside the candidates can be among the k nearest."""
-    if complete:
-        return np.ones(len(approximate), dtype=bool)
-    return (bound.least(approximate[:, -1:]) >= bound.most(approximate[:, k - 1 : k]))[:, 0]
 
 
 def _nearest_candidates(
@@ -352,7 +299,7 @@ def _nearest_candidates(
     bound: ErrorBound,
     ordered: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose k of the candidates: by true distances where these are wanted, else where the bound leaves a doubt.
+    """Choose k of the candidates: by true distances if `ordered`, else where the bound leaves a doubt.
 
     Returns:
         indices and squared distances, shape (n_rows, k); the distances are true ones if `ordered`.

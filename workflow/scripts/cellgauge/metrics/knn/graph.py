@@ -24,23 +24,18 @@ LEAST_BANDWIDTH = 1e-3
 
 
 class Edges(NamedTuple):
-    """Weighted edges of an undirected graph, both directions of each, sorted by source and then target.
-
-    Attributes:
-        n_nodes: number of nodes.
-        sources, targets: int64, shape (n_edges,).
-        weights: float32, in (0, 1], shape (n_edges,).
-    """
+    """Weighted edges of an undirected graph, both directions of each, sorted by source and then target."""
 
     n_nodes: int
+    # sources, targets: int64, shape (n_edges,)
     sources: np.ndarray
     targets: np.ndarray
-    weights: np.ndarray
+    weights: np.ndarray  # float32, in (0, 1], shape (n_edges,)
 
 
-def neighbor_count(n_cells: int, wanted: int = 15) -> int:
+def neighbor_count(n_cells: int, n_neighbors: int = 15) -> int:
     """Return how many neighbors scanpy takes, the cell itself among them: half the cells where there are too few."""
-    return wanted if wanted <= n_cells else 1 + n_cells // 2
+    return n_neighbors if n_neighbors <= n_cells else 1 + n_cells // 2
 
 
 def fuzzy_edges(indices: np.ndarray, distances: np.ndarray) -> Edges:
@@ -53,8 +48,8 @@ def fuzzy_edges(indices: np.ndarray, distances: np.ndarray) -> Edges:
     n_cells, k = indices.shape
     weights = _memberships(indices, distances.astype(np.float32))
     sources = np.repeat(np.arange(n_cells), k)
-    kept = np.flatnonzero(weights.ravel())
-    sources, targets, weights = sources[kept], indices.ravel()[kept], weights.ravel()[kept]
+    edges = np.flatnonzero(weights.ravel())
+    sources, targets, weights = sources[edges], indices.ravel()[edges], weights.ravel()[edges]
 
     positions = np.concatenate([sources * n_cells + targets, targets * n_cells + sources])
     order = np.argsort(positions, kind="stable")
@@ -124,19 +119,19 @@ def _communities(graph: igraph.Graph, seed: int, resolution: float, n_iterations
 
     igraph.set_random_number_generator(_ScanpyGenerator(seed))
     try:
-        found = graph.community_leiden(
+        communities = graph.community_leiden(
             objective_function="modularity", weights="weight", resolution=resolution, n_iterations=n_iterations
         )
     finally:
         igraph.set_random_number_generator(random)
-    return np.asarray(found.membership, dtype=np.int64)
+    return np.asarray(communities.membership, dtype=np.int64)
 
 
 def _leidenalg_communities(graph: igraph.Graph, seed: int, resolution: float, n_iterations: int) -> np.ndarray:
     with without_optional("matplotlib", "cairo", "plotly"):
         import leidenalg
 
-    found = leidenalg.find_partition(
+    communities = leidenalg.find_partition(
         graph,
         leidenalg.RBConfigurationVertexPartition,
         weights=np.asarray(graph.es["weight"], dtype=np.float64),
@@ -144,7 +139,7 @@ def _leidenalg_communities(graph: igraph.Graph, seed: int, resolution: float, n_
         seed=seed,
         resolution_parameter=resolution,
     )
-    return np.asarray(found.membership, dtype=np.int64)
+    return np.asarray(communities.membership, dtype=np.int64)
 
 
 class _ScanpyGenerator:

@@ -17,30 +17,29 @@ from cellgauge.metrics.silhouette import group_slices, last_digits
 
 
 class SmallestOnDevice:
-    """Finds the references that look nearest to some queries, as `neighbors._Smallest` does.
+    """Finds the references that look nearest to some queries, as `exact._Smallest` does.
 
     Args:
         queries: float32, shape (n_queries, n_dims).
-        wanted: how many references.
+        n: how many references.
         device: as PyTorch names it.
     """
 
-    def __init__(self, queries: np.ndarray, wanted: int, device: str) -> None:
+    def __init__(self, queries: np.ndarray, n: int, device: str) -> None:
         torch.set_float32_matmul_precision("highest")  # the bound on errors is float32's: no TF32, no bfloat16
         self._queries = torch.as_tensor(queries, device=device) * -2
-        self._wanted = wanted
-        self._device = device
+        self._n, self._device = n, device
 
     def among(
         self, references: np.ndarray, norms: np.ndarray, itself: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return columns, int64, ascending, and values, float32; the pairs `itself` (rows, columns) come first."""
-        found = self._queries @ torch.as_tensor(references, device=self._device).T
-        found += torch.as_tensor(norms, device=self._device)
-        found[tuple(torch.as_tensor(where, device=self._device) for where in itself)] = -torch.inf
-        n_kept = min(self._wanted, len(references))
-        columns = torch.topk(found, n_kept, largest=False, sorted=False).indices.sort(dim=1).values
-        return columns.cpu().numpy(), torch.gather(found, 1, columns).cpu().numpy()
+        values = self._queries @ torch.as_tensor(references, device=self._device).T
+        values += torch.as_tensor(norms, device=self._device)
+        values[tuple(torch.as_tensor(where, device=self._device) for where in itself)] = -torch.inf
+        n = min(self._n, len(references))
+        columns = torch.topk(values, n, largest=False, sorted=False).indices.sort(dim=1).values
+        return columns.cpu().numpy(), torch.gather(values, 1, columns).cpu().numpy()
 
 
 class DistancesOnDevice:

@@ -13,22 +13,22 @@ NOTHING = np.iinfo(np.int64).max
 
 
 class Candidates:
-    """The `wanted` smallest of the values that have passed by, for every row.
+    """The `n` smallest of the values that have passed by, for every row.
 
-    Only what lies within its row's rim, which is the `wanted`-th smallest value that was seen, is kept: most of a tile costs
+    Only what lies within its row's rim, which is the `n`-th smallest value that was seen, is kept: most of a tile costs
     one comparison. The rims of a block of rows are drawn in whenever as many values again have come in. A value and its
     column are held as one integer, their key, so that the smallest of a row bring their columns along. Which of equal
     values on a rim are kept depends on the order of the tiles, and so is the same every time.
 
     Args:
         n_rows: how many rows, cut into blocks of `edge` rows.
-        wanted: how many values of each row.
+        n: how many values of each row.
         edge: the side of tiles, at most 65,536.
     """
 
-    def __init__(self, n_rows: int, wanted: int, edge: int) -> None:
+    def __init__(self, n_rows: int, n: int, edge: int) -> None:
         self._edge = edge
-        self._blocks = [_Block(part.stop - part.start, wanted) for part in slices(n_rows, edge)]
+        self._blocks = [_Block(part.stop - part.start, n) for part in slices(n_rows, edge)]
 
     def take(self, part: slice, other: slice, values: np.ndarray) -> None:
         """Look through the values of the rows `part` against the rows `other`: two blocks, or one and itself.
@@ -41,33 +41,35 @@ class Candidates:
             self._blocks[other.start // self._edge].take(values, part.start, by_column=True)
 
     def smallest(self, part: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Return columns, int32, and values, ascending, of a block's rows, (n_rows, `wanted` or all), and forget them."""
+        """Return columns, int32, and values, ascending, of a block's rows, (n_rows, `n` or all), and forget them."""
         position = part.start // self._edge
         block, self._blocks[position] = self._blocks[position], None
         return block.smallest()
 
 
 class _Block:
-    def __init__(self, n_rows: int, wanted: int) -> None:
-        self._n_rows, self._wanted = n_rows, wanted
+    def __init__(self, n_rows: int, n: int) -> None:
+        self._n_rows, self._n = n_rows, n
         self._rim: np.ndarray | None = None
-        self._drawn = np.empty((n_rows, 0), dtype=np.int64)  # keys of the smallest when rims were drawn in, in no order
+        self._smallest = np.empty(
+            (n_rows, 0), dtype=np.int64
+        )  # keys of the smallest when rims were drawn in, in no order
         self._new: list[tuple[np.ndarray, np.ndarray]] = []  # rows of the block, uint16, and keys that came in since
         self._n_new = 0
 
     def take(self, values: np.ndarray, first_column: int, *, by_column: bool) -> None:
         """Keep what lies within the rims of this block's rows, which are the columns of `values` if `by_column`."""
         if self._rim is None:
-            self._rim = np.nextafter(_rims(values, self._wanted), np.float32(np.inf))  # what lies on it is within
-        found = np.flatnonzero(values < (self._rim if by_column else self._rim[:, None]))
-        row = found // values.shape[1]
-        column = found - row * values.shape[1]
+            self._rim = np.nextafter(_rims(values, self._n), np.float32(np.inf))  # what lies on it is within
+        inside = np.flatnonzero(values < (self._rim if by_column else self._rim[:, None]))
+        row = inside // values.shape[1]
+        column = inside - row * values.shape[1]
         if by_column:
             row, column = column, row
         column += first_column
-        self._new.append((row.astype(np.uint16), keys_of(values.ravel()[found], column)))
-        self._n_new += len(found)
-        if self._n_new > self._n_rows * self._wanted:
+        self._new.append((row.astype(np.uint16), keys_of(values.ravel()[inside], column)))
+        self._n_new += len(inside)
+        if self._n_new > self._n_rows * self._n:
             self._draw_in()
 
     def _draw_in(self) -> None:
@@ -76,24 +78,24 @@ class _Block:
         self._new, self._n_new = [], 0
         order = np.argsort(rows, kind="stable")
         rows, keys = rows[order], keys[order]
-        place = self._drawn.shape[1] + places(rows, self._n_rows)
-        drawn = np.empty((self._n_rows, self._wanted), dtype=np.int64)
+        place = self._smallest.shape[1] + places(rows, self._n_rows)
+        smallest = np.empty((self._n_rows, self._n), dtype=np.int64)
         for part in slices(self._n_rows, CACHE_ROWS):
             new = slice(*np.searchsorted(rows, (part.start, part.stop)))
-            width = max(self._wanted, place[new].max(initial=0) + 1)
+            width = max(self._n, place[new].max(initial=0) + 1)
             table = np.full((part.stop - part.start, width), NOTHING)
-            table[:, : self._drawn.shape[1]] = self._drawn[part]
+            table[:, : self._smallest.shape[1]] = self._smallest[part]
             table[rows[new] - np.uint16(part.start), place[new]] = keys[new]
-            table.partition(self._wanted - 1, axis=1)
-            drawn[part] = table[:, : self._wanted]
-        self._drawn = drawn
-        rim = drawn.max(axis=1)
+            table.partition(self._n - 1, axis=1)
+            smallest[part] = table[:, : self._n]
+        self._smallest = smallest
+        rim = smallest.max(axis=1)
         self._rim = np.where(rim < NOTHING, values_of(rim), np.float32(np.inf))
 
     def smallest(self) -> tuple[np.ndarray, np.ndarray]:
         if self._new:
             self._draw_in()
-        keys = np.sort(self._drawn, axis=1)
+        keys = np.sort(self._smallest, axis=1)
         keys = keys[:, : np.count_nonzero(keys[0] < NOTHING)]
         return columns_of(keys), values_of(keys)
 
@@ -129,12 +131,12 @@ def _in_order(bits: np.ndarray) -> np.ndarray:
     return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
 
 
-def _rims(values: np.ndarray, wanted: int) -> np.ndarray:
-    """Return the `wanted`-th smallest value of each row, infinity where there are fewer."""
+def _rims(values: np.ndarray, n: int) -> np.ndarray:
+    """Return the `n`-th smallest value of each row, infinity where there are fewer."""
     rims = np.full(len(values), np.inf, dtype=values.dtype)
-    if values.shape[1] >= wanted:
+    if values.shape[1] >= n:
         for part in slices(len(values), CACHE_ROWS):
-            rims[part] = np.partition(values[part], wanted - 1, axis=1)[:, wanted - 1]
+            rims[part] = np.partition(values[part], n - 1, axis=1)[:, n - 1]
     return rims
 
 

@@ -38,4 +38,4 @@ def neighbors_and_widths(matrix: np.ndarray, k: int, groups: np.ndarray) -> tupl
         squared = tiles.squared(part, other)
         search.take(part, other, squared)
         sums.take(part, other, distances.rooted(part, other, squared))
-    return *search.nearest(), sums.widths()
+    return *search.answers().nearest(), sums.widths()

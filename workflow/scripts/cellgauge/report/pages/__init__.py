@@ -9,17 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Page:
-    """One page.
+    """One page."""
 
-    Attributes:
-        id: its permalink, #id; lower-case letters, digits and "-".
-        title: as the navigation and its heading show it.
-        template: a file of report/templates, rendered with `context` and the `tables`.
-        filters: which of the filters task, dataset, profile, model and search change something on it.
-    """
-
-    id: str
-    title: str
-    template: str
+    id: str  # its permalink, #id; lower-case letters, digits and "-"
+    title: str  # as the navigation and its heading show it
+    template: str  # a file of report/templates, rendered with `context` and the `tables`
     context: Mapping[str, Any] = field(default_factory=dict)
+    # which of the filters task, dataset, profile, model and search change something on it
     filters: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ def pages(tables: Tables) -> Iterator[Page]:
         for model, _ in values:
             scored_on[model][dataset] = None
     context = {
-        "metrics": [(task, found) for task, found in metrics if found],
+        "metrics": [(task, of_task) for task, of_task in metrics if of_task],
         "scored_on": {model: [tables.datasets[name] for name in names] for model, names in scored_on.items()},
     }
     yield Page("catalogue", "Models and data", "catalogue.html", context, ("dataset", "task", "model", "search"))
@@ -29,6 +29,6 @@ def _metrics(tables: Tables, task: str) -> Iterator[Metric]:
 
     Scores without a donor are left out: intervals are made of them.
     """
-    found = dict.fromkeys([*(v.metric for v in tables.variants(task)), *tables.tasks[task].metrics])
-    names = [name for name in found if not is_beside(name) or name.endswith("_sd")]
+    names = dict.fromkeys([*(v.metric for v in tables.variants(task)), *tables.tasks[task].metrics])
+    names = [name for name in names if not is_beside(name) or name.endswith("_sd")]
     yield from sorted((tables.metric(task, name) for name in names), key=lambda metric: not metric.is_score)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellgauge.report.charts import bar
 from cellgauge.report.pages import Page
@@ -15,55 +14,26 @@ from cellgauge.results.read import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
-    from markupsafe import Markup
 
 STAGES = {"embed": "embedding", "neighbors": "neighbors", "score": "scoring", "predict": "prediction"}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The jobs of one model and stage on one dataset.
-
-    `seconds`, `cpu_seconds` and `gpu_seconds` are sums over the jobs, `memory` and `gpu_memory` the highest peak of one of them
-    in MiB; None where nothing was measured, as for jobs that end at once. `devices` are those that the jobs computed on, and
-    `precisions` in which. `cells_per_second` and `tokens_per_second` are those of the network, `gpu_share` and `host_share` the
-    shares of its seconds in which the GPU computed and in which it waited for cells to be read and tokenized.
-    """
-
-    model: Entry
-    dataset: str
-    stage: str
-    task: str
-    jobs: int
-    seconds: float | None
-    cpu_seconds: float | None
-    memory: float | None
-    devices: str
-    gpu_seconds: float | None
-    gpu_memory: float | None
-    precisions: str
-    cells_per_second: float | None
-    tokens_per_second: float | None
-    gpu_share: float | None
-    host_share: float | None
-    picture: Markup | str = ""
 
 
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page, unless nothing was measured."""
     costs = list(_costs(tables))
     if costs:
-        known = {cost.devices for cost in costs} - {""}
-        context = {
-            "costs": costs,
-            "bargains": list(bargains(tables)),
-            "known": bool(known),
-            "on_gpu": bool(known - {"CPU"}),
-        }
+        known = {cost["devices"] for cost in costs} - {""}
+        context = {"costs": costs, "bargains": list(bargains(tables))}
+        context |= {"known": bool(known), "on_gpu": bool(known - {"CPU"})}
         yield Page("cost", "Cost", "cost.html", context, ("dataset", "task", "model"))
 
 
-def _costs(tables: Tables) -> Iterator[Cost]:
+def _costs(tables: Tables) -> Iterator[dict[str, Any]]:
+    """Yield what the jobs of one model and stage on one dataset cost.
+
+    Seconds are sums over the jobs, memory the highest peak of one of them in MiB; None where nothing was measured. `gpu_share`
+    and `host_share` are the shares of the network's seconds in which the GPU computed, and in which it waited for cells.
+    """
     groups = tables.runtime.groupby(["model", "stage", "task", "dataset"], sort=False)
     totals = [(key, rows, _or_none(rows["cpu_seconds"].sum(min_count=1))) for key, rows in groups]
     highest = {
@@ -72,7 +42,7 @@ def _costs(tables: Tables) -> Iterator[Cost]:
     }
     order = {name: place for place, name in enumerate(tables.models)}
     for (model, stage, task, dataset), rows, cpu in sorted(totals, key=lambda item: order.get(item[0][0], len(order))):
-        yield Cost(
+        yield dict(
             model=tables.models.get(model) or Entry(model, model),
             dataset=dataset,
             stage=STAGES.get(stage, stage),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from cellgauge.report.pages import Page
 from cellgauge.results import words
@@ -19,48 +19,31 @@ MOST_ROWS = 30
 """Scores that do not apply are folded by task where they take more rows than this."""
 
 
-@dataclass(frozen=True)
-class Gap:
-    """Scores that are missing for one reason: every model of `models` on every split of `splits`."""
-
-    status: str
-    task: str
-    dataset: str
-    models: Sequence[str]
-    splits: str
-    what: str
-    reason: str
-
-
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page, also when nothing is missing: that is worth saying."""
     gaps = list(_gaps(tables))
-    notes = [
-        (tables.datasets[d], split, "", text)
-        for d in tables.datasets
-        for split, text in tables.datasets[d].notes.items()
-    ]
+    notes = [(entry, split, "", text) for entry in tables.datasets.values() for split, text in entry.notes.items()]
     for model in tables.models.values():
         for place, text in model.notes.items():
             dataset, _, split = place.partition("/")
             notes.append((tables.datasets.get(dataset) or Entry(dataset, dataset), split, model.title, text))
     context = {
-        "failed": [gap for gap in gaps if gap.status == "failed"],
+        "failed": [gap for gap in gaps if gap["status"] == "failed"],
         "notes": notes,
-        "not_applicable": by_task([gap for gap in gaps if gap.status != "failed"]),
+        "not_applicable": by_task([gap for gap in gaps if gap["status"] != "failed"]),
     }
     yield Page("gaps", "Gaps", "gaps.html", context, ("task", "dataset", "model"))
 
 
-def by_task(gaps: Sequence[Gap]) -> dict[str, list[Gap]]:
+def by_task(gaps: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Return the gaps by task where there are many, else all of them under ""."""
     if len(gaps) <= MOST_ROWS:
         return {"": list(gaps)} if gaps else {}
-    tasks = dict.fromkeys(gap.task for gap in gaps)
-    return {task: [gap for gap in gaps if gap.task == task] for task in tasks}
+    tasks = dict.fromkeys(gap["task"] for gap in gaps)
+    return {task: [gap for gap in gaps if gap["task"] == task] for task in tasks}
 
 
-def _gaps(tables: Tables) -> Iterator[Gap]:
+def _gaps(tables: Tables) -> Iterator[dict[str, Any]]:
     """Put rows with the same reason together, first over metrics, then over splits, then over models."""
     cells: dict[tuple, dict[str, dict[str, None]]] = {}
     for row in tables.missing.to_dict("records"):
@@ -78,23 +61,20 @@ def _gaps(tables: Tables) -> Iterator[Gap]:
         over_models.setdefault((status, task, dataset, reason, what, tuple(splits)), []).append(model)
     for (status, task, dataset, reason, what, splits), models in over_models.items():
         every = len(splits) > 1 and set(splits) == set(tables.splits(task, dataset))
-        named = "all" if every else ", ".join(readable(split) for split in splits)
-        yield Gap(status, task, dataset, models, named, what, reason)
+        names = "all" if every else ", ".join(map(readable, splits))
+        place = {"task": task, "dataset": dataset, "models": models, "splits": names}
+        yield {**place, "status": status, "what": what, "reason": reason}
 
 
 def _few(names: Sequence[str]) -> str:
     """Return names as text, of many the first ones."""
-    shown = names if len(names) <= MOST_NAMES + 1 else [*names[:MOST_NAMES], f"and {len(names) - MOST_NAMES} more"]
-    return "; ".join(shown)
+    rest = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES + 1 else names[MOST_NAMES:]
+    return "; ".join([*names[:MOST_NAMES], *rest])
 
 
 def _named(tables: Tables, task: str, column: str, value: object) -> str:
-    if column == "metric":
-        return tables.metric(task, str(value)).title
-    if column == "profile":
-        return f"{words.profile(str(value))} scores"
-    if column == "classifier":
-        return words.classifier(str(value))
-    if column == "subset":
-        return words.subset(str(value))
-    return f"fold {int(value)}" if column == "fold" else str(value)
+    if column == "fold":
+        return f"fold {int(value)}"
+    as_words = {"profile": lambda name: f"{words.profile(name)} scores", "classifier": words.classifier}
+    as_words |= {"subset": words.subset, "metric": lambda name: tables.metric(task, name).title}
+    return as_words.get(column, str)(value)

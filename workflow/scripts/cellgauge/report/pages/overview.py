@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
-from cellgauge.report.answers import Answer, answers
+from cellgauge.report.answers import answers
 from cellgauge.report.comparisons import by_metric
 from cellgauge.report.heat import Cell, HeatTable, Row
 from cellgauge.report.pages import Page
@@ -26,24 +27,14 @@ FEW_DONORS = 10
 FACTS = {"n_dims": "Dimensions", "parameters": "Parameters", "licence": "License", "training": "Trained on"}
 
 
-@dataclass(frozen=True)
-class Part:
-    """The answers of one dataset in one profile; `few` says so where their intervals are over few donors."""
-
-    dataset: Entry
-    profile: str
-    answers: Sequence[Answer]
-    few: str
-
-
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the overview."""
     pairs = list(product(tables.profiles, tables.datasets))
-    tables_shown = [table for profile, dataset in pairs if (table := _table(tables, dataset, profile))]
+    heats = [table for profile, dataset in pairs if (table := _table(tables, dataset, profile))]
     context = {
-        "shown": tables_shown,
-        "parts": [part for profile, dataset in pairs if (part := _part(tables, dataset, profile)).answers],
-        "metrics": _metrics(tables, tables_shown),
+        "heats": heats,
+        "parts": [part for profile, dataset in pairs if (part := _part(tables, dataset, profile))["answers"]],
+        "metrics": _metrics(tables, heats),
         "facts": facts(tables),
         "n_splits": n_splits(tables),
         "small": n_splits(tables) < MANY,
@@ -51,21 +42,22 @@ def pages(tables: Tables) -> Iterator[Page]:
     yield Page("overview", "Overview", "overview.html", context, ("profile", "dataset", "task", "model", "scale"))
 
 
-def _part(tables: Tables, dataset: str, profile: str) -> Part:
+def _part(tables: Tables, dataset: str, profile: str) -> dict[str, Any]:
+    """Return the answers of one dataset in one profile; `few` says so where their intervals are over few donors."""
     of_tasks = list(answers(tables, dataset, profile))
     rows = tables.summary[(tables.summary["dataset"] == dataset) & (tables.summary["profile"] == profile)]
     n_donors = rows.loc[rows["resampled"] == "donors", "n_resampled"].max()
     few = f"{n_donors:.0f} donors" if n_donors < FEW_DONORS else ""
-    return Part(tables.datasets[dataset], profile, of_tasks, few)
+    return {"dataset": tables.datasets[dataset], "profile": profile, "answers": of_tasks, "few": few}
 
 
 def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
-    shown = [column for task in tables.tasks.values() for column in columns(tables, task, dataset, profile)]
+    chosen = [column for task in tables.tasks.values() for column in columns(tables, task, dataset, profile)]
     n = max((len(tables.splits(name, dataset)) for name, task in tables.tasks.items() if not task.spans), default=0)
     over = f"means over {n} splits" if n > 1 else "one split"
     caption = f"{tables.datasets[dataset].title}: {over}, {words.profile(profile)} scores"
-    table = by_metric(tables, dataset, shown, caption, {"profile": profile})
-    return _with_facts(_with_published(table, tables, shown, dataset)) if table else None
+    table = by_metric(tables, dataset, chosen, caption, {"profile": profile})
+    return _with_facts(_with_published(table, tables, chosen, dataset)) if table else None
 
 
 def _with_published(
@@ -87,14 +79,10 @@ def _with_published(
 
 def _with_facts(table: HeatTable) -> HeatTable:
     """Return the table with what the catalogue says of each model in further columns, those that say anything."""
-    columns = [(key, title) for key, title in FACTS.items() if any(row.model.facts.get(key) for row in table.shown)]
+    columns = [(key, title) for key, title in FACTS.items() if any(row.model.facts.get(key) for row in table.visible)]
     added = [Column(f"about.{key}", title, Metric(key, title), "About the model") for key, title in columns]
-    rows = [
-        replace(row, cells=[*row.cells, *(Cell(_fact(row.model, key), is_text=True) for key, _ in columns)])
-        if row.applies
-        else row
-        for row in table.rows
-    ]
+    facts = {row.model.name: [Cell(_fact(row.model, key), is_text=True) for key, _ in columns] for row in table.visible}
+    rows = [replace(row, cells=[*row.cells, *facts.get(row.model.name, ())]) for row in table.rows]
     return replace(table, columns=[*table.columns, *added], rows=rows)
 
 
@@ -110,10 +98,10 @@ def warnings_of(tables: Tables, task: Task) -> Iterator[ControlWarning]:
             yield from warnings(result)
 
 
-def _metrics(tables: Tables, shown: Sequence[HeatTable]) -> dict[str, list[Metric]]:
+def _metrics(tables: Tables, heats: Sequence[HeatTable]) -> dict[str, list[Metric]]:
     """Return the metrics of the tables by the titles of their tasks, to be explained below them."""
     metrics_of: dict[str, dict[str, Metric]] = {}
-    for column in (column for table in shown for column in table.columns if column.metric.is_score):
+    for column in (column for table in heats for column in table.columns if column.metric.is_score):
         metrics_of.setdefault(tables.tasks[column.task].title, {})[column.metric.name] = column.metric
     return {title: list(metrics.values()) for title, metrics in metrics_of.items()}
 
@@ -125,20 +113,15 @@ def n_splits(tables: Tables) -> int:
 
 def facts(tables: Tables) -> list[tuple[str, str, str]]:
     """Return what was run, in numbers: (number, what, the page that tells more or "")."""
-    cells = _cells_of(tables)
+    cells, failed = _cells_of(tables), tables.missing[tables.missing["status"] == "failed"]
     counts = [
         (len(tables.models), "model", "models", "catalogue"),
         (len(cells), "dataset", "datasets", "catalogue"),
         (sum(map(len, cells.values())), "split", "splits", ""),
         (int(sum(n for splits in cells.values() for n in splits.values())), "cell", "cells", ""),
-        (_n_failed(tables), "failed job", "failed jobs", "gaps"),
+        (len(failed.drop_duplicates(["task", "model", "dataset", "split"])), "failed job", "failed jobs", "gaps"),
     ]
     return [(f"{n:,}", one if n == 1 else many, page) for n, one, many, page in counts]
-
-
-def _n_failed(tables: Tables) -> int:
-    rows = tables.missing[tables.missing["status"] == "failed"]
-    return len(rows.drop_duplicates(["task", "model", "dataset", "split"]))
 
 
 def _cells_of(tables: Tables) -> dict[str, dict[str, float]]:
@@ -146,12 +129,10 @@ def _cells_of(tables: Tables) -> dict[str, dict[str, float]]:
     sizes: dict[str, dict[str, float]] = {}
     spanned: dict[str, dict[str, float]] = {}
     for (_, dataset, variant), values in tables.values.items():
-        own = (spanned if variant.set else sizes).setdefault(dataset, {})
+        of_dataset = (spanned if variant.set else sizes).setdefault(dataset, {})
         for (_, split), value in values.items():
-            own[split] = max(own.get(split, 0.0), value if variant.metric == "n_cells" else 0.0)
-    for dataset, own in spanned.items():
-        largest = max(own, key=own.__getitem__)
-        sizes.setdefault(
-            dataset, {largest: own[largest]}
-        )  # sets share cells: only the largest, and only without splits
+            of_dataset[split] = max(of_dataset.get(split, 0.0), value if variant.metric == "n_cells" else 0.0)
+    for dataset, of_sets in spanned.items():  # sets share cells: only the largest, and only without splits
+        largest = max(of_sets, key=of_sets.__getitem__)
+        sizes.setdefault(dataset, {largest: of_sets[largest]})
     return {dataset: sizes[dataset] for dataset in tables.datasets if dataset in sizes}

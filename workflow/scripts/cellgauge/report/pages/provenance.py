@@ -11,6 +11,11 @@ from cellgauge.results.provenance import date_text, machine_text, version_text
 from cellgauge.results.read import Tables
 
 UNKNOWN_SUM = "not known"
+DIFFERENCES = "What the configuration of this run adds to the catalogue, or changes of it."
+WEIGHTS = "The sha256 of each file, where it was fetched or lies on the machine."
+ENVIRONMENTS = (
+    "Packages where the tables were made, and digests of the files that say what is installed for models and tasks."
+)
 
 
 def pages(tables: Tables) -> Iterator[Page]:
@@ -30,38 +35,28 @@ def _lists(about: Mapping[str, Any]) -> Iterator[tuple[str, str, list[tuple[str,
         "Configuration": about["config_digest"],
         "Seeds": ", ".join(map(str, about["seeds"])),
     }
-    yield "Run", "", list(run.items())
-    changes = [(key, _short(value)) for key, value in about["differences"].items()]
-    yield (
-        "Differences from the catalogue",
-        "What this run's configuration adds or changes.",
-        changes,
-    )
-    params = [
-        (f"{kind[:-1]} {name}", _short(entry["params"]))
+    changes = {key: _short(value) for key, value in about["differences"].items()}
+    params = {
+        f"{kind[:-1]} {name}": _short(entry["params"])
         for kind in ("models", "tasks")
         for name, entry in about[kind].items()
         if entry["params"]
-    ]
-    yield "Parameters", "Everything else has the default of its code.", params
-    data = [(name, f"{entry['source']} {entry['sha256'] or UNKNOWN_SUM}") for name, entry in about["data"].items()]
-    yield "Data", "The source of each split, and its sha256.", data
-    files = {
-        each["url"]: each["sha256"] or UNKNOWN_SUM for entry in about["models"].values() for each in entry["files"]
     }
-    yield (
-        "Weights and published embeddings",
-        "The sha256 of each file.",
-        list(files.items()),
-    )
-    yield (
-        "Code",
-        "A digest of the code of each stage, without comments and docstrings.",
-        list(about["code"].items()),
-    )
+    data = {name: f"{entry['source']} {entry['sha256'] or UNKNOWN_SUM}" for name, entry in about["data"].items()}
+    files = [file for entry in about["models"].values() for file in entry["files"]]
+    weights = {file["url"]: file["sha256"] or UNKNOWN_SUM for file in files}
     packages = {"Python": about["python"], **about["packages"], **about["environments"]}
-    sentence = "Packages where the tables were made, and digests of the lock files of models and tasks."
-    yield "Environments", sentence, list(packages.items())
+    lists = (
+        ("Run", "", run),
+        ("Differences from the catalogue", DIFFERENCES, changes),
+        ("Parameters", "Everything else has the default of its code.", params),
+        ("Data", "The source of each split, and its sha256.", data),
+        ("Weights and published embeddings", WEIGHTS, weights),
+        ("Code", "A digest of the code of each stage, without comments and docstrings.", about["code"]),
+        ("Environments", ENVIRONMENTS, packages),
+    )
+    for heading, sentence, values in lists:
+        yield heading, sentence, list(values.items())
 
 
 def _short(value: Any) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from cellgauge.report.answers import Answer, answers
+from cellgauge.report.answers import answers
 from cellgauge.report.comparisons import by_metric, by_split
 from cellgauge.report.heat import HeatTable
 from cellgauge.report.pages import Page
-from cellgauge.report.pages.tasks import Choice
+from cellgauge.report.pages.tasks import choices
 from cellgauge.report.published import Record, records
-from cellgauge.report.ranking import Contest, contest
+from cellgauge.report.ranking import contest
 from cellgauge.results.columns import Column, columns
-from cellgauge.results.entries import Entry, Variant
+from cellgauge.results.entries import Variant
 from cellgauge.results.numbers import DASH, MINUS, readable
 from cellgauge.results.read import Tables
 from cellgauge.results.reproduction import VERDICTS
@@ -24,61 +24,27 @@ MANY = 9
 """More splits than this are not named above the tables; the columns further below name them."""
 
 
-@dataclass(frozen=True)
-class Anchor:
-    """One published value and ours, as text; `verdict` is one of `cellgauge.results.reproduction.VERDICTS`."""
-
-    dataset: str
-    split: str
-    model: str
-    key: tuple[str, str, str]
-    what: str
-    published: str
-    ours: str
-    difference: str
-    allowed: str
-    verdict: str
-    source: str
-
-
-@dataclass(frozen=True)
-class BlockShown:
-    """Splits that some models share, by name where there are few: a picture per task, all scores, one score by classifier."""
-
-    data: Entry
-    splits: str
-    answers: Sequence[Answer]
-    means: HeatTable
-    by_classifier: Sequence[HeatTable]
-
-
-@dataclass(frozen=True)
-class RecordShown:
-    record: Record
-    blocks: Sequence[BlockShown]
-
-
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page, unless the run read nothing of others."""
-    found = list(records(tables))
-    if not found:
+    sources = list(records(tables))
+    if not sources:
         return
-    anchors = [_anchor(tables, found, row) for row in tables.anchors.to_dict("records")]
-    anchors.sort(key=lambda anchor: ORDER.index(anchor.verdict))
-    shown = [RecordShown(record, list(_blocks(record))) for record in found]
-    panels = [panel for record in found for panel in _panels(record)]
+    titles = {record.name: record.title for record in sources}
+    anchors = [_anchor(tables, titles, row) for row in tables.anchors.to_dict("records")]
+    anchors.sort(key=lambda anchor: ORDER.index(anchor["verdict"]))
     context = {
         "anchors": anchors,
-        "counts": {verdict: sum(anchor.verdict == verdict for anchor in anchors) for verdict in VERDICTS},
-        "n_used": sum(record.n_used for record in found),
-        "records": shown,
-        "choices": _choices(found),
-        "panels": panels,
+        "counts": {verdict: sum(anchor["verdict"] == verdict for anchor in anchors) for verdict in VERDICTS},
+        "n_used": sum(record.n_used for record in sources),
+        "records": [{"record": record, "blocks": list(_blocks(record))} for record in sources],
+        "choices": _choices(sources),
+        "panels": [panel for record in sources for panel in _panels(record)],
     }
     yield Page("published", "Published", "published.html", context, ("model",))
 
 
-def _blocks(record: Record) -> Iterator[BlockShown]:
+def _blocks(record: Record) -> Iterator[dict[str, Any]]:
+    """Yield splits that some models share, named where they are few: a picture per task, all scores, one by classifier."""
     tables = record.tables
     for key, entry in tables.datasets.items():
         profile = tables.profiles[0]
@@ -87,10 +53,9 @@ def _blocks(record: Record) -> Iterator[BlockShown]:
         over = f"means over {len(splits)} splits" if len(splits) > 1 else "one split"
         means = by_metric(tables, key, chosen, f"{entry.title}: {over}", {})
         if means:
-            named = ", ".join(map(readable, splits)) if 1 < len(splits) <= MANY else ""
-            yield BlockShown(
-                entry, named, list(answers(tables, key, profile)), means, list(_by_classifier(tables, key))
-            )
+            names = ", ".join(map(readable, splits)) if 1 < len(splits) <= MANY else ""
+            parts = {"answers": list(answers(tables, key, profile)), "by_classifier": list(_by_classifier(tables, key))}
+            yield {"data": entry, "splits": names, "means": means, **parts}
 
 
 def _by_classifier(tables: Tables, key: str) -> Iterator[HeatTable]:
@@ -98,21 +63,23 @@ def _by_classifier(tables: Tables, key: str) -> Iterator[HeatTable]:
     for task in tables.tasks.values():
         variants = [v for v in tables.variants(task.name, key) if tables.metric(task.name, v.metric).is_score]
         for name in ("f1", *dict.fromkeys(v.metric for v in variants)):
-            own = [v for v in variants if v.metric == name]
-            if len({v.classifier for v in own}) > 1:
-                own.sort(key=lambda v: place_of_classifier(v.classifier))
+            of_metric = sorted(
+                (v for v in variants if v.metric == name), key=lambda v: place_of_classifier(v.classifier)
+            )
+            if len({v.classifier for v in of_metric}) > 1:
                 metric = tables.metric(task.name, name)
-                shown = [
+                chosen = [
                     (task.name, v, Column(f"{name}.{v.classifier}", classifier(v.classifier), metric, metric.title))
-                    for v in own
+                    for v in of_metric
                 ]
-                table = by_metric(tables, key, shown, f"{tables.datasets[key].title}: {metric.title} by classifier", {})
+                caption = f"{tables.datasets[key].title}: {metric.title} by classifier"
+                table = by_metric(tables, key, chosen, caption, {})
                 if table:
                     yield table
                 break
 
 
-def _panels(record: Record) -> Iterator[tuple[HeatTable | None, Contest | None]]:
+def _panels(record: Record) -> Iterator[tuple[HeatTable | None, dict[str, Any] | None]]:
     """Yield for each score of each block models x splits, and who can be told apart; one is shown at a time."""
     tables = record.tables
     for task in tables.tasks.values():
@@ -123,50 +90,46 @@ def _panels(record: Record) -> Iterator[tuple[HeatTable | None, Contest | None]]
                 caption = _caption(tables, task.name, key, variant)
                 several = len(tables.splits(task.name, key)) > 1
                 table = by_split(tables, task.name, key, variant, caption) if several else None
-                found = contest(tables, task.name, key, variant, f"{caption}, ranks")
-                if table or found:
-                    yield table, found
+                ranks = contest(tables, task.name, key, variant, f"{caption}, ranks")
+                if table or ranks:
+                    yield table, ranks
 
 
 def _caption(tables: Tables, task: str, key: str, variant: Variant) -> str:
-    parts = [
-        f"{tables.datasets[key].title}: {tables.metric(task, variant.metric).title}",
-        classifier(variant.classifier),
-    ]
-    return ", ".join(filter(None, parts))
+    title = f"{tables.datasets[key].title}: {tables.metric(task, variant.metric).title}"
+    return ", ".join(filter(None, (title, classifier(variant.classifier))))
 
 
-def _choices(found: Sequence[Record]) -> list[Choice]:
+def _choices(sources: Sequence[Record]) -> list[dict[str, Any]]:
     """Return the controls that choose the score of which splits and ranks are shown."""
-    metrics: dict[str, str] = {}
-    classifiers: dict[str, str] = {}
-    for record in found:
-        for task in record.tables.tasks.values():
-            for variant in record.tables.variants(task.name):
-                metric = record.tables.metric(task.name, variant.metric)
-                if metric.is_score:
-                    metrics[metric.name] = metric.title
-                    classifiers[variant.classifier] = classifier(variant.classifier) or "none"
-    ordered = sorted(classifiers.items(), key=lambda item: place_of_classifier(item[0]))
-    choices = [Choice("metric", "Metric", list(metrics.items())), Choice("classifier", "Classifier", ordered)]
-    return [choice for choice in choices if len(choice.options) > 1]
-
-
-def _anchor(tables: Tables, found: Sequence[Record], row: dict) -> Anchor:
-    task, model, dataset = row["task"], row["model"], row["dataset"]
-    what = ", ".join(filter(None, (tables.metric(task, row["metric"]).title, classifier(row["classifier"]))))
-    titles = {record.name: record.title for record in found}
-    source = titles.get(row["source"], row["source"])
-    return Anchor(
-        dataset=tables.datasets[dataset].title,
-        split=readable(row["split"]),
-        model=tables.models[model].title,
-        key=(model, dataset, task),
-        what=what,
-        published=f"{row['published']:.3f}",
-        ours=f"{row['ours']:.3f}",
-        difference=f"{row['difference']:+.3f}".replace("-", MINUS),
-        allowed=f"{row['allowed']:.4f}" if row["allowed"] == row["allowed"] else DASH,
-        verdict=row["verdict"],
-        source=f"{source} ({row['reason']})" if row["reason"] else source,
+    scores = {
+        (variant.classifier, metric.name, metric.title): None
+        for record in sources
+        for task in record.tables.tasks
+        for variant in record.tables.variants(task)
+        if (metric := record.tables.metric(task, variant.metric)).is_score
+    }
+    classifiers = sorted(dict.fromkeys(name for name, _, _ in scores), key=place_of_classifier)
+    return choices(
+        ("metric", "Metric", dict(about for _, *about in scores).items()),
+        ("classifier", "Classifier", [(name, classifier(name) or "none") for name in classifiers]),
     )
+
+
+def _anchor(tables: Tables, titles: Mapping[str, str], row: dict[str, Any]) -> dict[str, Any]:
+    """Return one published value and ours, as text; `verdict` is one of `cellgauge.results.reproduction.VERDICTS`."""
+    task, model, dataset = row["task"], row["model"], row["dataset"]
+    source = titles.get(row["source"], row["source"])
+    return {
+        "dataset": tables.datasets[dataset].title,
+        "split": readable(row["split"]),
+        "model": tables.models[model].title,
+        "key": (model, dataset, task),
+        "what": ", ".join(filter(None, (tables.metric(task, row["metric"]).title, classifier(row["classifier"])))),
+        "published": f"{row['published']:.3f}",
+        "of_run": f"{row['ours']:.3f}",
+        "difference": f"{row['difference']:+.3f}".replace("-", MINUS),
+        "allowed": f"{row['allowed']:.4f}" if row["allowed"] == row["allowed"] else DASH,
+        "verdict": row["verdict"],
+        "source": f"{source} ({row['reason']})" if row["reason"] else source,
+    }

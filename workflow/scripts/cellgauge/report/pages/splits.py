@@ -13,7 +13,7 @@ import numpy as np
 
 from cellgauge.report.matrices import LabelTable, label_table
 from cellgauge.report.pages import Page
-from cellgauge.results.entries import Entry, Metric, Variant
+from cellgauge.results.entries import Metric, Variant
 from cellgauge.results.numbers import readable
 from cellgauge.results.read import Tables
 from cellgauge.results.words import subset, usual
@@ -30,51 +30,34 @@ LEAST_SHARE = 0.005
 ABSENT = 255
 
 
-@dataclass(frozen=True)
-class SplitFacts:
-    """One split, as its part of the page shows it; `pictures` and `mistakes` are JSON for the page's script, "" for none."""
-
-    dataset: Entry
-    split: str
-    organism: str
-    facts: list[tuple[str, str]]
-    labels: LabelTable | None
-    pictures: str
-    mistakes: str
-    n_drawn: int
-
-    @property
-    def key(self) -> str:
-        """What names the split in permalinks."""
-        return f"{self.dataset.name}/{self.split}"
-
-
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page, unless nothing is known of any split."""
-    found = [facts for facts in _splits(tables) if facts.labels or facts.pictures]
-    if found:
-        yield Page("splits", "Splits", "splits.html", {"splits": found}, ("dataset", "model"))
+    splits = [facts for facts in _splits(tables) if facts["labels"] or facts["pictures"]]
+    if splits:
+        yield Page("splits", "Splits", "splits.html", {"splits": splits}, ("dataset", "model"))
 
 
-def _splits(tables: Tables) -> Iterator[SplitFacts]:
-    drawn = dict(list(tables.layouts.groupby(["dataset", "split"], observed=True)))
+def _splits(tables: Tables) -> Iterator[dict[str, Any]]:
+    """Yield each split as its part of the page shows it; `pictures` and `mistakes` are JSON for its script, "" for none."""
+    layouts = dict(list(tables.layouts.groupby(["dataset", "split"], observed=True)))
     n_pictures = len(tables.layouts.drop_duplicates(["model", "dataset", "split"]))
     n_cells = int(PICTURES_BYTES / BYTES_PER_CELL / max(n_pictures, 1))
     for name, dataset in tables.datasets.items():
         of_splits = [task for task, entry in tables.tasks.items() if not entry.spans]
         for split in dict.fromkeys(split for task in of_splits for split in tables.splits(task, name)):
             known = _Known(tables, name, split)
-            pictures, n_drawn = _pictures(tables, drawn.get((name, split)), n_cells)
-            yield SplitFacts(
-                dataset,
-                split,
-                readable(dataset.organisms.get(split, "")),
-                known.facts,
-                known.label_table,
-                pictures,
-                known.mistakes,
-                n_drawn,
-            )
+            pictures, n_pictured = _pictures(tables, layouts.get((name, split)), n_cells)
+            yield {
+                "dataset": dataset,
+                "split": split,
+                "key": f"{name}/{split}",  # names it in permalinks
+                "organism": readable(dataset.organisms.get(split, "")),
+                "facts": known.facts,
+                "labels": known.label_table,
+                "pictures": pictures,
+                "mistakes": known.mistakes,
+                "n_drawn": n_pictured,
+            }
 
 
 @dataclass(frozen=True)
@@ -87,6 +70,7 @@ class _Known:
 
     @cached_property
     def of_labels(self) -> dict[tuple[str, Variant], Mapping[tuple[str, str], float]]:
+        """The values of single labels, by task and variant, then by model and label."""
         return {
             (task, variant): values
             for (task, dataset, split, variant), values in self.tables.conditions.items()
@@ -104,17 +88,18 @@ class _Known:
         return sizes
 
     def _most(self, metric: str) -> float | None:
-        found = [
+        values = (
             value
-            for (_, dataset, variant), values in self.tables.values.items()
+            for (_, dataset, variant), of_variant in self.tables.values.items()
             if dataset == self.dataset and variant.metric == metric
-            for (_, split), value in values.items()
+            for (_, split), value in of_variant.items()
             if split == self.split
-        ]
-        return max(found, default=None)
+        )
+        return max(values, default=None)
 
     @property
     def facts(self) -> list[tuple[str, str]]:
+        """The counts of the split: (number, what)."""
         counts = [
             ("n_cells", "cell", "cells"),
             ("n_donors", "donor", "donors"),
@@ -123,8 +108,8 @@ class _Known:
             ("n_classes_dropped", "label with too few cells to predict", "labels with too few cells to predict"),
             ("n_cells_dropped", "cell of such labels", "cells of such labels"),
         ]
-        found = [(self._most(metric), one, many) for metric, one, many in counts]
-        return [(f"{n:,.0f}", one if n == 1 else many) for n, one, many in found if n is not None]
+        numbers = [(self._most(metric), one, many) for metric, one, many in counts]
+        return [(f"{n:,.0f}", one if n == 1 else many) for n, one, many in numbers if n is not None]
 
     def _usual(self, fits: Callable[[Metric, str], bool]) -> tuple[str, Variant] | None:
         """Return of the tasks and variants that fit, by metric and subset, the usual one: held-out donors first."""
@@ -134,14 +119,14 @@ class _Known:
 
     @property
     def label_table(self) -> LabelTable | None:
+        """The cells of each label, and the score of each model on it."""
         key = self._usual(lambda metric, subset: metric.is_score and subset in metric.in_full)
         if key is None:
             return None
         task, variant = key
         metric = self.tables.metric(task, variant.metric)
-        caption = (
-            f"Labels of {readable(self.split)}: cells, and {metric.title} of each model ({subset(variant.subset)})"
-        )
+        title = f"{metric.title} of each model ({subset(variant.subset)})"
+        caption = f"Labels of {readable(self.split)}: cells, and {title}"
         return label_table(caption, self.tables.models, self.of_labels[key], metric, self.sizes, {}, "left out")
 
     @property
@@ -151,9 +136,8 @@ class _Known:
         if key is None:
             return ""
         pairs = {(model, *json.loads(pair)): n for (model, pair), n in self.of_labels[key].items()}
-        labels = sorted(
-            {label for _, *both in pairs for label in both}, key=lambda label: (-self.sizes.get(label, 0), label)
-        )
+        labels = {label for _, *both in pairs for label in both}
+        labels = sorted(labels, key=lambda label: (-self.sizes.get(label, 0), label))
         place = {label: n for n, label in enumerate(labels)}
         totals: dict[tuple[str, str], float] = {}
         for (model, true, _), n in pairs.items():
@@ -186,10 +170,10 @@ def _pictures(tables: Tables, rows: pd.DataFrame | None, n_cells: int) -> tuple[
         about[column] = list(code) if list(code) != [""] else []
         about[f"{column}_of"] = _packed([code.get(value, ABSENT) for value in values])
     for name, entry in tables.models.items():
-        own = rows[rows["model"] == name].drop_duplicates("cell")  # of several sets that a model joins the first
-        own = own.set_index("cell")[["x", "y"]].reindex(cells["cell"])
-        if own["x"].notna().any():
-            places = np.where(np.isnan(own), ABSENT, np.round(own.to_numpy() * (ABSENT - 1)))
+        of_model = rows[rows["model"] == name].drop_duplicates("cell")  # of several sets that a model joins the first
+        of_model = of_model.set_index("cell")[["x", "y"]].reindex(cells["cell"])
+        if of_model["x"].notna().any():
+            places = np.where(np.isnan(of_model), ABSENT, np.round(of_model.to_numpy() * (ABSENT - 1)))
             about["models"].append([name, entry.title, _packed(places.ravel())])
     return _json(about), len(cells)
 

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 from cellgauge.report.comparisons import by_metric, by_split
 from cellgauge.report.heat import Cell, HeatTable
 from cellgauge.report.matrices import LabelRow, LabelTable, label_table
 from cellgauge.report.pages import Page
 from cellgauge.report.pages.overview import warnings_of
-from cellgauge.report.ranking import Contest, contest
+from cellgauge.report.ranking import contest
 from cellgauge.report.screens import condition_tables, strata_tables
 from cellgauge.results import words
 from cellgauge.results.columns import Column
-from cellgauge.results.entries import Entry, Task, Variant
+from cellgauge.results.entries import Entry, Metric, Task, Variant
 from cellgauge.results.numbers import DASH, number, readable
 from cellgauge.results.read import Tables
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of the controls above the tables: `options` are (value, label)."""
-
-    key: str
-    title: str
-    options: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What stands diagnostics of a dataset: rows of (what, models, one text per split)."""
-
-    caption: str
-    splits: Sequence[str]
-    rows: Sequence[tuple[str, str, Sequence[str]]]
-    about: dict[str, str]
 
 
 def pages(tables: Tables) -> Iterator[Page]:
@@ -48,7 +29,8 @@ def pages(tables: Tables) -> Iterator[Page]:
             continue
         metrics = dict.fromkeys(v.metric for v in variants)
         described = [metric for name in metrics if (metric := tables.metric(task.name, name)).is_score]
-        summaries, heats = list(_summaries(tables, task)), [*_heats(tables, task), *_strata(tables, task)]
+        strata = strata_tables(tables, task) if task.of_screens else ()
+        summaries, heats = list(_summaries(tables, task)), [*_heats(tables, task), *strata]
         context = {
             "warnings": list(warnings_of(tables, task)),
             "summaries": summaries,
@@ -64,27 +46,28 @@ def pages(tables: Tables) -> Iterator[Page]:
         yield Page(f"task-{task.slug}", task.title, "task.html", context, ("profile", "dataset", "model"))
 
 
-def _choices(tables: Tables, task: Task, variants: Sequence[Variant], shown: Sequence[HeatTable]) -> list[Choice]:
+def choices(*controls: tuple[str, str, Iterable[tuple[str, str]]]) -> list[dict[str, Any]]:
+    """Return the controls (key, title, options as pairs of value and label) that have something to choose from."""
+    listed = [{"key": key, "title": title, "options": list(options)} for key, title, options in controls]
+    return [control for control in listed if len(control["options"]) > 1]
+
+
+def _choices(
+    tables: Tables, task: Task, variants: Sequence[Variant], heats: Sequence[HeatTable]
+) -> list[dict[str, Any]]:
     """Return the controls by which the tables can be told apart, each with its options in the order of preference."""
-    used = {key for table in shown for key in table.about}
+    used = {key for table in heats for key in table.about}
     scores = [v for v in variants if tables.metric(task.name, v.metric).is_score]
     scores.sort(key=lambda variant: variant.metric != task.headline)
-    classifiers = sorted(_once(v.classifier for v in scores), key=words.place_of_classifier)
-    subsets = sorted(_once(v.subset for v in scores), key=words.place_of_subset)
-    choices = [
-        Choice(
-            "metric",
-            "Metric",
-            [(name, tables.metric(task.name, name).title) for name in _once(v.metric for v in scores)],
-        ),
-        Choice("classifier", "Classifier", [(name, words.classifier(name) or "none") for name in classifiers]),
-        Choice("subset", "Genes" if task.of_screens else "Cells", [(n, words.subset(n)) for n in subsets]),
-    ]
-    return [choice for choice in choices if len(choice.options) > 1 and choice.key in used]
-
-
-def _once(names: Iterator[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+    metrics = dict.fromkeys(v.metric for v in scores)
+    classifiers = sorted(dict.fromkeys(v.classifier for v in scores), key=words.place_of_classifier)
+    subsets = sorted(dict.fromkeys(v.subset for v in scores), key=words.place_of_subset)
+    controls = choices(
+        ("metric", "Metric", [(name, tables.metric(task.name, name).title) for name in metrics]),
+        ("classifier", "Classifier", [(name, words.classifier(name) or "none") for name in classifiers]),
+        ("subset", "Genes" if task.of_screens else "Cells", [(name, words.subset(name)) for name in subsets]),
+    )
+    return [control for control in controls if control["key"] in used]
 
 
 def _summaries(tables: Tables, task: Task) -> Iterator[HeatTable]:
@@ -93,22 +76,18 @@ def _summaries(tables: Tables, task: Task) -> Iterator[HeatTable]:
         single = task.spans or len(tables.splits(task.name, dataset)) == 1
         variants = tables.variants(task.name, dataset)
         for profile, part in product(tables.profiles, tables.sets(task.name, dataset)):
-            own = [v for v in variants if (v.profile, v.set) == (profile, part)]
-            for name in _once(v.classifier for v in own if tables.metric(task.name, v.metric).is_score):
-                fitting = [v for v in own if v.classifier == name or (single and v.classifier == "")]
+            whole = [v for v in variants if (v.profile, v.set) == (profile, part)]
+            scores = (v.classifier for v in whole if tables.metric(task.name, v.metric).is_score)
+            for name in dict.fromkeys(scores):
+                fitting = [v for v in whole if v.classifier == name or (single and v.classifier == "")]
                 fitting = [v for v in fitting if "/" not in v.subset]  # strata have a table of their own
                 columns = [_column(tables, task, variant) for variant in fitting]
                 columns = [c for c in columns if c[2].metric.is_score or (single and not c[2].metric.is_spread)]
                 columns.sort(key=lambda column: (not column[2].metric.is_score, column[1].subset))
                 about = {"profile": profile, "classifier": name}
                 n_splits = len(tables.splits(task.name, dataset))
-                over = (
-                    entry.described(part)
-                    if part
-                    else "one value per model"
-                    if single
-                    else f"means over {n_splits} splits"
-                )
+                over = "one value per model" if single else f"means over {n_splits} splits"
+                over = entry.described(part) if part else over
                 table = by_metric(tables, dataset, columns, _caption(entry.title, over, profile, name), about)
                 if table:
                     yield table
@@ -133,31 +112,25 @@ def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:
         for dataset, entry in tables.datasets.items():
             if task.spans or len(tables.splits(task.name, dataset)) < 2:
                 continue
-            caption = _caption(
-                f"{entry.title}: {metric.title}", "", variant.profile, variant.classifier, variant.subset
-            )
-            table = by_split(tables, task.name, dataset, variant, caption)
+            table = by_split(tables, task.name, dataset, variant, _about(entry, metric, variant))
             if table:
                 yield table
 
 
-def _strata(tables: Tables, task: Task) -> Iterator[HeatTable]:
-    return strata_tables(tables, task) if task.of_screens else iter(())
+def _about(entry: Entry, metric: Metric, variant: Variant, over: str = "") -> str:
+    return _caption(f"{entry.title}: {metric.title}", over, variant.profile, variant.classifier, variant.subset)
 
 
-def _contests(tables: Tables, task: Task) -> Iterator[Contest]:
+def _contests(tables: Tables, task: Task) -> Iterator[dict[str, Any]]:
     """Yield who can be told apart by each score; of several classifiers by their mean, so that the page stays small."""
     for variant in tables.variants(task.name):
         if variant.classifier not in words.USUAL_CLASSIFIERS:
             continue
         metric = tables.metric(task.name, variant.metric)
         for dataset, entry in tables.datasets.items():
-            caption = _caption(
-                f"{entry.title}: {metric.title}", "ranks", variant.profile, variant.classifier, variant.subset
-            )
-            found = contest(tables, task.name, dataset, variant, caption)
-            if found:
-                yield found
+            ranks = contest(tables, task.name, dataset, variant, _about(entry, metric, variant, "ranks"))
+            if ranks:
+                yield ranks
 
 
 def _labels(tables: Tables, task: Task) -> Iterator[LabelTable]:
@@ -165,29 +138,26 @@ def _labels(tables: Tables, task: Task) -> Iterator[LabelTable]:
     sets = [(entry, part) for entry in tables.datasets.values() for part in tables.sets(task.name, entry.name) if part]
     for entry, part in sets:
         dataset, title = entry.name, f"{entry.title}, {entry.described(part)}"
-        own = {
-            v: values for (t, d, s, v), values in tables.conditions.items() if (t, d, s) == (task.name, dataset, part)
-        }
+        of_set = {v: rows for (*key, v), rows in tables.conditions.items() if key == [task.name, dataset, part]}
         sizes: dict[tuple[str, str], float] = {}
-        for variant, values in own.items():
+        for variant, values in of_set.items():
             if variant.metric == "n_cells":
                 for (_, label), n in values.items():
                     sizes[variant.subset, label] = max(n, sizes.get((variant.subset, label), 0))
         counts = _cells_by_species(dataset, title, sizes)
         if counts:
             yield counts
-        for variant, values in own.items():
+        of_label: dict[str, float] = {}
+        for (_, label), n in sizes.items():
+            of_label[label] = of_label.get(label, 0) + n
+        for variant, values in of_set.items():
             metric = tables.metric(task.name, variant.metric)
             if metric.is_score:
                 pairs = metric.of_pairs == "species"
                 by = "by pair of species (trained on the first, tested on the second)" if pairs else "by label"
                 caption = _caption(f"{title}: {metric.title}", by, variant.profile, variant.classifier)
-                of_label: dict[str, float] = {}
-                for (_, label), n in sizes.items():
-                    of_label[label] = of_label.get(label, 0) + n
                 about = {"profile": variant.profile, "dataset": dataset}
-                heading = "Species" if pairs else "Label"
-                rows = {} if pairs else of_label
+                heading, rows = ("Species", {}) if pairs else ("Label", of_label)
                 table = label_table(caption, tables.models, values, metric, rows, about, heading=heading)
                 if table:
                     yield table
@@ -200,29 +170,23 @@ def _cells_by_species(dataset: str, title: str, sizes: Mapping[tuple[str, str], 
     labels = sorted(
         {label for _, label in sizes}, key=lambda label: (-sum((s.name, label) in sizes for s in species), label)
     )
-    rows = [
-        LabelRow(
-            label, "", "", [Cell(f"{sizes[s.name, label]:,.0f}" if (s.name, label) in sizes else DASH) for s in species]
-        )
-        for label in labels
-    ]
+    counts = [[sizes.get((s.name, label)) for s in species] for label in labels]
+    cells = [[Cell(DASH if n is None else f"{n:,.0f}") for n in row] for row in counts]
+    rows = [LabelRow(label, "", "", row) for label, row in zip(labels, cells, strict=True)]
     about = {"profile": "corrected", "dataset": dataset}
     return LabelTable(f"{title}: cells of each label and species", species, rows, about, of_models=False)
 
 
 def _caption(what: str, over: str, profile: str, classifier: str = "", subset: str = "") -> str:
-    parts = [
-        what,
-        over,
-        words.classifier(classifier),
-        words.subset(subset) if subset else "",
-        f"{words.profile(profile)} scores",
-    ]
-    return ", ".join(part for part in parts if part)
+    scheme = words.classifier(classifier), words.subset(subset) if subset else ""
+    return ", ".join(filter(None, (what, over, *scheme, f"{words.profile(profile)} scores")))
 
 
-def _counts(tables: Tables, task: Task) -> Iterator[Counts]:
-    """Yield what is no score, unless the summary of a single split shows it; models that agree share a row."""
+def _counts(tables: Tables, task: Task) -> Iterator[dict[str, Any]]:
+    """Yield what is no score, unless the summary of a single split shows it; models that agree share a row.
+
+    `rows` are (what, models, one text per split).
+    """
     for dataset, entry in tables.datasets.items():
         splits = tables.splits(task.name, dataset)
         variants = tables.variants(task.name, dataset)
@@ -244,7 +208,7 @@ def _counts(tables: Tables, task: Task) -> Iterator[Counts]:
             if rows:
                 caption = f"{entry.title}, {words.profile(profile)} scores"
                 about = {"profile": profile, "dataset": dataset}
-                yield Counts(caption, [readable(split) for split in splits], rows, about)
+                yield {"caption": caption, "splits": list(map(readable, splits)), "rows": rows, "about": about}
 
 
 def _agreeing(
@@ -253,17 +217,17 @@ def _agreeing(
     """Put models together that do not contradict each other: (titles, one number per split)."""
     rows = {model: [values.get((model, split)) for split in splits] for model in tables.models}
     groups: list[tuple[list[str], list[float | None]]] = []
-    for model, own in sorted(rows.items(), key=lambda item: item[1].count(None)):
-        if own.count(None) == len(own):
+    for model, row in sorted(rows.items(), key=lambda item: item[1].count(None)):
+        if row.count(None) == len(row):
             continue
         for models, numbers in groups:
-            if all(n is None or n == m for n, m in zip(own, numbers, strict=True)):
+            if all(n is None or n == m for n, m in zip(row, numbers, strict=True)):
                 models.append(model)
                 break
         else:
-            groups.append(([model], own))
-    titles = [[tables.models[model].title for model in tables.models if model in models] for models, _ in groups]
-    alike = len(groups) == 1 and len(titles[0]) > 1
+            groups.append(([model], row))
+    if len(groups) == 1 and len(groups[0][0]) > 1:
+        return [("all models", groups[0][1])]
     return [
-        ("all models" if alike else ", ".join(own), numbers) for own, (_, numbers) in zip(titles, groups, strict=True)
+        (", ".join(e.title for m, e in tables.models.items() if m in models), numbers) for models, numbers in groups
     ]

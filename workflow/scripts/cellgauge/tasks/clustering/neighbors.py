@@ -21,13 +21,7 @@ AGREEMENT = ("ari", "nmi", "ami")
 KEPT_FOR = {"metrics": AGREEMENT}
 
 
-def find(
-    cells: CellsToScore,
-    *,
-    seed: int,
-    metrics: Sequence[str],
-    n_neighbors: int,
-) -> dict[str, np.ndarray]:
+def find(cells: CellsToScore, *, seed: int, metrics: Sequence[str], n_neighbors: int) -> dict[str, np.ndarray]:
     """Find the nearest neighbors of every cell, and its silhouette width among the labels, in one pass where that is cheaper.
 
     Args:
@@ -46,14 +40,14 @@ def find(
         raise NotScorable(f"all {len(labels)} cells have the label '{labels[0]}', so there is nothing to compare")
     with_graph, with_widths = bool(set(AGREEMENT) & set(metrics)), "silhouette" in metrics
     in_one_pass = with_graph and with_widths and can_share(len(labels), len(names), cells.device)
-    k, found = neighbor_count(len(labels), n_neighbors), {}
+    k, arrays = neighbor_count(len(labels), n_neighbors), {}
     if in_one_pass:
-        indices, distances, found["widths"] = neighbors_and_widths(cells.matrix, k, codes)
+        indices, distances, arrays["widths"] = neighbors_and_widths(cells.matrix, k, codes)
     elif with_graph:
         by_label = np.argsort(codes, kind="stable")
         indices, distances = nearest_neighbors(cells.matrix, k, device=cells.device, order=by_label)
     if with_graph:
-        found |= {"indices": indices.astype(np.int32), "distances": distances.astype(np.float32)}
+        arrays |= {"indices": indices.astype(np.int32), "distances": distances.astype(np.float32)}
     if with_widths and not in_one_pass:
-        found["widths"] = silhouette_widths(cells.matrix, codes, cells.device)
-    return found
+        arrays["widths"] = silhouette_widths(cells.matrix, codes, cells.device)
+    return arrays

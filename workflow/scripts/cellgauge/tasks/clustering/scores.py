@@ -9,12 +9,7 @@ import numpy as np
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.score import Score
-from cellgauge.metrics.agreement import (
-    adjusted_mutual_info,
-    adjusted_rand_index,
-    contingency,
-    normalized_mutual_info,
-)
+from cellgauge.metrics.agreement import adjusted_mutual_info, adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.donors import agreements_without, means_without
 from cellgauge.metrics.knn.graph import Leiden, fuzzy_edges, neighbor_count
 from cellgauge.metrics.silhouette import scaled
@@ -67,17 +62,15 @@ def score(
         CellgaugeError: an unknown metric or flavor.
         NotScorable: all cells carry the same label.
     """
-    unknown = set(metrics) - set(METRICS)
-    if unknown:
-        raise CellgaugeError(f"clustering: unknown metric '{min(unknown)}'; there are {', '.join(METRICS)}")
-    if flavor not in FLAVORS:
-        raise CellgaugeError(f"clustering: unknown flavor '{flavor}'; there are {', '.join(FLAVORS)}")
-    found = cells.neighbors
-    if found is None:
-        found = find(cells, seed=seed, metrics=metrics, n_neighbors=n_neighbors)
+    for kind, names, known in (("metric", metrics, METRICS), ("flavor", [flavor], FLAVORS)):
+        if unknown := set(names) - set(known):
+            raise CellgaugeError(f"clustering: unknown {kind} '{min(unknown)}'; there are {', '.join(known)}")
+    arrays = cells.neighbors
+    if arrays is None:
+        arrays = find(cells, seed=seed, metrics=metrics, n_neighbors=n_neighbors)
     agreement = [name for name in AGREEMENT if name in metrics]
     if agreement:
-        edges = fuzzy_edges(found["indices"].astype(np.int64), found["distances"])
+        edges = fuzzy_edges(arrays["indices"].astype(np.int64), arrays["distances"])
         leiden = Leiden(edges, n_iterations, flavor)
         if "reference" in profiles:
             yield from _reference(cells.obs["label"], leiden.communities(seed, resolution), agreement)
@@ -85,7 +78,7 @@ def score(
             seeds = range(seed, seed + n_seeds)
             yield from _corrected(cells, leiden, agreement, seeds, sorted(resolutions), n_neighbors)
     if "silhouette" in metrics:
-        widths = scaled(found["widths"])
+        widths = scaled(arrays["widths"])
         yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
         donors = _donors(cells.obs.get("donor")) if "corrected" in profiles else None
         if donors is not None:
@@ -112,12 +105,14 @@ def _corrected(
     n_labels = _n_findable(sizes, n_neighbors)
     resolution = leiden.resolution_for(n_labels, seeds[0], resolutions)
     of_embedded = [leiden.communities(seed, resolution) for seed in seeds]
-    communities = [_with_left_out(found, cells.embedded, seed) for found, seed in zip(of_embedded, seeds, strict=True)]
+    communities = [
+        _with_left_out(groups, cells.embedded, seed) for groups, seed in zip(of_embedded, seeds, strict=True)
+    ]
     tables = [contingency(codes, groups) for groups in communities]
     values = {name: [AGREEMENT[name](table) for table in tables] for name in metrics}
-    values["n_clusters"] = [float(found.max() + 1) for found in of_embedded]
-    n_found = int(of_embedded[0].max()) + 1
-    reason = f"{n_found} clusters with seed {seeds[0]}, {n_labels} labels have at least {n_neighbors} cells"
+    values["n_clusters"] = [float(groups.max() + 1) for groups in of_embedded]
+    n_clusters = int(of_embedded[0].max()) + 1
+    reason = f"{n_clusters} clusters with seed {seeds[0]}, {n_labels} labels have at least {n_neighbors} cells"
     yield Score("resolution", float(resolution), "corrected", reason=reason)
     yield from _over_seeds(values, seeds)
     donors = _donors(cells.of_all("donor") if "donor" in cells.obs else None)
@@ -157,8 +152,8 @@ def _donors(donors: np.ndarray | None) -> np.ndarray | None:
 
 
 def _over_seeds(values: dict[str, list[float]], seeds: Sequence[int]) -> Iterator[Score]:
-    for name, found in values.items():
-        yield from (Score(name, value, "corrected", seed=seed) for seed, value in zip(seeds, found, strict=True))
-        yield Score(name, float(np.mean(found)), "corrected")
-        if name in AGREEMENT and len(found) > 1:
-            yield Score(f"{name}_sd", float(np.std(found, ddof=1)), "corrected")
+    for name, of_seeds in values.items():
+        yield from (Score(name, value, "corrected", seed=seed) for seed, value in zip(seeds, of_seeds, strict=True))
+        yield Score(name, float(np.mean(of_seeds)), "corrected")
+        if name in AGREEMENT and len(of_seeds) > 1:
+            yield Score(f"{name}_sd", float(np.std(of_seeds, ddof=1)), "corrected")

@@ -43,16 +43,10 @@ def score(
     Raises:
         NotScorable: the cells are of one species.
     """
+    sizes = {"n_neighbors": n_neighbors, "min_class_size": min_class_size, "knn_neighbors": knn_neighbors}
     arrays = cells.neighbors
     if arrays is None:
-        arrays = find(
-            cells,
-            seed=seed,
-            profiles=profiles,
-            n_neighbors=n_neighbors,
-            min_class_size=min_class_size,
-            knn_neighbors=knn_neighbors,
-        )
+        arrays = find(cells, seed=seed, profiles=profiles, **sizes)
     species, labels = cells.obs["organism"], cells.obs["label"]
     if "reference" in profiles:
         yield _reference_entropy(arrays[ALL], species, n_neighbors)

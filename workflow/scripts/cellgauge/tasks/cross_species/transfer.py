@@ -22,7 +22,7 @@ METRICS = ("transfer_f1", "transfer_balanced_accuracy")
 ITERATIONS = "iterations"
 MAX_ITERATIONS = 1000
 NONE = -1
-"""In place of the code of a label, where a cell was given none."""
+"""In place of the code of a label, where a cell was predicted none."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Question:
-    """Who is asked about which cells: all cells of the splits, embedded or not, those without a row at the end.
+    """Who is asked about which cells: all cells of the splits, embedded or not, those without a row at the end."""
 
-    Attributes:
-        species_names, label_names: str, ascending.
-        species, labels: codes of all cells, shape (n_cells,).
-        min_class_size: a label is shared by two species if each has so many cells of it, embedded or not: what a model cannot
-            embed makes its question no easier.
-    """
-
+    # species_names, label_names: str, ascending
     species_names: np.ndarray
     label_names: np.ndarray
+    # species, labels: codes of all cells, shape (n_cells,)
     species: np.ndarray
     labels: np.ndarray
+    # a label is shared by two species if each has so many cells of it, embedded or not: what a model cannot embed makes
+    # its question no easier
     min_class_size: int
 
     @classmethod
@@ -75,7 +72,7 @@ class Question:
         ]
 
     @property
-    def asked(self) -> list[Pair]:
+    def scored_pairs(self) -> list[Pair]:
         """The pairs that share two labels or more: with one, every answer is right."""
         return [pair for pair in self.pairs if len(pair.shared) > 1]
 
@@ -111,7 +108,7 @@ def transferred(
     """
     answers = {name: np.full((len(question.species_names), len(matrix)), NONE, dtype=np.int32) for name in CLASSIFIERS}
     together: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-    for pair in question.asked:
+    for pair in question.scored_pairs:
         together.setdefault((pair.train, pair.shared), []).append(pair.test)
     iterations = 0
     for (species, shared), tests in together.items():
@@ -147,7 +144,7 @@ def scores(cells: CellsToScore, question: Question, answers: Mapping[str, np.nda
 
     A cell without a row counts as named wrong. The mean over the classifiers comes first.
     """
-    names = [question.name(pair) for pair in question.asked]
+    names = [question.name(pair) for pair in question.scored_pairs]
     if not names:
         reason = f"no two species share two labels of at least {question.min_class_size} cells in each"
         for metric in METRICS:
@@ -177,26 +174,16 @@ def _shared(question: Question) -> Iterator[Score]:
         left = np.setdiff1d(np.flatnonzero(question.sizes[pair.test]), pair.shared)
         n_cells, labels = question.sizes[pair.test, left].sum(), ", ".join(question.label_names[left])
         reason = f"without {n_cells} cells of the test species, of labels that are not shared: {labels}"
-        yield Score(
-            "labels_shared",
-            float(len(pair.shared)),
-            "corrected",
-            condition=question.name(pair),
-            reason=reason if len(left) else "",
-        )
+        where = {"condition": question.name(pair), "reason": reason if len(left) else ""}
+        yield Score("labels_shared", float(len(pair.shared)), "corrected", **where)
 
 
 @dataclass(frozen=True)
 class Donors:
-    """The donors of each species, where every species has two or more; otherwise one nameless donor of all its cells.
+    """The donors of each species, where every species has two or more; otherwise one nameless donor of all its cells."""
 
-    Attributes:
-        names: those of each species, by its code; empty where no donor can be left out.
-        codes: the position of each cell's donor among those of its species, int64, shape (n_cells,).
-    """
-
-    names: Sequence[Sequence[str]]
-    codes: np.ndarray
+    names: Sequence[Sequence[str]]  # those of each species, by its code; empty where no donor can be left out
+    codes: np.ndarray  # the position of each cell's donor among those of its species, int64, shape (n_cells,)
 
     @classmethod
     def of(cls, cells: CellsToScore, question: Question) -> Donors:
@@ -214,10 +201,9 @@ class Donors:
 
     def choices(self, species: int) -> np.ndarray:
         """Return all donors of a species, then all but each: 1 where a donor is chosen, int64, shape (1 + n, n)."""
-        n = len(self.names[species])
-        return (
-            np.vstack([np.ones((1, n), dtype=np.int64), 1 - np.eye(n, dtype=np.int64)]) if n else np.ones((1, 1), int)
-        )
+        n = max(len(self.names[species]), 1)
+        everyone = np.ones((1, n), dtype=np.int64)
+        return np.vstack([everyone, everyone - np.eye(n, dtype=np.int64)]) if self.names[species] else everyone
 
 
 def _values(
@@ -228,11 +214,11 @@ def _values(
     """
     values: dict[str, dict[str, list[np.ndarray]]] = {}
     for classifier in CLASSIFIERS:
-        given = np.full((len(question.species_names), len(question.species)), NONE)
-        given[:, : answers[classifier].shape[1]] = answers[classifier]
+        labels = np.full((len(question.species_names), len(question.species)), NONE)
+        labels[:, : answers[classifier].shape[1]] = answers[classifier]
         of_pairs = [
-            _of_pair(question, pair, given[pair.train], donors.codes, donors.choices(pair.test))
-            for pair in question.asked
+            _of_pair(question, pair, labels[pair.train], donors.codes, donors.choices(pair.test))
+            for pair in question.scored_pairs
         ]
         values[classifier] = dict(zip(METRICS, map(list, zip(*of_pairs, strict=True)), strict=True))
     values["mean"] = {
@@ -249,7 +235,7 @@ def _without(question: Question, of_pairs: Sequence[np.ndarray], donors: Donors)
         for place, name in enumerate(names, 1):
             parts = [
                 of_pair[place] if pair.test == species else of_pair[0]
-                for pair, of_pair in zip(question.asked, of_pairs, strict=True)
+                for pair, of_pair in zip(question.scored_pairs, of_pairs, strict=True)
             ]
             if np.isfinite(parts).all():
                 means[f"{question.species_names[species]}/{name}"] = float(np.mean(parts))
@@ -257,7 +243,7 @@ def _without(question: Question, of_pairs: Sequence[np.ndarray], donors: Donors)
 
 
 def _of_pair(
-    question: Question, pair: Pair, given: np.ndarray, donors: np.ndarray, weights: np.ndarray
+    question: Question, pair: Pair, labels: np.ndarray, donors: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the macro F1 and the balanced accuracy of a pair for each choice of donors.
 
@@ -265,19 +251,15 @@ def _of_pair(
     """
     rows, shared = question.rows([pair.test], pair.shared), np.array(pair.shared)
     truth = np.searchsorted(shared, question.labels[rows])
-    predicted = np.where(given[rows] == NONE, NONE, np.searchsorted(shared, given[rows]))
+    predicted = np.where(labels[rows] == NONE, NONE, np.searchsorted(shared, labels[rows]))
     shape = weights.shape[1], len(shared)
 
     def count(chosen: np.ndarray, labels: np.ndarray) -> np.ndarray:
         places = donors[rows][chosen] * shape[1] + labels[chosen]
         return weights @ np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
 
-    everything = np.full(len(rows), True)
-    true, right, claimed = (
-        count(everything, truth),
-        count(truth == predicted, truth),
-        count(predicted != NONE, predicted),
-    )
+    true, right = count(truth != NONE, truth), count(truth == predicted, truth)
+    claimed = count(predicted != NONE, predicted)
     present = true > 0
     n_present = np.where(present.any(axis=1), present.sum(axis=1), np.nan)
     f1 = np.where(present, 2 * right / np.maximum(true + claimed, 1), 0).sum(axis=1) / n_present

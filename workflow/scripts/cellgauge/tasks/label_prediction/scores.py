@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +20,12 @@ from cellgauge.metrics.classifiers import (
     Prediction,
     k_nearest_neighbors,
     logistic_regression,
-    random_forest,
     standardize,
     standardize_counts,
 )
 from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
-from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
+from cellgauge.metrics.forest import RankedFeatures, random_forest, rank_type, worthwhile
 from cellgauge.tasks.cells import NotScorable, without_donors
 
 if TYPE_CHECKING:
@@ -35,19 +34,9 @@ if TYPE_CHECKING:
 
 SCOPE = "split"
 NEEDS = ("label",)
-METRICS = {
-    "reference": ("accuracy", "f1", "precision", "recall", "auroc"),
-    "corrected": (
-        "accuracy",
-        "balanced_accuracy",
-        "f1",
-        "f1_rare",
-        "precision",
-        "auroc",
-        "brier",
-        "calibration_error",
-    ),
-}
+METRICS = {"reference": ("accuracy", "f1", "precision", "recall", "auroc")}
+METRICS["corrected"] = ("accuracy", "balanced_accuracy", "f1", "f1_rare", "precision", "auroc", "brier")
+METRICS["corrected"] += ("calibration_error",)
 CLASSIFIERS = ("logistic_regression", "knn", "random_forest")
 RANDOM, DONORS = "random_folds", "donor_folds"
 REFERENCE_ITERATIONS = 100
@@ -139,27 +128,17 @@ def _alone(fit: Callable[..., Prediction]) -> _Fit:
 
 @dataclass(frozen=True)
 class _Classes:
-    """The labels that are large enough to be predicted, and the cells that carry them.
+    """The labels that are large enough to be predicted, and the cells that carry them."""
 
-    Attributes:
-        cells: these cells, as positions among all, ascending.
-        codes: their labels as positions in `names`, shape (len(cells),).
-        rows: the rows of the embedding of those among them that have one, ascending.
-        places: where each of the cells is in `rows`, -1 for one that the model did not embed; shape (len(cells),).
-        names: the labels, ascending, shape (n,).
-        rare: which of the labels are rare, shape (n,).
-        n_dropped: how many labels were too small.
-        n_cells: how many cells there were before.
-    """
-
-    cells: np.ndarray
-    codes: np.ndarray
-    rows: np.ndarray
+    cells: np.ndarray  # these cells, as positions among all, ascending
+    codes: np.ndarray  # their labels as positions in `names`, shape (len(cells),)
+    rows: np.ndarray  # the rows of the embedding of those among them that have one, ascending
+    # where each of the cells is in `rows`, -1 for one that the model did not embed; shape (len(cells),)
     places: np.ndarray
-    names: np.ndarray
-    rare: np.ndarray
-    n_dropped: int
-    n_cells: int
+    names: np.ndarray  # the labels, ascending, shape (n,)
+    rare: np.ndarray  # which of the labels are rare, shape (n,)
+    n_dropped: int  # how many labels were too small
+    n_cells: int  # how many cells there were before
 
     @classmethod
     def of(cls, cells: CellsToScore, with_left_out: bool, min_size: int) -> _Classes:
@@ -191,6 +170,7 @@ class _Classes:
         return len(self.names)
 
     def scores(self, profile: str) -> Iterator[Score]:
+        """Yield how many labels and cells are predicted, and how many are not."""
         yield Score("n_classes", float(self.n), profile)
         yield Score("n_classes_dropped", float(self.n_dropped), profile)
         yield Score("n_cells_dropped", float(self.n_cells - len(self.cells)), profile)
@@ -200,23 +180,14 @@ class _Classes:
 
 @dataclass(frozen=True)
 class _Features:
-    """What classifiers see of the cells: the embedding, or where the reference asks for it the expression matrix itself.
+    """What classifiers see of the cells: the embedding, or where the reference asks for it the expression matrix itself."""
 
-    Attributes:
-        matrix: float32, dense or CSR, shape (n_cells, n_dims).
-        rows: those of the cells that are predicted.
-        common_units: whether profile corrected takes the columns as they are; reference scales each of them.
-        dense: whether the rows of a CSR matrix are used densely.
-        own_forest: whether forests are grown by us, see `forest.worthwhile`.
-        note: what the reader of a score must know of the features.
-    """
-
-    matrix: Matrix
-    rows: np.ndarray
-    common_units: bool = False
-    dense: bool = True
-    own_forest: bool = False
-    note: str = ""
+    matrix: Matrix  # float32, dense or CSR, shape (n_cells, n_dims)
+    rows: np.ndarray  # those of the cells that are predicted
+    common_units: bool = False  # whether profile corrected takes the columns as they are; reference scales each of them
+    dense: bool = True  # whether the rows of a CSR matrix are used densely
+    fast_forest: bool = False  # whether forests are grown by us, see `forest.worthwhile`
+    note: str = ""  # what the reader of a score must know of the features
 
     @classmethod
     def of(
@@ -224,26 +195,22 @@ class _Features:
     ) -> _Features:
         matrix = cells.expression() if on_counts else cells.matrix
         rows, n_columns = classes.rows, matrix.shape[1]
-        own_forest = worthwhile(len(rows), n_columns, n_trees, classes.n)
+        fast_forest = worthwhile(len(rows), n_columns, n_trees, classes.n)
         if not on_counts:
-            return cls(matrix, rows, cells.common_units, own_forest=own_forest)
-        own_forest &= 1e-9 * rank_type(len(rows))().nbytes * len(rows) * n_columns <= max_dense_gb
-        own_forest &= matrix.nnz == 0 or float(matrix.data.min()) >= 0
-        size = 4e-9 * len(rows) * n_columns
-        if size <= max_dense_gb:
-            return cls(matrix, rows, False, True, own_forest, "classifiers trained on raw counts, not on the PCA")
-        note = (
-            "classifiers trained on raw counts, not on the PCA, and not centered: "
-            f"dense counts would take {size:.3g} GB, limit {max_dense_gb:g} GB"
-        )
-        return cls(matrix, rows, False, False, own_forest, note)
+            return cls(matrix, rows, cells.common_units, fast_forest=fast_forest)
+        fast_forest &= 1e-9 * rank_type(len(rows))().nbytes * len(rows) * n_columns <= max_dense_gb
+        fast_forest &= matrix.nnz == 0 or float(matrix.data.min()) >= 0
+        size, note = 4e-9 * len(rows) * n_columns, "classifiers trained on raw counts, not on the PCA"
+        if size > max_dense_gb:
+            note += f", and not centered: dense counts would take {size:.3g} GB, limit {max_dense_gb:g} GB"
+        return cls(matrix, rows, False, size <= max_dense_gb, fast_forest, note)
 
     @cached_property
     def _buffer(self) -> np.ndarray:
         return np.empty((len(self.rows), self.matrix.shape[1]), dtype=np.float32)
 
     def scaled(self, train: np.ndarray, test: np.ndarray) -> tuple[Matrix, Matrix]:
-        """Return the features of training and test cells, scaled by the former, good until the next call."""
+        """Return the features of training and test cells, scaled by the training cells, good until the next call."""
         if self.dense and not isinstance(self.matrix, np.ndarray):
             return standardize_counts(self.matrix, self.rows[train], self.rows[test], self._buffer)
         features = self.take(train), self.take(test)
@@ -253,7 +220,7 @@ class _Features:
     @cached_property
     def ranked(self) -> RankedFeatures | None:
         """The order of the predicted cells along every feature, for forests."""
-        return RankedFeatures(self.matrix, self.rows) if self.own_forest else None
+        return RankedFeatures(self.matrix, self.rows) if self.fast_forest else None
 
     def take(self, positions: np.ndarray) -> Matrix:
         """Return the features of some of the predicted cells; the caller owns them."""
@@ -263,43 +230,34 @@ class _Features:
 
 @dataclass(frozen=True)
 class _Scheme:
-    """Folds dealt in one way, in positions of the predicted cells, or why there are none.
-
-    Attributes:
-        profiles: those that score these folds.
-        donors: the donor of each predicted cell, as a position in `names`, where whole donors are held out.
-        names: the donors.
-        note: what the reader of a score must know of the folds.
-        status, reason: of the row that stands for the scores where there are no folds.
-    """
+    """Folds dealt in one way, in positions of the predicted cells, or why there are none."""
 
     folds: Folds = field(default_factory=list)
-    profiles: Sequence[str] = ("corrected",)
+    profiles: Sequence[str] = ("corrected",)  # those that score these folds
+    # the donor of each predicted cell, as a position in `names`, where whole donors are held out
     donors: np.ndarray | None = None
-    names: Sequence[str] = ()
-    note: str = ""
+    names: Sequence[str] = ()  # the donors
+    note: str = ""  # what the reader of a score must know of the folds
+    # status, reason: of the row that stands for the scores where there are no folds
     status: str = "ok"
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class _Result:
-    """One classifier on one fold: what it got right, or why it could not be fitted.
-
-    Attributes:
-        confusion: of the cells that have a row, true by predicted classes, shape (n_classes, n_classes).
-        areas: under the ROC curve, per class, NaN where undefined; shape (n_classes,). For profile reference.
-        counts: what all test cells add to the scores, by donor where whole donors are held out. For profile corrected.
-    """
+    """One classifier on one fold: what it got right, or why it could not be fitted."""
 
     classifier: str
     fold: int
     profile: str
     failure: str = ""
+    # of the cells that have a row, true by predicted classes, shape (n_classes, n_classes)
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    # under the ROC curve, per class, NaN where undefined; shape (n_classes,). For profile reference
     areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
     iterations: int = 0
     converged: bool = True
+    # what all test cells add to the scores, by donor where whole donors are held out. For profile corrected
     counts: DonorCounts | None = None
 
     def values(self) -> dict[str, float]:
@@ -318,12 +276,7 @@ class _Result:
 
 @dataclass(frozen=True)
 class _Fold:
-    """The cells of one fold: rows of the features, class codes and, of the test cells, donors.
-
-    Attributes:
-        trained: which classes are among the training cells, embedded or not.
-        left_out: class codes and donors of the test cells without a row.
-    """
+    """The cells of one fold: rows of the features, class codes and, of the test cells, donors."""
 
     number: int
     train: np.ndarray
@@ -331,8 +284,8 @@ class _Fold:
     test: np.ndarray
     truth: np.ndarray
     donors: np.ndarray
-    trained: np.ndarray
-    left_out: tuple[np.ndarray, np.ndarray]
+    trained: np.ndarray  # which classes are among the training cells, embedded or not
+    left_out: tuple[np.ndarray, np.ndarray]  # class codes and donors of the test cells without a row
 
     @classmethod
     def of(cls, scheme: _Scheme, number: int, classes: _Classes) -> _Fold:
@@ -367,22 +320,24 @@ def _cross_validate(
     own, so that memory holds one of the libraries at a time. With several processes the others are fitted in as many
     shares of the folds, side by side.
     """
-    forest = {name: fit for name, fit in fits.items() if name == "random_forest" and features.own_forest}
+    forest = {name: fit for name, fit in fits.items() if name == "random_forest" and features.fast_forest}
     others = {name: fit for name, fit in fits.items() if name not in forest}
 
-    def fit_share(number: int) -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
-        schemes = deal()
-        return schemes, {
-            name: _fit_folds(features, classes, scheme, others, range(number, len(scheme.folds), n_shares))
+    def fit(
+        fits: Mapping[str, _Fit], schemes: Mapping[str, _Scheme], share: slice = slice(None)
+    ) -> dict[str, list[_Result]]:
+        return {
+            name: _fit_folds(features, classes, scheme, fits, range(len(scheme.folds))[share])
             for name, scheme in schemes.items()
         }
 
+    def fit_share(number: int) -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
+        schemes = deal()
+        return schemes, fit(others, schemes, slice(number, None, n_shares))
+
     def fit_forest() -> tuple[Mapping[str, _Scheme], dict[str, list[_Result]]]:
         with without_optional("scipy", "cffi"):  # numba imports them for functions that no forest calls
-            return schemes, {
-                name: _fit_folds(features, classes, scheme, forest, range(len(scheme.folds)))
-                for name, scheme in schemes.items()
-            }
+            return schemes, fit(forest, schemes)
 
     n_shares = n_processes if others else 1
     if n_shares == 1 and not forest:
@@ -391,10 +346,8 @@ def _cross_validate(
     schemes = parts[0][0]
     if forest:
         parts += run_apart([fit_forest])
-    return schemes, {
-        name: sorted((result for _, results in parts for result in results[name]), key=lambda result: result.fold)
-        for name in schemes
-    }
+    results = {name: [result for _, of_part in parts for result in of_part[name]] for name in schemes}
+    return schemes, {name: sorted(rows, key=lambda result: result.fold) for name, rows in results.items()}
 
 
 def _fit_folds(
@@ -408,23 +361,24 @@ def _fit_folds(
             reason = f"fold {fold.number} has {n_train} training and {n_test} test cells"
             results += [_Result(name, fold.number, profile, reason) for name in fits for profile in scheme.profiles]
             continue
-        if "random_forest" in fits:
-            rows = fold.train, fold.test
-            results += _fit("random_forest", fits["random_forest"], *rows, fold, classes, scheme.profiles)
-        others = [name for name in fits if name != "random_forest"]
-        if not others:
-            continue
-        as_they_are = [profile for profile in scheme.profiles if profile == "corrected" and features.common_units]
-        scaled = [profile for profile in scheme.profiles if profile not in as_they_are]
-        if scaled:
-            rows = features.scaled(fold.train, fold.test)
-            results += [result for name in others for result in _fit(name, fits[name], *rows, fold, classes, scaled)]
-        if as_they_are:
-            rows = features.take(fold.train), features.take(fold.test)
-            results += [
-                result for name in others for result in _fit(name, fits[name], *rows, fold, classes, as_they_are)
-            ]
+        for names, profiles, rows in _inputs(features, fold, list(fits), scheme.profiles):
+            results += [result for name in names for result in _fit(name, fits[name], *rows, fold, classes, profiles)]
     return results
+
+
+def _inputs(
+    features: _Features, fold: _Fold, names: Sequence[str], profiles: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Sequence[str], tuple[Any, Any]]]:
+    """Yield classifiers, profiles, and what the classifiers see of training and test cells in these profiles."""
+    if "random_forest" in names:
+        yield ["random_forest"], profiles, (fold.train, fold.test)
+    others = [name for name in names if name != "random_forest"]
+    as_they_are = [profile for profile in profiles if profile == "corrected" and features.common_units]
+    scaled = [profile for profile in profiles if profile not in as_they_are]
+    if others and scaled:
+        yield others, scaled, features.scaled(fold.train, fold.test)
+    if others and as_they_are:
+        yield others, as_they_are, (features.take(fold.train), features.take(fold.test))
 
 
 def _fit(
@@ -449,19 +403,13 @@ def _fit(
     for profile in profiles:
         prediction = predictions[0 if profile == "reference" else -1]
         of_test = fold.truth, prediction.classes, prediction.probabilities
+        confusion = confusion_matrix(fold.truth, prediction.classes, classes.n)
+        solved = {"iterations": prediction.iterations, "converged": prediction.converged}
         if profile == "reference":
             scored = {"areas": auroc_per_class(fold.truth, prediction.probabilities)}
         else:
             scored = {"counts": DonorCounts.of(*of_test, fold.donors, fold.trained, classes.rare, fold.left_out)}
-        yield _Result(
-            name,
-            fold.number,
-            profile,
-            confusion=confusion_matrix(fold.truth, prediction.classes, classes.n),
-            iterations=prediction.iterations,
-            converged=prediction.converged,
-            **scored,
-        )
+        yield _Result(name, fold.number, profile, confusion=confusion, **solved, **scored)
 
 
 # --- from results to rows --------------------------------------------------------------------------------------------
@@ -475,21 +423,21 @@ def _scores(results: Sequence[_Result], classes: _Classes, profile: str, subset:
     common = {"profile": profile, "subset": subset}
     metrics = [name for name in METRICS[profile] if name != "f1_rare" or classes.rare.any()]
     values: dict[str, dict[str, list[float]]] = {}
-    for name in (name for name in CLASSIFIERS if any(result.classifier == name for result in results)):
+    of_classifiers = {name: [result for result in results if result.classifier == name] for name in CLASSIFIERS}
+    for name, of_classifier in of_classifiers.items():
+        if not of_classifier:
+            continue
         where = {**common, "classifier": name}
-        of_classifier = [result for result in results if result.classifier == name]
         succeeded = [result for result in of_classifier if not result.failure]
-        n_converged = sum(result.converged for result in succeeded)
-        stopped = profile == "corrected" and n_converged < len(succeeded)
-        caveat = (
-            f"{name} did not converge in {len(succeeded) - n_converged} of {len(succeeded)} folds" if stopped else ""
-        )
+        n_converged, n = sum(result.converged for result in succeeded), len(succeeded)
+        stopped = profile == "corrected" and n_converged < n
+        caveat = f"{name} did not converge in {n - n_converged} of {n} folds" if stopped else ""
         values[name] = {metric: [] for metric in metrics}
         for result in of_classifier:
             yield from _fold_scores(result, values[name], _join(note, caveat if not result.converged else ""), common)
         for metric in metrics:
             yield _mean(metric, values[name][metric], len(of_classifier), _join(note, caveat), where)
-        yield Score("folds_succeeded", float(len(succeeded)), **where)
+        yield Score("folds_succeeded", float(n), **where)
         if name == "logistic_regression" and succeeded:
             yield Score("iterations", float(max(result.iterations for result in succeeded)), **where)
             if profile == "corrected":
@@ -528,12 +476,10 @@ def _mean(metric: str, values: Sequence[float], n_folds: int, note: str, where: 
 
 
 def _mean_over_classifiers(
-    metric: str, found: Mapping[str, Mapping[str, Sequence[float]]], note: str, common: Mapping[str, str]
+    metric: str, of_classifiers: Mapping[str, Mapping[str, Sequence[float]]], note: str, common: Mapping[str, str]
 ) -> Score:
-    """Average over all folds of all classifiers, as cz-benchmarks does; over classifiers' means this is only equal where
-    as many folds of each succeeded, and so the corrected profile takes these.
-    """
-    per_classifier = [values[metric] for values in found.values() if values[metric]]
+    """Average over all folds of all classifiers, as cz-benchmarks does; in profile corrected over the classifiers' means."""
+    per_classifier = [values[metric] for values in of_classifiers.values() if values[metric]]
     where = {**common, "classifier": "mean"}
     if not per_classifier:
         return Score(metric, **where, status="failed", reason="no fold of any classifier succeeded")
@@ -541,10 +487,9 @@ def _mean_over_classifiers(
         value = np.mean(np.concatenate(per_classifier))
     else:
         value = np.mean([np.mean(values) for values in per_classifier])
-    failed = [name for name, values in found.items() if not values[metric]]
-    return Score(
-        metric, float(value), **where, reason=_join(note, f"mean without {', '.join(failed)}" if failed else "")
-    )
+    failed = [name for name, values in of_classifiers.items() if not values[metric]]
+    caveat = f"mean without {', '.join(failed)}" if failed else ""
+    return Score(metric, float(value), **where, reason=_join(note, caveat))
 
 
 def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> Iterator[Score]:

@@ -39,11 +39,8 @@ def values(
     predicted, measured = responses.predicted_change(row), responses.measured_change(row)
     scale, z = scale_of(responses), responses.truth.scores[row]
     has_cells = bool(responses.has_cells[prediction])
-    effect = (
-        responses.scores[prediction]
-        if has_cells
-        else np.where(np.abs(predicted) > metrics.CONSTANT * scale, predicted, 0)
-    )
+    beyond_rounding = np.where(np.abs(predicted) > metrics.CONSTANT * scale, predicted, 0)
+    effect = responses.scores[prediction] if has_cells else beyond_rounding
     predicted_de = significant(responses.scores[prediction], genes, fdr) if has_cells else genes[:0]
     n_predicted = float(len(predicted_de)) if has_cells else None
     yield Value("n_de_predicted", "all", n_predicted, "" if has_cells else NO_CELLS_PREDICTED)
@@ -58,23 +55,20 @@ def values(
             yield Value("jaccard", f"top{n}_de", None, "the prediction changes no gene")
             continue
         truth = metrics.signed(leading_measured[:n], z)
-        yield Value(
-            "jaccard", f"top{n}_de", metrics.jaccard(truth, metrics.signed(leading_predicted[: len(truth)], effect))
-        )
+        shared = metrics.jaccard(truth, metrics.signed(leading_predicted[: len(truth)], effect))
+        yield Value("jaccard", f"top{n}_de", shared)
     if has_cells:
         both = float(len(np.intersect1d(measured_de, predicted_de)))
         yield Value("de_recall", "all", both / len(measured_de))
-        if len(predicted_de):
-            yield Value("de_precision", "all", both / len(predicted_de))
-        else:
-            yield Value("de_precision", "all", None, "no predicted gene is significant")
+        precision = both / len(predicted_de) if len(predicted_de) else None
+        yield Value("de_precision", "all", precision, "" if len(predicted_de) else "no predicted gene is significant")
     else:
         yield from (Value(metric, "all", None, NO_CELLS_PREDICTED) for metric in OF_TESTS)
     if len(measured_de) < len(genes):
         yield Value("de_auprc", "all", metrics.average_precision(np.isin(genes, measured_de), np.abs(effect[genes])))
     else:
         yield Value("de_auprc", "all", None, "every gene is significant")
-    signs = np.sign(np.where(np.abs(predicted) > metrics.CONSTANT * scale, predicted, 0)[measured_de])
+    signs = np.sign(beyond_rounding[measured_de])
     agree = np.where(signs == 0, 0.5, signs == np.sign(measured[measured_de]))
     yield Value("de_direction", "de", float(agree.mean()))
     yield _spearman(responses, prediction, row, measured_de, signs)

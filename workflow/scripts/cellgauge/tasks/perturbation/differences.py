@@ -50,7 +50,7 @@ def specific(responses: Responses, row: int, rows: Sequence[int], genes: np.ndar
         return Value("pearson_specific", "all", None, "there is no other test condition to compare with")
     changes = []
     for change in (responses.predicted_change, responses.measured_change):
-        changes.append((change(row) - _mean_change(responses, others, change))[genes])
+        changes.append((change(row) - sum(map(change, others)) / len(others))[genes])
     return correlation("pearson_specific", "all", *changes, scale_of(responses))
 
 
@@ -104,7 +104,3 @@ def _explained(genes: str, predicted: np.ndarray, measured: np.ndarray) -> Value
     if unchanged == 0:
         return Value("r2_delta", genes, None, "no gene was measured to change")
     return Value("r2_delta", genes, 1 - metrics.mean_squared_error(predicted, measured) / unchanged)
-
-
-def _mean_change(responses: Responses, rows: Sequence[int], change) -> np.ndarray:
-    return sum(change(row) for row in rows) / len(rows)

@@ -47,14 +47,9 @@ def values(responses: Responses, row: int, rows: Sequence[int], subsets: Mapping
 def centroid_accuracy(responses: Responses, row: int, genes: np.ndarray) -> Value:
     """Return the share of all other conditions whose mean expression is farther from the prediction than its own."""
     truth = responses.truth
-    own = targets(truth.condition[row])
-    elsewhere = [
-        other
-        for other, role in enumerate(truth.role)
-        if role in ("control_seen", "training", "test")
-        and truth.n_cells[other]
-        and targets(truth.condition[other]) != own
-    ]
+    genes_of_row = targets(truth.condition[row])
+    measured = np.flatnonzero(np.isin(truth.role, ("control_seen", "training", "test")) & (truth.n_cells > 0))
+    elsewhere = [other for other in measured if targets(truth.condition[other]) != genes_of_row]
     predicted = responses.predicted[responses.prediction_of(truth.condition[row])]
     far = metrics.distances(predicted[genes], truth.means[np.ix_([*elsewhere, row], genes)], "l2")
     return Value("centroid_accuracy", "all", metrics.share_farther(far[-1], far[:-1]))

@@ -37,28 +37,18 @@ class Responses:
 
     Reference takes the genes that both have; corrected takes all genes of the screen, and of those that are not predicted that
     they do not change.
-
-    Attributes:
-        truth: rows are groups of cells (`cellgauge.files.truth`), columns the genes taken.
-        predicted: means, float64, shape (n_predictions, n_genes).
-        scores: Wilcoxon z scores of the predictions, same shape.
-        has_cells: whether a prediction is of cells, not of a mean alone, shape (n_predictions,).
-        cells: sampled predicted cells in the truth's principal components, (n_predictions, n_sampled, n_components).
-        reasons: why there is no prediction, str, shape (n_predictions,).
-        row_of: the row of a prediction by its condition, and by its set of genes.
-        n_genes_missing: genes of the screen that the model does not predict.
-        note: what must be known of every score, "" for nothing.
     """
 
-    truth: Truth
-    predicted: np.ndarray
-    scores: np.ndarray
-    has_cells: np.ndarray
+    truth: Truth  # rows are groups of cells (`cellgauge.files.truth`), columns the genes taken
+    predicted: np.ndarray  # means, float64, shape (n_predictions, n_genes)
+    scores: np.ndarray  # Wilcoxon z scores of the predictions, same shape
+    has_cells: np.ndarray  # whether a prediction is of cells, not of a mean alone, shape (n_predictions,)
+    # sampled predicted cells in the truth's principal components, (n_predictions, n_sampled, n_components)
     cells: np.ndarray | None
-    reasons: np.ndarray
-    row_of: Mapping[str | frozenset[str], int]
-    n_genes_missing: int
-    note: str = ""
+    reasons: np.ndarray  # why there is no prediction, str, shape (n_predictions,)
+    row_of: Mapping[str | frozenset[str], int]  # the row of a prediction by its condition, and by its set of genes
+    n_genes_missing: int  # genes of the screen that the model does not predict
+    note: str = ""  # what must be known of every score, "" for nothing
 
     @cached_property
     def baseline(self) -> np.ndarray:

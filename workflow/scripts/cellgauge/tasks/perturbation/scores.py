@@ -108,8 +108,8 @@ def _rows(
         for value in values:
             yield _score(value, profile, _subset(value.genes, strata[row]), truth.condition[row])
     missing = responses.n_genes_missing
-    said = f"{missing} genes of the screen are not predicted" if missing else ""
-    yield Score("n_genes", float(len(truth.genes)), profile, subset="all", reason=said)
+    reason = f"{missing} genes of the screen are not predicted" if missing else ""
+    yield Score("n_genes", float(len(truth.genes)), profile, subset="all", reason=reason)
     yield Score("n_genes_unpredicted", float(missing), profile, subset="all")
     for stratum, rows in groups.items():
         lacking = [reason for row in rows if (reason := responses.why_not(row))]
@@ -131,17 +131,9 @@ def _subset(genes: str, stratum: str) -> str:
 
 
 def _score(value: Value, profile: str, subset: str, condition: str, note: str = "") -> Score:
-    if value.value is None:
-        return Score(
-            value.metric,
-            None,
-            profile,
-            subset=subset,
-            condition=condition,
-            status="not_applicable",
-            reason=value.reason,
-        )
-    return Score(value.metric, value.value, profile, subset=subset, condition=condition, reason=note)
+    missing = value.value is None
+    about = {"status": "not_applicable", "reason": value.reason} if missing else {"reason": note}
+    return Score(value.metric, value.value, profile, subset=subset, condition=condition, **about)
 
 
 def _mean(metric: str, subset: str, values: Sequence[Value], profile: str, about: str = "") -> Score:
@@ -150,8 +142,7 @@ def _mean(metric: str, subset: str, values: Sequence[Value], profile: str, about
     reasons = Counter(value.reason for value in values if value.value is None)
     why = reasons.most_common(1)[0][0] if reasons else ""
     if not known:
-        return Score(
-            metric, None, profile, subset=subset, status="not_applicable", reason=why or "there is no condition"
-        )
+        why = why or "there is no condition"
+        return Score(metric, None, profile, subset=subset, status="not_applicable", reason=why)
     note = f"mean over {len(known)} of {len(values)} conditions; the others, for example: {why}" if reasons else ""
     return Score(metric, float(np.mean(known)), profile, subset=subset, reason="; ".join(filter(None, [note, about])))

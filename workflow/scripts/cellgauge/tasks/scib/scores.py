@@ -123,23 +123,21 @@ def known_batches(obs: Mapping[str, np.ndarray], columns: Sequence[str]) -> tupl
 
 @dataclass(frozen=True)
 class _Suite:
-    """The metrics of one embedding, each computed when asked for.
-
-    Attributes:
-        labels, batches: str, shape (n_cells,); batches None where `lacking` says why.
-        n_top_genes, n_components, seed: of the unintegrated PCA.
-    """
+    """The metrics of one embedding, each computed when asked for."""
 
     cells: CellsToScore
+    # labels, batches: str, shape (n_cells,); batches None where `lacking` says why
     labels: np.ndarray
     batches: np.ndarray | None
     lacking: str
+    # n_top_genes, n_components, seed: of the unintegrated PCA
     n_top_genes: int
     n_components: int
     seed: int
 
     @property
     def matrix(self) -> np.ndarray:
+        """The embedding."""
         return self.cells.matrix
 
     def why_not(self, metric: str) -> str:
@@ -155,17 +153,17 @@ class _Suite:
 
     def _labels_meet(self) -> bool:
         sizes = [np.unique(self.batches[self.labels == name], return_counts=True)[1] for name in np.unique(self.labels)]
-        return any(1 < len(own) < own.sum() for own in sizes)
+        return any(1 < len(of_label) < of_label.sum() for of_label in sizes)
 
     @cached_property
-    def _found(self) -> NeighborsResults:
+    def _nearest(self) -> NeighborsResults:
         from scib_metrics.nearest_neighbors import pynndescent
 
         return pynndescent(self.matrix, n_neighbors=MOST_NEIGHBORS, random_state=0, n_jobs=1)
 
     def neighbors(self, metric: str) -> NeighborsResults:
         """Return the neighbors that a metric is given."""
-        return self._found.subset_neighbors(N_NEIGHBORS[metric])
+        return self._nearest.subset_neighbors(N_NEIGHBORS[metric])
 
     @cached_property
     def kmeans(self) -> dict[str, float]:
@@ -190,10 +188,8 @@ class _Suite:
     def unintegrated(self) -> np.ndarray:
         """Return principal components of the cells' expression, shape (n_cells, <= n_components).
 
-        Of several splits they are of the genes that all share, and of all cells, also of those that are not embedded.
-
-        Raises:
-            CellgaugeError: the splits share no genes, or their orthologs are not known.
+        Of several splits they are of the genes that all share, and of all cells, also of those that are not embedded. Raise
+        CellgaugeError where the splits share no genes, or their orthologs are not known.
         """
         from cellgauge.data.expression import join_species, principal_components
         from cellgauge.data.variable_genes import Counts, variable_expression
@@ -201,7 +197,7 @@ class _Suite:
         if len(self.cells.splits) > 1:
             parts, names = join_species(self.cells.splits)
             _, expression = variable_expression(parts, self.n_top_genes, names)
-            return principal_components(expression, self.n_components, self.seed)[self.cells.kept]
+            return principal_components(expression, self.n_components, self.seed)[self.cells.has_row]
         counts = self.cells.expression()
         _, expression = variable_expression([Counts(lambda: [counts])], self.n_top_genes)
         return principal_components(expression, self.n_components, self.seed)
@@ -228,19 +224,19 @@ def _compute(metric: str, suite: _Suite) -> float:
 
 def _row(metric: str, suite: _Suite, note: str) -> Score:
     """Return the row of a metric: its value, why it does not apply, or how the library failed on it."""
-    if reason := suite.why_not(metric):
-        return Score(metric, profile="corrected", status="not_applicable", reason=reason)
-    try:
-        value = _compute(metric, suite)
-    except CellgaugeError as error:
-        return Score(metric, profile="corrected", status="not_applicable", reason=one_line(error))
-    except (ValueError, ArithmeticError, RuntimeError) as error:
-        return Score(metric, profile="corrected", status="failed", reason=f"scib-metrics: {one_line(error)}")
+    value, status, reason = np.nan, "not_applicable", suite.why_not(metric)
+    if not reason:
+        try:
+            value = _compute(metric, suite)
+            reason = (
+                "no label has 10 cells of several batches" if metric == "kbet" else "scib-metrics gives no finite value"
+            )
+        except CellgaugeError as error:
+            reason = one_line(error)
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            status, reason = "failed", f"scib-metrics: {one_line(error)}"
     if not np.isfinite(value):
-        reason = (
-            "no label has 10 cells of several batches" if metric == "kbet" else "scib-metrics gives no finite value"
-        )
-        return Score(metric, profile="corrected", status="not_applicable", reason=reason)
+        return Score(metric, profile="corrected", status=status, reason=reason)
     if metric == "pcr_comparison" and value == 0:
         note = "; ".join(filter(None, [note, "batches explain no less of the embedding than of the unintegrated PCA"]))
     of_batches = metric in (*BATCH_CORRECTION, "isolated_labels")
@@ -250,16 +246,17 @@ def _row(metric: str, suite: _Suite, note: str) -> Score:
 def _means(rows: Mapping[str, Score]) -> Iterator[Score]:
     """Yield scIB's total and the two means that it is made of, where all their parts were asked for."""
     parts = {"bio_conservation": BIO_CONSERVATION, "batch_correction": BATCH_CORRECTION}
-    parts = {name: own for name, own in parts.items() if set(own) <= set(rows)}
-    means: dict[str, float] = {}
-    for name, own in parts.items():
-        if all(rows[part].status == "ok" for part in own):
-            means[name] = float(np.mean([rows[part].value for part in own]))
+    parts = {name: metrics for name, metrics in parts.items() if set(metrics) <= set(rows)}
+    means = {
+        name: float(np.mean([rows[metric].value for metric in metrics]))
+        for name, metrics in parts.items()
+        if all(rows[metric].status == "ok" for metric in metrics)
+    }
     if len(parts) == len(WEIGHTS):
         total = sum(weight * means[name] for name, weight in WEIGHTS.items()) if len(means) == len(WEIGHTS) else None
         yield _mean("total", total, METRICS, rows)
-    for name, own in parts.items():
-        yield _mean(name, means.get(name), own, rows)
+    for name, metrics in parts.items():
+        yield _mean(name, means.get(name), metrics, rows)
 
 
 def _mean(name: str, value: float | None, parts: Sequence[str], rows: Mapping[str, Score]) -> Score:

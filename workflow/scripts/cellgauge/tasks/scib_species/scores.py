@@ -32,11 +32,5 @@ def score(
         CellgaugeError, NotScorable: as `tasks.scib.score`.
     """
     of_species = replace(cells, obs={**cells.obs, "batch": cells.obs["organism"]})
-    yield from suite(
-        of_species,
-        profiles=profiles,
-        seed=seed,
-        batch_columns=("batch",),
-        n_top_genes=n_top_genes,
-        n_components=n_components,
-    )
+    params = {"batch_columns": ("batch",), "n_top_genes": n_top_genes, "n_components": n_components}
+    yield from suite(of_species, profiles=profiles, seed=seed, **params)
