@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.core.optional_imports import without_optional
 from cellgauge.data.variable_genes import Counts
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.files.split import Split
+from cellgauge.files.split import Split
 
 
 def counts_of(split: Split, genes: np.ndarray | None = None) -> Counts:

@@ -11,7 +11,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.digest import digest_of
 from cellgauge.core.errors import CellgaugeError, ContractError, did_you_mean
@@ -22,11 +27,7 @@ from cellgauge.files.split import as_counts, as_expression, log_normalised, writ
 from cellgauge.files.text_columns import TextColumn, as_text, ids, shorten, text_column
 from cellgauge.screens.condition_names import ConditionNames, UnknownTargets, as_names
 from cellgauge.screens.screen import CONTROL, PARTITIONS, in_second_half, simulation_split, strata, targets
-
-if TYPE_CHECKING:
-    import anndata
-    import numpy as np
-    import pandas as pd
+from cellgauge.screens.simulate import plant_screen
 
 SAMPLED = 200
 """Cells at each end of a split whose counts a check reads."""
@@ -144,8 +145,6 @@ def read_split(source: str | Path, options: Mapping[str, Any] | SplitOptions, *,
         CellgaugeError: an unknown organism or option, a missing column or layer, a matrix that is not raw counts, genes of
             another species, duplicate cell ids, missing labels, no cells, or a file that cannot be read.
     """
-    import anndata
-
     source = Path(source)
     wanted = options if isinstance(options, SplitOptions) else SplitOptions.parse(options, source)
     species = _organism(wanted)
@@ -187,8 +186,6 @@ def _organism(wanted: SplitOptions) -> Organism:
 
 def _rows(obs: pd.DataFrame, wanted: SplitOptions, notes: list[str]) -> np.ndarray:
     """Return the positions of the split's cells."""
-    import numpy as np
-
     chosen = np.ones(len(obs), dtype=bool)
     if wanted.split_by:
         value = as_text(wanted.value if wanted.value != "" else wanted.split)
@@ -215,8 +212,6 @@ def _rows(obs: pd.DataFrame, wanted: SplitOptions, notes: list[str]) -> np.ndarr
 
 def _of_values(obs: pd.DataFrame, name: str, values: Sequence[str], option: str, wanted: SplitOptions) -> np.ndarray:
     """Return which cells hold one of the values in a column, bool, shape (n_cells,)."""
-    import numpy as np
-
     column = text_column(_column(obs, name, option, wanted), meant=values)
     chosen = np.isin(column.values, values)
     if not chosen.any():
@@ -232,8 +227,6 @@ def _label(obs: pd.DataFrame, wanted: SplitOptions) -> TextColumn:
 
 
 def _column(frame: pd.DataFrame, name: str, role: str, wanted: SplitOptions) -> pd.Series:
-    import pandas as pd
-
     if name in frame:
         column = frame[name]
         if isinstance(column, pd.DataFrame):
@@ -261,9 +254,6 @@ def _matrix(file: Published, key: str, role: str, rows: np.ndarray, wanted: Spli
 
 def _some_rows(file: Published, key: str, rows: np.ndarray) -> Any:
     """Return the first and the last of the rows of a matrix, and empty rows for those between, CSR, (n_cells, n_genes)."""
-    import numpy as np
-    from scipy.sparse import csr_matrix
-
     places = np.unique(np.r_[np.arange(len(rows))[:SAMPLED], np.arange(len(rows))[-SAMPLED:]])
     part = file.rows(key, rows[places])
     lengths = np.zeros(len(rows), dtype=np.int64)
@@ -294,11 +284,7 @@ def _columns(matrix: Any, places: np.ndarray) -> Any:
 
 def _screen(data: anndata.AnnData, obs: pd.DataFrame, wanted: SplitOptions, notes: list[str]) -> anndata.AnnData:
     """Return `data` as a screen: conditions and partition in obs, log-normalised expression as a layer."""
-    import pandas as pd
-
     if wanted.planted is not None:
-        from cellgauge.screens.simulate import plant_screen
-
         data = plant_screen(data, wanted.where, **wanted.planted)
     names = _condition_names(data, wanted)
     written = names.names(data.obs["label"].astype(str))
@@ -386,8 +372,6 @@ def _held_out(
 
 
 def _obs(obs: pd.DataFrame, wanted: SplitOptions, notes: list[str]) -> pd.DataFrame:
-    import pandas as pd
-
     columns = {"label": _label(obs, wanted).values}
     notes += _label(obs, wanted).notes(wanted.label)
     if wanted.donor:
@@ -416,8 +400,6 @@ def _text(obs: pd.DataFrame, name: str, role: str, wanted: SplitOptions, notes: 
 
 def _batches(obs: pd.DataFrame, wanted: SplitOptions, notes: list[str]) -> np.ndarray:
     """Return the batch of each cell, columns joined with "|": "" where one is missing; a wholly empty one is left out."""
-    import numpy as np
-
     parts = [_text(obs, name, "batch", wanted, notes) for name in wanted.batch]
     parts = [part for part in parts if (part != "").any()] or parts[:1]
     joined = np.asarray(["|".join(values) for values in zip(*parts, strict=True)], dtype=object)
@@ -433,9 +415,6 @@ def _var(
     Its index holds Ensembl ids (without version) where the data have them, `feature_name` symbols. A gene without one of the
     two is called by the other; a gene without any name is left out.
     """
-    import numpy as np
-    import pandas as pd
-
     symbols = _gene_names(var, wanted.symbol or ("index",), "symbol", wanted, notes)
     if wanted.ensembl:
         published = _gene_names(var, wanted.ensembl, "ensembl", wanted, notes)

@@ -7,20 +7,20 @@ by anndata itself.
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix, issparse, vstack
 
 from cellgauge.core.errors import CellgaugeError, reading
 from cellgauge.files.h5ad import read_csr, sparse_ends
 from cellgauge.files.hdf5 import open_hdf5, read_anndata
-
-if TYPE_CHECKING:
-    import h5py
-    import numpy as np
-    import pandas as pd
-    from scipy.sparse import csr_matrix
 
 _LABELS = "it holds no labels: read it with {reader}, add obs['cell_type'] (and a donor), and write it with write_h5ad"
 
@@ -82,7 +82,6 @@ class _InParts(Published):
         self.embeddings = [name for name in file.get("obsm", {}) if _holds_something(file["obsm"][name])]
 
     def _frame(self, key: str) -> pd.DataFrame:
-        import pandas as pd
         from anndata.io import read_elem
 
         with reading(f"{self._path}: {key} cannot be read, truncated or corrupt"):
@@ -121,8 +120,6 @@ class _InParts(Published):
 
 class _Whole(Published):
     def __init__(self, path: Path) -> None:
-        import warnings
-
         with warnings.catch_warnings():  # of old layouts: the reader knows
             warnings.simplefilter("ignore")
             data = read_anndata(path)
@@ -136,9 +133,6 @@ class _Whole(Published):
         return self._data.raw.var if matrix == "raw/X" else self._data.var
 
     def rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
-        import numpy as np
-        from scipy.sparse import csr_matrix, issparse
-
         with reading(f"{self._path}: matrix '{matrix}' cannot be read, the file is truncated or corrupt"):
             part = self._parts[matrix]
             _check_shape(part.shape, len(self.obs), len(self.genes(matrix)), matrix, self._path)
@@ -235,9 +229,6 @@ def _check_shape(shape: Sequence[int], n_cells: int, n_genes: int, matrix: str, 
 
 def _sparse_rows(item: h5py.Dataset, rows: np.ndarray, at_once: int = 4096) -> csr_matrix:
     """Return rows (ascending) of a dense matrix as CSR, a block at a time: most of it is zeros, and all of it may not fit."""
-    import numpy as np
-    from scipy.sparse import csr_matrix, vstack
-
     kind = _at_least_single(item.dtype)
     blocks = []
     for start in range(0, item.shape[0], at_once):
@@ -249,15 +240,11 @@ def _sparse_rows(item: h5py.Dataset, rows: np.ndarray, at_once: int = 4096) -> c
 
 
 def _at_least_single(dtype: np.dtype) -> np.dtype:
-    import numpy as np
-
     if dtype.kind not in "buif":
         raise CellgaugeError(f"it holds {dtype}, not numbers")
     return np.dtype(np.float32) if dtype.kind in "bf" and dtype.itemsize < 4 else dtype
 
 
 def _dense(matrix: Any) -> np.ndarray:
-    import numpy as np
-
     matrix = matrix.toarray() if hasattr(matrix, "toarray") else matrix
     return np.asarray(matrix.to_numpy() if hasattr(matrix, "to_numpy") else matrix)

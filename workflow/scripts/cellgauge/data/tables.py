@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import re
 import warnings
@@ -10,15 +11,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from cellgauge.core.errors import CellgaugeError, one_line, reading
 from cellgauge.files.hdf5 import RATIO
 from cellgauge.files.text_columns import ids, shorten
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 TEXT_FORMATS = (".csv", ".tsv", ".txt", ".tab")
 FORMATS = (*TEXT_FORMATS, *(f"{suffix}.gz" for suffix in TEXT_FORMATS), ".parquet")
@@ -81,8 +81,6 @@ def read_table(path: Path, *, text_columns: Collection[str] = ()) -> Table:
 
 
 def _read_parquet(path: Path) -> Table:
-    import pandas as pd
-
     frame = pd.read_parquet(path)
     if not isinstance(frame.index, pd.RangeIndex):
         name = str(frame.index.name) if frame.index.name is not None else ""
@@ -94,9 +92,6 @@ def _read_parquet(path: Path) -> Table:
 
 def _unpacked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return a table with one column a dimension where a column holds lists of numbers."""
-    import numpy as np
-    import pandas as pd
-
     for name in [name for name in frame.columns if len(frame) and isinstance(frame[name].iloc[0], list | np.ndarray)]:
         lengths = {len(row) if isinstance(row, list | np.ndarray) else 0 for row in frame[name]}
         if len(lengths) > 1:
@@ -111,8 +106,6 @@ def _unpacked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
-    import pandas as pd
-
     lines = first_lines(path)
     usual = "," if ending.startswith(".csv") else "\t"
     separator, skipped = usual, 0
@@ -187,8 +180,6 @@ def first_lines(path: Path) -> list[str]:
 
 def _check_inflated(path: Path) -> None:
     """Refuse packed text that is over a GB, and hundred times what is stored: numbers in text never are."""
-    import gzip
-
     most = max(1 << 30, 100 * path.stat().st_size)
     if path.suffix.lower() != ".gz" or RATIO * path.stat().st_size <= most:
         return
@@ -202,8 +193,6 @@ def _check_inflated(path: Path) -> None:
 
 def _open(path: Path) -> Any:
     """Open text in UTF-8, or in UTF-16 where the file begins as such, unpacked."""
-    import gzip
-
     packed = path.suffix.lower() == ".gz"
     with gzip.open(path, "rb") if packed else path.open("rb") as file:
         start = file.read(4)
@@ -396,8 +385,6 @@ def _lone_integers(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 
 def _is_whole(column: pd.Series) -> bool:
-    import numpy as np
-
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     values = values[np.isfinite(values)]
     return bool(len(values)) and bool((values == np.round(values)).all())
@@ -410,8 +397,6 @@ def _counts_rows(column: pd.Series) -> bool:
 
 
 def _holds_numbers(column: pd.Series) -> bool:
-    import pandas as pd
-
     return (
         pd.api.types.is_numeric_dtype(column)
         and not pd.api.types.is_bool_dtype(column)
@@ -433,8 +418,6 @@ def _looks_like_decimal_comma(column: pd.Series) -> bool:
 
 def _example(column: pd.Series) -> str:
     """Return the first value of a column that is no number."""
-    import pandas as pd
-
     unread = (
         column[pd.to_numeric(column, errors="coerce").isna() & column.notna()] if column.dtype == object else column
     )
@@ -452,8 +435,6 @@ def _kind(column: pd.Series) -> str:
 
 
 def _dtype(frame: pd.DataFrame, names: Sequence[str]) -> Any:
-    import numpy as np
-
     kinds = {str(frame[name].dtype) for name in names}
     return np.float32 if kinds <= {"float32", "float16"} else np.float64
 
@@ -490,8 +471,6 @@ def id_column(frame: pd.DataFrame, cells: Collection[str], path: Path, wanted: s
 
 def without_ids(frame: pd.DataFrame, column: str | None) -> pd.DataFrame:
     """Return a table without its column of ids; its first column, which is read as text, as numbers where it holds them."""
-    import pandas as pd
-
     first = frame.columns[0]
     if first != column and not _holds_numbers(frame[first]) and _all_numbers(frame[first]):
         frame = frame.assign(**{first: pd.to_numeric(frame[first])})
@@ -499,12 +478,8 @@ def without_ids(frame: pd.DataFrame, column: str | None) -> pd.DataFrame:
 
 
 def _all_numbers(column: pd.Series) -> bool:
-    import pandas as pd
-
     return bool(pd.to_numeric(column, errors="coerce").notna().all())
 
 
 def _is_fraction(column: pd.Series) -> bool:
-    import pandas as pd
-
     return pd.api.types.is_float_dtype(column) and not _is_whole(column)

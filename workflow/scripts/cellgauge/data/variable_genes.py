@@ -11,14 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix, vstack
 
 from cellgauge.core.errors import CellgaugeError
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 N_BINS = 20
 """Number of bins of mean expression within which dispersions are normalized, as in Seurat and scanpy."""
@@ -62,8 +59,6 @@ def variable_expression(
     parts: Sequence[Counts], n_top_genes: int, names: Sequence[str] | None = None
 ) -> tuple[np.ndarray, csr_matrix]:
     """Return `variable_genes` and their log-normalised expression, CSR float32, shape (cells of all parts, n_chosen)."""
-    from scipy.sparse import vstack
-
     scales = _scales(parts)
     genes = _highly_variable(parts, scales, n_top_genes, names)
     blocks = [block for part, scale in zip(parts, scales, strict=True) for block in _expression(part, scale, genes)]
@@ -88,8 +83,6 @@ def _row_sums(block: csr_matrix) -> np.ndarray:
 
 def _expression(counts: Counts, scales: np.ndarray, genes: np.ndarray | None = None) -> Iterator[csr_matrix]:
     """Yield log(1 + scaled counts) of each block of cells, for all genes or for `genes`."""
-    from scipy.sparse import csr_matrix
-
     first = 0
     for block in counts.blocks():
         scale = scales[first : first + block.shape[0]]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+import pandas as pd
 
+from cellgauge.data.expression import counts_of, principal_components
+from cellgauge.data.variable_genes import variable_expression
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded, NotApplicable
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = False
@@ -37,8 +36,6 @@ def correct(
         components: float32, shape (n_cells, n_components).
         groups: the batch or species of each cell, str, shape (n_cells,).
     """
-    import numpy as np
-    import pandas as pd
     from harmonypy import run_harmony
 
     settings = {
@@ -72,11 +69,6 @@ def embed(
     Raises:
         NotApplicable: the split has no such column, or one batch alone: Harmony would be PCA under another name.
     """
-    import numpy as np
-
-    from cellgauge.data.expression import counts_of, principal_components
-    from cellgauge.data.variable_genes import variable_expression
-
     if batch_key not in cells.columns:
         raise NotApplicable(f"Harmony corrects for the column '{batch_key}', which the split does not have")
     batches = cells.column(batch_key)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
-
-if TYPE_CHECKING:
-    from cellgauge.files.split import Split
+from cellgauge.models.harmony import correct
+from cellgauge.models.pca_joint import joint_components
 
 SCOPE = "dataset"
 SHARED_SPACE = True
@@ -31,11 +32,6 @@ def embed(
     tolerance: float = 1e-4,
 ) -> Embedded:
     """Return the corrected components of the cells of all splits, in the order of the splits (see `harmony.correct`)."""
-    import numpy as np
-
-    from cellgauge.models.harmony import correct
-    from cellgauge.models.pca_joint import joint_components
-
     n_genes, components = joint_components(cells, n_top_genes, n_components, seed)
     species = np.repeat([split.organism for split in cells], [len(split.cells) for split in cells])
     settings = {"theta": theta, "ridge": ridge, "max_iterations": max_iterations, "tolerance": tolerance}

@@ -6,12 +6,10 @@ takes the raw count matrix, which is no fair rival: profile reference alone foll
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from cellgauge.data.expression import counts_of, principal_components
+from cellgauge.data.variable_genes import variable_expression
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
-
-if TYPE_CHECKING:
-    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = False
@@ -25,8 +23,5 @@ def embed(
     cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 3000, n_components: int = 50
 ) -> Embedded:
     """Return the first `n_components` principal components of the `n_top_genes` most variable genes."""
-    from cellgauge.data.expression import counts_of, principal_components
-    from cellgauge.data.variable_genes import variable_expression
-
     genes, expression = variable_expression([counts_of(cells)], n_top_genes)
     return Embedded(principal_components(expression, n_components, seed), cells.cells, {"matched_genes": len(genes)})

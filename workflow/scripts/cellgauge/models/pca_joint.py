@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from cellgauge.data.expression import join_species, principal_components
+from cellgauge.data.variable_genes import variable_expression
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from cellgauge.files.split import Split
 
 SCOPE = "dataset"
 SHARED_SPACE = True
@@ -25,9 +24,6 @@ def joint_components(cells: Sequence[Split], n_top_genes: int, n_components: int
     Genes are ranked by their dispersion within each split and chosen by how many splits they vary in: genes that only
     tell the species apart are not preferred.
     """
-    from cellgauge.data.expression import join_species, principal_components
-    from cellgauge.data.variable_genes import variable_expression
-
     counts, names = join_species(cells)
     genes, expression = variable_expression(counts, n_top_genes, names)
     return len(genes), principal_components(expression, n_components, seed)
@@ -42,6 +38,4 @@ def embed(
 
 
 def _ids(cells: Sequence[Split]) -> np.ndarray:
-    import numpy as np
-
     return np.concatenate([split.cells for split in cells])

@@ -5,18 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import vstack
 
 from cellgauge.core.errors import CellgaugeError, reading
+from cellgauge.data import tables
+from cellgauge.data.genes import without_version
+from cellgauge.data.published import Published, open_published
+from cellgauge.data.tables import FORMATS, table_format
+from cellgauge.files.arrays import Npz, read_npy
+from cellgauge.files.split import Split, log_normalised
+from cellgauge.files.text_columns import ids, text_column
 from cellgauge.models.base import Embedded
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-
-    from cellgauge.data.published import Published
-    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = False  # nobody can see in a file whether another split's file is of the same model
@@ -76,8 +79,6 @@ def embed(
         CellgaugeError: a file of another format, no ids, repeated ids, other cells, a wrong number of rows, columns of
             several kinds, or a matrix of counts.
     """
-    import numpy as np
-
     if weights is None:
         raise CellgaugeError("precomputed embeddings need a file: set `path` in the model's entry (by hand: --weights)")
     if align not in ("id", "row"):
@@ -115,9 +116,6 @@ def embed(
 
 def rows_by_id(table: Rows, cells: Split, path: Path) -> np.ndarray:
     """Return the row of each cell, int, shape (n_cells,), -1 where the file has none."""
-    import numpy as np
-    import pandas as pd
-
     if table.cells is None:
         raise CellgaugeError(
             f"{path}: the file holds no cell ids; add them, or set `align: row` in the model's params if its rows are the"
@@ -140,8 +138,6 @@ def rows_by_id(table: Rows, cells: Split, path: Path) -> np.ndarray:
 
 def rows_in_order(table: Rows, cells: Split, path: Path) -> np.ndarray:
     """Return 0, 1, 2, ...: the rows are the cells in their order."""
-    import numpy as np
-
     if len(table.matrix) != len(cells.cells):
         raise CellgaugeError(
             f"{path}: it has {len(table.matrix)} rows, split {cells.name} has {len(cells.cells)} cells; rows can be taken"
@@ -151,8 +147,6 @@ def rows_in_order(table: Rows, cells: Split, path: Path) -> np.ndarray:
 
 
 def _verify(table: Rows, rows: np.ndarray, cells: Split, theirs: str, ours: str, path: Path) -> None:
-    from cellgauge.files.text_columns import text_column
-
     if theirs not in table.columns:
         raise CellgaugeError(f"{path}: no column '{theirs}' to verify (found: {', '.join(table.columns) or 'none'})")
     found = text_column(table.columns[theirs]).values[rows[rows >= 0]]
@@ -169,10 +163,6 @@ def looks_shuffled(matrix: np.ndarray, cells: Split) -> bool:
 
     Of up to 1,000 cells, alike by the correlation of log-normalised expression; False where there are too few to tell.
     """
-    import numpy as np
-
-    from cellgauge.files.split import log_normalised
-
     rows = np.flatnonzero(np.isfinite(matrix).all(axis=1))
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _COMPARED)).astype(int)] if len(rows) else rows
     points = matrix[rows].astype(np.float64)
@@ -181,8 +171,6 @@ def looks_shuffled(matrix: np.ndarray, cells: Split) -> bool:
     blocks = [
         block[rows[(rows >= start) & (rows < start + block.shape[0])] - start] for start, block in cells.count_blocks()
     ]
-    from scipy.sparse import vstack
-
     expression = log_normalised(vstack(blocks, format="csr"))
     squares = np.asarray(expression.multiply(expression).mean(axis=0)).ravel()
     spread = squares - np.asarray(expression.mean(axis=0)).ravel() ** 2
@@ -215,9 +203,6 @@ def read_rows(
     Raises:
         CellgaugeError: whatever keeps the file from being the embedding of some cells.
     """
-    from cellgauge.data.tables import FORMATS, table_format
-    from cellgauge.files.arrays import read_npy
-
     columns = (columns,) if isinstance(columns, str) else tuple(columns)
     readers: dict[str, Callable[[], Rows]] = {
         ".npy": lambda: Rows(read_npy(path), None),
@@ -246,8 +231,6 @@ def read_rows(
 
 def refuse_counts(matrix: np.ndarray, path: Path) -> None:
     """Raise CellgaugeError where an embedding holds whole numbers alone, none of them negative."""
-    import numpy as np
-
     known = matrix[np.isfinite(matrix).all(axis=1)]
     if len(known) and (known >= 0).all() and np.ptp(known) > 0 and (known == np.round(known)).all():
         raise CellgaugeError(
@@ -257,9 +240,6 @@ def refuse_counts(matrix: np.ndarray, path: Path) -> None:
 
 
 def _read_npz(path: Path, key: str) -> Rows:
-    from cellgauge.files.arrays import Npz
-    from cellgauge.files.text_columns import ids
-
     arrays = Npz(path)
     cells = next((ids(arrays[name].ravel()) for name in CELL_ARRAYS if name in arrays), None)
     names = [name for name in arrays if name not in CELL_ARRAYS]
@@ -268,9 +248,6 @@ def _read_npz(path: Path, key: str) -> Rows:
 
 
 def _read_table(path: Path, split: Split, id_name: str, columns: Sequence[str], spare: Collection[str]) -> Rows:
-    from cellgauge.data import tables
-    from cellgauge.files.text_columns import ids
-
     table = tables.read_table(path, text_columns=[name for name in (id_name, *spare) if name])
     named = tables.id_column(table.frame, split.cells, path, id_name)
     frame = tables.without_ids(table.frame, named)
@@ -284,9 +261,6 @@ def _read_table(path: Path, split: Split, id_name: str, columns: Sequence[str], 
 
 
 def _read_h5ad(path: Path, split: Split, key: str) -> Rows:
-    from cellgauge.data.published import open_published
-    from cellgauge.files.text_columns import ids
-
     with open_published(path) as file:
         there = [*file.embeddings, *(["X"] if "X" in file.matrices else [])]
         chosen = _choose(key, there, _likely(file, split), path, "matrix")
@@ -314,10 +288,6 @@ def _likely(file: Published, split: Split) -> list[str]:
 
 def _is_expression(file: Published, split: Split) -> bool:
     """Return whether X is of genes or of counts, judged by its columns' names and its first cells."""
-    import numpy as np
-
-    from cellgauge.files.text_columns import ids
-
     if _shared_genes(ids(file.genes("X").index), split):
         return True
     first = file.rows("X", np.arange(min(len(file.obs), 100)))
@@ -325,8 +295,6 @@ def _is_expression(file: Published, split: Split) -> bool:
 
 
 def _shared_genes(names: Collection[str], split: Split) -> list[str]:
-    from cellgauge.data.genes import without_version
-
     known = {*split.genes, *split.symbols}
     return [str(name) for name in names if name in known or without_version(str(name)) in known]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import zlib
 
+import numpy as np
+
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
-
-if TYPE_CHECKING:
-    from cellgauge.files.split import Split
 
 SCOPE = "split"
 SHARED_SPACE = True
@@ -17,9 +17,5 @@ UNINFORMED = True
 
 def embed(cells: Split, weights: None, *, device: str, seed: int, n_dims: int = 50) -> Embedded:
     """Return standard normal noise, shape (n_cells, n_dims), another one for each split."""
-    import zlib
-
-    import numpy as np
-
     generator = np.random.default_rng([seed, zlib.crc32(f"{cells.dataset}/{cells.name}".encode())])
     return Embedded(generator.standard_normal((len(cells.cells), n_dims), dtype=np.float32), cells.cells)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError, reading
+from cellgauge.data import tables
+from cellgauge.data.genes import without_version
+from cellgauge.data.published import open_published
+from cellgauge.data.tables import FORMATS, table_format
+from cellgauge.files.text_columns import ids, text_column
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    import numpy as np
-    import pandas as pd
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.screens.condition_names import ConditionNames
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.condition_names import ConditionNames, UnknownTargets, as_names
+from cellgauge.screens.screen import CONTROL, Screen, targets
 
 USES_CONTROLS = False
 PATH = "my_model/{dataset}.csv"
@@ -76,8 +77,6 @@ def predict(
         CellgaugeError: a file of another format, a gene with text in it, no gene or no condition of the screen, or names of
             conditions that were not understood.
     """
-    from cellgauge.screens.screen import targets
-
     if weights is None:
         raise CellgaugeError(
             "precomputed predictions need a file: set `path` in the model's entry (by hand: --weights)"
@@ -131,11 +130,6 @@ def read_predictions(
     Raises:
         CellgaugeError: whatever keeps the file from being a prediction of the screen's test conditions.
     """
-    from cellgauge.data.tables import FORMATS, table_format
-    from cellgauge.files.text_columns import text_column
-    from cellgauge.screens.condition_names import UnknownTargets
-    from cellgauge.screens.screen import targets
-
     ending, known = table_format(path), (".h5ad", *FORMATS)
     if ending not in known:
         raise CellgaugeError(f"{path}: unknown format '{ending}'; predictions are read from {', '.join(known)}")
@@ -171,9 +165,6 @@ def read_predictions(
 
 def _condition_names(screen: Screen, control: str | Sequence[str], separator: str, pool_guides: bool) -> ConditionNames:
     """Return how a file names conditions: as it is told, else as the screen's own data do, and as cellgauge does."""
-    from cellgauge.screens.condition_names import ConditionNames, as_names
-    from cellgauge.screens.screen import CONTROL, targets
-
     theirs = json.loads(str(screen.split.facts().get("condition_names", "{}")))
     controls = as_names(control) if control else (CONTROL, *theirs.get("control", ()))
     perturbed = {gene for condition in (*screen.partition, *screen.strata) for gene in targets(condition)}
@@ -187,8 +178,6 @@ def _condition_names(screen: Screen, control: str | Sequence[str], separator: st
 
 def _columns(screen: Screen, genes: Sequence[str], path: Path, rows: Sequence[str]) -> dict[str, int]:
     """Return the column of the file of each gene id of the screen that it has."""
-    from cellgauge.data.genes import without_version
-
     place = screen.column_of
     found: dict[str, int] = {}
     for column, name in enumerate(genes):
@@ -211,9 +200,6 @@ def _columns(screen: Screen, genes: Sequence[str], path: Path, rows: Sequence[st
 def _read_table(
     path: Path, screen: Screen, condition_column: str, columns: Sequence[str]
 ) -> tuple[pd.Series, list[str], np.ndarray, list[str]]:
-    from cellgauge.data import tables
-    from cellgauge.data.genes import without_version
-
     table = tables.read_table(path, text_columns=[condition_column, *CONDITION_COLUMNS])
     wanted = _condition_column(table.frame, condition_column, path) or table.frame.columns[0]
     frame = tables.without_ids(table.frame, wanted)
@@ -227,11 +213,6 @@ def _read_table(
 def _read_h5ad(
     path: Path, screen: Screen, condition_column: str
 ) -> tuple[pd.Series | pd.Index, list[str], csr_matrix, list[str]]:
-    import numpy as np
-
-    from cellgauge.data.published import open_published
-    from cellgauge.files.text_columns import ids
-
     with open_published(path) as file:
         if "X" not in file.matrices:
             raise CellgaugeError(f"{path}: it has no X, which holds the predicted expression")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.screen import Screen
 
 USES_CONTROLS = False
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import anndata
 import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import ContractError
 from cellgauge.files.checked import checked_path
@@ -14,12 +17,7 @@ from cellgauge.files.h5ad import as_plain
 from cellgauge.files.prediction import NOT_PREDICTED
 from cellgauge.files.profiles import SUFFIX
 from cellgauge.metrics.wilcoxon import ControlRanks
-from cellgauge.screens.screen import CONTROL, mean_of
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.screen import CONTROL, Screen, mean_of
 
 SAMPLED = 64
 """How many predicted cells of a condition are kept, for scores that compare distributions."""
@@ -100,9 +98,6 @@ class Reducer:
 
     def write(self, path: str | Path, uns: Mapping[str, Any]) -> None:
         """Write the prediction file; where nothing was predicted it holds the reasons."""
-        import anndata
-        import pandas as pd
-
         reasons = {f"reason{SUFFIX[profile]}": values.astype(str) for profile, values in self._reasons.items()}
         unpredicted = int((self._reasons["corrected"] != "").sum())
         facts = {**uns, "unpredicted": unpredicted, "controls_compared": self._ranks["corrected"].n_controls}

@@ -11,16 +11,13 @@ Source: Gerard (2020), BMC Bioinformatics 21, 206 (seqgendiff).
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
+import anndata
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.screens.screen import CONTROL, targets
-
-if TYPE_CHECKING:
-    import anndata
-    from scipy.sparse import csr_matrix
 
 N_PROGRAMMES = 4
 PROGRAMME_SIZE = 40

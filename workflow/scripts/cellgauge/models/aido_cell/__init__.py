@@ -8,20 +8,21 @@ token; genes that the data lack have count 0. Nothing is random.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy.sparse import csr_matrix
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
+from cellgauge.inference.run import Record, embed_split, require_matches
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     import torch
-    from scipy.sparse import csr_matrix
 
-    from cellgauge.files.split import Split
-    from cellgauge.inference.run import Record
     from cellgauge.models.aido_cell.network import AidoCell
 
 SCOPE = "split"
@@ -60,10 +61,6 @@ def embed(
     Raises:
         CellgaugeError: a file is missing, damaged or of another model, or too few genes are known.
     """
-    import numpy as np
-
-    from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.aido_cell.network import Settings, load_aido_cell
 
     folder = weights_folder(weights, "AIDO.Cell")
@@ -96,7 +93,6 @@ class Encoder:
     def __init__(
         self, network: AidoCell, positions: np.ndarray, n_genes: int, *, pool_depth: bool, round_input: bool
     ) -> None:
-        import numpy as np
         import torch
 
         self._network, self._n_genes, self._round = network, n_genes, round_input
@@ -110,10 +106,6 @@ class Encoder:
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield the record of each row of `counts` (n, n_genes of the split); None for a cell without a known gene."""
-        import numpy as np
-
-        from cellgauge.inference.run import Record
-
         known = counts[:, self._columns]
         depth_positions = self._n_genes + np.arange(DEPTH_TOKENS)
         for start, stop in zip(known.indptr, known.indptr[1:], strict=False):
@@ -129,8 +121,6 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return positions and values, (batch, longest); shorter cells repeat their last position."""
-        import numpy as np
-
         longest = max(len(record.arrays[0]) for record in records)
         positions, values = (
             np.stack([np.pad(r.arrays[i], (0, longest - len(r.arrays[i])), mode="edge") for r in records])

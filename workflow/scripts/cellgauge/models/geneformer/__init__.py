@@ -7,21 +7,22 @@ or in its subfolders. Genes are matched by Ensembl id, or by symbol if the data 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
+from cellgauge.inference.run import Record, embed_split, key_mask, padded, require_matches
 from cellgauge.models.base import Embedded
+from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     import torch
 
-    from cellgauge.files.split import Split
-    from cellgauge.inference.run import Record
     from cellgauge.models.geneformer.network import Geneformer
-    from cellgauge.models.geneformer.tokens import Ranker
 
 SCOPE = "split"
 SHARED_SPACE = True
@@ -59,10 +60,6 @@ def embed(
     Raises:
         CellgaugeError: a file is missing, damaged or of another model, an option is out of range, or too few genes are known.
     """
-    from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
-    from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
-
     if pooling not in POOLINGS:
         raise CellgaugeError(f"Geneformer: pooling must be {' or '.join(map(repr, POOLINGS))}, not '{pooling}'")
     folder = weights_folder(weights, "Geneformer")
@@ -101,10 +98,6 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return tokens, int64 (batch, longest), lengths (batch,), and the mask if there is padding."""
-        import numpy as np
-
-        from cellgauge.inference.run import key_mask, padded
-
         lengths = np.asarray([record.length for record in records])
         return padded([record.arrays[0] for record in records], self._pad), lengths, *key_mask(lengths)
 

@@ -12,19 +12,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.genes import without_version
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.files.split import Split
-    from cellgauge.inference.run import Record
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import CheckpointError, find_file, read_pickled_dict
+from cellgauge.inference.run import Record
 
 TARGET_SUM = 10_000
 SPECIAL = ("<pad>", "<cls>", "<eos>")
@@ -52,7 +49,6 @@ class Dictionaries:
 
 def read_dictionaries(folder: Path) -> Dictionaries:
     """Read the dictionaries in `folder` or its subfolders; raise CheckpointError if they do not fit together."""
-    from cellgauge.inference.checkpoints import CheckpointError, find_file, read_pickled_dict
 
     def read(name: str, values: type | tuple[type, ...]) -> tuple[Path, dict]:
         path = find_file(folder, name, f"*/{name}")
@@ -87,8 +83,6 @@ class Ranker:
     """
 
     def __init__(self, cells: Split, dictionaries: Dictionaries, max_length: int) -> None:
-        import numpy as np
-
         genes = [dictionaries.genes.get(without_version(name.upper()), "") for name in cells.genes]
         self._columns = np.flatnonzero(np.asarray(genes) != "")
         self.matched = len(self._columns)
@@ -105,11 +99,6 @@ class Ranker:
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield (ids,), int64, <cls> first and <eos> last, for each row of `counts` (n, n_genes); None if no gene is known."""
-        import numpy as np
-        from scipy.sparse import csr_matrix
-
-        from cellgauge.inference.run import Record
-
         if self._totals is None:
             totals = np.asarray(counts.sum(axis=1)).ravel()
         else:
@@ -138,8 +127,6 @@ def descending(values: np.ndarray) -> np.ndarray:
     That is `np.argsort(-values, kind="stable")`, several times as fast: numpy's default sort uses vector instructions, and
     equal values, which it leaves in any order, are few.
     """
-    import numpy as np
-
     order = np.argsort(-values)
     ordered = values[order]
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
@@ -153,8 +140,6 @@ def descending(values: np.ndarray) -> np.ndarray:
 
 def _given_totals(cells: Split) -> dict[str, np.floating] | None:
     """Return each cell's total count from the obs column n_counts if there is one: it may include genes that the data lack."""
-    import numpy as np
-
     if "n_counts" not in cells.columns:
         return None
     totals = cells.numbers("n_counts")

@@ -10,21 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy.sparse import csr_matrix
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import Checkpoint, find_file, read_json, read_once, read_vocabulary, weights_folder
+from cellgauge.inference.run import Record, cell_generators, embed_split, key_mask, padded, require_matches
 from cellgauge.models.base import Embedded
+from cellgauge.models.scgpt.tokens import BINS, bins, quantile_edges
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     import torch
-    from scipy.sparse import csr_matrix
 
-    from cellgauge.files.split import Split
-    from cellgauge.inference.checkpoints import Checkpoint
-    from cellgauge.inference.run import Record
     from cellgauge.models.scgpt.network import ScGPT
 
 SCOPE = "split"
@@ -61,11 +62,6 @@ def embed(
     Raises:
         CellgaugeError: a file is missing, damaged or of another model, an option is out of range, or too few genes are known.
     """
-    import numpy as np
-
-    from cellgauge.inference.checkpoints import find_file, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
-
     if max_length < 2:
         raise CellgaugeError(f"scGPT: max_length must be at least 2, not {max_length}")
     folder = weights_folder(weights, "scGPT")
@@ -90,7 +86,6 @@ def _network(checkpoint: Checkpoint, heads: int, pad_value: float) -> tuple[ScGP
     import torch
 
     from cellgauge.models.scgpt.network import load_scgpt
-    from cellgauge.models.scgpt.tokens import BINS
 
     network = load_scgpt(checkpoint, heads)
     n_tokens, width = network.encoder.embedding.weight.shape
@@ -108,10 +103,6 @@ class Encoder:
     def __init__(
         self, n_dims: int, network: ScGPT, ids: np.ndarray, cls: int, max_length: int, seed: int, random_stream: str
     ) -> None:
-        import numpy as np
-
-        from cellgauge.inference.run import cell_generators
-
         self.n_dims, self._network, self.in_order = n_dims, network, random_stream == "official"
         self._columns = np.flatnonzero(ids >= 0)
         self._ids, self._cls, self._max_genes = ids[self._columns], cls, max_length - 1
@@ -124,11 +115,6 @@ class Encoder:
             yield from self._tokenize(known[start : start + CELLS_AT_ONCE], cells[start : start + CELLS_AT_ONCE])
 
     def _tokenize(self, known: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
-        import numpy as np
-
-        from cellgauge.inference.run import Record
-        from cellgauge.models.scgpt.tokens import bins, quantile_edges
-
         sizes = np.diff(known.indptr)
         expressed = np.flatnonzero(sizes)
         if not len(expressed):
@@ -156,8 +142,6 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return (genes, values), int64 (batch, longest), and the mask if there is padding."""
-        from cellgauge.inference.run import key_mask, padded
-
         genes, values = (padded([record.arrays[i] for record in records], 0) for i in (0, 1))
         return genes, values, *key_mask([record.length for record in records])
 
@@ -170,7 +154,6 @@ class _OfficialStream:
     """The random numbers of `embed_data` with one worker and the same seed for both: bins from numpy, samples from torch."""
 
     def __init__(self, seed: int) -> None:
-        import numpy as np
         import torch
 
         self.random = np.random.RandomState(seed).random_sample
@@ -193,8 +176,6 @@ class _Settings:
 
 
 def _settings(folder: Path) -> _Settings:
-    from cellgauge.inference.checkpoints import find_file, read_json, read_vocabulary
-
     args = read_json(find_file(folder, "args.json"))
     vocabulary = read_vocabulary(find_file(folder, "vocab.json"), "<cls>")
     heads, pad_value = args.get("nheads"), args.get("pad_value")

@@ -9,22 +9,23 @@ order, up to the number of positions. Nothing is random.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.organisms import Organism, organism
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import CheckpointError, find_file, read_json, read_once, weights_folder
+from cellgauge.inference.run import Record, embed_split, padded, require_matches
 from cellgauge.models.base import Embedded
+from cellgauge.models.transcriptformer.tokens import Proteins, Sentences, Special
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     import torch
 
-    from cellgauge.data.organisms import Organism
-    from cellgauge.files.split import Split
-    from cellgauge.inference.run import Record
     from cellgauge.models.transcriptformer.network import TranscriptFormer
-    from cellgauge.models.transcriptformer.tokens import Sentences
 
 SCOPE = "split"
 SHARED_SPACE = True
@@ -67,14 +68,9 @@ def embed(
         CellgaugeError: a file is missing, damaged or of another model, a species or an option is unknown, or too few
             genes are known.
     """
-    import numpy as np
     import torch
 
-    from cellgauge.data.organisms import organism
-    from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.transcriptformer.network import Settings, load_transcriptformer
-    from cellgauge.models.transcriptformer.tokens import Proteins, Sentences, Special
 
     if surgery not in ("fixed", "official"):
         raise CellgaugeError(f"TranscriptFormer: surgery must be 'fixed' or 'official', not '{surgery}'")
@@ -123,8 +119,6 @@ class Encoder:
     def __init__(
         self, sentences: Sentences, network: TranscriptFormer, proteins: torch.Tensor, unknown: Sequence[int]
     ) -> None:
-        import numpy as np
-
         self.tokenize, self._network, self.n_dims = sentences.tokenize, network, network.width
         self._start, self._unknown = sentences.special.start, np.asarray(unknown, dtype=np.int64)
         network.fill_table(proteins)
@@ -134,10 +128,6 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return rows of the table and counts, (batch, longest), lengths (batch,), covariates and whether unknown."""
-        import numpy as np
-
-        from cellgauge.inference.run import padded
-
         tokens, counts, covariates = zip(*(record.arrays for record in records), strict=True)
         lengths = np.asarray([len(sentence) for sentence in tokens])
         covariates = np.stack(covariates)
@@ -156,10 +146,6 @@ class Encoder:
 
 def _protein_file(home: Path, species: Organism, added: Mapping[str, str], *, trained: bool) -> Path:
     """Return the h5 of a species: the user's, the checkpoint's if it was trained on the species, or that of all_embeddings."""
-    from pathlib import Path
-
-    from cellgauge.inference.checkpoints import CheckpointError
-
     if species.name in added:
         return Path(added[species.name])
     name = f"{species.scientific.lower().replace(' ', '_')}_gene.h5"
@@ -184,10 +170,6 @@ def _covariates(
         columns: columns of obs that the network takes as covariates.
         tables: number of values that the network has for each.
     """
-    import numpy as np
-
-    from cellgauge.inference.checkpoints import CheckpointError, find_file, read_json
-
     covariates, unknown = np.empty((len(cells.cells), len(columns)), dtype=np.int64), []
     for i, (column, size) in enumerate(zip(columns, tables, strict=True)):
         path = find_file(home, f"vocabs/{column}_vocab.json")

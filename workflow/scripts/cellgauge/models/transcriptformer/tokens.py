@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError, one_line
+from cellgauge.files.hdf5 import item_of, open_hdf5
 from cellgauge.inference.checkpoints import REMEDY, CheckpointError
 from cellgauge.inference.run import Record
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 PACKAGE_ORDER = ("unknown", "[START]", "[END]", "[RD]", "[CELL]", "[PAD]", "[MASK]")
 """The special tokens in the order of the package transcriptformer (0.2.1 to 0.6.1), which is not that of its checkpoints."""
@@ -39,8 +37,6 @@ class Proteins:
     @classmethod
     def open(cls, path: Path) -> Proteins:
         """Read the ids of a file; raise CheckpointError if it is not a file of protein vectors."""
-        from cellgauge.files.hdf5 import item_of, open_hdf5
-
         try:
             with open_hdf5(path, whole=False) as file:
                 names = [name.decode() for name in item_of(file, "keys")[:].tolist()]
@@ -64,8 +60,6 @@ class Proteins:
 
     def vectors(self, indices: np.ndarray, width: int) -> np.ndarray:
         """Return the vectors of some genes, float32, shape (n, width); raise CheckpointError if one is missing or damaged."""
-        from cellgauge.files.hdf5 import item_of, open_hdf5
-
         names = list(self.index)
         vectors = np.empty((len(indices), width), dtype=np.float32)
         try:

@@ -6,24 +6,26 @@ case. A cell is a sample of its genes with weights log(1 + count), grouped by ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.organisms import Organism, organism
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import Checkpoint, find_file, open_tensor, read_once, weights_folder
+from cellgauge.inference.run import Record, embed_split, key_mask, padded, require_matches
 from cellgauge.models.base import Embedded
+from cellgauge.models.uce.new_species import build_species as build
+from cellgauge.models.uce.tokens import CLS, END, PADDING, Sentences, read_species
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     import torch
 
-    from cellgauge.data.organisms import Organism
-    from cellgauge.files.split import Split
-    from cellgauge.inference.checkpoints import Checkpoint
-    from cellgauge.inference.run import Record
     from cellgauge.models.uce.network import UCE
-    from cellgauge.models.uce.tokens import Sentences
 
 SCOPE = "split"
 SHARED_SPACE = True
@@ -72,16 +74,7 @@ def embed(
         CellgaugeError: a file is missing, damaged or of another model, a species or an option is unknown, or too few
             genes are known.
     """
-    import math
-    from pathlib import Path
-
-    import numpy as np
-
-    from cellgauge.data.organisms import organism
-    from cellgauge.inference.checkpoints import find_file, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.uce.network import load_uce
-    from cellgauge.models.uce.tokens import Sentences, read_species
 
     if padding not in ("hidden", "additive"):
         raise CellgaugeError(f"UCE: padding must be 'hidden' or 'additive', not '{padding}'")
@@ -122,9 +115,6 @@ def build_species(
     Args:
         checkpoint: the name of the .torch, where there are several.
     """
-    from cellgauge.inference.checkpoints import find_file, weights_folder
-    from cellgauge.models.uce.new_species import build_species as build
-
     return build(find_file(weights_folder(weights, "UCE"), checkpoint or "*.torch"), proteins, genes, species, folder)
 
 
@@ -132,10 +122,7 @@ class Encoder:
     """Cells to embeddings; see `inference.run.Encoder`. A record is what `Sentences` yields."""
 
     def __init__(self, sentences: Sentences, network: UCE, proteins: torch.Tensor, *, additive: bool) -> None:
-        import numpy as np
         import torch
-
-        from cellgauge.models.uce.tokens import CLS, END, PADDING
 
         self.tokenize, self._network, self._additive = sentences.tokenize, network, additive
         self.in_order = sentences.in_order
@@ -148,11 +135,6 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return rows of the network's table, int64 (batch, longest), and the mask if there is padding."""
-        import numpy as np
-
-        from cellgauge.inference.run import key_mask, padded
-        from cellgauge.models.uce.tokens import PADDING
-
         tokens = padded([record.arrays[0] for record in records], PADDING)
         if tokens.shape[1] > self._positions:
             raise CellgaugeError(
@@ -179,8 +161,6 @@ def _proteins(checkpoint: Checkpoint, files: Path, n_chromosomes: int, *, requir
     Args:
         required: whether the files of the species must have vectors.
     """
-    from cellgauge.inference.checkpoints import open_tensor
-
     checkpoint.shape("pe_embedding.weight", 2)
     released = checkpoint.tensors["pe_embedding.weight"]
     path = files / "all_tokens.torch"

@@ -19,12 +19,11 @@ from typing import IO, TYPE_CHECKING
 
 from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import CellgaugeError, one_line
+from cellgauge.data.organisms import Organism
 from cellgauge.inference.checkpoints import REMEDY, Checkpoint
 
 if TYPE_CHECKING:
     import torch
-
-    from cellgauge.data.organisms import Organism
 
 N_SPECIAL = 4
 """Number of special tokens, the checkpoint's first rows: padding, start and end of a chromosome, CLS."""

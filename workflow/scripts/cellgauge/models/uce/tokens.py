@@ -11,16 +11,13 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.data.organisms import Organism
 from cellgauge.inference.checkpoints import Checkpoint, CheckpointError, find_file, read_pickled_dict
 from cellgauge.inference.run import Record, cell_generators
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 PADDING, END, CLS = 0, 2, 3
 CELLS_AT_ONCE = 64  # that are tokenized together: their numbers stay in the processor's cache
