@@ -1,13 +1,13 @@
 """What adapters share: the contract, and the way from split files to an embedding file.
 
-An adapter is a module with
+An adapter is a module with these constants, which may be left out where they are as here, and a function:
 
     SCOPE = "split"          # embeds each split on its own; "dataset": the splits of a set in one job
     SHARED_SPACE = True      # cells of different splits may be compared; False: each split has axes of its own
     STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
     NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda:0", "mps"), else always "cpu"
     NEEDS_ENSEMBL = False    # True: genes are known by Ensembl ids alone, so data that have none cannot be embedded
-    PACKAGES = ("torch",)    # whose versions are recorded
+    PACKAGES = ()            # whose versions are recorded
     PATH = ""                # an example of the `path` that the model's entry must give, where it needs one
     UNINFORMED = False       # True: it knows nothing of the cells, so a score at which it is best tells nothing by itself
     FITTED_ON_SPLIT = False  # True: fitted to the very cells that it is scored on (without their labels)
@@ -30,6 +30,10 @@ defaults are taken from the entry's `params`.
 `cells` is a `Split` (a list of them where SCOPE is "dataset"), `weights` the file or folder of the checkpoint (None where
 there is none), `options` the `params` of the entry in config/models.yaml. The plan reads the constants from the file without
 running it, before any environment exists, so they are plain values.
+
+Families of foundation models share the options `min_matched_genes`, the smallest fraction of genes that the model must know,
+and `precision` and `tokens_per_batch` of `inference.run.embed_split`. An adapter raises CellgaugeError where a file is missing,
+damaged or of another model, an option is out of range, a species is unknown, or too few genes are known.
 """
 
 from __future__ import annotations

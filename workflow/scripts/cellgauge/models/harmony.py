@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cellgauge.data.expression import counts_of, principal_components
-from cellgauge.data.variable_genes import variable_expression
+from cellgauge.data.expression import expression_components
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded, NotApplicable
 
-SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
 FITTED_ON_SPLIT = True
@@ -21,7 +19,6 @@ def correct(
     components: np.ndarray,
     groups: np.ndarray,
     seed: int,
-    *,
     theta: float,
     ridge: float,
     max_iterations: int,
@@ -38,15 +35,8 @@ def correct(
     """
     from harmonypy import run_harmony
 
-    settings = {
-        "theta": theta,
-        "lamb": ridge,
-        "max_iter_harmony": max_iterations,
-        "epsilon_harmony": tolerance,
-        "random_state": seed,
-        "ncores": 1,
-        "verbose": False,
-    }
+    settings = {"theta": theta, "lamb": ridge, "max_iter_harmony": max_iterations, "epsilon_harmony": tolerance}
+    settings |= {"random_state": seed, "ncores": 1, "verbose": False}
     return np.asarray(run_harmony(components, pd.DataFrame({"group": groups}), ["group"], **settings).Z_corr)
 
 
@@ -75,8 +65,6 @@ def embed(
     n_batches = len(np.unique(batches))
     if n_batches < 2:
         raise NotApplicable(f"Harmony corrects for the column '{batch_key}', of which the split has one value alone")
-    genes, expression = variable_expression([counts_of(cells)], n_top_genes)
-    components = principal_components(expression, n_components, seed)
-    settings = {"theta": theta, "ridge": ridge, "max_iterations": max_iterations, "tolerance": tolerance}
-    corrected = correct(components, batches, seed, **settings)
-    return Embedded(corrected, cells.cells, {"matched_genes": len(genes), "batches": n_batches})
+    n_genes, components = expression_components([cells], n_top_genes, n_components, seed)
+    corrected = correct(components, batches, seed, theta, ridge, max_iterations, tolerance)
+    return Embedded(corrected, cells.cells, {"matched_genes": n_genes, "batches": n_batches})

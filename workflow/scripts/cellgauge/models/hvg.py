@@ -7,9 +7,7 @@ from cellgauge.data.variable_genes import variable_expression
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-SCOPE = "split"
 SHARED_SPACE = False
-STOCHASTIC = False
 FITTED_ON_SPLIT = True
 COMMON_UNITS = True
 PACKAGES = ("scipy",)

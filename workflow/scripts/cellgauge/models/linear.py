@@ -6,14 +6,11 @@ takes the raw count matrix, which is no fair rival: profile reference alone foll
 
 from __future__ import annotations
 
-from cellgauge.data.expression import counts_of, principal_components
-from cellgauge.data.variable_genes import variable_expression
+from cellgauge.data.expression import expression_components
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-SCOPE = "split"
 SHARED_SPACE = False
-STOCHASTIC = False
 FITTED_ON_SPLIT = True
 REFERENCE_ON_COUNTS = True
 PACKAGES = ("scikit-learn",)
@@ -23,5 +20,5 @@ def embed(
     cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 3000, n_components: int = 50
 ) -> Embedded:
     """Return the first `n_components` principal components of the `n_top_genes` most variable genes."""
-    genes, expression = variable_expression([counts_of(cells)], n_top_genes)
-    return Embedded(principal_components(expression, n_components, seed), cells.cells, {"matched_genes": len(genes)})
+    n_genes, components = expression_components([cells], n_top_genes, n_components, seed)
+    return Embedded(components, cells.cells, {"matched_genes": n_genes})

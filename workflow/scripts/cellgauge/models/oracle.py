@@ -9,8 +9,6 @@ import numpy as np
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-SCOPE = "split"
-SHARED_SPACE = True
 STOCHASTIC = True
 
 

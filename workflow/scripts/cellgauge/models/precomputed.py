@@ -21,9 +21,7 @@ from cellgauge.files.split import Split, log_normalised
 from cellgauge.files.text_columns import ids, text_column
 from cellgauge.models.base import Embedded
 
-SCOPE = "split"
 SHARED_SPACE = False  # nobody can see in a file whether another split's file is of the same model
-STOCHASTIC = False
 PATH = "my_model/{dataset}/{split}.npy"
 
 CELL_ARRAYS = ("cells", "cell_ids", "obs_names", "ids")

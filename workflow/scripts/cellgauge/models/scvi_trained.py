@@ -9,7 +9,6 @@ from cellgauge.data.variable_genes import variable_genes
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
 NEEDS_DEVICE = True

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellgauge.data.expression import counts_of, principal_components
-from cellgauge.data.variable_genes import variable_expression
+from cellgauge.data.expression import expression_components
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
 UNINFORMED = True
@@ -21,6 +19,5 @@ def embed(
     cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 3000, n_components: int = 50
 ) -> Embedded:
     """Return the principal components of `linear` with rows in random order: same geometry, wrong cells."""
-    _, expression = variable_expression([counts_of(cells)], n_top_genes)
-    components = principal_components(expression, n_components, seed)
+    _, components = expression_components([cells], n_top_genes, n_components, seed)
     return Embedded(np.random.default_rng(seed).permutation(components), cells.cells)

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from cellgauge.models.aido_cell.network import AidoCell
 
-SCOPE = "split"
-SHARED_SPACE = True
-STOCHASTIC = False
 NEEDS_DEVICE = True
 PACKAGES = ("torch", "safetensors")
 CZBENCHMARKS = "AIDO"
@@ -55,11 +52,6 @@ def embed(
     Args:
         pool_depth: average the two tokens of sequencing depth too, like the official script (cz-benchmarks does not).
         round_input: round the values to bfloat16 before the network, as the package modelgenerator does.
-        min_matched_genes: the smallest fraction of genes that must be in the list.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, or too few genes are known.
     """
     from cellgauge.models.aido_cell.network import Settings, load_aido_cell
 
@@ -71,8 +63,8 @@ def embed(
     n_positions = network.position_embedding.num_embeddings
     if n_positions != len(genes) + DEPTH_TOKENS:
         raise CellgaugeError(
-            f"{folder}: the network has {n_positions} positions, but the list has {len(genes)} genes, to which 2 tokens of"
-            " depth are added; they do not belong together"
+            f"{folder}: the network has {n_positions} positions, not those of the list's {len(genes)} genes and of 2 tokens of"
+            " depth; they do not belong together"
         )
     positions = np.asarray([genes.get(symbol, -1) for symbol in cells.symbols])
     matched = int((positions >= 0).sum())

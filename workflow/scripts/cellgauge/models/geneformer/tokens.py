@@ -41,11 +41,6 @@ class Dictionaries:
     medians: Mapping[str, float]
     genes: Mapping[str, str]
 
-    @property
-    def n_genes(self) -> int:
-        """Number of genes with a token."""
-        return len(self.medians)
-
 
 def read_dictionaries(folder: Path) -> Dictionaries:
     """Read the dictionaries in `folder` or its subfolders; raise CheckpointError if they do not fit together."""
@@ -67,12 +62,8 @@ def read_dictionaries(folder: Path) -> Dictionaries:
             f"{path}: the median of gene '{wrong}' is {medians.get(wrong)}, not a positive number; fetch the files again"
         )
     _, mapping = read("ensembl_mapping_dict*.pkl", str)
-    known = set(genes)
-    return Dictionaries(
-        tokens,
-        {gene: float(medians[gene]) for gene in genes},
-        {name: gene for name, gene in mapping.items() if gene in known},
-    )
+    known = {gene: float(medians[gene]) for gene in genes}
+    return Dictionaries(tokens, known, {name: gene for name, gene in mapping.items() if gene in known})
 
 
 class Ranker:
@@ -95,7 +86,7 @@ class Ranker:
         self._inverse_medians = 1.0 / np.asarray([dictionaries.medians[gene] for gene in order])
         self._cls, self._eos = dictionaries.tokens["<cls>"], dictionaries.tokens["<eos>"]
         self._max_genes = max_length - 2
-        self._totals = _given_totals(cells)
+        self._totals = _stored_totals(cells)
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield (ids,), int64, <cls> first and <eos> last, for each row of `counts` (n, n_genes); None if no gene is known."""
@@ -104,9 +95,8 @@ class Ranker:
         else:
             totals = np.asarray([self._totals[cell] for cell in cells])
         known = counts[:, self._columns]
-        summed = csr_matrix(
-            (known.data, self._gene_of_column[known.indices], known.indptr), (len(cells), len(self._tokens))
-        )
+        parts = (known.data, self._gene_of_column[known.indices], known.indptr)
+        summed = csr_matrix(parts, (len(cells), len(self._tokens)))
         summed.sum_duplicates()
         # single precision and this order of products as in the official code: rounding decides nearly equal ranks
         scales = np.repeat(1.0 / np.where(totals > 0, totals, totals.dtype.type(1)), np.diff(summed.indptr))
@@ -138,14 +128,15 @@ def descending(values: np.ndarray) -> np.ndarray:
     return order
 
 
-def _given_totals(cells: Split) -> dict[str, np.floating] | None:
+def _stored_totals(cells: Split) -> dict[str, np.floating] | None:
     """Return each cell's total count from the obs column n_counts if there is one: it may include genes that the data lack."""
     if "n_counts" not in cells.columns:
         return None
     totals = cells.numbers("n_counts")
-    if not (np.isfinite(totals) & (totals > 0)).all():
+    wrong = ~(np.isfinite(totals) & (totals > 0))
+    if wrong.any():
         raise CellgaugeError(
             f"split {cells.name} of {cells.dataset}: obs column 'n_counts' must hold positive total counts, but it has"
-            f" {totals[~(np.isfinite(totals) & (totals > 0))][0]}; correct the column, or remove it to use sums of counts"
+            f" {totals[wrong][0]}; correct the column, or remove it to use sums of counts"
         )
     return dict(zip(cells.cells, totals, strict=True))

@@ -21,13 +21,8 @@ from cellgauge.inference.run import Record, embed_split, require_matches
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    import torch
-
     from cellgauge.models.scvi.network import ScVI
 
-SCOPE = "split"
-SHARED_SPACE = True
-STOCHASTIC = False
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
 CZBENCHMARKS = "SCVI"
@@ -50,10 +45,7 @@ def embed(
 
     Args:
         min_matched_genes: the smallest fraction of the model's genes that the split must have.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`; a cell counts as 16 tokens.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, or too few genes are known.
+        tokens_per_batch: a cell counts as 16 tokens.
     """
     from cellgauge.models.scvi.network import load_scvi
 
@@ -81,7 +73,7 @@ class Encoder:
     """Cells to embeddings; see `inference.run.Encoder`. A record is (positions int64, counts float32), nonzero only."""
 
     def __init__(self, network: ScVI, positions: np.ndarray, n_genes: int) -> None:
-        self._network, self._n_genes = network, n_genes
+        self.forward, self._n_genes = network, n_genes
         self._columns = np.flatnonzero(positions >= 0)
         self._positions = positions[self._columns]
         self.n_dims = network.z_encoder["mean_encoder"].out_features
@@ -99,10 +91,6 @@ class Encoder:
         for row, record in zip(counts, records, strict=True):
             np.add.at(row, *record.arrays)
         return (counts,)
-
-    def forward(self, counts: torch.Tensor) -> torch.Tensor:
-        """Return (batch, n_latent)."""
-        return self._network(counts)
 
 
 def _read_model(path: Path) -> tuple[Checkpoint, list[str]]:

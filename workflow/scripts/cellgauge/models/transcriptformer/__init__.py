@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from cellgauge.models.transcriptformer.network import TranscriptFormer
 
-SCOPE = "split"
-SHARED_SPACE = True
-STOCHASTIC = False
 NEEDS_DEVICE = True
 NEEDS_ENSEMBL = True
 PACKAGES = ("torch", "h5py")
@@ -61,12 +58,6 @@ def embed(
             species' file of all_embeddings as the official code does, which confuses the special tokens: cells start with
             a token other than START, and padding is attended to and averaged.
         clip_counts: upper limit of counts.
-        min_matched_genes: the smallest fraction of genes that must be known.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, a species or an option is unknown, or too few
-            genes are known.
     """
     import torch
 
@@ -83,13 +74,8 @@ def embed(
     proteins = Proteins.open(_protein_file(home, species, added, trained=surgery == "fixed"))
     indices = proteins.indices_of(cells.genes)
     matched = int((indices >= 0).sum())
-    require_matches(
-        matched,
-        min(len(indices), len(proteins.index)),
-        min_matched_genes,
-        f"TranscriptFormer's genes of {species.name}",
-        cells,
-    )
+    possible, known = min(len(indices), len(proteins.index)), f"TranscriptFormer's genes of {species.name}"
+    require_matches(matched, possible, min_matched_genes, known, cells)
 
     tensors, network = read_once(load_transcriptformer, find_file(home, "model_weights.pt"), settings)
     tables = [network.aux_embeddings[column].num_embeddings for column in settings.columns]
@@ -119,7 +105,7 @@ class Encoder:
     def __init__(
         self, sentences: Sentences, network: TranscriptFormer, proteins: torch.Tensor, unknown: Sequence[int]
     ) -> None:
-        self.tokenize, self._network, self.n_dims = sentences.tokenize, network, network.width
+        self.tokenize, self.forward, self.n_dims = sentences.tokenize, network, network.width
         self._start, self._unknown = sentences.special.start, np.asarray(unknown, dtype=np.int64)
         network.fill_table(proteins)
         n_special = len(sentences.special.order)
@@ -129,19 +115,9 @@ class Encoder:
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return rows of the table and counts, (batch, longest), lengths (batch,), covariates and whether unknown."""
         tokens, counts, covariates = zip(*(record.arrays for record in records), strict=True)
-        lengths = np.asarray([len(sentence) for sentence in tokens])
-        covariates = np.stack(covariates)
-        return (
-            self._row_of[padded(tokens, self._start)],
-            padded(counts, 0),
-            lengths,
-            covariates,
-            covariates == self._unknown,
-        )
-
-    def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
-        """Return (batch, n_dims)."""
-        return self._network(*arrays)
+        lengths, covariates = np.asarray([len(sentence) for sentence in tokens]), np.stack(covariates)
+        rows = self._row_of[padded(tokens, self._start)]
+        return rows, padded(counts, 0), lengths, covariates, covariates == self._unknown
 
 
 def _protein_file(home: Path, species: Organism, added: Mapping[str, str], *, trained: bool) -> Path:

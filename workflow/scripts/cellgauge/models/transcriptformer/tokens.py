@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.files.hdf5 import item_of, open_hdf5
-from cellgauge.inference.checkpoints import REMEDY, CheckpointError
+from cellgauge.inference.checkpoints import REMEDY, CheckpointError, reading_file
 from cellgauge.inference.run import Record
 
 PACKAGE_ORDER = ("unknown", "[START]", "[END]", "[RD]", "[CELL]", "[PAD]", "[MASK]")
@@ -37,13 +36,11 @@ class Proteins:
     @classmethod
     def open(cls, path: Path) -> Proteins:
         """Read the ids of a file; raise CheckpointError if it is not a file of protein vectors."""
-        try:
-            with open_hdf5(path, whole=False) as file:
-                names = [name.decode() for name in item_of(file, "keys")[:].tolist()]
-        except (CellgaugeError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
-            raise CheckpointError(
-                f"{path}: not an h5 with `keys` and `arrays`, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
-            ) from None
+        with (
+            reading_file(path, "not an h5 with `keys` and `arrays`, truncated or corrupt"),
+            open_hdf5(path, whole=False) as file,
+        ):
+            names = [name.decode() for name in item_of(file, "keys")[:].tolist()]
         return cls(path, {name: i for i, name in enumerate(dict.fromkeys(names))})
 
     def indices_of(self, genes: Sequence[str]) -> np.ndarray:
@@ -62,21 +59,15 @@ class Proteins:
         """Return the vectors of some genes, float32, shape (n, width); raise CheckpointError if one is missing or damaged."""
         names = list(self.index)
         vectors = np.empty((len(indices), width), dtype=np.float32)
-        try:
-            with open_hdf5(self.path, whole=False) as file:
-                arrays = item_of(file, "arrays")
-                for row, index in enumerate(indices):
-                    array = item_of(arrays, names[index])
-                    if array.shape != (width,):
-                        raise CheckpointError(
-                            f"{self.path}: the vector of {names[index]} has shape {array.shape}, the checkpoint needs"
-                            f" ({width},)"
-                        )
-                    array.read_direct(vectors, dest_sel=np.s_[row])
-        except (OSError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(
-                f"{self.path}: a vector cannot be read, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
-            ) from None
+        fault = "a vector cannot be read, truncated or corrupt"
+        with reading_file(self.path, fault), open_hdf5(self.path, whole=False) as file:
+            arrays = item_of(file, "arrays")
+            for row, index in enumerate(indices):
+                array = item_of(arrays, names[index])
+                if array.shape != (width,):
+                    fault = f"the vector of {names[index]} has shape {array.shape}"
+                    raise CheckpointError(f"{self.path}: {fault}, the checkpoint needs ({width},)")
+                array.read_direct(vectors, dest_sel=np.s_[row])
         if not np.isfinite(vectors).all():
             raise CheckpointError(f"{self.path}: some vectors are not finite; {REMEDY}")
         return vectors

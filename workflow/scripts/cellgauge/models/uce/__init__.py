@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from cellgauge.models.uce.network import UCE
 
-SCOPE = "split"
-SHARED_SPACE = True
 STOCHASTIC = True
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
@@ -67,12 +65,6 @@ def embed(
         padding: "hidden" masks padding. "additive" adds 1 to the logits of padding like the official code, so that a cell's
             embedding depends on the other cells of its mini-batch: `batch_size` cells in the split's order.
         random_stream: "cell" uses a generator per cell; "official" a single one for all cells in order.
-        min_matched_genes: the smallest fraction of genes that must be known.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, a species or an option is unknown, or too few
-            genes are known.
     """
     from cellgauge.models.uce.network import load_uce
 
@@ -96,7 +88,8 @@ def embed(
             f"{files}: the tokens of {genes.name} end at {genes.tokens.stop}, but those of chromosomes start at"
             f" {first_chromosome} of {len(proteins)}; the files and the checkpoint do not belong together"
         )
-    filtered = np.flatnonzero(_cells_per_gene(cells) >= min_cells) if min_cells else np.arange(len(loci))
+    n_cells = sum(counts.getnnz(axis=0) for _, counts in cells.count_blocks()) if min_cells else np.zeros(len(loci))
+    filtered = np.flatnonzero(n_cells >= min_cells)
     sentences = Sentences(loci, first_chromosome, filtered, sample_size, min_genes, seed, random_stream)
     encoder = Encoder(sentences, network, proteins, additive=padding == "additive")
     budget, window = (math.inf, batch_size) if padding == "additive" else (tokens_per_batch, 2048)
@@ -124,7 +117,7 @@ class Encoder:
     def __init__(self, sentences: Sentences, network: UCE, proteins: torch.Tensor, *, additive: bool) -> None:
         import torch
 
-        self.tokenize, self._network, self._additive = sentences.tokenize, network, additive
+        self.tokenize, self.forward, self._additive = sentences.tokenize, network, additive
         self.in_order = sentences.in_order
         self.n_dims = network.decoder[-1].out_features
         used = np.unique([PADDING, END, CLS, *sentences.tokens, *range(sentences.first_chromosome, len(proteins))])
@@ -144,15 +137,6 @@ class Encoder:
         if self._additive:
             masks = tuple((~mask).astype(np.float32) for mask in masks)
         return self._row_of[tokens], *masks
-
-    def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
-        """Return (batch, n_dims)."""
-        return self._network(*arrays)
-
-
-def _cells_per_gene(cells: Split) -> np.ndarray:
-    """Return the number of cells that express each gene, shape (n_genes,)."""
-    return sum(counts.getnnz(axis=0) for _, counts in cells.count_blocks())
 
 
 def _proteins(checkpoint: Checkpoint, files: Path, n_chromosomes: int, *, required: bool) -> torch.Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from cellgauge.data.organisms import Organism
-from cellgauge.inference.checkpoints import Checkpoint, CheckpointError, find_file, read_pickled_dict
+from cellgauge.inference.checkpoints import Checkpoint, CheckpointError, find_file, read_pickled_dict, reading_file
 from cellgauge.inference.run import Record, cell_generators
 
 PADDING, END, CLS = 0, 2, 3
@@ -54,9 +54,8 @@ def read_species(folder: Path, species: Organism) -> SpeciesGenes:
     """
     offsets = read_pickled_dict(find_file(folder, "species_offsets.pkl"), int)
     name = _name_in_files(species, offsets, folder)
-    symbols = list(
-        dict.fromkeys(symbol.upper() for symbol in Checkpoint.open(_proteins(folder, name, species)).tensors)
-    )
+    proteins = Checkpoint.open(_proteins(folder, name, species))
+    symbols = list(dict.fromkeys(symbol.upper() for symbol in proteins.tensors))
     tokens = range(offsets[name], offsets[name] + len(symbols))
     rows = _read_csv(find_file(folder, "species_chrom.csv"), ("species", "gene_symbol", "chromosome", "start"))
     codes = {chromosome: code for code, chromosome in enumerate(sorted({f"{row[0]}_{row[2]}" for row in rows}))}
@@ -103,9 +102,8 @@ class Sentences:
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield (tokens,), int64, of each row of `counts` (n, n_genes of the split)."""
-        enough = (
-            np.diff(counts[:, self._filtered].indptr) >= self._min_genes if self._min_genes else np.ones(len(cells))
-        )
+        n_genes = np.diff(counts[:, self._filtered].indptr) if self._min_genes else np.zeros(len(cells))
+        enough = n_genes >= self._min_genes
         known = counts[:, self.columns]
         for start in range(0, len(cells), CELLS_AT_ONCE):
             rows = slice(start, start + CELLS_AT_ONCE)
@@ -212,21 +210,17 @@ def _proteins(folder: Path, name: str, species: Organism) -> Path:
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = set(columns) - set(reader.fieldnames or ())
-            if missing:
-                raise CheckpointError(f"{path}: has no column '{sorted(missing)[0]}' (found: {reader.fieldnames})")
-            return [tuple(row[column] or "" for column in columns) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CheckpointError(f"{path}: not readable as csv ({error})") from None
+    with reading_file(path, "not readable as csv"), path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = set(columns) - set(reader.fieldnames or ())
+        if missing:
+            raise CheckpointError(f"{path}: has no column '{sorted(missing)[0]}' (found: {reader.fieldnames})")
+        return [tuple(row[column] or "" for column in columns) for row in reader]
 
 
 def _integer(text: str, symbol: str, folder: Path) -> int:
     try:
         return np.int64(float(text)).item()
     except (ValueError, OverflowError):
-        raise CheckpointError(
-            f"{folder}/species_chrom.csv: the start of '{symbol}' is '{text}', not a number"
-        ) from None
+        fault = f"the start of '{symbol}' is '{text}', not a number"
+        raise CheckpointError(f"{folder}/species_chrom.csv: {fault}") from None

@@ -55,14 +55,11 @@ def predict(
             like the official code with numpy's seeded legacy generator. Each distinct control is computed once.
         panel: a file with the ids of the genes to use, one per line, or an h5ad with these genes, such as the data that the
             model was fine-tuned on (default: all genes of the screen).
-        min_matched_genes: the smallest fraction of genes that must be in the vocabulary.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
 
     A condition with a gene that is not in the panel has a reason instead of a prediction.
 
     Raises:
-        CellgaugeError: a file is missing, damaged or of another model, an option is out of range, too few genes are
-            known, or the screen has no controls.
+        CellgaugeError: see `models.base`; or the screen has no controls.
     """
     import torch
 
