@@ -56,6 +56,7 @@ def beginning(*starts):
         ("plan/grid.py", set()),
         ("plan/inputs.py", set()),
         ("data/make_split.py", {"split"}),
+        ("screens/from_cells.py", {"split"}),
         ("screens/ground_truth.py", {"truth", "score perturbation"}),
         ("models/uce/tokens.py", {"embed uce", "build_species uce"}),
         ("models/uce/network.py", {"embed uce", "build_species uce"}),

@@ -264,6 +264,17 @@ def read_row_blocks(
         yield start, csr_matrix(parts, shape=(len(bounds) - 1, n_columns))
 
 
+def read_rows(item: h5py.Group | h5py.Dataset, rows: np.ndarray, path: Path) -> csr_matrix:
+    """Return rows (ascending positions) of a matrix of an h5ad file, CSR float32; some thousand are in memory beside them."""
+    from scipy.sparse import vstack
+
+    parts = []
+    for start, block in read_row_blocks(item, 8192, path):
+        first, last = np.searchsorted(rows, (start, start + block.shape[0]))
+        parts.append(block[rows[first:last] - start])
+    return vstack(parts, format="csr")
+
+
 def matrix_shape(item: h5py.Group | h5py.Dataset, path: Path) -> tuple[int, int]:
     """Return the shape of a matrix of an h5ad file; raise ContractError where it is no matrix of numbers, or is empty."""
     if hasattr(item, "keys"):

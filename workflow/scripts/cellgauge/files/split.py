@@ -27,6 +27,7 @@ from cellgauge.files.h5ad import (
     read_csr,
     read_index,
     read_row_blocks,
+    read_rows,
     read_scalars,
 )
 
@@ -119,10 +120,10 @@ class Split:
         """(n_cells, n_genes), read from the header alone."""
         return len(self.cells), len(self.genes)
 
-    def counts(self) -> csr_matrix:
-        """Return the raw counts, CSR float32, shape (n_cells, n_genes). Read anew at each call: the caller owns it."""
+    def counts(self, rows: np.ndarray | None = None) -> csr_matrix:
+        """Return the raw counts of all cells, or of `rows` (ascending positions), CSR float32, read anew at each call."""
         with open_stage(self.path) as file:
-            return read_csr(file["X"], self.path)
+            return read_csr(file["X"], self.path) if rows is None else read_rows(file["X"], rows, self.path)
 
     def count_blocks(
         self, rows_per_block: int = ROWS_AT_ONCE, first: int = 0, last: int | None = None
@@ -181,21 +182,9 @@ class Split:
             return read_scalars(file)
 
     def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
-        """Return the log-normalised expression of a screen, CSR float32, of all cells or of `rows` (ascending positions).
-
-        Raises:
-            ContractError: the split has none (only those of perturbation screens do).
-        """
-        if rows is None:
-            with self._open_expression() as item:
-                return read_csr(item, self.path)
-        from scipy.sparse import vstack
-
-        parts = []
-        for start, block in self.expression_blocks():
-            first, last = np.searchsorted(rows, (start, start + block.shape[0]))
-            parts.append(block[rows[first:last] - start])
-        return vstack(parts, format="csr")
+        """Return the log-normalised expression of a screen, CSR float32, of all cells or of `rows` (ascending positions)."""
+        with self._open_expression() as item:
+            return read_csr(item, self.path) if rows is None else read_rows(item, rows, self.path)
 
     def expression_blocks(self, rows_per_block: int = 8192) -> Iterator[tuple[int, csr_matrix]]:
         """Yield (position of the first cell, log-normalised expression) of so many cells at a time, CSR float32."""

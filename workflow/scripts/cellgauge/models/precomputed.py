@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import vstack
 
 from cellgauge.core.errors import CellgaugeError, reading
 from cellgauge.data import tables
@@ -67,15 +66,11 @@ def embed(
     Args:
         align: "id" matches rows by cell id (cells without a row stay NaN, rows of other cells are left out); "row" takes
             the rows as they stand, when there are as many as cells.
-        key: the array of an npz, or the obsm entry of an h5ad ("X" for its matrix); found by itself where only one fits.
-        id_column: the column of a csv, tsv or parquet that holds the cell ids (default: the first that holds the split's).
-        columns: the columns of a csv, tsv or parquet that are the embedding, as names or patterns ("d*"); by default all,
-            which must be of one kind (`cellgauge.data.tables.numbers`).
+        key: the array of an npz, or the obsm entry of an h5ad ("X" for its matrix); needless where only one fits.
+        id_column: the column of a table that holds the cell ids (default: the first that holds the split's).
+        columns: the columns of a table that are the embedding, as names or patterns ("d*"); by default all, which must be
+            of one kind (`cellgauge.data.tables.numbers`).
         verify: {column of the file: column of the split}: aligned rows must agree in them.
-
-    Raises:
-        CellgaugeError: a file of another format, no ids, repeated ids, other cells, a wrong number of rows, columns of
-            several kinds, or a matrix of counts.
     """
     if weights is None:
         raise CellgaugeError("precomputed embeddings need a file: set `path` in the model's entry (by hand: --weights)")
@@ -93,8 +88,8 @@ def embed(
             f"{weights}: the row of cell {cells.cells[partly[0]]} holds a value that is missing or not finite; leave the row"
             " out, or all of it empty, where a cell has no embedding"
         )
-    for theirs, ours in verify.items():
-        _verify(table, rows, cells, theirs, ours, weights)
+    for column, column_of_split in verify.items():
+        _verify(table, rows, cells, column, column_of_split, weights)
     notes = list(table.notes)
     if (rows < 0).any():
         notes.append(f"{int((rows < 0).sum())} of {len(rows)} cells have no row")
@@ -144,15 +139,15 @@ def rows_in_order(table: Rows, cells: Split, path: Path) -> np.ndarray:
     return np.arange(len(cells.cells))
 
 
-def _verify(table: Rows, rows: np.ndarray, cells: Split, theirs: str, ours: str, path: Path) -> None:
-    if theirs not in table.columns:
-        raise CellgaugeError(f"{path}: no column '{theirs}' to verify (found: {', '.join(table.columns) or 'none'})")
-    found = text_column(table.columns[theirs]).values[rows[rows >= 0]]
-    wrong = found != text_column(cells.column(ours)).values[rows >= 0]
+def _verify(table: Rows, rows: np.ndarray, cells: Split, column: str, column_of_split: str, path: Path) -> None:
+    if column not in table.columns:
+        raise CellgaugeError(f"{path}: no column '{column}' to verify (found: {', '.join(table.columns) or 'none'})")
+    values = text_column(table.columns[column]).values[rows[rows >= 0]]
+    wrong = values != text_column(cells.column(column_of_split)).values[rows >= 0]
     if wrong.any():
         raise CellgaugeError(
-            f"{path}: its rows are not the cells of split {cells.name}, {int(wrong.sum())} of {len(found)} differ in"
-            f" '{theirs}' from the split's '{ours}'"
+            f"{path}: its rows are not the cells of split {cells.name}, {int(wrong.sum())} of {len(values)} differ in"
+            f" '{column}' from the split's '{column_of_split}'"
         )
 
 
@@ -166,16 +161,14 @@ def looks_shuffled(matrix: np.ndarray, cells: Split) -> bool:
     points = matrix[rows].astype(np.float64)
     if len(rows) < 30 or np.ptp(points, axis=0).max() == 0:
         return False
-    blocks = [
-        block[rows[(rows >= start) & (rows < start + block.shape[0])] - start] for start, block in cells.count_blocks()
-    ]
-    expression = log_normalised(vstack(blocks, format="csr"))
+    expression = log_normalised(cells.counts(rows))
     squares = np.asarray(expression.multiply(expression).mean(axis=0)).ravel()
     spread = squares - np.asarray(expression.mean(axis=0)).ravel() ** 2
     dense = expression[:, np.argsort(-spread, kind="stable")[:500]].toarray().astype(np.float64)
     dense -= dense.mean(axis=0)
     norms = np.linalg.norm(dense, axis=1, keepdims=True)
-    alike = (dense / np.where(norms > 0, norms, 1)) @ (dense / np.where(norms > 0, norms, 1)).T
+    dense /= np.where(norms > 0, norms, 1)
+    alike = dense @ dense.T
     lengths = (points**2).sum(axis=1)
     apart = lengths[:, None] + lengths - 2 * points @ points.T
     np.fill_diagonal(apart, np.inf)
@@ -196,11 +189,7 @@ def read_rows(
     columns: str | Sequence[str] = (),
     spare: Collection[str] = (),
 ) -> Rows:
-    """Read a file of embeddings; see `embed` for the options. `spare` are columns to verify rows with.
-
-    Raises:
-        CellgaugeError: whatever keeps the file from being the embedding of some cells.
-    """
+    """Read a file of embeddings; see `embed` for the options. `spare` are columns to verify rows with."""
     columns = (columns,) if isinstance(columns, str) else tuple(columns)
     readers: dict[str, Callable[[], Rows]] = {
         ".npy": lambda: Rows(read_npy(path), None),
@@ -216,12 +205,10 @@ def read_rows(
     with reading(f"{path}: cannot be read as {ending[1:]}"):
         table = readers[ending]()
     matrix = table.matrix
-    if matrix.ndim != 2 or matrix.dtype.kind not in "iuf":
+    if matrix.ndim != 2 or matrix.dtype.kind not in "iuf" or 0 in matrix.shape:
         raise CellgaugeError(
             f"{path}: an embedding is a matrix of numbers, cells x dimensions, not {matrix.dtype} of shape {matrix.shape}"
         )
-    if 0 in matrix.shape:
-        raise CellgaugeError(f"{path}: an embedding is a matrix of cells x dimensions, this one is {matrix.shape}")
     if table.cells is not None and len(table.cells) != len(matrix):
         raise CellgaugeError(f"{path}: it has {len(matrix)} rows for {len(table.cells)} cell ids")
     return table
@@ -247,30 +234,27 @@ def _read_npz(path: Path, key: str) -> Rows:
 
 def _read_table(path: Path, split: Split, id_name: str, columns: Sequence[str], spare: Collection[str]) -> Rows:
     table = tables.read_table(path, text_columns=[name for name in (id_name, *spare) if name])
-    named = tables.id_column(table.frame, split.cells, path, id_name)
-    frame = tables.without_ids(table.frame, named)
-    cells = None if named is None else ids(table.frame[named])
+    id_name = tables.id_column(table.frame, split.cells, path, id_name)
+    cells = None if id_name is None else ids(table.frame[id_name])
     further = {name: table.frame[name].to_numpy() for name in spare if name in table.frame}
-    found = tables.numbers(frame, path, columns=columns, spare=spare)
-    _refuse_genes(found.names, split, path, "its columns")
-    shown = f"{len(found.names)} dimensions ({found.names[0]} to {found.names[-1]})" if len(found.names) > 1 else ""
-    notes = [*table.notes, *([f"{shown}; {found.notes[0]}"] if found.notes and shown else found.notes)]
-    return Rows(found.matrix, cells, further, notes)
+    numbers = tables.numbers(tables.without_ids(table.frame, id_name), path, columns=columns, spare=spare)
+    names, notes = numbers.names, numbers.notes
+    _refuse_genes(names, split, path, "its columns")
+    if notes and len(names) > 1:
+        notes = [f"{len(names)} dimensions ({names[0]} to {names[-1]}); {notes[0]}"]
+    return Rows(numbers.matrix, cells, further, [*table.notes, *notes])
 
 
 def _read_h5ad(path: Path, split: Split, key: str) -> Rows:
     with open_published(path) as file:
-        there = [*file.embeddings, *(["X"] if "X" in file.matrices else [])]
-        chosen = _choose(key, there, _likely(file, split), path, "matrix")
+        names = [*file.embeddings, *(["X"] if "X" in file.matrices else [])]
+        chosen = _choose(key, names, _likely(file, split), path, "matrix")
         if chosen == "X":
             _refuse_genes(ids(file.genes("X").index), split, path, "the columns of X")
         matrix = file.embedding(chosen)
         columns = {str(name): file.obs[name].to_numpy() for name in file.obs}
-        notes = (
-            []
-            if key or len(there) == 1
-            else [f"taken: {chosen}; not taken: {', '.join(n for n in there if n != chosen)}"]
-        )
+        others = ", ".join(name for name in names if name != chosen)
+        notes = [f"taken: {chosen}; not taken: {others}"] if others and not key else []
         return Rows(matrix, ids(file.obs.index), columns, notes)
 
 
@@ -306,15 +290,11 @@ def _refuse_genes(names: Collection[str], split: Split, path: Path, what: str) -
         )
 
 
-def _choose(key: str, there: Sequence[str], likely: Sequence[str], path: Path, kind: str) -> str:
-    """Return the matrix that is asked for, or the only likely one."""
-    if key:
-        if key not in there:
-            raise CellgaugeError(f"{path}: no {kind} '{key}' (found: {', '.join(there) or 'none'})")
-        return key
-    if len(likely) != 1:
-        raise CellgaugeError(
-            f"{path}: which {kind} is the embedding? Name it with `key` in the model's params (found:"
-            f" {', '.join(there) or 'none'})"
-        )
-    return likely[0]
+def _choose(key: str, names: Sequence[str], likely: Sequence[str], path: Path, kind: str) -> str:
+    """Return the matrix called `key`, or the only likely one."""
+    known = f"(found: {', '.join(names) or 'none'})"
+    if key and key not in names:
+        raise CellgaugeError(f"{path}: no {kind} '{key}' {known}")
+    if not key and len(likely) != 1:
+        raise CellgaugeError(f"{path}: which {kind} is the embedding? Name it with `key` in the model's params {known}")
+    return key or likely[0]
