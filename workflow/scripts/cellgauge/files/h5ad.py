@@ -228,16 +228,18 @@ def read_csr(item: h5py.Group | h5py.Dataset, path: Path, dtype: type | None = n
     from scipy.sparse import csc_matrix, csr_matrix
 
     if not hasattr(item, "keys"):
-        _check_numbers(item.dtype, path)
-        return csr_matrix(item[:].astype(dtype or _for_scipy(item.dtype), copy=False))
+        kind = type_for_scipy(item.dtype, path)
+        return csr_matrix(item[:].astype(dtype or kind, copy=False))
     shape, ends = sparse_ends(item, path)
     is_csr = item.attrs["encoding-type"] == "csr_matrix"
     indices = _placed(item["indices"][:], shape[1] if is_csr else shape[0], path)
-    values = item["data"][:].astype(dtype or _for_scipy(item["data"].dtype), copy=False)
+    values = item["data"][:].astype(dtype or type_for_scipy(item["data"].dtype, path), copy=False)
     return (csr_matrix if is_csr else csc_matrix)((values, indices, ends), shape=shape).tocsr()
 
 
-def _for_scipy(dtype: np.dtype) -> np.dtype:
+def type_for_scipy(dtype: np.dtype, path: Path) -> np.dtype:
+    """Return the dtype of numbers in scipy, which has no half precision; raise ContractError where they are no numbers."""
+    _check_numbers(dtype, path)
     return np.dtype(np.float32) if dtype.kind in "bf" and dtype.itemsize < 4 else dtype
 
 
