@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 
 from cellgauge.core.errors import CellgaugeError, reading
 from cellgauge.data import tables
 from cellgauge.data.genes import without_version
 from cellgauge.data.published import open_published
 from cellgauge.data.tables import FORMATS, table_format
-from cellgauge.files.text_columns import ids, text_column
+from cellgauge.files.text_columns import ids, shorten, text_column
 from cellgauge.predictors.base import Predicted, Response
 from cellgauge.screens.condition_names import ConditionNames, UnknownTargets, as_names
 from cellgauge.screens.screen import CONTROL, Screen, targets
@@ -64,7 +64,7 @@ def predict(
 
     Args:
         condition_column: the column of obs (or of the table) that holds the conditions; by default "condition" or
-            "perturbation" where there is one, else the rows' names.
+            "perturbation" if the file has one, else the rows' names.
         control: how the file calls the control, one name or several (`*` for any characters); by default as the screen's
             data do, or "ctrl".
         separator: what stands between the genes of a combination; by default it is recognised by the genes.
@@ -72,10 +72,6 @@ def predict(
         columns: the columns of a table that are genes, as names or patterns; by default all that are called as one.
         without_withheld: whether the predictions were made without the controls that the split marks as `withheld`. Else their
             scores carry a note: a prediction that starts from all controls shares their noise with the measured changes.
-
-    Raises:
-        CellgaugeError: a file of another format, a gene with text in it, no gene or no condition of the screen, or names of
-            conditions that were not understood.
     """
     if weights is None:
         raise CellgaugeError(
@@ -94,21 +90,18 @@ def predict(
 
     def responses() -> Iterator[Response]:
         for condition in screen.test_conditions:
-            found = rows.get(targets(condition), {})
-            chosen = found.get(condition) or [row for same in found.values() for row in same]
+            by_name = rows.get(targets(condition), {})
+            chosen = by_name.get(condition) or [row for same in by_name.values() for row in same]
             if not chosen:
                 yield Response(condition, reason=f"{weights.name} has no row of this condition")
             elif len(chosen) == 1:
-                (mean,) = _dense(table.matrix[chosen])
-                yield Response(condition, mean=mean.astype("float64"))
+                mean = table.matrix[chosen]
+                mean = mean.toarray() if issparse(mean) else mean
+                yield Response(condition, mean=mean[0].astype("float64"))
             else:
                 yield Response(condition, cells=table.matrix[chosen].astype("float32"))
 
-    facts = {
-        "source": weights.name,
-        "matched_genes": len(table.genes),
-        "may_have_used_withheld": not without_withheld,
-    }
+    facts = {"source": weights.name, "matched_genes": len(table.genes), "may_have_used_withheld": not without_withheld}
     return Predicted(table.genes, responses(), facts | ({"notes": "\n".join(table.notes)} if table.notes else {}))
 
 
@@ -126,9 +119,6 @@ def read_predictions(
     Args:
         names: how the file names its conditions.
         declared: whether the user said what stands between genes, so that perturbed genes may be anything.
-
-    Raises:
-        CellgaugeError: whatever keeps the file from being a prediction of the screen's test conditions.
     """
     ending, known = table_format(path), (".h5ad", *FORMATS)
     if ending not in known:
@@ -146,7 +136,7 @@ def read_predictions(
         raise CellgaugeError(f"{path}: it has no rows")
     column = text_column(published, meant=names.control)
     names = names.recognised(column.values)
-    written = names.names(column.values)
+    written = names.names(column.values)  # as the file has it -> as cellgauge writes it
     if unnamed := int(column.missing.sum()):
         notes.append(f"{unnamed} of {len(published)} rows have no condition and are left out")
     predicted = {targets(name) for name in written.values() if name}
@@ -164,14 +154,14 @@ def read_predictions(
 
 
 def _condition_names(screen: Screen, control: str | Sequence[str], separator: str, pool_guides: bool) -> ConditionNames:
-    """Return how a file names conditions: as it is told, else as the screen's own data do, and as cellgauge does."""
-    theirs = json.loads(str(screen.split.facts().get("condition_names", "{}")))
-    controls = as_names(control) if control else (CONTROL, *theirs.get("control", ()))
+    """Return how a file names conditions: as the options say, else as the screen's own data do, and as cellgauge does."""
+    of_screen = json.loads(str(screen.split.facts().get("condition_names", "{}")))
+    controls = as_names(control) if control else (CONTROL, *of_screen.get("control", ()))
     perturbed = {gene for condition in (*screen.partition, *screen.strata) for gene in targets(condition)}
     return ConditionNames(
         tuple(dict.fromkeys((*controls, CONTROL))),
         separator.strip() or separator,
-        pool_guides or bool(theirs.get("pool_guides")),
+        pool_guides or bool(of_screen.get("pool_guides")),
         frozenset(screen.column_of) | perturbed,
     )
 
@@ -179,35 +169,35 @@ def _condition_names(screen: Screen, control: str | Sequence[str], separator: st
 def _columns(screen: Screen, genes: Sequence[str], path: Path, rows: Sequence[str]) -> dict[str, int]:
     """Return the column of the file of each gene id of the screen that it has."""
     place = screen.column_of
-    found: dict[str, int] = {}
+    columns: dict[str, int] = {}
     for column, name in enumerate(genes):
         known = name if name in place else without_version(name)
         if known in place:
             gene = str(screen.genes[place[known]])
-            if gene in found:
-                raise CellgaugeError(f"{path}: gene {gene} has two columns ('{genes[found[gene]]}' and '{name}')")
-            found[gene] = column
-    if not found:
+            if gene in columns:
+                raise CellgaugeError(f"{path}: gene {gene} has two columns ('{genes[columns[gene]]}' and '{name}')")
+            columns[gene] = column
+    if not columns:
         turned = sum(name in place for name in rows)
         hint = "; its rows are genes, so turn it round (conditions are rows)" if 2 * turned > len(rows) else ""
         raise CellgaugeError(
             f"{path}: none of its columns (such as '{genes[0] if len(genes) else ''}') is a gene of {screen.where} (such as"
             f" '{screen.genes[0]}' or '{screen.symbols[0]}'){hint}"
         )
-    return found
+    return columns
 
 
 def _read_table(
     path: Path, screen: Screen, condition_column: str, columns: Sequence[str]
 ) -> tuple[pd.Series, list[str], np.ndarray, list[str]]:
     table = tables.read_table(path, text_columns=[condition_column, *CONDITION_COLUMNS])
-    wanted = _condition_column(table.frame, condition_column, path) or table.frame.columns[0]
-    frame = tables.without_ids(table.frame, wanted)
+    name = _condition_column(table.frame, condition_column, path) or table.frame.columns[0]
+    frame, conditions = tables.without_ids(table.frame, name), table.frame[name]
     genes = {name for name in frame.columns if name in screen.column_of or without_version(name) in screen.column_of}
     if not genes:
-        _columns(screen, list(frame.columns), path, table.frame[wanted].astype(str).tolist())
+        _columns(screen, list(frame.columns), path, conditions.astype(str).tolist())  # which raises
     numbers = tables.numbers(frame, path, columns=columns, known=genes)
-    return table.frame[wanted], numbers.names, numbers.matrix, [*table.notes, *numbers.notes]
+    return conditions, numbers.names, numbers.matrix, [*table.notes, *numbers.notes]
 
 
 def _read_h5ad(
@@ -216,19 +206,15 @@ def _read_h5ad(
     with open_published(path) as file:
         if "X" not in file.matrices:
             raise CellgaugeError(f"{path}: it has no X, which holds the predicted expression")
-        wanted = _condition_column(file.obs, condition_column, path)
-        genes = [str(name) for name in ids(file.genes("X").index)]
-        names = file.obs[wanted] if wanted else file.obs.index
-        return names, genes, file.rows("X", np.arange(len(file.obs))), []
+        name = _condition_column(file.obs, condition_column, path)
+        genes = [str(gene) for gene in ids(file.genes("X").index)]
+        return file.obs[name] if name else file.obs.index, genes, file.rows("X", np.arange(len(file.obs))), []
 
 
-def _condition_column(frame: pd.DataFrame, wanted: str, path: Path) -> str:
-    """Return the column that holds conditions: the one asked for, else one that is called so, "" without."""
-    if wanted and wanted not in frame:
-        found = ", ".join(map(str, frame.columns[:20])) or "none"
-        raise CellgaugeError(f"{path}: no column '{wanted}' for conditions (found: {found})")
-    return wanted or next((name for name in CONDITION_COLUMNS if name in frame), "")
-
-
-def _dense(matrix: np.ndarray | csr_matrix) -> np.ndarray:
-    return matrix.toarray() if hasattr(matrix, "toarray") else matrix
+def _condition_column(frame: pd.DataFrame, name: str, path: Path) -> str:
+    """Return the column that holds conditions: the one called `name`, else one of the usual names, "" without."""
+    if name and name not in frame:
+        raise CellgaugeError(
+            f"{path}: no column '{name}' for conditions (found: {shorten(frame.columns, 20) or 'none'})"
+        )
+    return name or next((name for name in CONDITION_COLUMNS if name in frame), "")

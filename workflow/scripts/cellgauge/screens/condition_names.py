@@ -155,7 +155,7 @@ class UnknownTargets:
                 f" control, add it to `control`: [{', '.join([*names.control, *controls])}]"
             )
         unknown = list(self.targets)
-        shown = shorten(unknown, 5)
+        examples = shorten(unknown, 5)
         for name in unknown if not declared else ():
             separator = next((one for one in SEPARATORS if one in name and names.divides(name, one)), "")
             if separator:
@@ -163,22 +163,18 @@ class UnknownTargets:
                     f"{where}: '{name}' is read as one gene, but '{separator}' divides it into genes of the screen; write all"
                     " combinations with one sign and name it with `separator`"
                 )
-        note = f"{len(unknown)} of {self.n_targets} perturbed genes are not among the screen's genes: {shown}"
+        note = f"{len(unknown)} of {self.n_targets} perturbed genes are not among the screen's genes: {examples}"
         if declared or 2 * len(unknown) <= self.n_targets:
             return [note]
         guides = sum(gene_of_guide(name, names.genes) in names.genes for name in unknown)
         if 2 * guides > len(unknown):
             remedy = "they look like guides: `pool_guides: true` takes the guides of a gene together"
-        elif any(
-            "+" in name for name in published
-        ):  # combinations are written as they are read: the panel lacks their genes
+        elif any("+" in name for name in published):  # combinations are written as they are read: the panel lacks genes
             return [note]
         else:
-            remedy = (
-                "say what stands between the genes of a combination with `separator`, or check the columns of genes"
-            )
+            remedy = "say what is between the genes of a combination with `separator`, or check the columns of genes"
         raise CellgaugeError(
-            f"{where}: {len(unknown)} of {self.n_targets} perturbed genes are not among the screen's genes ({shown});"
+            f"{where}: {len(unknown)} of {self.n_targets} perturbed genes are not among the screen's genes ({examples});"
             f' {remedy}. If they are as they should be (drugs, say), `separator: "+"` says so'
         )
 

@@ -20,7 +20,7 @@ from cellgauge.metrics.wilcoxon import ControlRanks
 from cellgauge.screens.screen import CONTROL, Screen, mean_of
 
 SAMPLED = 64
-"""How many predicted cells of a condition are kept, for scores that compare distributions."""
+"""How many predicted cells of a condition are written, for scores that compare distributions."""
 
 
 class Reducer:
@@ -79,11 +79,11 @@ class Reducer:
             if row is None or reasons[row] != NOT_PREDICTED:
                 fault = "no test condition" if row is None else "predicted more than once"
                 raise ContractError(f"condition {condition} is {fault}")
-            given = mean if cells is None else cells
-            if given is None:
+            values = mean if cells is None else cells
+            if values is None:
                 reasons[row] = reason or NOT_PREDICTED
                 continue
-            check_values(given, condition, 1 if cells is None else 2, len(self._genes))
+            check_values(values, condition, 1 if cells is None else 2, len(self._genes))
             reasons[row] = ""
             self._means[profile][row] = mean if cells is None else mean_of(cells)
             ranks, corrected = self._ranks[profile], profile == "corrected"
@@ -125,15 +125,15 @@ class Reducer:
 def _sampled_rows(cells: np.ndarray | csr_matrix, seed: int) -> np.ndarray:
     """Return the positions of up to `SAMPLED` cells, ascending: the same cells in whatever order they come."""
     totals = np.asarray(cells.sum(axis=1, dtype=np.float64)).ravel()
-    drawn = np.random.default_rng(seed).permutation(len(totals))[:SAMPLED]
-    return np.sort(np.argsort(totals, kind="stable")[drawn])
+    sample = np.random.default_rng(seed).permutation(len(totals))[:SAMPLED]
+    return np.sort(np.argsort(totals, kind="stable")[sample])
 
 
-def check_values(given: np.ndarray | csr_matrix, condition: str, n_dims: int, n_genes: int) -> None:
-    shape = given.shape
+def check_values(values: np.ndarray | csr_matrix, condition: str, n_dims: int, n_genes: int) -> None:
+    """Raise ContractError where what was predicted of a condition has another shape, or holds what is not finite."""
+    shape = values.shape
     if len(shape) != n_dims or shape[-1] != n_genes or 0 in shape:
-        wanted = f"({n_genes},)" if n_dims == 1 else f"(cells, {n_genes})"
-        raise ContractError(f"condition {condition}: the prediction has shape {shape}, not {wanted}")
-    values = given if isinstance(given, np.ndarray) else given.data
-    if not np.isfinite(values).all():
+        expected = f"({n_genes},)" if n_dims == 1 else f"(cells, {n_genes})"
+        raise ContractError(f"condition {condition}: the prediction has shape {shape}, not {expected}")
+    if not np.isfinite(values if isinstance(values, np.ndarray) else values.data).all():
         raise ContractError(f"condition {condition}: the prediction holds a value that is not finite")

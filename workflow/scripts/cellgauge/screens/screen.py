@@ -68,13 +68,13 @@ def _simulate(conditions: Sequence[str], seed: int, seen_share: float, train_sha
     genes = np.unique([gene for condition in conditions for gene in targets(condition)])
     if not len(genes):
         return {}
-    drawn = np.random.RandomState(seed).choice(genes, int(len(genes) * seen_share), replace=False)
-    seen = {condition: len(targets(condition) & set(drawn)) for condition in conditions}
+    seen_genes = set(np.random.RandomState(seed).choice(genes, int(len(genes) * seen_share), replace=False))
+    seen = {condition: len(targets(condition) & seen_genes) for condition in conditions}
     held_out = {c: _stratum(c, n) for c, n in seen.items() if n == 0 or (n == 1 and len(targets(c)) > 1)}
     pairs = np.unique([c for c in conditions if c not in held_out and len(targets(c)) > 1])
     if len(pairs):
-        kept = np.random.RandomState(seed).choice(pairs, int(len(pairs) * train_share), replace=False)
-        held_out |= {str(c): _stratum(str(c), seen[str(c)]) for c in np.setdiff1d(pairs, kept)}
+        training = np.random.RandomState(seed).choice(pairs, int(len(pairs) * train_share), replace=False)
+        held_out |= {str(c): _stratum(str(c), seen[str(c)]) for c in np.setdiff1d(pairs, training)}
     return held_out
 
 
