@@ -21,15 +21,14 @@ from cellgauge.plan.interpreter import python_of, require
 from cellgauge.plan.manifest import manifest
 from cellgauge.plan.paths import UsersFile, file_name, is_remote, local
 from cellgauge.plan.provenance import planned
-from cellgauge.plan.run import tables_of
+from cellgauge.plan.run import SCREEN_OPTIONS, tables_of
 from cellgauge.plan.sources import code
 from cellgauge.plan.storage import Places
 from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
 SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
-SCREEN_OPTIONS = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
-"""Keys of a dataset's entry that change the file of a split."""
+"""Keys of a dataset's entry that change the file of a split, beside those of screens."""
 COSTS = ("embed", "predict", "neighbors", "score")
 """The rules whose time and memory the tables show."""
 

@@ -21,6 +21,9 @@ from cellgauge.plan.paths import Outputs
 from cellgauge.predictors.base import traits_of
 from cellgauge.tasks.traits import task_traits
 
+SCREEN_OPTIONS = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
+"""Keys that only entries of screens have; they change the files of their splits."""
+
 
 @dataclass(frozen=True)
 class SplitSource:
