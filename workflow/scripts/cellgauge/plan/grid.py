@@ -58,6 +58,12 @@ class Grid:
         return self._plan[1]
 
     @cached_property
+    def parts(self) -> list[tuple[str, str, str]]:
+        """(model, dataset, split) of everything that the run embeds or predicts, each once."""
+        parts = ((c.model, c.dataset, split) for c in self.cells for split in self.run.splits_of(c.dataset, c.split))
+        return list(dict.fromkeys(parts))
+
+    @cached_property
     def _plan(self) -> tuple[list[Cell], list[Skipped]]:
         cells: list[Cell] = []
         skipped: list[Skipped] = []
@@ -68,8 +74,7 @@ class Grid:
                     if self._is_for_others(task, model, dataset):
                         continue
                     for part, members in parts.items():
-                        reason = self._why_not(task, model, dataset, members)
-                        if reason:
+                        if reason := self._why_not(task, model, dataset, members):
                             skipped.append(Skipped(task, model, dataset, part, reason))
                         else:
                             cells.append(Cell(task, model, dataset, part))
@@ -93,8 +98,7 @@ class Grid:
         if offered is not None and task not in offered:
             return f"the dataset is not meant for this task (its entry lists {', '.join(offered)})"
         if spans(task):
-            reason = self._why_not_compared(task, model, dataset, splits)
-            if reason:
+            if reason := self._why_not_compared(task, model, dataset, splits):
                 return reason
         elif traits.scope == "dataset":
             return "the model embeds the splits of a set together, so only tasks that span a set score it"
@@ -103,8 +107,7 @@ class Grid:
         if traits.scope == "dataset" and "orthologues" not in entry:
             return "the model joins species on one-to-one orthologues, the dataset names no table of them"
         for split in splits:
-            reason = self.why_not_split(model, dataset, split) or self._why_not_joined(model, dataset, split)
-            if reason:
+            if reason := self.why_not_split(model, dataset, split) or self._why_not_joined(model, dataset, split):
                 return f"{split}: {reason}" if spans(task) else reason
         return ""
 
@@ -117,10 +120,8 @@ class Grid:
         if entry.get("shared_space", self.run.traits(model).shared_space):
             return ""
         if "path" in entry and "shared_space" not in entry:
-            return (
-                "nothing says that the embeddings of all species come from one model; if they do, write"
-                f" `shared_space: true` in models.{model.partition('@')[0]}"
-            )
+            remedy = f"if they do, write `shared_space: true` in models.{model.partition('@')[0]}"
+            return f"nothing says that the embeddings of all species come from one model; {remedy}"
         return "the model embeds each split separately, so distances between species are undefined"
 
     def _why_not_joined(self, model: str, dataset: str, split: str) -> str:
@@ -146,10 +147,10 @@ class Grid:
                 return f"the model does not take {species} (it takes {', '.join(organisms)})"
         covered = entry.get("splits")
         if covered is not None and not {dataset, f"{dataset}/{split}"} & set(covered):
-            made_for = self.run.traits(model).modality == "perturbation"
+            is_tuned = self.run.traits(model).modality == "perturbation"
             return (
                 f"the model is for {', '.join(covered)} alone"
-                if made_for
+                if is_tuned
                 else "the model has no embedding of this split"
             )
         return ""
