@@ -123,9 +123,6 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-# --- in a process ----------------------------------------------------------------------------------------------------
-
-
 def _work(sender: Connection, parts: Callable[[int, int], Iterable[Sequence[T]]], k: int, n: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends it
     with suppress(BrokenPipeError):  # the caller wants no more
@@ -162,10 +159,8 @@ def _sendable(error: Exception) -> Exception:
     return error
 
 
-# --- through the pipe: a pickle, and the memory of its arrays as it is -----------------------------------------------
-
-
 def _send(sender: Connection, kind: str, content: object = None) -> None:
+    """Send a pickle, and the memory of its arrays as it is."""
     arrays: list[pickle.PickleBuffer] = []
     head = pickle.dumps((kind, content), protocol=5, buffer_callback=arrays.append)
     views = [array.raw() for array in arrays]

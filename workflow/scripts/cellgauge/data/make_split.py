@@ -185,8 +185,6 @@ class _Reader:
             self.notes += complete_screen(data, screen, of_cell, options.where)
         return data
 
-    # --- cells --------------------------------------------------------------------------------------------------------
-
     def _rows(self) -> np.ndarray:
         """Return the positions of the split's cells."""
         obs, options = self._file.obs, self._options
@@ -252,8 +250,6 @@ class _Reader:
         joined[np.logical_or.reduce([part == "" for part in parts])] = ""
         return joined
 
-    # --- matrices -----------------------------------------------------------------------------------------------------
-
     def _matrix(self, key: str, role: str, rows: np.ndarray) -> csr_matrix:
         """Return rows of a matrix, CSR, shape (n_cells, n_genes); where sampled all but the first and the last are empty."""
         if key not in self._file.matrices:
@@ -281,8 +277,6 @@ class _Reader:
                 raise CellgaugeError(f"'{key}' (expression) is not of the genes of '{counts}' (counts)")
             expression = expression[:, places]
         return _columns(expression, named)
-
-    # --- genes --------------------------------------------------------------------------------------------------------
 
     def _var(self, var: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the table of genes, and which of the published genes (positions, ascending) it lists.

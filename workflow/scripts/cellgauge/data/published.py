@@ -82,11 +82,7 @@ class Published:
 
 @contextmanager
 def open_published(path: str | Path) -> Iterator[Published]:
-    """Open an h5ad file for reading.
-
-    Raises:
-        CellgaugeError: no such file, truncated or corrupt, or a file of another kind, with the command that converts it.
-    """
+    """Open an h5ad file for reading; raise CellgaugeError for a damaged one or a file of another kind, with what to do."""
     path = Path(path)
     if fault := _other_kind(path):
         raise CellgaugeError(f"{path}: {fault}")
@@ -161,9 +157,6 @@ class _Whole(Published):
         return self._data.X if name == "X" else self._data.obsm[name]
 
 
-# --- which kind of file -----------------------------------------------------------------------------------------------
-
-
 def _other_kind(path: Path) -> str:
     """Return what a path is that is no HDF5 file, and what to do; "" where it may be one."""
     if path.is_dir():
@@ -214,9 +207,6 @@ def _is_old(file: h5py.File) -> bool:
         or "raw.X" in file
         or any("h5sparse_format" in item.attrs for item in matrices)
     )
-
-
-# --- matrices ---------------------------------------------------------------------------------------------------------
 
 
 def _holds_something(item: h5py.Group | h5py.Dataset) -> bool:

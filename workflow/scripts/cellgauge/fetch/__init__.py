@@ -44,9 +44,6 @@ def fetch(
         ledger: the ledger of the run: consulted after the shipped one, and written to where an object is new.
         archives: folder for archives whose members are asked for.
         accept: replace what `ledger` says of the object by what comes now.
-
-    Raises:
-        FetchError: one sentence with the URL, what is wrong and the remedy.
     """
     output, ledger, scheme = Path(output), Path(ledger), url.partition("://")[0].lower()
     if scheme not in BRING:

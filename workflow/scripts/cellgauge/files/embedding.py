@@ -77,11 +77,7 @@ class Embedding:
         self.__dict__.pop("matrix", None)
 
     def rows_of(self, split: Split) -> np.ndarray:
-        """Return the rows of `split`'s cells in its order, float32, shape (n_cells, n_dims).
-
-        Raises:
-            ContractError: as `places_of`.
-        """
+        """Return the rows of `split`'s cells in its order, float32, shape (n_cells, n_dims)."""
         places = self.places_of(split)
         return self.matrix if len(places) == len(self.cells) else self.matrix[places]
 

@@ -249,9 +249,6 @@ def as_counts(matrix: Any, where: str, *, to_round: bool = False) -> csr_matrix:
 
     Args:
         to_round: whether values within `ROUNDING` of a whole number are rounded.
-
-    Raises:
-        ContractError: naming `where`, the first value that is no count, and what may be done.
     """
     from scipy.sparse import csr_matrix, issparse
 
@@ -302,9 +299,6 @@ def as_expression(matrix: Any, where: str, counts: csr_matrix | None = None) -> 
 
     Args:
         counts: the raw counts of the same cells, to tell normalised counts without a logarithm.
-
-    Raises:
-        ContractError: naming `where` and what was found.
     """
     from scipy.sparse import csr_matrix, issparse
 

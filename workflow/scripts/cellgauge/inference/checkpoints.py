@@ -151,9 +151,6 @@ def read_once(load: Callable[..., T], path: Path, *args: object, **kwargs: objec
 
     Both are kept until another file, or the same with other arguments, is asked for: a job of several splits reads a
     checkpoint once.
-
-    Raises:
-        CheckpointError: see `Checkpoint.open`, and what `load` raises.
     """
     with reading_file(path, "cannot be read"):
         stat = path.stat()

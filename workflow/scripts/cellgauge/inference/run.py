@@ -129,9 +129,6 @@ def require_matches(matched: int, possible: int, least: float, what: str, split:
         possible: number of genes that could match: the smaller of the split's and the model's numbers of genes.
         least: the fraction of them that must match (the option `min_matched_genes`).
         what: a name of the model's vocabulary for the message, such as "the vocabulary of scGPT".
-
-    Raises:
-        CellgaugeError: fewer match. The message gives the numbers.
     """
     if matched < least * possible or not matched:
         examples = ", ".join(f"'{name}'" for name in split.symbols[:3])
@@ -187,9 +184,6 @@ def key_mask(lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
     """
     lengths = np.asarray(lengths)
     return () if (lengths == lengths.max()).all() else (np.arange(lengths.max()) < lengths[:, None],)
-
-
-# --- from the split to mini-batches ----------------------------------------------------------------------------------
 
 
 def _mini_batches(

@@ -37,9 +37,6 @@ def embed_several(
         weights, model, options: see there.
         code: a digest of the code that embeds: what other code began is not taken up.
         benchmarks: where to write seconds, CPU seconds and peak MiB of each split, as Snakemake does for a job of one.
-
-    Raises:
-        CellgaugeError: what `embed` raises; what was embedded before is kept for the next attempt.
     """
     added_species = (options or {}).get("species_files", {}).values()
     files = [path for source in (weights, *added_species) for path in _files(source)]

@@ -113,9 +113,6 @@ def embed_files(
         model: the catalogue's name of the model; by default the adapter's.
         split_set: the name of the set that splits embedded together make; by default one made of theirs.
         options: `seed` (default 42), `device` (default "auto"), `shared_space`, and the adapter's own.
-
-    Raises:
-        CellgaugeError: unknown adapter or option, or what the adapter or the contract finds wrong.
     """
     import numpy as np
 
@@ -176,9 +173,6 @@ def build_species_files(
         output: the folder of the files.
         weights: the folder of the model's checkpoint.
         options: the paths of what the files are made of, and the adapter's own options.
-
-    Raises:
-        CellgaugeError: an adapter that makes none, an unknown option or organism, or what the adapter finds wrong.
     """
     from cellgauge.data.organisms import organism
 

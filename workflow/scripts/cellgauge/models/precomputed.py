@@ -104,9 +104,6 @@ def embed(
     return Embedded(matrix, cells.cells, facts)
 
 
-# --- which row is which cell ------------------------------------------------------------------------------------------
-
-
 def rows_by_id(table: Rows, cells: Split, path: Path) -> np.ndarray:
     """Return the row of each cell, int, shape (n_cells,), -1 where the file has none."""
     if table.cells is None:
@@ -175,9 +172,6 @@ def looks_shuffled(matrix: np.ndarray, cells: Split) -> bool:
     of_neighbors = alike[np.arange(len(rows)), apart.argmin(axis=1)]
     of_any = alike[~np.eye(len(rows), dtype=bool)]
     return bool(of_neighbors.mean() - of_any.mean() <= _CHANCE * of_any.std() / np.sqrt(len(rows)))
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read_rows(

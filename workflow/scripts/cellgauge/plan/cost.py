@@ -162,9 +162,6 @@ def _splits(inputs: Inputs) -> list[tuple[str, str]]:
     return list(dict.fromkeys((dataset, split) for _, dataset, split in inputs.grid.parts))
 
 
-# --- the report ------------------------------------------------------------------------------------------------------
-
-
 def report(
     to_run: Sequence[PlannedJob],
     inputs: Inputs,

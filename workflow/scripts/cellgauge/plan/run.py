@@ -56,8 +56,6 @@ class Run:
         self.outputs = Outputs(config.get("results", Outputs.folder))
         self.name: str = config.get("name") or PurePath(self.outputs.folder).name
 
-    # --- the lists of the run ----------------------------------------------------------------------------------------
-
     @cached_property
     def models(self) -> list[str]:
         """The models of the run; a model that draws random numbers once more for each further seed."""
@@ -113,8 +111,6 @@ class Run:
         """Return the seed of a model: that of its name, or the first of the run."""
         return int(model.partition("@")[2] or self.options["seeds"][0])
 
-    # --- models ------------------------------------------------------------------------------------------------------
-
     def model(self, name: str) -> Mapping[str, Any]:
         """Return the entry of a model, whatever its seed."""
         return self.entries["models"][name.partition("@")[0]]
@@ -130,8 +126,6 @@ class Run:
     def added_species(self, model: str) -> dict[str, Mapping[str, str]]:
         """Return what the files of each species that the user adds to a model are made of, by its canonical name."""
         return {organism(name).name: files for name, files in self.model(model).get("new_species", {}).items()}
-
-    # --- data --------------------------------------------------------------------------------------------------------
 
     def dataset(self, name: str) -> Mapping[str, Any]:
         """Return the entry of a dataset."""
@@ -196,8 +190,6 @@ class Run:
         if n_cells:
             return n_cells
         return round(entry["n_cells"] / len(entry["splits"])) if entry.get("n_cells") else None
-
-    # --- tasks -------------------------------------------------------------------------------------------------------
 
     def task(self, name: str) -> Mapping[str, Any]:
         """Return the entry of a task."""

@@ -67,8 +67,6 @@ class Weights:
                 urls |= {path: url for url, path in files if is_remote(url)}
         return urls
 
-    # --- species that the user adds to a model -----------------------------------------------------------------------
-
     def added(self, model: str, dataset: str, name: str) -> list[str]:
         """Return the species of a split, or of a set, that are added to a model."""
         added = self._run.added_species(model)

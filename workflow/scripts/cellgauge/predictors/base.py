@@ -111,9 +111,6 @@ def predict_files(
         split_path: a screen in the split contract.
         model: the catalogue's name of the model; by default the adapter's.
         options: `seed` (default 42), `device` (default "auto") and the adapter's own.
-
-    Raises:
-        CellgaugeError: unknown adapter or option, or what the adapter or the contract finds wrong.
     """
     from cellgauge.core.gpu import pick_device
     from cellgauge.files.profiles import SUFFIX

@@ -31,9 +31,6 @@ STRATA = ("unseen_single", "seen_single", "combo_seen0", "combo_seen1", "combo_s
 ROWS_AT_ONCE = 8192
 
 
-# --- conditions ------------------------------------------------------------------------------------------------------
-
-
 def targets(condition: str) -> frozenset[str]:
     """Return the perturbed genes of a condition; none for the control."""
     return frozenset(condition.split("+")) - {CONTROL}
@@ -91,9 +88,6 @@ def strata(partition: Mapping[str, str]) -> dict[str, str]:
     """
     seen = {gene for condition, part in partition.items() if part != "test" for gene in targets(condition)}
     return {c: _stratum(c, len(targets(c) & seen)) for c, part in partition.items() if part == "test"}
-
-
-# --- screens ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

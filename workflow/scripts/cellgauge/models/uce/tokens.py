@@ -184,9 +184,6 @@ def _cumulative(weights: np.ndarray) -> np.ndarray:
     return cumulative / cumulative[-1]
 
 
-# --- files of a species ----------------------------------------------------------------------------------------------
-
-
 def _name_in_files(species: Organism, offsets: dict[str, int], folder: Path) -> str:
     names = (UCE_NAMES.get(species.name), species.name, species.scientific.lower().replace(" ", "_"))
     known_name = next((name for name in names if name in offsets), None)

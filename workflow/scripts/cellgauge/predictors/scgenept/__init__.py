@@ -57,9 +57,6 @@ def predict(
             model was fine-tuned on (default: all genes of the screen).
 
     A condition with a gene that is not in the panel has a reason instead of a prediction.
-
-    Raises:
-        CellgaugeError: see `models.base`; or the screen has no controls.
     """
     import torch
 
