@@ -109,5 +109,5 @@ def _difference(url: str, output: Path, digest: str, expected: Entry, ledger: Pa
         script = Path(__file__).parents[2] / "download_object.py"
         command = [sys.executable, script, url, output, "--checksums", ledger, "--accept"]
         remedy += f"; if the object was changed on purpose: {shlex.join(map(str, command))}"
-    said = f"the sha256 is {digest}, but {expected.source or 'the argument'} says {expected.sha256}"
-    return FetchError(f"{url}: {said}; nothing of it was kept: {remedy}")
+    fault = f"the sha256 is {digest}, but {expected.source or 'the argument'} says {expected.sha256}"
+    return FetchError(f"{url}: {fault}; nothing of it was kept: {remedy}")

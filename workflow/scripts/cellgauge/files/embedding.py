@@ -110,9 +110,9 @@ def match_embeddings(embeddings: Sequence[Embedding], splits: Sequence[Split]) -
     for split in splits:
         fitting = [e for e, names in zip(embeddings, places, strict=True) if split.name in names]
         if len(fitting) != 1:
-            given = ", ".join(dict.fromkeys(name for names in places for name in names)) or "none"
+            known = ", ".join(dict.fromkeys(name for names in places for name in names)) or "none"
             number = "no embedding" if not fitting else f"{len(fitting)} embeddings"
-            raise ContractError(f"{number} given for split {split.name} of {split.dataset} (found: {given})")
+            raise ContractError(f"{number} given for split {split.name} of {split.dataset} (found: {known})")
         fitting[0].places_of(split)
         matched += fitting
     return matched

@@ -120,6 +120,7 @@ def _encoded(item: h5py.Group | h5py.Dataset, kind: str, version: str) -> h5py.G
 
 
 def index_key(frame: h5py.Group) -> str:
+    """Return the name of the index of a table."""
     key = frame.attrs.get("_index", "_index")
     return key.decode() if isinstance(key, bytes) else key
 
@@ -132,8 +133,8 @@ def read_index(file: h5py.File, frame: str) -> np.ndarray:
 def read_column(file: h5py.File, frame: str, name: str, path: Path) -> np.ndarray:
     """Return a column of "obs" or "var" as str, shape (n,); raise ContractError when it is missing."""
     if name not in file[frame]:
-        found = ", ".join(sorted(key for key in file[frame] if not key.startswith("_"))) or "none"
-        raise ContractError(f"{path}: {frame} has no column '{name}' (found: {found})")
+        names = ", ".join(sorted(key for key in file[frame] if not key.startswith("_"))) or "none"
+        raise ContractError(f"{path}: {frame} has no column '{name}' (found: {names})")
     values = _column(file[frame][name], f"{path}: {frame} column '{name}'")
     index = file[frame].get(index_key(file[frame]))
     if values.ndim != 1 or len(values) != getattr(index, "shape", values.shape)[0]:
@@ -188,9 +189,8 @@ def sparse_ends(item: h5py.Group, path: Path) -> tuple[tuple[int, int], np.ndarr
     if shape.shape != (2,) or shape.dtype.kind not in "iu" or shape.min() < 0 or shape.max() > np.iinfo(np.int64).max:
         raise ContractError(f"{path}: the shape of the sparse matrix is {shape.tolist()}, not two numbers")
     if indices.dtype.kind not in "iu" or indptr.dtype.kind not in "iu":
-        raise ContractError(
-            f"{path}: the places of the sparse matrix are {indices.dtype}, {indptr.dtype}, not integers"
-        )
+        kinds = f"{indices.dtype}, {indptr.dtype}"
+        raise ContractError(f"{path}: the places of the sparse matrix are {kinds}, not integers")
     n_rows = int(shape[0 if encoding == "csr_matrix" else 1])
     if len(data) != len(indices) or len(indptr) != n_rows + 1:
         lengths = f"{len(data)} values, {len(indices)} places, {len(indptr)} ends"
@@ -209,10 +209,8 @@ def _check_numbers(dtype: np.dtype, path: Path) -> None:
 def _placed(indices: np.ndarray, n_columns: int, path: Path) -> np.ndarray:
     """Return the places of values; raise ContractError where one is no column."""
     if indices.size and (indices.min() < 0 or indices.max() >= n_columns):
-        low, high = indices.min(), indices.max()
-        raise ContractError(
-            f"{path}: the places of the sparse matrix run from {low} to {high}, it has {n_columns} columns"
-        )
+        places = f"{indices.min()} to {indices.max()}"
+        raise ContractError(f"{path}: the places of the sparse matrix run from {places}, it has {n_columns} columns")
     return indices
 
 
@@ -299,12 +297,14 @@ def read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:
 
 
 def check_unique(cells: np.ndarray, where: object) -> None:
+    """Raise ContractError, which begins with `where`, for an id that appears more than once."""
     if len(set(cells)) < len(cells):
         repeated, _ = Counter(cells).most_common(1)[0]
         raise ContractError(f"{where}: cell ids must be unique, '{repeated}' appears more than once")
 
 
 def first_difference(cells: np.ndarray, expected: np.ndarray) -> str:
+    """Return in what ids differ from those that are expected."""
     if len(cells) != len(expected):
         return f"{len(cells)} rows, expected {len(expected)}"
     row = int(np.argmax(cells != expected))

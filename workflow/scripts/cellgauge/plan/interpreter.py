@@ -14,7 +14,7 @@ from cellgauge.plan.sources import SCRIPTS, project_file
 ROOT = SCRIPTS.parents[1]
 
 
-def prefer_own_python() -> None:
+def prefer_this_python() -> None:
     """Put the folder of this interpreter first on PATH, for this process and its children.
 
     Without `--sdm conda` every job then runs in the environment of Snakemake itself, activated or not. With it, a job's own

@@ -10,22 +10,11 @@ from cellgauge.plan.grid import Grid, spans
 from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
-ABOUT = (
-    *(
-        "title",
-        "also_known_as",
-        "description",
-        "kind",
-        "licence",
-        "citation",
-        "url",
-        "card",
-        "training",
-        "parameters",
-        "leakage",
-    ),
-    *("organisms", "modality", "scope", "adapter", "headline", "metrics"),
+_KEYS = (
+    "title also_known_as description kind licence citation url card training parameters leakage organisms modality scope"
+    " adapter headline metrics"
 )
+ABOUT = tuple(_KEYS.split())
 """What the tables and the report say of an entry of the catalogue."""
 NOT_ABOUT_PUBLISHED = ("models", "datasets", "left_out", "values")
 

@@ -73,20 +73,20 @@ class Module(NamedTuple):
 @cache  # planning asks for most files in most closures
 def _file(path: Path) -> Module:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return Module(tuple(_imports(tree)), _digest(repr(_canonical(tree)).encode()))
+    return Module(tuple(_imports(tree)), syntax_digest(tree))
 
 
-def syntax_digest(text: str) -> str:
+def syntax_digest(tree: ast.Module) -> str:
     """Return a digest of what a Python file means: of its syntax tree without docstrings and imports for type checking.
 
     It is the same under all releases of Python that cellgauge runs on.
     """
-    return _digest(repr(_canonical(ast.parse(text))).encode())
+    return _digest(repr(_canonical(tree)).encode())
 
 
 def project_file(name: str) -> str:
     """Return the path of a file of the checkout, such as config/checksums.yaml, as a job's input."""
-    return _shown(SCRIPTS.parents[1] / name)
+    return _from_here(SCRIPTS.parents[1] / name)
 
 
 def script(name: str) -> str:
@@ -94,7 +94,7 @@ def script(name: str) -> str:
     path = _path(name)
     if path is None:
         raise ModuleNotFoundError(f"no script {name} in {SCRIPTS}")
-    return _shown(path)
+    return _from_here(path)
 
 
 def _package_data(package: str) -> list[Path]:
@@ -111,7 +111,7 @@ def _name(path: Path) -> str:
     return path.relative_to(SCRIPTS).as_posix().removeprefix("cellgauge/")
 
 
-def _shown(path: Path) -> str:
+def _from_here(path: Path) -> str:
     """Return a path as seen from the working directory where it lies in it: another place of the checkout is no change."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
@@ -135,9 +135,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         for name in ("body", "orelse", "finalbody", "handlers", "cases"):
             children = getattr(node, name, ())
-            todo += (
-                [child for child in children if not is_for_type_checking(child)] if isinstance(children, list) else []
-            )
+            todo += [c for c in children if not is_for_type_checking(c)] if isinstance(children, list) else []
 
 
 def is_for_type_checking(node: ast.AST) -> bool:
@@ -147,11 +145,8 @@ def is_for_type_checking(node: ast.AST) -> bool:
 
 def _has_meaning(statement: ast.AST) -> bool:
     """Return whether a statement may change a result: no string alone (a docstring), no import for type checking."""
-    is_text = (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
     return not is_text and not is_for_type_checking(statement)
 
 
