@@ -83,9 +83,11 @@ class Spawned(Generic[T]):
                     kind, content = _receive(receiver)
                 except (EOFError, OSError):
                     process.join()
+                    code = process.exitcode or 0
+                    reason = f"by signal {-code}" if code < 0 else f"with exit status {code}"
                     raise CellgaugeError(
-                        f"a process that prepares cells ended too early ({_reason(process.exitcode)}), most often because"
-                        " memory ran out: give the job more memory (mem_mb) or fewer threads"
+                        f"a process that prepares cells ended too early ({reason}), most often because memory ran out: give"
+                        " the job more memory (mem_mb) or fewer threads"
                     ) from None
                 if kind == "item":
                     yield content
@@ -102,10 +104,6 @@ class Spawned(Generic[T]):
             if process.pid is not None:
                 process.terminate()
                 process.join()
-
-
-def _reason(exit_code: int | None) -> str:
-    return f"by signal {-exit_code}" if exit_code is not None and exit_code < 0 else f"with exit status {exit_code}"
 
 
 @contextmanager

@@ -36,8 +36,10 @@ class Counts:
 
     def library_sizes(self) -> np.ndarray:
         """Return the sum of each cell's counts, float32, shape (n_cells,); as in scanpy, added up in float64."""
-        sizes = self.sizes() if self.sizes else np.concatenate([_row_sums(block) for block in self.blocks()])
-        return sizes.astype(np.float32)
+        if self.sizes:
+            return self.sizes().astype(np.float32)
+        sums = [np.asarray(block.astype(np.float64).sum(axis=1)).ravel() for block in self.blocks()]
+        return np.concatenate(sums).astype(np.float32)
 
 
 def variable_genes(parts: Sequence[Counts], n_top_genes: int, names: Sequence[str] | None = None) -> np.ndarray:
@@ -75,10 +77,6 @@ def _scales(parts: Sequence[Counts]) -> list[np.ndarray]:
     # the cells with counts.
     median = np.median(all_sizes) or np.median(all_sizes[all_sizes > 0])
     return [np.where(size > 0, size / median, np.float32(1)) for size in sizes]
-
-
-def _row_sums(block: csr_matrix) -> np.ndarray:
-    return np.asarray(block.astype(np.float64).sum(axis=1)).ravel()
 
 
 def _expression(counts: Counts, scales: np.ndarray, genes: np.ndarray | None = None) -> Iterator[csr_matrix]:

@@ -55,7 +55,10 @@ def embed_several(
         embed(adapter, [split], stage, weights=weights, model=model, options=options)
         print(f"{output.stem}: embedded, {number + 1} of {len(outputs)}", flush=True)
         if benchmarks:
-            _write_benchmark(Path(benchmarks[number]), clock)
+            path, used = Path(benchmarks[number]), clock.read()
+            values = (used["wall_seconds"], used["peak_memory_mb"], used["cpu_seconds"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("s\tmax_rss\tcpu_time\n" + "\t".join(map(str, values)) + "\n", encoding="utf-8")
     for stage, output in stages:
         stage.replace(output)
 
@@ -72,10 +75,3 @@ def _files(weights: str | Path | None) -> list[Path]:
     if weights is None:
         return []
     return sorted(path for path in Path(weights).rglob("*") if path.is_file()) or [Path(weights)]
-
-
-def _write_benchmark(path: Path, clock: Stopwatch) -> None:
-    used = clock.read()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = (used["wall_seconds"], used["peak_memory_mb"], used["cpu_seconds"])
-    path.write_text("s\tmax_rss\tcpu_time\n" + "\t".join(map(str, values)) + "\n", encoding="utf-8")

@@ -107,7 +107,11 @@ class Grid:
         if traits.scope == "dataset" and "orthologues" not in entry:
             return "the model joins species on one-to-one orthologues, the dataset names no table of them"
         for split in splits:
-            if reason := self.why_not_split(model, dataset, split) or self._why_not_joined(model, dataset, split):
+            reason, species = self.why_not_split(model, dataset, split), self.run.source(dataset, split).organism
+            if not reason and traits.scope == "dataset" and not self.run.orthologue_tables(dataset, species):
+                joins = "the model joins species on one-to-one orthologues"
+                reason = f"{joins}, no table of the dataset has a column of {species}"
+            if reason:
                 return f"{split}: {reason}" if spans(task) else reason
         return ""
 
@@ -123,15 +127,6 @@ class Grid:
             remedy = f"if they do, write `shared_space: true` in models.{model.partition('@')[0]}"
             return f"nothing says that the embeddings of all species come from one model; {remedy}"
         return "the model embeds each split separately, so distances between species are undefined"
-
-    def _why_not_joined(self, model: str, dataset: str, split: str) -> str:
-        species = self.run.source(dataset, split).organism
-        joins = self.run.traits(model).scope == "dataset" and "orthologues" in self.run.dataset(dataset)
-        if joins and not self.run.orthologue_tables(dataset, species):
-            return (
-                f"the model joins species on one-to-one orthologues, no table of the dataset has a column of {species}"
-            )
-        return ""
 
     def why_not_split(self, model: str, dataset: str, split: str) -> str:
         """Return why a model does not take a split, whatever the task, "" if it does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
 from cellgauge.core.errors import CellgaugeError
@@ -48,7 +48,9 @@ def require(environment: str, user: str) -> None:
             f"{user} runs in an environment of its own, .venv-{environment}, which {state}:"
             f" type `make setup-{environment}` in {ROOT}, or let conda make it (--profile profiles/conda)"
         )
-    if not lock.is_file() and (missing := [name for name in beyond_base(environment) if not _installed(name)]):
+    if not lock.is_file() and (
+        missing := [name for name in beyond_base(environment) if not any(distributions(name=name))]
+    ):
         raise CellgaugeError(
             f"{user} needs {', '.join(missing)}, which `make setup` does not install:"
             f" type `make setup-models` in {ROOT}, or let conda do it (--profile profiles/conda)"
@@ -70,14 +72,6 @@ def beyond_base(environment: str) -> list[str]:
 def _pins(path: Path) -> list[str]:
     """Return the names of the packages that an environment file or a lock file pins."""
     return re.findall(r"^(?: +- )?([\w.-]+)==", path.read_text(encoding="utf-8"), re.MULTILINE)
-
-
-def _installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def _lock(environment: str) -> Path:

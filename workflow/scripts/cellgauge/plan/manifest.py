@@ -36,7 +36,7 @@ def catalogue(grid: Grid) -> dict[str, Any]:
     return {
         "models": {model: _about_model(grid, model) for model in run.models},
         "datasets": {dataset: _about_dataset(grid, dataset) for dataset in run.datasets},
-        "tasks": {task: _about({**run.task(task), **_traits_of_task(task)}) for task in run.tasks},
+        "tasks": {task: _about({**run.task(task), **vars(task_traits(task))}) for task in run.tasks},
         "skipped": [list(vars(skipped).values()) for skipped in grid.skipped],
         "published": {source: _about_published(grid, source) for source in run.published},
     }
@@ -74,25 +74,15 @@ def files_of(grid: Grid, model: str) -> list[str]:
 def _about_dataset(grid: Grid, dataset: str) -> dict[str, Any]:
     run = grid.run
     entry, text = run.dataset(dataset), _about(run.dataset(dataset))
-    if "planted" in entry:
-        text["title"] = _semi_synthetic(entry.get("title") or dataset)
+    title = str(entry.get("title") or dataset)
+    if "planted" in entry and "semi-synthetic" not in title.lower():  # it says so wherever it is shown
+        text["title"] = f"{title} (semi-synthetic)"
     text["splits"] = {split: run.source(dataset, split).organism for split in run.datasets[dataset]}
     text |= run.size(dataset)
     parts = [(part.dataset, part.task, part.split) for part in grid.cells]
     parts += [(part.dataset, part.task, part.split) for part in grid.skipped]
     sets = {name: run.splits_of(dataset, name) for owner, task, name in parts if owner == dataset and spans(task)}
     return text | ({"sets": sets} if sets else {})
-
-
-def _semi_synthetic(title: str) -> str:
-    """Return the title of a dataset into which effects were planted: it says so wherever it is shown."""
-    return title if "semi-synthetic" in title.lower() else f"{title} (semi-synthetic)"
-
-
-def _traits_of_task(task: str) -> dict[str, str]:
-    """Return what the module of a task says of it that tables and report need."""
-    traits = task_traits(task)
-    return {"modality": traits.modality, "scope": traits.scope}
 
 
 def _about_published(grid: Grid, source: str) -> dict[str, Any]:

@@ -32,8 +32,9 @@ def code(*modules: str, data: str = "") -> dict[str, str]:
         ModuleNotFoundError: a module named by the caller is not one of ours.
     """
     digests = {_name(path): _file(path).digest for path in closure(*modules)}
-    if data:
-        digests |= {_name(path): _digest(path.read_bytes()) for path in _package_data(data)}
+    files = SCRIPTS.joinpath(*data.split(".")).rglob("*") if data else ()
+    others = [path for path in files if path.is_file() and path.suffix not in (".py", ".pyc")]
+    digests |= {_name(path): _digest(path.read_bytes()) for path in others}
     return dict(sorted(digests.items()))
 
 
@@ -59,7 +60,7 @@ def closure(*modules: str) -> tuple[Path, ...]:
             path = _path(name)
             if path is not None and path not in paths:
                 paths.add(path)
-                todo += [*_parents(name), *_file(path).imports]
+                todo += [name.rpartition(".")[0], *_file(path).imports]
     return tuple(sorted(paths))
 
 
@@ -97,11 +98,6 @@ def script(name: str) -> str:
     return _from_here(path)
 
 
-def _package_data(package: str) -> list[Path]:
-    files = SCRIPTS.joinpath(*package.split(".")).rglob("*")
-    return [path for path in files if path.is_file() and path.suffix not in (".py", ".pyc")]
-
-
 def _path(module: str) -> Path | None:
     base = SCRIPTS.joinpath(*module.split("."))
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
@@ -115,12 +111,6 @@ def _from_here(path: Path) -> str:
     """Return a path as seen from the working directory where it lies in it: another place of the checkout is no change."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _parents(module: str) -> Iterator[str]:
-    parts = module.split(".")
-    for end in range(1, len(parts)):
-        yield ".".join(parts[:end])
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

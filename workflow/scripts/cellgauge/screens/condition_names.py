@@ -148,7 +148,8 @@ class UnknownTargets:
         """
         if not self.targets:
             return []
-        controls = [name for name in self.targets if _is_control_word(name)]
+        bare = {name: re.sub(r"[-_ .]", "", name.casefold()).rstrip("0123456789") for name in self.targets}
+        controls = [name for name in self.targets if bare[name] in CONTROL_WORDS]
         if controls:
             raise CellgaugeError(
                 f"{where}: '{controls[0]}' stands in {self.targets[controls[0]]} conditions and is no gene; if it is a"
@@ -177,11 +178,6 @@ class UnknownTargets:
             f"{where}: {len(unknown)} of {self.n_targets} perturbed genes are not among the screen's genes ({examples});"
             f' {remedy}. If they are as they should be (drugs, say), `separator: "+"` says so'
         )
-
-
-def _is_control_word(name: str) -> bool:
-    bare = "".join(character for character in name.casefold() if character not in "-_ .").rstrip("0123456789")
-    return bare in CONTROL_WORDS
 
 
 def as_names(value: str | Sequence[str] | None, default: str = CONTROL) -> tuple[str, ...]:

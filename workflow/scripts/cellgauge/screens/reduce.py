@@ -110,16 +110,13 @@ class Reducer:
             uns={key: as_plain(value) for key, value in facts.items() if value is not None},
         )
         if self._samples:
-            data.obsm["cells"] = self._sampled()
+            most = max(map(len, self._samples.values()))
+            sampled = np.full((len(self._conditions), most, len(self._genes)), np.nan, dtype=np.float32)
+            for row, sample in self._samples.items():
+                sampled[row, : len(sample)] = sample
+            data.obsm["cells"] = sampled
         with checked_path(path) as temporary:
             data.write_h5ad(temporary)
-
-    def _sampled(self) -> np.ndarray:
-        most = max(len(sample) for sample in self._samples.values())
-        sampled = np.full((len(self._conditions), most, len(self._genes)), np.nan, dtype=np.float32)
-        for row, sample in self._samples.items():
-            sampled[row, : len(sample)] = sample
-        return sampled
 
 
 def _sampled_rows(cells: np.ndarray | csr_matrix, seed: int) -> np.ndarray:
