@@ -1,7 +1,5 @@
 """The errors that users are expected to meet: one clear sentence each, no traceback."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Which device a job computes on; of several GPUs, one that no other job of cellgauge uses."""
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

@@ -4,8 +4,6 @@ A file more is all that adding one takes. Constants, and the defaults of paramet
 None, tuples, lists and dictionaries of such, or the names of constants that are.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from functools import cache

@@ -1,7 +1,5 @@
 """YAML that cannot grow: a few lines of aliases stand for more values than any memory holds ("billion laughs")."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Steps that the expression baselines share: counts in blocks, genes common to species, principal components."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
 

@@ -1,7 +1,5 @@
 """The species that cellgauge knows: one canonical name each, with the names that data sets use for it."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable

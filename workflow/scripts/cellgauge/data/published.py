@@ -4,8 +4,6 @@ A file of today is read in parts, so that one tissue of an atlas does not cost t
 by anndata itself.
 """
 
-from __future__ import annotations
-
 import shlex
 import warnings
 from collections.abc import Iterator, Sequence

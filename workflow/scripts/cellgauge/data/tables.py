@@ -1,7 +1,5 @@
 """Tables of numbers as people save them: csv and tsv of Python, R and Excel, parquet; and which of their columns are meant."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

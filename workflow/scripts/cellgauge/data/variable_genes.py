@@ -7,8 +7,6 @@ normalized among genes of similar mean. These are the first steps of cz-benchmar
 times in memory; this module reads it three times and holds one block and the chosen genes' expression (docs/adr/0018).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ is never installed or imported). `URL!member` names a file inside a zip or tar a
 Only public objects are fetched, and no credentials are read anywhere.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shlex

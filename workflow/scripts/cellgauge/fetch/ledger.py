@@ -1,7 +1,5 @@
 """Ledgers of checksums: YAML files of `URL: {size, sha256, kind}`, checked when known and recorded when new."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import asdict, dataclass, field, replace

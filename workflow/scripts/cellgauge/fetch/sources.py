@@ -1,7 +1,5 @@
 """Where objects lie: each function brings one, by the field's own libraries and without credentials."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

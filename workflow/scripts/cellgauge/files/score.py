@@ -1,7 +1,5 @@
 """The score file: tidy rows, one TSV per job."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -9,8 +9,6 @@ Networks call `attend`, `capped_attention` and functions decorated by `compiled`
 PyTorch says of no kernel beforehand whether it runs on a card, so a caller that gets an error goes one level down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache, wraps

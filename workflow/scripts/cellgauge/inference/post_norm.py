@@ -1,7 +1,5 @@
 """The encoder that scGPT and UCE share: transformer layers that normalize after each residual sum (Vaswani et al. 2017)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn

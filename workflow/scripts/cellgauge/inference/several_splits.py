@@ -4,8 +4,6 @@ Snakemake removes all outputs of a job that fails. Each embedding is therefore k
 digest of all that it was made from, until every split of the job is embedded. The next attempt takes what it can from there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence

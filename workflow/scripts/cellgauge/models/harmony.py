@@ -1,7 +1,5 @@
 """Harmony (Korsunsky et al. 2019) on the principal components of one split, correcting for its technical batches."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Harmony (Korsunsky et al. 2019) on the joint principal components of the splits of a set, correcting for their species."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

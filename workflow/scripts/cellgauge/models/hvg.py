@@ -1,7 +1,5 @@
 """Log-normalised expression of the highly variable genes: what any embedding has to improve on."""
 
-from __future__ import annotations
-
 from cellgauge.data.expression import counts_of
 from cellgauge.data.variable_genes import variable_expression
 from cellgauge.files.split import Split

@@ -4,8 +4,6 @@ cz-benchmarks 0.10.2: `run_standard_scrna_workflow` (HVG-3000, PCA-50) for clust
 takes the raw count matrix, which is no fair rival: profile reference alone follows it there.
 """
 
-from __future__ import annotations
-
 from cellgauge.data.expression import expression_components
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded

@@ -1,7 +1,5 @@
 """Positive control: an embedding of the labels themselves, the same for every split and species."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Principal components of the splits of a set, on the genes that they share (one-to-one orthologues across species)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A user's own embeddings, read from npy, npz, csv, tsv, parquet or h5ad and aligned with the split's cells."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field

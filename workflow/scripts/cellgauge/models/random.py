@@ -1,7 +1,5 @@
 """Negative control: noise that knows nothing of the cells."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """scVI (Lopez et al. 2018) trained in place on the split itself, with scvi-tools: what pretraining has to improve on."""
 
-from __future__ import annotations
-
 import logging
 
 from cellgauge.data.expression import counts_of

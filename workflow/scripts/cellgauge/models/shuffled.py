@@ -1,7 +1,5 @@
 """Negative control: the linear baseline's embedding with its rows shuffled."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cellgauge.data.expression import expression_components

@@ -1,7 +1,5 @@
 """docs/assets.md: what the catalogue holds, written from the catalogue itself."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Check the merged configuration before the grid is built: every fault is one sentence that names the key."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence

@@ -3,8 +3,6 @@
 It is known from the configuration alone, before anything is downloaded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

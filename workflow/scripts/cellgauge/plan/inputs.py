@@ -3,8 +3,6 @@
 The methods that take `w` are such functions: `w` holds the wildcards of a job.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

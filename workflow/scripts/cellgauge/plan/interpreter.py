@@ -1,7 +1,5 @@
 """Which Python the jobs run where there is no conda: Snakemake's own, or that of an environment made beside it."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

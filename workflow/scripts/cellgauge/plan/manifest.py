@@ -1,7 +1,5 @@
 """The manifest of a run: which files the tables are made of, and what they say of models, data and tasks."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

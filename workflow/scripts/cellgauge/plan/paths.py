@@ -3,8 +3,6 @@
 Braces hold the wildcards of a rule. A path of one job is `SCORE.format(task=..., model=..., dataset=..., split=...)`.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath

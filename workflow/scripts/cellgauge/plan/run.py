@@ -4,8 +4,6 @@ A model's name in a path is its key in config/models.yaml, or `key@seed` for the
 Nothing is imported here but the standard library: planning costs no second.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property

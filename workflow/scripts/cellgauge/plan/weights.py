@@ -1,7 +1,5 @@
 """What models need beside the cells: checkpoints, embeddings that others computed, the files of species that users add."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Baseline: the effect of perturbing a pair of genes is the sum of the genes' single effects."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from cellgauge.predictors.base import Predicted, Response

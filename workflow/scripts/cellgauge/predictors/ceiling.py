@@ -1,7 +1,5 @@
 """Positive control: half of a condition's cells predict the other half."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from cellgauge.predictors.base import Predicted, Response

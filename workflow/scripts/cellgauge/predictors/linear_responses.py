@@ -1,7 +1,5 @@
 """Baseline: a linear model of genes and perturbations, both embedded by PCA of the training conditions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Baseline: the mean of the training perturbations of the same genes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

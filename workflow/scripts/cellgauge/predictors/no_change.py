@@ -1,7 +1,5 @@
 """Baseline: the perturbation has no effect."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cellgauge.core.errors import CellgaugeError

@@ -1,7 +1,5 @@
 """A user's own predictions, read from h5ad, csv, tsv or parquet and aligned with the screen's conditions and genes."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Baseline: every perturbation has the average effect of the training perturbations."""
 
-from __future__ import annotations
-
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
 from cellgauge.screens.screen import Screen

@@ -1,7 +1,5 @@
 """From the cells of a screen, as published, to a screen: conditions, what is held out, log-normalized expression."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

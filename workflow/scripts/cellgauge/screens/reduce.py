@@ -1,7 +1,5 @@
 """Predicted cells of one condition after the other, reduced as they are made to what scores need."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

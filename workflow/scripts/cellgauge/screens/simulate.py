@@ -8,8 +8,6 @@ Noise, dropout and correlations stay those of real cells, and the truth is known
 Source: Gerard (2020), BMC Bioinformatics 21, 206 (seqgendiff).
 """
 
-from __future__ import annotations
-
 import json
 
 import anndata

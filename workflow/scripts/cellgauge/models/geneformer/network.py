@@ -1,7 +1,5 @@
 """Geneformer's encoder (Theodoris et al. 2023, Nature 618, 616-624): BERT, taken from transformers, without its heads."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

@@ -7,8 +7,6 @@ Files: three pickled dictionaries, as published (only strings and numbers are re
     ensembl_mapping_dict*.pkl     {Ensembl id or symbol, in upper case: gene}
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ species_chrom.csv (gene_symbol, chromosome, start, species), protein_embeddings/
 of the symbols is used; and new_species_protein_embeddings.csv (species, path), which names the .pt of an added species.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

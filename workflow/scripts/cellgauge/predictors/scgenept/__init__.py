@@ -5,8 +5,6 @@ that it lacks get its token <pad>. All genes of a cell are tokens, also those wi
 embeddings of texts about genes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
