@@ -38,9 +38,7 @@ def principal_components(expression: csr_matrix, n_components: int, seed: int) -
     return pca.fit_transform(expression).astype(np.float32, copy=False)
 
 
-def expression_components(
-    splits: Sequence[Split], n_top_genes: int, n_components: int, seed: int
-) -> tuple[int, np.ndarray]:
+def components_of(splits: Sequence[Split], n_top_genes: int, n_components: int, seed: int) -> tuple[int, np.ndarray]:
     """Return the number of variable genes of splits, and their `principal_components`, in the order of the splits.
 
     Of several splits, genes are ranked by their dispersion within each and chosen by how many splits they vary in: genes

@@ -92,10 +92,8 @@ class SplitOptions:
         values |= {name: options.get(name) or path.stem for name in ("dataset", "split")}
         if options.get("modality") == "perturbation":
             screen = {name: value for name, value in options.items() if name in of_screen}
-            screen |= {"control": as_names(options.get("control"))}
-            values["screen"] = ScreenOptions(
-                **{**screen, "test_conditions": _as_tuple(options.get("test_conditions", ()))}
-            )
+            screen["test_conditions"] = _as_tuple(options.get("test_conditions", ()))
+            values["screen"] = ScreenOptions(**screen | {"control": as_names(options.get("control"))})
         return cls(**values)
 
     @property

@@ -64,7 +64,7 @@ def _extract(url: str, archive: Path, member: str, output: Path, strip_top: bool
             names.append(name.partition("/")[2] if strip_top else name)
             if (info.file_size if zipped else info.offset_data + info.size) > most:
                 raise FetchError(
-                    f"{url}: the archive promises over {most:,} bytes, which it has not; look at it by hand"
+                    f"{url}: the archive promises over {most:,} bytes, which it has not; inspect it by hand"
                 )
             if names[-1] != member:
                 continue

@@ -111,9 +111,7 @@ class CheckedFile(io.RawIOBase):
         return os.pread(self._file.fileno(), n_bytes, start)
 
     def _damaged(self, fault: str) -> DamagedError:
-        remedy = (
-            f"run the same command again, which makes it anew (the damaged one is {damaged_name(self.path)} until then)"
-        )
+        remedy = f"run the same command again, which makes it anew (the damaged one is {damaged_name(self.path)})"
         return DamagedError(f"{self.path}: this file is damaged, {fault}; {remedy}", self.path)
 
 

@@ -142,9 +142,7 @@ def write_embedding(
     if matrix.ndim != 2 or matrix.shape[1] == 0 or len(matrix) != len(ids):
         raise ContractError(f"an embedding of {len(ids)} cells must be a matrix of as many rows, not {matrix.shape}")
     if not np.array_equal(ids, expected):
-        raise ContractError(
-            f"the rows are not those of the split's cells in their order ({first_difference(ids, expected)})"
-        )
+        raise ContractError(f"the rows are not the split's cells in their order ({first_difference(ids, expected)})")
     unembedded = np.isnan(matrix).all(axis=1)
     if unembedded.all() and not uns.get("not_applicable"):
         raise ContractError("no cell was embedded: every row is NaN")

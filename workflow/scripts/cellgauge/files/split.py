@@ -188,9 +188,7 @@ class Split:
     def _open_expression(self) -> Iterator[h5py.Group | h5py.Dataset]:
         with open_stage(self.path) as file:
             if "layers/expression" not in file:
-                raise ContractError(
-                    f"{self.path}: no layer 'expression', which the splits of perturbation screens have"
-                )
+                raise ContractError(f"{self.path}: no layer 'expression', which splits of perturbation screens have")
             yield file["layers/expression"]
 
     def to_anndata(self) -> anndata.AnnData:

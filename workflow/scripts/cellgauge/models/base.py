@@ -91,9 +91,8 @@ def traits(name: str) -> Traits:
     module = Source(f"{models.__name__}.{name}")
     keywords = module.parameters("build_species") if "build_species" in module.functions else {}
     sources = tuple(name for name, default in keywords.items() if default is None)
-    return Traits.read(
-        module, species_sources=sources, species_options=tuple(name for name in keywords if name not in sources)
-    )
+    options = tuple(name for name in keywords if name not in sources)
+    return Traits.read(module, species_sources=sources, species_options=options)
 
 
 def embed_files(

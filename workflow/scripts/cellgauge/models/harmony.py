@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cellgauge.data.expression import expression_components
+from cellgauge.data.expression import components_of
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded, NotApplicable
 
@@ -63,6 +63,6 @@ def embed(
     n_batches = len(np.unique(batches))
     if n_batches < 2:
         raise NotApplicable(f"Harmony corrects for the column '{batch_key}', of which the split has one value alone")
-    n_genes, components = expression_components([cells], n_top_genes, n_components, seed)
+    n_genes, components = components_of([cells], n_top_genes, n_components, seed)
     corrected = correct(components, batches, seed, theta, ridge, max_iterations, tolerance)
     return Embedded(corrected, cells.cells, {"matched_genes": n_genes, "batches": n_batches})

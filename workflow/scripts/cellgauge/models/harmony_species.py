@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellgauge.data.expression import expression_components
+from cellgauge.data.expression import components_of
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 from cellgauge.models.harmony import correct
@@ -29,7 +29,7 @@ def embed(
     tolerance: float = 1e-4,
 ) -> Embedded:
     """Return the corrected components of the cells of all splits, in the order of the splits (see `harmony.correct`)."""
-    n_genes, components = expression_components(cells, n_top_genes, n_components, seed)
+    n_genes, components = components_of(cells, n_top_genes, n_components, seed)
     species = np.repeat([split.organism for split in cells], [len(split.cells) for split in cells])
     corrected = correct(components, species, seed, theta, ridge, max_iterations, tolerance)
     return Embedded(corrected, np.concatenate([split.cells for split in cells]), {"matched_genes": n_genes})

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cellgauge.data.expression import expression_components
+from cellgauge.data.expression import components_of
 from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
@@ -17,5 +17,5 @@ def embed(
     cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 3000, n_components: int = 50
 ) -> Embedded:
     """Return the principal components of `linear` with rows in random order: same geometry, wrong cells."""
-    _, components = expression_components([cells], n_top_genes, n_components, seed)
+    _, components = components_of([cells], n_top_genes, n_components, seed)
     return Embedded(np.random.default_rng(seed).permutation(components), cells.cells)

@@ -115,9 +115,7 @@ def _details(config: Mapping[str, Any], grid: Grid) -> Iterator[str]:
     for task, entry in config["tasks"].items():
         yield f"### {_text(entry['title'])}\n"
         yield _text(entry["description"]) + "\n"
-        scores = {
-            n: m for n, m in entry["metrics"].items() if m.get("higher_is_better") is not None and not is_beside(n)
-        }
+        scores = {n: m for n, m in entry["metrics"].items() if m["higher_is_better"] is not None and not is_beside(n)}
         rows = [
             (
                 _named(name, metric),

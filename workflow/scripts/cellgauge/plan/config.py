@@ -16,7 +16,7 @@ from cellgauge.data.sets import ALL, ordered
 from cellgauge.inference.adapter_job import Traits
 from cellgauge.models.base import adapter_names
 from cellgauge.plan.paths import REMOTE, Outputs, file_name, is_remote
-from cellgauge.plan.run import SCREEN_OPTIONS, tables_of
+from cellgauge.plan.run import KINDS, SCREEN_OPTIONS, tables_of
 from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.tasks.traits import task_traits
 
@@ -26,7 +26,6 @@ LONGEST_NAME = 150
 """Of a fetched file: what a file system allows, less what is added to it on its way."""
 PLACEHOLDERS = ("dataset", "split")
 """What a model's `path` may hold in braces."""
-KINDS = ("models", "datasets", "tasks", "published")
 CATALOGUE = (*KINDS, "config")
 """The files of config/ that are always read, in this order."""
 NOT_OF_RUNS = ("resources", "logs", "benchmarks", "config", "workflow")

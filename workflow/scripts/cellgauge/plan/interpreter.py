@@ -46,9 +46,7 @@ def require(environment: str, user: str) -> None:
             f"{user} runs in an environment of its own, .venv-{environment}, which {state}:"
             f" type `make setup-{environment}` in {ROOT}, or let conda make it (--profile profiles/conda)"
         )
-    if not lock.is_file() and (
-        missing := [name for name in beyond_base(environment) if not any(distributions(name=name))]
-    ):
+    if not lock.is_file() and (missing := [n for n in beyond_base(environment) if not any(distributions(name=n))]):
         raise CellgaugeError(
             f"{user} needs {', '.join(missing)}, which `make setup` does not install:"
             f" type `make setup-models` in {ROOT}, or let conda do it (--profile profiles/conda)"

@@ -19,6 +19,7 @@ from cellgauge.plan.paths import Outputs
 from cellgauge.predictors.base import traits_of
 from cellgauge.tasks.traits import task_traits
 
+KINDS = ("models", "datasets", "tasks", "published")
 SCREEN_OPTIONS = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
 """Keys that only entries of screens have; they change the files of their splits."""
 
@@ -47,9 +48,7 @@ class Run:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.entries: dict[str, Mapping[str, Any]] = {
-            kind: config.get(kind, {}) for kind in ("models", "datasets", "tasks", "published")
-        }
+        self.entries: dict[str, Mapping[str, Any]] = {kind: config.get(kind, {}) for kind in KINDS}
         self.options: Mapping[str, Any] = config["run"]
         self.outputs = Outputs(config.get("results", Outputs.folder))
         self.name: str = config.get("name") or PurePath(self.outputs.folder).name

@@ -72,9 +72,7 @@ def predict(
             scores carry a note: a prediction that starts from all controls shares their noise with the measured changes.
     """
     if weights is None:
-        raise CellgaugeError(
-            "precomputed predictions need a file: set `path` in the model's entry (by hand: --weights)"
-        )
+        raise CellgaugeError("precomputed predictions need a file: set `path` in its entry (by hand: --weights)")
     names = _condition_names(screen, control, separator, pool_guides)
     table = read_predictions(
         weights, screen, names, condition_column=condition_column, columns=columns, declared=bool(separator)
@@ -146,9 +144,8 @@ def read_predictions(
     unknown = UnknownTargets.of(dict.fromkeys(written.values()), names.genes)
     notes += unknown.check(str(path), names, written, declared=declared)
     places = _columns(screen, genes, path, column.values)
-    return PredictedRows(
-        [written[name] for name in column.values], list(places), matrix[:, list(places.values())], notes
-    )
+    matrix = matrix[:, list(places.values())]
+    return PredictedRows([written[name] for name in column.values], list(places), matrix, notes)
 
 
 def _condition_names(screen: Screen, control: str | Sequence[str], separator: str, pool_guides: bool) -> ConditionNames:

@@ -134,9 +134,7 @@ def _components(samples: Sequence[csr_matrix]) -> np.ndarray:
         return by_gene @ (cells @ x) - n_cells * center * (center @ x)
 
     operator = LinearOperator((n_genes, n_genes), matvec=scatter, dtype=np.float64)
-    _, loadings = eigsh(
-        operator, k=n_components, v0=np.ones(n_genes)
-    )  # a start that no order of cells or genes changes
+    _, loadings = eigsh(operator, k=n_components, v0=np.ones(n_genes))  # a start that no order of them changes
     return np.ascontiguousarray(loadings, dtype=np.float32)
 
 

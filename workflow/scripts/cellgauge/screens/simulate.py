@@ -55,9 +55,7 @@ def plant_screen(
     data = _most_expressed(data, n_genes, where)
     symbols = data.var["feature_name"].astype(str).to_numpy()
     if n_targets > len(symbols) // 2 or n_pairs > n_targets * (n_targets - 1) // 2:
-        raise CellgaugeError(
-            f"{where}: {len(symbols)} genes do not suffice for {n_targets} targets and {n_pairs} pairs"
-        )
+        raise CellgaugeError(f"{where}: {len(symbols)} genes are too few for {n_targets} targets and {n_pairs} pairs")
     places = np.sort(generator.choice(len(symbols) // 2, n_targets, replace=False))  # of the better expressed half
     effects = _effects(places, len(symbols), generator)
     singles = {f"{symbols[place]}+{CONTROL}": effects[n] for n, place in enumerate(places)}

@@ -114,9 +114,7 @@ def _check_settings(path: Path, attributes: Any) -> None:
     """Raise CellgaugeError if the model has settings that change the encoder but do not show in its tensors."""
     for name, value in _nested(attributes.get("init_params_") if isinstance(attributes, dict) else None):
         if name in SETTINGS and value != SETTINGS[name]:
-            raise CellgaugeError(
-                f"{path}: the model was trained with {name}={value!r}; only {SETTINGS[name]} is supported"
-            )
+            raise CellgaugeError(f"{path}: it was trained with {name}={value!r}; only {SETTINGS[name]} is supported")
 
 
 def _nested(settings: Any) -> Iterator[tuple[Any, Any]]:
