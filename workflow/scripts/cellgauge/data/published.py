@@ -21,6 +21,7 @@ from cellgauge.core.errors import CellgaugeError, reading
 from cellgauge.files.h5ad import read_csr, sparse_ends, type_for_scipy
 from cellgauge.files.hdf5 import open_hdf5, read_anndata
 
+ROWS_AT_ONCE = 4096
 _LABELS = "it holds no labels: read it with {reader}, add obs['cell_type'] (and a donor), and write it with write_h5ad"
 
 
@@ -212,13 +213,13 @@ def _holds_something(item: h5py.Group | h5py.Dataset) -> bool:
     return item.attrs.get("encoding-type", "") != "null" and getattr(item, "shape", ()) is not None
 
 
-def _sparse_rows(item: h5py.Dataset, rows: np.ndarray, path: Path, at_once: int = 4096) -> csr_matrix:
+def _sparse_rows(item: h5py.Dataset, rows: np.ndarray, path: Path) -> csr_matrix:
     """Return rows (ascending) of a dense matrix as CSR, a block at a time: most of it is zeros, and all of it may not fit."""
     kind = type_for_scipy(item.dtype, path)
     blocks = []
-    for start in range(0, item.shape[0], at_once):
-        first, last = np.searchsorted(rows, (start, start + at_once))
+    for start in range(0, item.shape[0], ROWS_AT_ONCE):
+        first, last = np.searchsorted(rows, (start, start + ROWS_AT_ONCE))
         if last > first:
-            block = item[start : start + at_once][rows[first:last] - start]
+            block = item[start : start + ROWS_AT_ONCE][rows[first:last] - start]
             blocks.append(csr_matrix(block.astype(kind, copy=False)))
     return vstack(blocks, format="csr")

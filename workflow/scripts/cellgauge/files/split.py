@@ -317,10 +317,10 @@ def as_expression(matrix: Any, where: str, counts: csr_matrix | None = None) -> 
     return matrix
 
 
-def _is_proportional(expression: csr_matrix, counts: csr_matrix, n_cells: int = 200) -> bool:
+def _is_proportional(expression: csr_matrix, counts: csr_matrix) -> bool:
     """Return whether in most of the first cells expression is counts times one number, although the counts differ."""
     alike = compared = 0
-    for row in range(min(n_cells, expression.shape[0])):
+    for row in range(min(200, expression.shape[0])):
         places = slice(counts.indptr[row], counts.indptr[row + 1])
         values = counts.data[places]
         if len(values) < 2 or np.ptp(values) == 0:

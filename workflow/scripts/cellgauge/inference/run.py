@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from cellgauge.files.split import Split
 
+AHEAD = 3  # mini-batches that a thread prepares while the network computes
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -167,10 +169,9 @@ def cell_generators(random_stream: str, seed: int, official: Callable[[int], Any
     raise CellgaugeError(f"random_stream must be 'cell' or 'official', not '{random_stream}'")
 
 
-def padded(arrays: Sequence[np.ndarray], fill: float, width: int | None = None) -> np.ndarray:
-    """Return 1-d arrays as the rows of one array, padded with `fill`: shape (len(arrays), width or the longest length)."""
-    width = max(map(len, arrays)) if width is None else width
-    rows = np.full((len(arrays), width), fill, dtype=arrays[0].dtype)
+def padded(arrays: Sequence[np.ndarray], fill: float) -> np.ndarray:
+    """Return 1-d arrays as the rows of one array, padded with `fill`: shape (len(arrays), the longest length)."""
+    rows = np.full((len(arrays), max(map(len, arrays))), fill, dtype=arrays[0].dtype)
     for row, values in zip(rows, arrays, strict=True):
         row[: len(values)] = values
     return rows
@@ -234,14 +235,14 @@ def host_part(encoder: Encoder) -> Encoder:
 
 @contextmanager
 def host_pipeline(
-    split: Split, encoder: Encoder, budget: float, window: int, n_processes: int = 0, ahead: int = 3
+    split: Split, encoder: Encoder, budget: float, window: int, n_processes: int = 0
 ) -> Iterator[Iterator[MiniBatch]]:
     """Yield the mini-batches of a split, in order, prepared while the network computes.
 
     Args:
         budget, window: `tokens_per_batch` and `cells_per_window` of `embed_split`.
         n_processes: number of processes that prepare windows, two at most each. 0 is a thread of this process, which prepares
-            `ahead` mini-batches. So are encoders with `in_order`, and windows that must not be divided (an infinite budget).
+            a few mini-batches. So are encoders with `in_order`, and windows that must not be divided (an infinite budget).
     """
     processes = None
     batches = _mini_batches(split, encoder, budget, window)
@@ -249,7 +250,7 @@ def host_pipeline(
         parts = partial(_windows, split, host_part(encoder), budget, window)
         processes = spawned.Spawned(parts, min(n_processes, -(-len(split.cells) // window)))
         batches = iter(processes)
-    prefetched = _prefetched(batches, ahead)
+    prefetched = _prefetched(batches)
     try:
         yield prefetched
     finally:
@@ -258,10 +259,10 @@ def host_pipeline(
         prefetched.close()
 
 
-def _prefetched(batches: Iterator[MiniBatch], ahead: int) -> Iterator[MiniBatch]:
-    """Yield the mini-batches while a thread fetches up to `ahead` further ones."""
+def _prefetched(batches: Iterator[MiniBatch]) -> Iterator[MiniBatch]:
+    """Yield the mini-batches while a thread fetches up to `AHEAD` further ones."""
     with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as pool:
-        pending = deque(pool.submit(next, batches, None) for _ in range(ahead))
+        pending = deque(pool.submit(next, batches, None) for _ in range(AHEAD))
         while (batch := pending.popleft().result()) is not None:
             pending.append(pool.submit(next, batches, None))
             yield batch

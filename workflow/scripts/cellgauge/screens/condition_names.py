@@ -180,8 +180,7 @@ class UnknownTargets:
         )
 
 
-def as_names(value: str | Sequence[str] | None, default: str = CONTROL) -> tuple[str, ...]:
-    """Return one name or a list of names as a tuple."""
-    if not value:
-        return (default,)
+def as_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return one name of the control, or a list of names, as a tuple; by default its usual name."""
+    value = value or CONTROL
     return (value,) if isinstance(value, str) else tuple(map(str, value))
