@@ -34,17 +34,14 @@ def pick_device(requested: str = "auto") -> str:
         raise CellgaugeError(f"device '{requested}' is not available here (there is {devices}); set `device: auto`")
     if requested != "cuda":
         return requested
-    return "cuda:0" if os.environ.get("CUDA_VISIBLE_DEVICES") else f"cuda:{_free_gpu(torch.cuda.device_count())}"
-
-
-def _free_gpu(count: int) -> int:
-    """Return the index of a GPU that is locked for this process, as before or now; wait where other processes hold all."""
-    if (index := gpu_that_is_free(count)) is None:
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return "cuda:0"
+    count = torch.cuda.device_count()
+    if gpu_that_is_free(count) is None:
         print(f"all {count} GPUs are used by other jobs, waiting for one", file=sys.stderr, flush=True)
-    while index is None:
+    while (index := gpu_that_is_free(count)) is None:
         time.sleep(POLL_SECONDS)
-        index = gpu_that_is_free(count)
-    return index
+    return f"cuda:{index}"
 
 
 def gpu_that_is_free(count: int) -> int | None:

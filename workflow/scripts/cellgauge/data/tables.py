@@ -6,7 +6,8 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -50,9 +51,16 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
-def table_format(path: Path) -> str:
-    """Return the ending of a table's name, with ".gz" where it has it."""
-    return "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+@contextmanager
+def reading_one_of(formats: Collection[str], path: Path, what: str) -> Iterator[str]:
+    """Yield the ending of a file's name, ".gz" included; raise CellgaugeError for other formats, and for damage."""
+    ending = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    if ending not in formats:
+        raise CellgaugeError(f"{path}: unknown format '{ending}'; {what} are read from {', '.join(formats)}")
+    if not path.is_file():
+        raise CellgaugeError(f"{path}: no such file")
+    with reading(f"{path}: cannot be read as {ending[1:]}"):
+        yield ending
 
 
 def read_table(path: Path, *, text_columns: Collection[str] = ()) -> Table:
@@ -64,12 +72,7 @@ def read_table(path: Path, *, text_columns: Collection[str] = ()) -> Table:
     Args:
         text_columns: columns that are read as text whatever they look like, beside the first.
     """
-    if not path.is_file():
-        raise CellgaugeError(f"{path}: no such file")
-    ending = table_format(path)
-    if ending not in FORMATS:
-        raise CellgaugeError(f"{path}: unknown format '{ending}'; tables are read from {', '.join(FORMATS)}")
-    with reading(f"{path}: cannot be read as {ending[1:]}"):
+    with reading_one_of(FORMATS, path, "tables") as ending:
         table = _read_parquet(path) if ending == ".parquet" else _read_text(path, ending, text_columns)
     if not len(table.frame):
         raise CellgaugeError(f"{path}: it has no rows")
@@ -258,21 +261,6 @@ def _sizes(sizes: set[int]) -> str:
 # --- which columns ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """The columns of a table that are dimensions or genes, as numbers.
-
-    Attributes:
-        names: of the columns, in the file's order.
-        matrix: float, shape (n_rows, n_columns).
-        notes: what else the table holds and was left out.
-    """
-
-    names: list[str]
-    matrix: np.ndarray
-    notes: list[str] = field(default_factory=list)
-
-
 def numbers(
     frame: pd.DataFrame,
     path: Path,
@@ -280,7 +268,7 @@ def numbers(
     columns: Sequence[str] = (),
     known: Collection[str] = (),
     spare: Collection[str] = (),
-) -> Numbers:
+) -> tuple[list[str], np.ndarray, list[str]]:
     """Return the columns of a table that are dimensions (or genes). ONE rule for embeddings and for predictions:
 
     With `columns`, those that match one of these names or patterns. Else all but `spare` and row numbers; they must be numbers
@@ -292,6 +280,9 @@ def numbers(
         columns: names or patterns; `*` and `?` stand for any characters.
         known: the names of genes, where columns are genes: other columns are then left out, with a note.
         spare: columns that have another purpose.
+
+    Returns:
+        Their names in the file's order; them, float, shape (n_rows, n_columns); and a note on what was left out.
 
     Raises:
         CellgaugeError: no such column, columns of several kinds, or text in a column of numbers.
@@ -322,7 +313,7 @@ def numbers(
     is_single = {str(frame[name].dtype) for name in chosen} <= {"float32", "float16"}
     matrix = frame[chosen].to_numpy(dtype=np.float32 if is_single else np.float64)
     left_out = shorten([name or "row names" for name in others], 10)
-    return Numbers(chosen, matrix, [f"not taken: {left_out}"] if others else [])
+    return chosen, matrix, [f"not taken: {left_out}"] if others else []
 
 
 def _check_alike(frame: pd.DataFrame, names: Sequence[str], path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cellgauge.core.errors import CellgaugeError, reading
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.data import tables
 from cellgauge.data.genes import without_version
 from cellgauge.data.published import Published, open_published
-from cellgauge.data.tables import FORMATS, table_format
+from cellgauge.data.tables import FORMATS, reading_one_of
 from cellgauge.files.arrays import Npz, read_npy
 from cellgauge.files.split import Split, log_normalised
 from cellgauge.files.text_columns import ids, text_column
@@ -189,12 +189,7 @@ def read_rows(
         **dict.fromkeys(FORMATS, lambda: _read_table(path, split, id_column, columns, spare)),
         ".h5ad": lambda: _read_h5ad(path, split, key),
     }
-    ending = table_format(path)
-    if ending not in readers:
-        raise CellgaugeError(f"{path}: unknown format '{ending}'; embeddings are read from {', '.join(readers)}")
-    if not path.is_file():
-        raise CellgaugeError(f"{path}: no such file")
-    with reading(f"{path}: cannot be read as {ending[1:]}"):
+    with reading_one_of(readers, path, "embeddings") as ending:
         table = readers[ending]()
     matrix = table.matrix
     if matrix.ndim != 2 or matrix.dtype.kind not in "iuf" or 0 in matrix.shape:
@@ -229,12 +224,12 @@ def _read_table(path: Path, split: Split, id_name: str, columns: Sequence[str], 
     id_name = tables.id_column(table.frame, split.cells, path, id_name)
     cells = None if id_name is None else ids(table.frame[id_name])
     further = {name: table.frame[name].to_numpy() for name in spare if name in table.frame}
-    numbers = tables.numbers(tables.without_ids(table.frame, id_name), path, columns=columns, spare=spare)
-    names, notes = numbers.names, numbers.notes
+    frame = tables.without_ids(table.frame, id_name)
+    names, matrix, notes = tables.numbers(frame, path, columns=columns, spare=spare)
     _refuse_genes(names, split, path, "its columns")
     if notes and len(names) > 1:
         notes = [f"{len(names)} dimensions ({names[0]} to {names[-1]}); {notes[0]}"]
-    return Rows(numbers.matrix, cells, further, [*table.notes, *notes])
+    return Rows(matrix, cells, further, [*table.notes, *notes])
 
 
 def _read_h5ad(path: Path, split: Split, key: str) -> Rows:

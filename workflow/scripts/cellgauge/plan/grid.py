@@ -29,13 +29,9 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class Skipped(Cell):
     """A part of the grid that does not apply: never a job, but a row of the tables with its reason."""
 
-    task: str
-    model: str
-    dataset: str
-    split: str
     reason: str
 
 

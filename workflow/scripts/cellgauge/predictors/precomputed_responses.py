@@ -3,43 +3,24 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, issparse
 
-from cellgauge.core.errors import CellgaugeError, reading
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.data import tables
 from cellgauge.data.genes import without_version
 from cellgauge.data.published import open_published
-from cellgauge.data.tables import FORMATS, table_format
 from cellgauge.files.text_columns import ids, shorten, text_column
 from cellgauge.predictors.base import Predicted, Response
-from cellgauge.screens.condition_names import ConditionNames, UnknownTargets, as_names
+from cellgauge.screens.condition_names import ConditionNames, as_names, check_targets
 from cellgauge.screens.screen import CONTROL, Screen, targets
 
 USES_CONTROLS = False
 PATH = "my_model/{dataset}.csv"
 CONDITION_COLUMNS = ("condition", "perturbation")
-
-
-@dataclass(frozen=True)
-class PredictedRows:
-    """What a file of predictions holds.
-
-    Attributes:
-        names: the condition of each row as cellgauge writes it, str, shape (n_rows,), "" where it has none.
-        genes: the gene id (of the screen) of each column.
-        matrix: shape (n_rows, n_genes).
-        notes: what was left out or read in another way than one might think.
-    """
-
-    names: Sequence[str]
-    genes: Sequence[str]
-    matrix: np.ndarray | csr_matrix
-    notes: Sequence[str] = ()
 
 
 def predict(
@@ -74,13 +55,12 @@ def predict(
     if weights is None:
         raise CellgaugeError("precomputed predictions need a file: set `path` in its entry (by hand: --weights)")
     names = _condition_names(screen, control, separator, pool_guides)
-    table = read_predictions(
-        weights, screen, names, condition_column=condition_column, columns=columns, declared=bool(separator)
-    )
-    for note in table.notes:
+    columns = (columns,) if isinstance(columns, str) else tuple(columns)
+    conditions, genes, matrix, notes = _read(weights, screen, names, condition_column, columns, bool(separator))
+    for note in notes:
         print(f"note: {weights}: {note}", file=sys.stderr)
     rows: dict[frozenset[str], dict[str, list[int]]] = {}
-    for row, name in enumerate(table.names):
+    for row, name in enumerate(conditions):
         if name:
             rows.setdefault(targets(name), {}).setdefault(name, []).append(row)
 
@@ -91,38 +71,30 @@ def predict(
             if not chosen:
                 yield Response(condition, reason=f"{weights.name} has no row of this condition")
             elif len(chosen) == 1:
-                mean = table.matrix[chosen]
+                mean = matrix[chosen]
                 mean = mean.toarray() if issparse(mean) else mean
                 yield Response(condition, mean=mean[0].astype("float64"))
             else:
-                yield Response(condition, cells=table.matrix[chosen].astype("float32"))
+                yield Response(condition, cells=matrix[chosen].astype("float32"))
 
-    facts = {"source": weights.name, "matched_genes": len(table.genes), "may_have_used_withheld": not without_withheld}
-    return Predicted(table.genes, responses(), facts | ({"notes": "\n".join(table.notes)} if table.notes else {}))
+    facts = {"source": weights.name, "matched_genes": len(genes), "may_have_used_withheld": not without_withheld}
+    return Predicted(genes, responses(), facts | ({"notes": "\n".join(notes)} if notes else {}))
 
 
-def read_predictions(
-    path: Path,
-    screen: Screen,
-    names: ConditionNames,
-    *,
-    condition_column: str = "",
-    columns: str | Sequence[str] = (),
-    declared: bool = False,
-) -> PredictedRows:
+def _read(
+    path: Path, screen: Screen, names: ConditionNames, condition_column: str, columns: Sequence[str], is_declared: bool
+) -> tuple[list[str], list[str], np.ndarray | csr_matrix, list[str]]:
     """Read a file of predictions; see `predict` for the options.
 
     Args:
         names: how the file names its conditions.
-        declared: whether the user said what stands between genes, so that perturbed genes may be anything.
+        is_declared: whether the user said what is between genes, so that perturbed genes may be anything.
+
+    Returns:
+        The condition of each row as cellgauge writes it, "" where it has none; the gene id (of the screen) of each column;
+        the matrix, shape (n_rows, n_genes); and notes on what was left out or read in another way than one might think.
     """
-    ending, known = table_format(path), (".h5ad", *FORMATS)
-    if ending not in known:
-        raise CellgaugeError(f"{path}: unknown format '{ending}'; predictions are read from {', '.join(known)}")
-    if not path.is_file():
-        raise CellgaugeError(f"{path}: no such file")
-    columns = (columns,) if isinstance(columns, str) else tuple(columns)
-    with reading(f"{path}: cannot be read as {ending[1:]}"):
+    with tables.reading_one_of((".h5ad", *tables.FORMATS), path, "predictions") as ending:
         published, genes, matrix, notes = (
             _read_h5ad(path, screen, condition_column)
             if ending == ".h5ad"
@@ -141,11 +113,9 @@ def read_predictions(
             f"{path}: none of its conditions (such as '{next(iter(written.values()))}') is a test condition of"
             f" {screen.where} (such as '{screen.test_conditions[0]}'); say how it writes them with `control` and `separator`"
         )
-    unknown = UnknownTargets.of(dict.fromkeys(written.values()), names.genes)
-    notes += unknown.check(str(path), names, written, declared=declared)
+    notes += check_targets(str(path), names, written, declared=is_declared)
     places = _columns(screen, genes, path, column.values)
-    matrix = matrix[:, list(places.values())]
-    return PredictedRows([written[name] for name in column.values], list(places), matrix, notes)
+    return [written[name] for name in column.values], list(places), matrix[:, list(places.values())], notes
 
 
 def _condition_names(screen: Screen, control: str | Sequence[str], separator: str, pool_guides: bool) -> ConditionNames:
@@ -191,8 +161,8 @@ def _read_table(
     genes = {name for name in frame.columns if name in screen.column_of or without_version(name) in screen.column_of}
     if not genes:
         _columns(screen, list(frame.columns), path, conditions.astype(str).tolist())  # which raises
-    numbers = tables.numbers(frame, path, columns=columns, known=genes)
-    return conditions, numbers.names, numbers.matrix, [*table.notes, *numbers.notes]
+    names, matrix, notes = tables.numbers(frame, path, columns=columns, known=genes)
+    return conditions, names, matrix, [*table.notes, *notes]
 
 
 def _read_h5ad(

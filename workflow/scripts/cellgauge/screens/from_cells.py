@@ -12,7 +12,7 @@ import pandas as pd
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.split import as_expression, log_normalised
 from cellgauge.files.text_columns import shorten
-from cellgauge.screens.condition_names import ConditionNames, UnknownTargets
+from cellgauge.screens.condition_names import ConditionNames, check_targets
 from cellgauge.screens.screen import CONTROL, PARTITIONS, in_second_half, simulation_split, strata, targets
 
 
@@ -98,8 +98,7 @@ def _notes(written: Mapping[str, str], names: ConditionNames, options: ScreenOpt
     """Return notes on conditions; raise CellgaugeError where most of their names were not understood."""
     sign = names.separator
     notes = [f"conditions are read as combinations with '{sign}' between genes (`separator` says otherwise)"]
-    unknown = UnknownTargets.of(dict.fromkeys(written.values()), names.genes)
-    further = unknown.check(where, names, written, declared=bool(options.separator))
+    further = check_targets(where, names, written, declared=bool(options.separator))
     return further if sign == "+" or options.separator else notes + further
 
 
