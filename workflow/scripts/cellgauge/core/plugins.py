@@ -93,7 +93,7 @@ class Source:
             return tuple(values) if isinstance(node, ast.Tuple) else values
         if isinstance(node, ast.Dict) and None not in node.keys:
             pairs = zip(node.keys, node.values, strict=True)
-            return {self._value(key, what): self._value(value, what) for key, value in pairs}
+            return {self._value(key, what): self._value(value, what) for key, value in pairs if key}
         try:
             return ast.literal_eval(node)
         except ValueError:
