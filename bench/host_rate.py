@@ -59,7 +59,7 @@ def main() -> None:
 
     def prepare_alone(split: Any, encoder: Any, *, cells_per_window: int = 2048, **_: Any) -> tuple[Any, dict]:
         cpu, wall = cpu_seconds(), time.perf_counter()
-        pipeline = run.HostPipeline(split, encoder, run.default_tokens("cuda"), cells_per_window, args.processes)
+        pipeline = run.host_pipeline(split, encoder, run.default_tokens("cuda"), cells_per_window, args.processes)
         n_cells, child = 0, 0.0
         with pipeline as batches:
             for i, batch in enumerate(batches):

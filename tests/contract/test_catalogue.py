@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +12,12 @@ import yaml
 from made_up import inputs_of
 
 from cellgauge.data.organisms import ORGANISMS, organism
-from cellgauge.models.base import adapter_names, load_adapter, traits
+from cellgauge.models.base import adapter_names, load_adapter
 from cellgauge.plan.catalogue_page import assets, read_catalogue
 from cellgauge.plan.interpreter import beyond_base
 from cellgauge.plan.paths import is_remote
 from cellgauge.plan.sources import SCRIPTS
-from cellgauge.predictors.base import load_predictor, predictor_names
+from cellgauge.predictors.base import load_predictor, predictor_names, traits_of
 
 ROOT = SCRIPTS.parents[1]
 
@@ -185,30 +186,33 @@ def test_the_demos_downloads_have_known_checksums():
             )
 
 
-@pytest.mark.parametrize("name", adapter_names())
-def test_adapter_imports_without_its_heavy_libraries_and_says_what_it_is(name):
-    code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.models.base import load_adapter;"
-        f"load_adapter({name!r}); print(*{{n.partition('.')[0] for n in sys.modules}})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_what_adapters_say_of_themselves_is_read_without_importing_them_or_their_libraries():
+    code = f"""
+        import sys
+        sys.path.insert(0, {str(SCRIPTS)!r})
+        from cellgauge.models.base import adapter_names
+        from cellgauge.predictors.base import predictor_names, traits_of
+        before = set(sys.modules)
+        for name in (*adapter_names(), *predictor_names()):
+            traits_of(name)
+        print(*{{name.partition(".")[0] for name in sys.modules}}, *set(sys.modules) - before)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & HEAVY
-    own = traits(name)
-    assert own.scope in ("split", "dataset") and callable(load_adapter(name).embed)
-    assert load_adapter(name).__doc__ and load_adapter(name).embed.__doc__
+    assert not [name for name in done.stdout.split() if name.startswith("cellgauge.")]
 
 
-@pytest.mark.parametrize("name", predictor_names())
-def test_predictor_imports_without_its_heavy_libraries_and_says_what_it_is(name):
-    code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from cellgauge.predictors.base import traits;"
-        f"traits({name!r}); print(*{{n.partition('.')[0] for n in sys.modules}})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not set(done.stdout.split()) & HEAVY
-    module = load_predictor(name)
-    assert callable(module.predict) and module.__doc__ and module.predict.__doc__
-    assert name not in adapter_names()
+@pytest.mark.parametrize("name", [*adapter_names(), *predictor_names()])
+def test_what_is_read_of_an_adapter_is_what_runs(name):
+    about = traits_of(name)
+    module, function = (load_predictor(name), "predict") if name in predictor_names() else (load_adapter(name), "embed")
+    constants = {
+        key.lower(): value for key, value in vars(module).items() if key.isupper() and key.lower() in vars(about)
+    }
+    assert constants == {key: getattr(about, key) for key in constants}
+    assert about.scope in ("split", "dataset")
+    assert module.__doc__ and getattr(module, function).__doc__
+    assert len({*adapter_names(), *predictor_names()}) == len(adapter_names()) + len(predictor_names())
 
 
 @pytest.mark.parametrize("name", [*adapter_names(), *predictor_names()])

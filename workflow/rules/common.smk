@@ -43,7 +43,7 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.plan.check import check_jobs, require_files
 from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
-from cellgauge.plan.interpreter import prefer_own_python
+from cellgauge.plan.interpreter import prefer_this_python
 from cellgauge.plan.on_error import publish_partial_results, report_failures
 from cellgauge.plan.progress import Progress, expected_seconds, forecast
 from cellgauge.plan.stale_lock import remove_stale_lock
@@ -58,7 +58,7 @@ try:
     # the modifier of paths of now: later Snakemake may have that of another module
     inputs = Inputs(Grid(settings.completed(config)), Places(workflow.modifier.modify_path))
     outputs = inputs.run.outputs
-    prefer_own_python()
+    prefer_this_python()
     if workflow.is_main_process:
         remove_stale_lock()
     if WITH_CONTAINERS:

@@ -453,7 +453,6 @@ def test_too_few_known_genes(split):
 def test_padding_and_masks():
     arrays = [np.array([1, 2, 3]), np.array([4])]
     np.testing.assert_array_equal(padded(arrays, 9), [[1, 2, 3], [4, 9, 9]])
-    np.testing.assert_array_equal(padded(arrays, 9, width=4), [[1, 2, 3, 9], [4, 9, 9, 9]])
     assert padded([np.ones(2, np.float32)], 0).dtype == np.float32
     np.testing.assert_array_equal(key_mask([3, 1])[0], [[True, True, True], [True, False, False]])
     assert key_mask([3, 3]) == ()

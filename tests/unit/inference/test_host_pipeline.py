@@ -13,7 +13,7 @@ from counting import Counting, expected_rows
 from cellgauge.core import spawned
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.split import Split
-from cellgauge.inference.run import HostPipeline, default_processes, embed_split
+from cellgauge.inference.run import default_processes, embed_split, host_pipeline
 
 spawns = pytest.mark.skipif(not spawned.AVAILABLE, reason="processes are spawned on Linux alone")
 
@@ -34,7 +34,7 @@ def two_processes(monkeypatch):
 
 
 def mini_batches(split, encoder, n_processes, budget=300, window=20):
-    with HostPipeline(split, encoder, budget, window, n_processes) as batches:
+    with host_pipeline(split, encoder, budget, window, n_processes) as batches:
         return list(batches)
 
 
@@ -74,7 +74,7 @@ def test_an_error_in_a_process_is_its_sentence(split, two_processes):
 @spawns
 @pytest.mark.parametrize("n_batches", [0, 1])
 def test_nothing_stays_when_the_network_fails(split, n_batches):
-    with pytest.raises(ZeroDivisionError), HostPipeline(split, Counting(), 100, 20, 2) as batches:
+    with pytest.raises(ZeroDivisionError), host_pipeline(split, Counting(), 100, 20, 2) as batches:
         for _ in range(n_batches):
             next(batches)
         raise ZeroDivisionError
@@ -84,7 +84,7 @@ def test_nothing_stays_when_the_network_fails(split, n_batches):
 
 @pytest.mark.parametrize(("in_order", "budget"), [(True, 300), (False, math.inf)])
 def test_cells_that_share_a_stream_or_a_batch_are_prepared_by_one_thread(split, in_order, budget):
-    with HostPipeline(split, Counting(in_order=in_order), budget, 20, 3) as batches:
+    with host_pipeline(split, Counting(in_order=in_order), budget, 20, 3) as batches:
         assert not multiprocessing.active_children()
         assert sum(len(batch.rows) for batch in batches) == 150
 

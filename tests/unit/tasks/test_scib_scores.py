@@ -8,10 +8,10 @@ import pytest
 import tiny
 
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.expression import components_of
 from cellgauge.files.embedding import Embedding, write_embedding
 from cellgauge.files.split import Split
 from cellgauge.models.base import embed_files
-from cellgauge.models.pca_joint import joint_components
 from cellgauge.tasks.cells import CellsToScore, NotScorable
 from cellgauge.tasks.run import score_files
 from cellgauge.tasks.scib import scores as scib
@@ -190,8 +190,8 @@ def test_over_species_each_is_a_batch(library, monkeypatch, tmp_path):
 def test_pcr_over_species_is_compared_with_the_joint_components(tmp_path):
     cells = two_species(tmp_path)
     suite = scib._Suite(cells, cells.obs["label"], cells.obs["organism"], "", 20, 5, 42)
-    _, joint = joint_components(cells.splits, 20, 5, 42)
-    np.testing.assert_array_equal(suite.unintegrated(), joint[cells.has_row])
+    _, joint = components_of(cells.splits, 20, 5, 42)
+    np.testing.assert_array_equal(suite.unintegrated(), joint[cells.kept])
 
 
 def test_without_orthologs_pcr_over_species_is_not_applicable(library, monkeypatch, tmp_path):

@@ -1,7 +1,5 @@
 """The errors that users are expected to meet: one clear sentence each, no traceback."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -51,17 +49,17 @@ def did_you_mean(name: object, known: Iterable[object], otherwise: str | None = 
 
 
 @contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into a CellgaugeError that begins with `what`."""
+def reading(what: str, kind: type[CellgaugeError] = CellgaugeError, remedy: str = "") -> Iterator[None]:
+    """Turn whatever a library raises on a damaged file into an error that begins with `what` and ends with `remedy`."""
     try:
         yield
-    except CellgaugeError:
+    except kind:
         raise
     except MemoryError:
-        remedy = "give the job more (mem_mb), or check that it is the right file"
-        raise CellgaugeError(f"{what} (it needs more memory than is available: {remedy})") from None
+        more = "give the job more (mem_mb), or check that it is the right file"
+        raise kind(f"{what} (it needs more memory than is available: {more})") from None
     except Exception as error:  # every reader has errors of its own
-        raise CellgaugeError(f"{what} ({one_line(error)[:500] or type(error).__name__})") from None
+        raise kind(f"{what} ({one_line(error)[:500] or type(error).__name__}){remedy}") from None
 
 
 def run_cli(main: Callable[[], None]) -> None:

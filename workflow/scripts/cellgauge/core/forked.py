@@ -3,8 +3,6 @@
 A job's peak memory is that of its largest part then, not of the sum of all libraries and intermediates.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

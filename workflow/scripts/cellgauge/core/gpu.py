@@ -1,7 +1,5 @@
 """Which device a job computes on; of several GPUs, one that no other job of cellgauge uses."""
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile
@@ -32,22 +30,18 @@ def pick_device(requested: str = "auto") -> str:
     if requested == "auto":
         requested = "cuda" if at_hand["cuda"] else "cpu"
     if not at_hand.get(requested.split(":")[0], False):
-        there = ", ".join(name for name, present in at_hand.items() if present)
-        raise CellgaugeError(f"device '{requested}' is not available here (available: {there}); set `device: auto`")
+        devices = ", ".join(name for name, present in at_hand.items() if present)
+        raise CellgaugeError(f"device '{requested}' is not available here (available: {devices}); set `device: auto`")
     if requested != "cuda":
         return requested
-    return "cuda:0" if os.environ.get("CUDA_VISIBLE_DEVICES") else f"cuda:{_free_gpu(torch.cuda.device_count())}"
-
-
-def _free_gpu(count: int) -> int:
-    """Return the index of a GPU that is locked for this process, as before or now; wait where other processes hold all."""
-    told = False
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return "cuda:0"
+    count = torch.cuda.device_count()
+    if gpu_that_is_free(count) is None:
+        print(f"all {count} GPUs are used by other jobs, waiting for one", file=sys.stderr, flush=True)
     while (index := gpu_that_is_free(count)) is None:
-        if not told:
-            print(f"all {count} GPUs are used by other jobs, waiting for one", file=sys.stderr, flush=True)
-        told = True
         time.sleep(POLL_SECONDS)
-    return index
+    return f"cuda:{index}"
 
 
 def gpu_that_is_free(count: int) -> int | None:

@@ -1,7 +1,5 @@
 """Imports that leave out what a library needs only for its conveniences."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

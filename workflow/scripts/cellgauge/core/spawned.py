@@ -83,9 +83,11 @@ class Spawned(Generic[T]):
                     kind, content = _receive(receiver)
                 except (EOFError, OSError):
                     process.join()
+                    code = process.exitcode or 0
+                    reason = f"by signal {-code}" if code < 0 else f"with exit status {code}"
                     raise CellgaugeError(
-                        f"a process that prepares cells ended too early ({_reason(process.exitcode)}), most often because"
-                        " memory ran out: give the job more memory (mem_mb) or fewer threads"
+                        f"a process that prepares cells ended too early ({reason}), most often because memory ran out: give"
+                        " the job more memory (mem_mb) or fewer threads"
                     ) from None
                 if kind == "item":
                     yield content
@@ -104,10 +106,6 @@ class Spawned(Generic[T]):
                 process.join()
 
 
-def _reason(exit_code: int | None) -> str:
-    return f"by signal {-exit_code}" if exit_code is not None and exit_code < 0 else f"with exit status {exit_code}"
-
-
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for processes that start meanwhile."""
@@ -121,9 +119,6 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-# --- in a process ----------------------------------------------------------------------------------------------------
 
 
 def _work(sender: Connection, parts: Callable[[int, int], Iterable[Sequence[T]]], k: int, n: int) -> None:
@@ -162,10 +157,8 @@ def _sendable(error: Exception) -> Exception:
     return error
 
 
-# --- through the pipe: a pickle, and the memory of its arrays as it is -----------------------------------------------
-
-
 def _send(sender: Connection, kind: str, content: object = None) -> None:
+    """Send a pickle, and the memory of its arrays as it is."""
     arrays: list[pickle.PickleBuffer] = []
     head = pickle.dumps((kind, content), protocol=5, buffer_callback=arrays.append)
     views = [array.raw() for array in arrays]

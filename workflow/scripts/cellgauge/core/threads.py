@@ -1,7 +1,5 @@
 """How many threads a job computes with, by the variables that Snakemake sets to what a rule grants."""
 
-from __future__ import annotations
-
 import os
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

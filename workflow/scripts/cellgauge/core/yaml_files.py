@@ -1,8 +1,6 @@
 """YAML that cannot grow: a few lines of aliases stand for more values than any memory holds ("billion laughs")."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ def read_yaml(path: Path) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        check_size(node, _children_of_node)
+        check_size(node)
         return loader.construct_document(node)
     except RecursionError:
         raise ValueError(f"it is nested more than {MOST_DEPTH} levels deep") from None
@@ -33,20 +31,15 @@ def read_yaml(path: Path) -> Any:
         loader.dispose()
 
 
-def check_size(root: Any, children: Callable[[Any], Iterable[Any]] | None = None) -> None:
-    """Raise ValueError where a value that is written out is too large or too deep, or holds itself.
-
-    Args:
-        children: returns the values inside a value; by default those of mappings and lists.
-    """
+def check_size(root: Any) -> None:
+    """Raise ValueError where a value (of YAML, or a node of it) is too large or too deep written out, or holds itself."""
     sizes: dict[int, int] = {}
-    children = children or _children
 
     def size(value: Any, depth: int) -> int:
         if depth > MOST_DEPTH:
             raise ValueError(f"it is nested more than {MOST_DEPTH} levels deep")
         if id(value) not in sizes:
-            inside = sum(size(each, depth + 1) for each in children(value))
+            inside = sum(size(each, depth + 1) for each in _inside(value))
             sizes[id(value)] = 1 + inside
             if inside >= MOST_VALUES:
                 raise ValueError(f"its aliases (*name) expand to more than {MOST_VALUES:,} values")
@@ -55,10 +48,13 @@ def check_size(root: Any, children: Callable[[Any], Iterable[Any]] | None = None
     size(root, 0)
 
 
-def _children(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-
-
-def _children_of_node(node: Any) -> Iterable[Any]:
-    value = node.value if isinstance(node.value, list) else ()
-    return (each for item in value for each in (item if isinstance(item, tuple) else (item,)))
+def _inside(value: Any) -> Iterable[Any]:
+    """Return what a mapping or a list holds, or a node: of mappings a list of pairs."""
+    if isinstance(value, Mapping):
+        return value.values()
+    parts = getattr(value, "value", value)
+    return (
+        (each for part in parts for each in (part if isinstance(part, tuple) else (part,)))
+        if isinstance(parts, list)
+        else ()
+    )

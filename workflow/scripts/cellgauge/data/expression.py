@@ -1,21 +1,15 @@
 """Steps that the expression baselines share: counts in blocks, genes common to species, principal components."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.core.optional_imports import without_optional
-from cellgauge.data.variable_genes import Counts
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.files.split import Split
+from cellgauge.data.variable_genes import Counts, variable_expression
+from cellgauge.files.split import Split
 
 
 def counts_of(split: Split, genes: np.ndarray | None = None) -> Counts:
@@ -42,6 +36,17 @@ def principal_components(expression: csr_matrix, n_components: int, seed: int) -
 
     pca = PCA(n_components=min(n_components, max_components), svd_solver="arpack", random_state=seed)
     return pca.fit_transform(expression).astype(np.float32, copy=False)
+
+
+def components_of(splits: Sequence[Split], n_top_genes: int, n_components: int, seed: int) -> tuple[int, np.ndarray]:
+    """Return the number of variable genes of splits, and their `principal_components`, in the order of the splits.
+
+    Of several splits, genes are ranked by their dispersion within each and chosen by how many splits they vary in: genes
+    that only tell the species apart are not preferred.
+    """
+    counts, names = join_species(splits) if len(splits) > 1 else ([counts_of(splits[0])], None)
+    genes, expression = variable_expression(counts, n_top_genes, names)
+    return len(genes), principal_components(expression, n_components, seed)
 
 
 def join_species(splits: Sequence[Split]) -> tuple[list[Counts], np.ndarray]:

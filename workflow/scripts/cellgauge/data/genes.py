@@ -27,10 +27,7 @@ def hub_of(tables: Sequence[Mapping[str, str | int]]) -> str:
     """Return the organism by whose names orthologues are called: human, or the first of the alphabet that all tables have.
 
     Args:
-        tables: the column of each organism, of every table.
-
-    Raises:
-        CellgaugeError: no organism stands in all of them.
+        tables: the column of each organism, of every table. CellgaugeError is raised where no organism is in all of them.
     """
     shared = set.intersection(*({organism(name).name for name in columns} for columns in tables))
     if not shared:
@@ -83,21 +80,17 @@ def _one_to_one(table: Mapping[str, Any], hub: str, species: str, genes: pd.Seri
     with reading(f"the orthologue table {table['path']} cannot be read"):
         first_lines(Path(table["path"]))
         rows = pd.read_csv(table["path"], dtype=str, header=header)
-    for column in columns.values():
-        if column not in rows:
-            raise CellgaugeError(
-                f"the orthologue table {table['path']} has no column '{column}' (found: {', '.join(map(str, rows.columns))})"
-            )
+    if missing := [column for column in columns.values() if column not in rows]:
+        names = ", ".join(map(str, rows.columns))
+        raise CellgaugeError(f"the orthologue table {table['path']} has no column '{missing[0]}' (found: {names})")
     _check_species(genes, rows, columns, species, table["path"])
     others = [species] if species != hub else [name for name in columns if name != hub]
     parts = []
     for other in others:
         pairs = rows[[columns[hub], columns[other]]].set_axis(["hub", "species"], axis=1)
         pairs = pairs.apply(lambda names: names.str.replace(ENSEMBL_VERSION, r"\1", regex=True)).drop_duplicates()
-        several = pd.concat([pairs[side].duplicated(keep=False) & pairs[side].notna() for side in pairs], axis=1).any(
-            axis=1
-        )
-        pairs = pairs[~several].dropna()
+        several = [pairs[side].duplicated(keep=False) & pairs[side].notna() for side in pairs]
+        pairs = pairs[~pd.concat(several, axis=1).any(axis=1)].dropna()
         parts.append(pairs if species != hub else pairs.assign(species=pairs["hub"]))
     return pd.concat(parts)
 

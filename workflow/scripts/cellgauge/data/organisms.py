@@ -1,7 +1,5 @@
 """The species that cellgauge knows: one canonical name each, with the names that data sets use for it."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -120,8 +118,8 @@ def contradiction(names: Iterable[str], species: Organism) -> str:
     """
     names = list(dict.fromkeys(names))
     prefixes = Counter(match[1] or match[2] for match in map(_ENSEMBL.match, names) if match)
-    ours = prefixes.get(species.ensembl_prefix, 0)
-    if prefixes and species.ensembl_prefix and 2 * ours < sum(prefixes.values()):
+    n_fitting = prefixes.get(species.ensembl_prefix, 0)
+    if prefixes and species.ensembl_prefix and 2 * n_fitting < sum(prefixes.values()):
         prefix, count = prefixes.most_common(1)[0]
         other = next((organism.name for organism in _TABLE if organism.ensembl_prefix == prefix), "another species")
         return (

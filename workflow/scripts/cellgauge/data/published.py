@@ -4,24 +4,24 @@ A file of today is read in parts, so that one tissue of an atlas does not cost t
 by anndata itself.
 """
 
-from __future__ import annotations
-
 import shlex
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem, sparse_dataset
+from scipy.sparse import csr_matrix, issparse, vstack
 
 from cellgauge.core.errors import CellgaugeError, reading
-from cellgauge.files.h5ad import read_csr, sparse_ends
+from cellgauge.files.h5ad import read_csr, sparse_ends, type_for_scipy
 from cellgauge.files.hdf5 import open_hdf5, read_anndata
 
-if TYPE_CHECKING:
-    import h5py
-    import numpy as np
-    import pandas as pd
-    from scipy.sparse import csr_matrix
-
+ROWS_AT_ONCE = 4096
 _LABELS = "it holds no labels: read it with {reader}, add obs['cell_type'] (and a donor), and write it with write_h5ad"
 
 
@@ -40,6 +40,7 @@ class Published:
         embeddings: the names of the entries of obsm.
     """
 
+    path: Path
     obs: pd.DataFrame
     matrices: list[str]
     embeddings: list[str]
@@ -50,24 +51,43 @@ class Published:
 
     def rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
         """Return rows (ascending positions) of a matrix in its own dtype (float16: float32), CSR, (n_rows, n_genes)."""
-        raise NotImplementedError
+        with self._reading(matrix):
+            return self._rows(matrix, rows)
 
     def embedding(self, name: str) -> np.ndarray:
         """Return an entry of obsm, or "X", dense, shape (n_cells, n_dims)."""
+        with self._reading(name):
+            matrix = self._embedding(name)
+            matrix = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+            return np.asarray(matrix)
+
+    def _reading(self, name: str) -> AbstractContextManager[None]:
+        return reading(f"{self.path}: matrix '{name}' cannot be read, the file is truncated or corrupt")
+
+    def _check_shape(self, shape: Sequence[int], matrix: str) -> None:
+        n_cells, n_genes = len(self.obs), len(self.genes(matrix))
+        if tuple(shape) != (n_cells, n_genes):
+            shape = tuple(map(int, shape))
+            raise CellgaugeError(
+                f"{self.path}: matrix '{matrix}' has shape {shape} for {n_cells} cells and {n_genes} genes"
+            )
+
+    def _rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
+        raise NotImplementedError
+
+    def _embedding(self, name: str) -> Any:
         raise NotImplementedError
 
 
 @contextmanager
 def open_published(path: str | Path) -> Iterator[Published]:
-    """Open an h5ad file for reading.
-
-    Raises:
-        CellgaugeError: no such file, truncated or corrupt, or a file of another kind, with the command that converts it.
-    """
+    """Open an h5ad file for reading; raise CellgaugeError for a damaged one or a file of another kind, with what to do."""
     path = Path(path)
-    _refuse_other_kinds(path)
+    if fault := _other_kind(path):
+        raise CellgaugeError(f"{path}: {fault}")
     with open_hdf5(path) as file:
-        _refuse_other_hdf5(file, path)
+        if fault := _other_hdf5(file, path):
+            raise CellgaugeError(f"{path}: {fault}")
         with reading(f"{path}: it cannot be read, truncated or corrupt"):
             published = _Whole(path) if _is_old(file) else _InParts(file, path)
         yield published
@@ -75,58 +95,47 @@ def open_published(path: str | Path) -> Iterator[Published]:
 
 class _InParts(Published):
     def __init__(self, file: h5py.File, path: Path) -> None:
-        self._file, self._path = file, path
+        self._file, self.path = file, path
         self.obs = self._frame("obs")
         names = ["X", "raw/X", *(f"layers/{name}" for name in file.get("layers", {}))]
         self.matrices = [name for name in names if name in file and _holds_something(file[name])]
         self.embeddings = [name for name in file.get("obsm", {}) if _holds_something(file["obsm"][name])]
 
     def _frame(self, key: str) -> pd.DataFrame:
-        import pandas as pd
-        from anndata.io import read_elem
-
-        with reading(f"{self._path}: {key} cannot be read, truncated or corrupt"):
+        with reading(f"{self.path}: {key} cannot be read, truncated or corrupt"):
             frame = read_elem(self._file[key])
             if isinstance(frame, pd.DataFrame):
                 return frame
-        raise CellgaugeError(f"{self._path}: {key} is no table")
+        raise CellgaugeError(f"{self.path}: {key} is no table")
 
     def genes(self, matrix: str) -> pd.DataFrame:
         return self._frame("raw/var" if matrix == "raw/X" else "var")
 
-    def rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
-        from anndata.io import sparse_dataset
+    def _rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
+        item = self._file[matrix]
+        if not hasattr(item, "keys"):
+            self._check_shape(item.shape, matrix)
+            return _sparse_rows(item, rows, self.path)
+        shape, _ = sparse_ends(item, self.path)
+        self._check_shape(shape, matrix)
+        is_half = item["data"].dtype == "float16"  # which scipy has not
+        if item.attrs.get("encoding-type") == "csr_matrix" and len(rows) < shape[0] and not is_half:
+            part = sparse_dataset(item)[rows]
+            part.check_format(full_check=True)
+            return part
+        whole = read_csr(item, self.path, dtype=None)
+        return whole if len(rows) == shape[0] else whole[rows]
 
-        item, encoding = self._file[matrix], str(self._file[matrix].attrs.get("encoding-type", "array"))
-        with reading(f"{self._path}: matrix '{matrix}' cannot be read, the file is truncated or corrupt"):
-            if not hasattr(item, "keys"):
-                _check_shape(item.shape, len(self.obs), len(self.genes(matrix)), matrix, self._path)
-                return _sparse_rows(item, rows)
-            shape, _ = sparse_ends(item, self._path)
-            _check_shape(shape, len(self.obs), len(self.genes(matrix)), matrix, self._path)
-            is_half = item["data"].dtype == "float16"  # which scipy has not
-            if encoding == "csr_matrix" and len(rows) < shape[0] and not is_half:
-                part = sparse_dataset(item)[rows]
-                part.check_format(full_check=True)
-                return part
-            whole = read_csr(item, self._path, dtype=None)
-            return whole if len(rows) == shape[0] else whole[rows]
-
-    def embedding(self, name: str) -> np.ndarray:
-        from anndata.io import read_elem
-
-        with reading(f"{self._path}: matrix '{name}' cannot be read, the file is truncated or corrupt"):
-            return _dense(read_elem(self._file["X"] if name == "X" else self._file["obsm"][name]))
+    def _embedding(self, name: str) -> Any:
+        return read_elem(self._file["X"] if name == "X" else self._file["obsm"][name])
 
 
 class _Whole(Published):
     def __init__(self, path: Path) -> None:
-        import warnings
-
         with warnings.catch_warnings():  # of old layouts: the reader knows
             warnings.simplefilter("ignore")
             data = read_anndata(path)
-        self._data, self._path, self.obs = data, path, data.obs
+        self._data, self.path, self.obs = data, path, data.obs
         parts = {"X": data.X, "raw/X": data.raw.X if data.raw is not None else None}
         parts |= {f"layers/{name}": data.layers[name] for name in data.layers}
         self._parts = {name: part for name, part in parts.items() if part is not None}
@@ -135,76 +144,57 @@ class _Whole(Published):
     def genes(self, matrix: str) -> pd.DataFrame:
         return self._data.raw.var if matrix == "raw/X" else self._data.var
 
-    def rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
-        import numpy as np
-        from scipy.sparse import csr_matrix, issparse
+    def _rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
+        part = self._parts[matrix]
+        self._check_shape(part.shape, matrix)
+        if issparse(part):
+            part.check_format(full_check=True)
+        part = part.tocsr() if issparse(part) else np.asarray(part)
+        return csr_matrix(part[rows].astype(type_for_scipy(part.dtype, self.path), copy=False))
 
-        with reading(f"{self._path}: matrix '{matrix}' cannot be read, the file is truncated or corrupt"):
-            part = self._parts[matrix]
-            _check_shape(part.shape, len(self.obs), len(self.genes(matrix)), matrix, self._path)
-            if issparse(part):
-                part.check_format(full_check=True)
-            part = part.tocsr() if issparse(part) else np.asarray(part)
-            return csr_matrix(part[rows].astype(_at_least_single(part.dtype), copy=False))
-
-    def embedding(self, name: str) -> np.ndarray:
-        with reading(f"{self._path}: matrix '{name}' cannot be read, the file is truncated or corrupt"):
-            return _dense(self._data.X if name == "X" else self._data.obsm[name])
+    def _embedding(self, name: str) -> Any:
+        return self._data.X if name == "X" else self._data.obsm[name]
 
 
-# --- which kind of file -----------------------------------------------------------------------------------------------
-
-
-def _refuse_other_kinds(path: Path) -> None:
+def _other_kind(path: Path) -> str:
+    """Return what a path is that is no HDF5 file, and what to do; "" where it may be one."""
     if path.is_dir():
         if any((path / name).exists() for name in (".zgroup", ".zattrs", "zarr.json")):
-            command = _command("anndata", "read_zarr", path)
-            raise CellgaugeError(f"{path}: a zarr folder, cellgauge reads h5ad; convert it: {command}")
-        if any(path.glob("matrix.mtx*")):
-            raise CellgaugeError(f"{path}: a 10x folder; {_LABELS.format(reader='scanpy.read_10x_mtx')}")
-        raise CellgaugeError(f"{path}: a folder, not an h5ad file")
+            return f"a zarr folder, cellgauge reads h5ad; convert it: {_command('anndata', 'read_zarr', path)}"
+        is_10x = any(path.glob("matrix.mtx*"))
+        return (
+            f"a 10x folder; {_LABELS.format(reader='scanpy.read_10x_mtx')}" if is_10x else "a folder, not an h5ad file"
+        )
     if not path.is_file():
-        raise CellgaugeError(f"{path}: no such file")
+        return "no such file"
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(b"\x1f\x8b"):
-        raise CellgaugeError(
-            f"{path}: it is packed with gzip; unpack it (`gunzip -k {shlex.quote(path.name)}`) and name the h5ad"
-        )
+        return f"it is packed with gzip; unpack it (`gunzip -k {shlex.quote(path.name)}`) and name the h5ad"
     if start.startswith(b"PK\x03\x04"):
-        raise CellgaugeError(
-            f"{path}: a zip archive (or an Excel workbook), not an h5ad file; unpack it and name the h5ad"
-        )
-    suffix = path.suffix.lower()
-    others = {
-        ".loom": f"convert it: {_command('scanpy', 'read_loom', path)}",
-        ".mtx": _LABELS.format(reader="scanpy.read_mtx"),
-        ".rds": "convert it in R, for example with anndataR::write_h5ad",
-        ".rdata": "convert it in R, for example with anndataR::write_h5ad",
-        ".csv": _LABELS.format(reader="scanpy.read_csv"),
-        ".tsv": _LABELS.format(reader="scanpy.read_csv"),
-        ".txt": _LABELS.format(reader="scanpy.read_csv"),
-    }
-    if suffix in others and not start.startswith(b"\x89HDF"):
-        raise CellgaugeError(f"{path}: not an h5ad file; {others[suffix]}")
+        return "a zip archive (or an Excel workbook), not an h5ad file; unpack it and name the h5ad"
+    others = {".loom": f"convert it: {_command('scanpy', 'read_loom', path)}"}
+    others |= {".mtx": _LABELS.format(reader="scanpy.read_mtx")}
+    others |= dict.fromkeys((".rds", ".rdata"), "convert it in R, for example with anndataR::write_h5ad")
+    others |= dict.fromkeys((".csv", ".tsv", ".txt"), _LABELS.format(reader="scanpy.read_csv"))
+    remedy = others.get(path.suffix.lower())
+    return f"not an h5ad file; {remedy}" if remedy and not start.startswith(b"\x89HDF") else ""
 
 
-def _refuse_other_hdf5(file: h5py.File, path: Path) -> None:
+def _other_hdf5(file: h5py.File, path: Path) -> str:
+    """Return what an HDF5 file is that is no h5ad, and what to do; "" where it is one."""
     if {"obs", "var"} <= set(file):
-        return
+        return ""
     if "matrix" in file and "barcodes" in file["matrix"]:
-        raise CellgaugeError(f"{path}: a 10x file; {_LABELS.format(reader='scanpy.read_10x_h5')}")
+        return f"a 10x file; {_LABELS.format(reader='scanpy.read_10x_h5')}"
     if "row_attrs" in file and "col_attrs" in file:
-        raise CellgaugeError(f"{path}: a loom file; convert it: {_command('scanpy', 'read_loom', path)}")
+        return f"a loom file; convert it: {_command('scanpy', 'read_loom', path)}"
     if "mod" in file:
         command = _command("mudata", "read", path, "['rna']")
-        raise CellgaugeError(f"{path}: a file of several modalities; write the one of RNA: {command}")
+        return f"a file of several modalities; write the one of RNA: {command}"
     if "assays" in file or "cell.names" in file:
-        raise CellgaugeError(
-            f"{path}: a file of SeuratDisk; convert it in R: SeuratDisk::Convert('{path}', dest = 'h5ad')"
-        )
-    missing = ", ".join(sorted({"obs", "var"} - set(file)))
-    raise CellgaugeError(f"{path}: not an h5ad file, it lacks {missing}")
+        return f"a file of SeuratDisk; convert it in R: SeuratDisk::Convert('{path}', dest = 'h5ad')"
+    return f"not an h5ad file, it lacks {', '.join(sorted({'obs', 'var'} - set(file)))}"
 
 
 def _is_old(file: h5py.File) -> bool:
@@ -218,46 +208,18 @@ def _is_old(file: h5py.File) -> bool:
     )
 
 
-# --- matrices ---------------------------------------------------------------------------------------------------------
-
-
 def _holds_something(item: h5py.Group | h5py.Dataset) -> bool:
     """Return whether a matrix is there: anndata writes none as an element of the kind "null"."""
     return item.attrs.get("encoding-type", "") != "null" and getattr(item, "shape", ()) is not None
 
 
-def _check_shape(shape: Sequence[int], n_cells: int, n_genes: int, matrix: str, path: Path) -> None:
-    if tuple(shape) != (n_cells, n_genes):
-        raise CellgaugeError(
-            f"{path}: matrix '{matrix}' has shape {tuple(map(int, shape))} for {n_cells} cells and {n_genes} genes"
-        )
-
-
-def _sparse_rows(item: h5py.Dataset, rows: np.ndarray, at_once: int = 4096) -> csr_matrix:
+def _sparse_rows(item: h5py.Dataset, rows: np.ndarray, path: Path) -> csr_matrix:
     """Return rows (ascending) of a dense matrix as CSR, a block at a time: most of it is zeros, and all of it may not fit."""
-    import numpy as np
-    from scipy.sparse import csr_matrix, vstack
-
-    kind = _at_least_single(item.dtype)
+    kind = type_for_scipy(item.dtype, path)
     blocks = []
-    for start in range(0, item.shape[0], at_once):
-        first, last = np.searchsorted(rows, (start, start + at_once))
+    for start in range(0, item.shape[0], ROWS_AT_ONCE):
+        first, last = np.searchsorted(rows, (start, start + ROWS_AT_ONCE))
         if last > first:
-            block = item[start : start + at_once][rows[first:last] - start]
+            block = item[start : start + ROWS_AT_ONCE][rows[first:last] - start]
             blocks.append(csr_matrix(block.astype(kind, copy=False)))
     return vstack(blocks, format="csr")
-
-
-def _at_least_single(dtype: np.dtype) -> np.dtype:
-    import numpy as np
-
-    if dtype.kind not in "buif":
-        raise CellgaugeError(f"it holds {dtype}, not numbers")
-    return np.dtype(np.float32) if dtype.kind in "bf" and dtype.itemsize < 4 else dtype
-
-
-def _dense(matrix: Any) -> np.ndarray:
-    import numpy as np
-
-    matrix = matrix.toarray() if hasattr(matrix, "toarray") else matrix
-    return np.asarray(matrix.to_numpy() if hasattr(matrix, "to_numpy") else matrix)

@@ -1,7 +1,5 @@
 """Sets of splits: what a task or a model that spans splits is computed on, and what a set is called."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 

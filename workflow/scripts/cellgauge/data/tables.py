@@ -1,24 +1,24 @@
 """Tables of numbers as people save them: csv and tsv of Python, R and Excel, parquet; and which of their columns are meant."""
 
-from __future__ import annotations
-
 import csv
+import gzip
 import io
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from cellgauge.core.errors import CellgaugeError, one_line, reading
 from cellgauge.files.hdf5 import RATIO
 from cellgauge.files.text_columns import ids, shorten
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 TEXT_FORMATS = (".csv", ".tsv", ".txt", ".tab")
 FORMATS = (*TEXT_FORMATS, *(f"{suffix}.gz" for suffix in TEXT_FORMATS), ".parquet")
@@ -51,29 +51,28 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
-def table_format(path: Path) -> str:
-    """Return the ending of a table's name, with ".gz" where it has it."""
-    return "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+@contextmanager
+def reading_one_of(formats: Collection[str], path: Path, what: str) -> Iterator[str]:
+    """Yield the ending of a file's name, ".gz" included; raise CellgaugeError for other formats, and for damage."""
+    ending = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    if ending not in formats:
+        raise CellgaugeError(f"{path}: unknown format '{ending}'; {what} are read from {', '.join(formats)}")
+    if not path.is_file():
+        raise CellgaugeError(f"{path}: no such file")
+    with reading(f"{path}: cannot be read as {ending[1:]}"):
+        yield ending
 
 
 def read_table(path: Path, *, text_columns: Collection[str] = ()) -> Table:
-    """Read a csv, tsv, txt (also .gz) or parquet file.
+    """Read a csv, tsv, txt (also .gz) or parquet file; raise CellgaugeError where it is of another format or damaged.
 
-    What separates columns is told by the file; a decimal comma, a BOM, UTF-16, Excel's `sep=` line, R's header without a name
+    What separates columns is seen in the file; a decimal comma, a BOM, UTF-16, Excel's `sep=` line, R's header without a name
     for the first column and a separator at the end of each line are read right.
 
     Args:
         text_columns: columns that are read as text whatever they look like, beside the first.
-
-    Raises:
-        CellgaugeError: another format, no header, two columns of one name, text that is not UTF-8, or a damaged file.
     """
-    if not path.is_file():
-        raise CellgaugeError(f"{path}: no such file")
-    ending = table_format(path)
-    if ending not in FORMATS:
-        raise CellgaugeError(f"{path}: unknown format '{ending}'; tables are read from {', '.join(FORMATS)}")
-    with reading(f"{path}: cannot be read as {ending[1:]}"):
+    with reading_one_of(FORMATS, path, "tables") as ending:
         table = _read_parquet(path) if ending == ".parquet" else _read_text(path, ending, text_columns)
     if not len(table.frame):
         raise CellgaugeError(f"{path}: it has no rows")
@@ -81,8 +80,6 @@ def read_table(path: Path, *, text_columns: Collection[str] = ()) -> Table:
 
 
 def _read_parquet(path: Path) -> Table:
-    import pandas as pd
-
     frame = pd.read_parquet(path)
     if not isinstance(frame.index, pd.RangeIndex):
         name = str(frame.index.name) if frame.index.name is not None else ""
@@ -94,13 +91,10 @@ def _read_parquet(path: Path) -> Table:
 
 def _unpacked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return a table with one column a dimension where a column holds lists of numbers."""
-    import numpy as np
-    import pandas as pd
-
     for name in [name for name in frame.columns if len(frame) and isinstance(frame[name].iloc[0], list | np.ndarray)]:
         lengths = {len(row) if isinstance(row, list | np.ndarray) else 0 for row in frame[name]}
         if len(lengths) > 1:
-            raise CellgaugeError(f"{path}: the lists of column '{name}' differ in length ({_counts(list(lengths))})")
+            raise CellgaugeError(f"{path}: the lists of column '{name}' differ in length ({_sizes(lengths)})")
         matrix = np.asarray(frame[name].tolist())
         columns = [f"{name}{column}" for column in range(matrix.shape[1])]
         frame = pd.concat([frame.drop(columns=name), pd.DataFrame(matrix, columns=columns)], axis=1)
@@ -111,8 +105,6 @@ def _unpacked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
-    import pandas as pd
-
     lines = first_lines(path)
     usual = "," if ending.startswith(".csv") else "\t"
     separator, skipped = usual, 0
@@ -129,7 +121,8 @@ def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
         else:
             names.insert(0, "")  # R names no column of row names
     elif len(widths) > 1 or max(widths, default=0) > len(names):
-        raise CellgaugeError(f"{path}: its lines differ in their number of columns ({_counts([len(names), *widths])})")
+        sizes = _sizes({len(names), *widths})
+        raise CellgaugeError(f"{path}: its lines differ in their number of columns ({sizes})")
     drop_last = len(names) > 1 and names[-1] == "" and all(row[-1:] == [""] for row in rows)
     _check_header(names, path)
     _check_names(names[:-1] if drop_last else names, path)
@@ -152,22 +145,13 @@ def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
             on_bad_lines="error",
         )
     frame.columns = names
-    if drop_last:
-        frame = frame.iloc[:, :-1]
-    notes = []
-    if separator != usual:
-        notes.append(f"columns are separated by {_shown(separator)}, not by {_shown(usual)}")
-    if decimal == ",":
-        notes.append("numbers are read with a decimal comma")
-    return Table(frame, notes)
+    notes = [f"columns are separated by {_sign(separator)}, not by {_sign(usual)}"] if separator != usual else []
+    notes += ["numbers are read with a decimal comma"] if decimal == "," else []
+    return Table(frame.iloc[:, :-1] if drop_last else frame, notes)
 
 
 def first_lines(path: Path) -> list[str]:
-    """Return the first lines of a text table that are not blank.
-
-    Raises:
-        CellgaugeError: there is none; or it has more columns than a table of genes has, or more text than it can account for.
-    """
+    """Return the first lines of a text table that are not blank; raise CellgaugeError for more text than a table has."""
     _check_inflated(path)
     lines = []
     with _open(path) as file:
@@ -185,8 +169,6 @@ def first_lines(path: Path) -> list[str]:
 
 def _check_inflated(path: Path) -> None:
     """Refuse packed text that is over a GB, and hundred times what is stored: numbers in text never are."""
-    import gzip
-
     most = max(1 << 30, 100 * path.stat().st_size)
     if path.suffix.lower() != ".gz" or RATIO * path.stat().st_size <= most:
         return
@@ -200,17 +182,13 @@ def _check_inflated(path: Path) -> None:
 
 def _open(path: Path) -> Any:
     """Open text in UTF-8, or in UTF-16 where the file begins as such, unpacked."""
-    import gzip
-
     packed = path.suffix.lower() == ".gz"
     with gzip.open(path, "rb") if packed else path.open("rb") as file:
         start = file.read(4)
     encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if start[:4] == b"PK\x03\x04":
         raise CellgaugeError(f"{path}: this is an Excel workbook; save it as CSV UTF-8")
-    return (
-        gzip.open(path, "rt", encoding=encoding, newline="") if packed else path.open(encoding=encoding, newline=None)
-    )
+    return gzip.open(path, "rt", encoding=encoding, newline="") if packed else path.open(encoding=encoding)
 
 
 def _separator(lines: Sequence[str], usual: str, path: Path) -> str:
@@ -228,7 +206,7 @@ def _separator(lines: Sequence[str], usual: str, path: Path) -> str:
         return best or usual
     raise CellgaugeError(
         f"{path}: its separator is unclear, or its lines differ in their number of columns; save it with"
-        f" {_shown(usual)} between columns and a first line of names"
+        f" {_sign(usual)} between columns and a first line of names"
     )
 
 
@@ -247,8 +225,7 @@ def _check_header(names: Sequence[str], path: Path) -> None:
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
-    seen: set[str] = set()
-    repeated = next((name for name in names if name in seen or seen.add(name)), None)
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         what = f"the name '{repeated}'" if repeated else "no name"
         raise CellgaugeError(f"{path}: two columns have {what}; every column needs its own name")
@@ -273,30 +250,15 @@ def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
     return "," if separator != "," and commas and not points else "."
 
 
-def _shown(separator: str) -> str:
+def _sign(separator: str) -> str:
     return {"\t": "tabs", " ": "blanks"}.get(separator, f"'{separator}'")
 
 
-def _counts(widths: Sequence[int]) -> str:
-    return ", ".join(map(str, sorted(set(widths))))
+def _sizes(sizes: set[int]) -> str:
+    return ", ".join(map(str, sorted(sizes)))
 
 
 # --- which columns ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """The columns of a table that are meant, as numbers.
-
-    Attributes:
-        names: of the columns, in the file's order.
-        matrix: float, shape (n_rows, n_columns).
-        notes: what else the table holds and was left out.
-    """
-
-    names: list[str]
-    matrix: np.ndarray
-    notes: list[str] = field(default_factory=list)
 
 
 def numbers(
@@ -306,7 +268,7 @@ def numbers(
     columns: Sequence[str] = (),
     known: Collection[str] = (),
     spare: Collection[str] = (),
-) -> Numbers:
+) -> tuple[list[str], np.ndarray, list[str]]:
     """Return the columns of a table that are dimensions (or genes). ONE rule for embeddings and for predictions:
 
     With `columns`, those that match one of these names or patterns. Else all but `spare` and row numbers; they must be numbers
@@ -315,39 +277,43 @@ def numbers(
 
     Args:
         frame: the table without its ids.
-        columns: names or patterns of what is meant; `*` and `?` stand for any characters.
+        columns: names or patterns; `*` and `?` stand for any characters.
         known: the names of genes, where columns are genes: other columns are then left out, with a note.
         spare: columns that have another purpose.
 
+    Returns:
+        Their names in the file's order; them, float, shape (n_rows, n_columns); and a note on what was left out.
+
     Raises:
-        CellgaugeError: no such column, columns of several kinds, or text in a column that is meant.
+        CellgaugeError: no such column, columns of several kinds, or text in a column of numbers.
     """
     names = [name for name in frame.columns if name not in spare]
-    notes: list[str] = []
     if columns:
-        chosen = [name for name in names if any(name == one or fnmatchcase(name, one) for one in columns)]
-        for one in columns:
-            if not any(name == one or fnmatchcase(name, one) for name in names):
-                raise CellgaugeError(f"{path}: no column is called '{one}' (found: {shorten(names, 20)})")
-        left = [name for name in names if name not in set(chosen)]
+        matches = {one: {name for name in names if name == one or fnmatchcase(name, one)} for one in columns}
+        if unmatched := [one for one, matching in matches.items() if not matching]:
+            raise CellgaugeError(f"{path}: no column is called '{unmatched[0]}' (found: {shorten(names, 20)})")
+        matched = set().union(*matches.values())
+        chosen = [name for name in names if name in matched]
     else:
-        counted = [name for name in names if name.casefold() in _ROW_NAMES | _ID_NAMES and _counts_rows(frame[name])]
-        chosen = [name for name in names if name not in counted]
-        left = counted
-        if known and any(name in known for name in chosen):
-            left = [*counted, *(name for name in chosen if name not in known)]
+        chosen = [n for n in names if n.casefold() not in _ROW_NAMES | _ID_NAMES or not _counts_rows(frame[n])]
+        if any(name in known for name in chosen):
             chosen = [name for name in chosen if name in known]
         elif not known:
             _check_alike(frame, chosen, path)
     if not chosen:
-        raise CellgaugeError(
-            f"{path}: it has no columns of numbers (found: {shorten(list(frame.columns), 20) or 'none'})"
-        )
-    if left:
-        notes.append(f"not taken: {shorten([name or 'row names' for name in left], 10)}")
+        columns_of_file = shorten(list(frame.columns), 20) or "none"
+        raise CellgaugeError(f"{path}: it has no columns of numbers (found: {columns_of_file})")
+    others = dict.fromkeys(names)
     for name in chosen:
-        _check_numbers(frame[name], f"column '{name}'{' is a gene, but' if name in known else ':'}", path)
-    return Numbers(chosen, frame[chosen].to_numpy(dtype=_dtype(frame, chosen)), notes)
+        del others[name]
+        if not _holds_numbers(frame[name]):
+            what = f"column '{name}'{' is a gene, but' if name in known else ':'} not all of it are numbers"
+            comma = " written with a decimal comma: save them with a decimal point" if _is_comma(frame[name]) else ""
+            raise CellgaugeError(f"{path}: {what} (such as '{_example(frame[name])}'){comma}")
+    is_single = {str(frame[name].dtype) for name in chosen} <= {"float32", "float16"}
+    matrix = frame[chosen].to_numpy(dtype=np.float32 if is_single else np.float64)
+    left_out = shorten([name or "row names" for name in others], 10)
+    return chosen, matrix, [f"not taken: {left_out}"] if others else []
 
 
 def _check_alike(frame: pd.DataFrame, names: Sequence[str], path: Path) -> None:
@@ -362,40 +328,31 @@ def _check_alike(frame: pd.DataFrame, names: Sequence[str], path: Path) -> None:
     usual, *rest = sorted(groups, key=len, reverse=True) or [[]]
     others = [*text, *(name for group in rest for name in group)]
     if usual is plain:
-        lone = _lone_integers(frame, plain)
+        whole = [name for name in plain if _is_whole(frame[name])]
+        lone = whole if 2 * len(whole) < len(plain) else []
         others += [name for name in plain if name.casefold() in _ABOUT_CELLS or name in lone]
     if not others:
         return
     if len(text) == len(names):
-        if any(_looks_like_decimal_comma(frame[name]) for name in text):
-            raise CellgaugeError(
-                f"{path}: numbers are written with a decimal comma (such as '{_example(frame[text[0]])}'); save them with a"
-                " decimal point, or with ';' between columns"
-            )
         example = _example(frame[text[0]])
+        if any(_is_comma(frame[name]) for name in text):
+            raise CellgaugeError(
+                f"{path}: numbers are written with a decimal comma (such as '{example}'); save them with a decimal point, or"
+                " with ';' between columns"
+            )
         hint = "; write one column per dimension" if example[:1] == "[" else ""
         raise CellgaugeError(f"{path}: column '{text[0]}' holds text (such as '{example}'), not numbers{hint}")
-    described = ", ".join(f"{name} ({_kind(frame[name])})" for name in others[:5])
-    described += f" and {len(others) - 5} more" if len(others) > 5 else ""
-    meant = [name for name in usual if name not in others]
-    like = f"{meant[0]} to {meant[-1]}" if len(meant) > 1 else meant[0] if meant else "the others"
-    stem = re.sub(r"\d+$", "", meant[0]) if meant and usual is not plain else ""
-    pattern = f"{stem}*"
+    described = shorten([f"{name} ({_kind(frame[name])})" for name in others], 5)
+    alike = [name for name in usual if name not in others]
+    like = f"{alike[0]} to {alike[-1]}" if len(alike) > 1 else alike[0] if alike else "the others"
+    stem = re.sub(r"\d+$", "", alike[0]) if alike and usual is not plain else ""
     raise CellgaugeError(
         f"{path}: {described} do not look like dimensions such as {like}; say which columns are the embedding, for example"
-        f' `columns: "{pattern}"`'
+        f' `columns: "{stem}*"`'
     )
 
 
-def _lone_integers(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return the columns of whole numbers where most others are none."""
-    whole = [name for name in names if _is_whole(frame[name])]
-    return whole if 2 * len(whole) < len(names) else []
-
-
 def _is_whole(column: pd.Series) -> bool:
-    import numpy as np
-
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     values = values[np.isfinite(values)]
     return bool(len(values)) and bool((values == np.round(values)).all())
@@ -408,73 +365,44 @@ def _counts_rows(column: pd.Series) -> bool:
 
 
 def _holds_numbers(column: pd.Series) -> bool:
-    import pandas as pd
-
-    return (
-        pd.api.types.is_numeric_dtype(column)
-        and not pd.api.types.is_bool_dtype(column)
-        and not (pd.api.types.is_complex_dtype(column))
-    )
+    kinds = pd.api.types
+    others = kinds.is_bool_dtype(column) or kinds.is_complex_dtype(column)
+    return kinds.is_numeric_dtype(column) and not others
 
 
-def _check_numbers(column: pd.Series, what: str, path: Path) -> None:
-    if not _holds_numbers(column):
-        comma = (
-            " written with a decimal comma: save them with a decimal point" if _looks_like_decimal_comma(column) else ""
-        )
-        raise CellgaugeError(f"{path}: {what} not all of it are numbers (such as '{_example(column)}'){comma}")
-
-
-def _looks_like_decimal_comma(column: pd.Series) -> bool:
+def _is_comma(column: pd.Series) -> bool:
     return bool(_DECIMAL_COMMA.match(_example(column)))
 
 
 def _example(column: pd.Series) -> str:
     """Return the first value of a column that is no number."""
-    import pandas as pd
-
-    unread = (
-        column[pd.to_numeric(column, errors="coerce").isna() & column.notna()] if column.dtype == object else column
-    )
+    is_text = column.dtype == object
+    unread = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()] if is_text else column
     return one_line([*unread.iloc[:1], *column.iloc[:1], ""][0])[:40]
 
 
 def _kind(column: pd.Series) -> str:
-    if not _holds_numbers(column):
-        return (
-            "text"
-            if column.dtype == object or str(column.dtype) in ("string", "str", "category")
-            else str(column.dtype)
-        )
-    return "whole numbers" if _is_whole(column) else "numbers"
-
-
-def _dtype(frame: pd.DataFrame, names: Sequence[str]) -> Any:
-    import numpy as np
-
-    kinds = {str(frame[name].dtype) for name in names}
-    return np.float32 if kinds <= {"float32", "float16"} else np.float64
+    if _holds_numbers(column):
+        return "whole numbers" if _is_whole(column) else "numbers"
+    return "text" if str(column.dtype) in ("object", "string", "str", "category") else str(column.dtype)
 
 
 # --- which rows -------------------------------------------------------------------------------------------------------
 
 
-def id_column(frame: pd.DataFrame, cells: Collection[str], path: Path, wanted: str = "") -> str | None:
+def id_column(frame: pd.DataFrame, cells: Collection[str], path: Path, name: str = "") -> str | None:
     """Return the column that holds the ids of the rows; None where the table has none.
 
-    It is the one that is asked for; else the first column that holds ids of these cells; else the first column if it is text
-    or is called as columns of ids are.
-
-    Raises:
-        CellgaugeError: there is no column of the name asked for.
+    It is the one called `name`; else the first column that holds ids of these cells; else the first column if it is text or is
+    called as columns of ids are. Raise CellgaugeError where there is no column of the name.
     """
     names = list(frame.columns)
-    if wanted:
-        if wanted not in names:
-            raise CellgaugeError(f"{path}: no column '{wanted}' for cell ids (found: {shorten(names)})")
-        return wanted
+    if name:
+        if name not in names:
+            raise CellgaugeError(f"{path}: no column '{name}' for cell ids (found: {shorten(names)})")
+        return name
     cells = set(cells)
-    candidates = [name for name in names if not _is_fraction(frame[name])]
+    candidates = [n for n in names if not pd.api.types.is_float_dtype(frame[n]) or _is_whole(frame[n])]
     for name in candidates:
         if not cells.isdisjoint(ids(frame[name])):
             return name
@@ -488,8 +416,6 @@ def id_column(frame: pd.DataFrame, cells: Collection[str], path: Path, wanted: s
 
 def without_ids(frame: pd.DataFrame, column: str | None) -> pd.DataFrame:
     """Return a table without its column of ids; its first column, which is read as text, as numbers where it holds them."""
-    import pandas as pd
-
     first = frame.columns[0]
     if first != column and not _holds_numbers(frame[first]) and _all_numbers(frame[first]):
         frame = frame.assign(**{first: pd.to_numeric(frame[first])})
@@ -497,12 +423,4 @@ def without_ids(frame: pd.DataFrame, column: str | None) -> pd.DataFrame:
 
 
 def _all_numbers(column: pd.Series) -> bool:
-    import pandas as pd
-
     return bool(pd.to_numeric(column, errors="coerce").notna().all())
-
-
-def _is_fraction(column: pd.Series) -> bool:
-    import pandas as pd
-
-    return pd.api.types.is_float_dtype(column) and not _is_whole(column)

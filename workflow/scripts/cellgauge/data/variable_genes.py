@@ -7,18 +7,13 @@ normalized among genes of similar mean. These are the first steps of cz-benchmar
 times in memory; this module reads it three times and holds one block and the chosen genes' expression (docs/adr/0018).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix, vstack
 
 from cellgauge.core.errors import CellgaugeError
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 N_BINS = 20
 """Number of bins of mean expression within which dispersions are normalized, as in Seurat and scanpy."""
@@ -39,8 +34,10 @@ class Counts:
 
     def library_sizes(self) -> np.ndarray:
         """Return the sum of each cell's counts, float32, shape (n_cells,); as in scanpy, added up in float64."""
-        sizes = self.sizes() if self.sizes else np.concatenate([_row_sums(block) for block in self.blocks()])
-        return sizes.astype(np.float32)
+        if self.sizes:
+            return self.sizes().astype(np.float32)
+        sums = [np.asarray(block.astype(np.float64).sum(axis=1)).ravel() for block in self.blocks()]
+        return np.concatenate(sums).astype(np.float32)
 
 
 def variable_genes(parts: Sequence[Counts], n_top_genes: int, names: Sequence[str] | None = None) -> np.ndarray:
@@ -62,8 +59,6 @@ def variable_expression(
     parts: Sequence[Counts], n_top_genes: int, names: Sequence[str] | None = None
 ) -> tuple[np.ndarray, csr_matrix]:
     """Return `variable_genes` and their log-normalised expression, CSR float32, shape (cells of all parts, n_chosen)."""
-    from scipy.sparse import vstack
-
     scales = _scales(parts)
     genes = _highly_variable(parts, scales, n_top_genes, names)
     blocks = [block for part, scale in zip(parts, scales, strict=True) for block in _expression(part, scale, genes)]
@@ -82,14 +77,8 @@ def _scales(parts: Sequence[Counts]) -> list[np.ndarray]:
     return [np.where(size > 0, size / median, np.float32(1)) for size in sizes]
 
 
-def _row_sums(block: csr_matrix) -> np.ndarray:
-    return np.asarray(block.astype(np.float64).sum(axis=1)).ravel()
-
-
 def _expression(counts: Counts, scales: np.ndarray, genes: np.ndarray | None = None) -> Iterator[csr_matrix]:
     """Yield log(1 + scaled counts) of each block of cells, for all genes or for `genes`."""
-    from scipy.sparse import csr_matrix
-
     first = 0
     for block in counts.blocks():
         scale = scales[first : first + block.shape[0]]

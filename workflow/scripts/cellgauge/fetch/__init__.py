@@ -6,8 +6,6 @@ is never installed or imported). `URL!member` names a file inside a zip or tar a
 Only public objects are fetched, and no credentials are read anywhere.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shlex
@@ -44,9 +42,6 @@ def fetch(
         ledger: the ledger of the run: consulted after the shipped one, and written to where an object is new.
         archives: folder for archives whose members are asked for.
         accept: replace what `ledger` says of the object by what comes now.
-
-    Raises:
-        FetchError: one sentence with the URL, what is wrong and the remedy.
     """
     output, ledger, scheme = Path(output), Path(ledger), url.partition("://")[0].lower()
     if scheme not in BRING:
@@ -115,5 +110,5 @@ def _difference(url: str, output: Path, digest: str, expected: Entry, ledger: Pa
         script = Path(__file__).parents[2] / "download_object.py"
         command = [sys.executable, script, url, output, "--checksums", ledger, "--accept"]
         remedy += f"; if the object was changed on purpose: {shlex.join(map(str, command))}"
-    said = f"the sha256 is {digest}, but {expected.source or 'the argument'} says {expected.sha256}"
-    return FetchError(f"{url}: {said}; the download was removed: {remedy}")
+    fault = f"the sha256 is {digest}, but {expected.source or 'the argument'} says {expected.sha256}"
+    return FetchError(f"{url}: {fault}; the download was removed: {remedy}")

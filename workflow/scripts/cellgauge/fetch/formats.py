@@ -1,7 +1,5 @@
 """Whether a file is what its name says: read before its sum is believed. Nothing of it is executed."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import pickletools

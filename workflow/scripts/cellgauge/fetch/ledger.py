@@ -1,7 +1,5 @@
 """Ledgers of checksums: YAML files of `URL: {size, sha256, kind}`, checked when known and recorded when new."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import asdict, dataclass, field, replace
@@ -60,8 +58,8 @@ def record(path: Path, url: str, new: Entry, *, anew: bool = False) -> None:
         if old.sha256 and not anew:
             return
         entries[url] = replace(new, kind=old.kind)
-        shown = {url: {k: v for k, v in asdict(entries[url]).items() if v and k != "source"} for url in sorted(entries)}
-        text = HEADER + yaml.safe_dump(shown, sort_keys=False, width=float("inf"), allow_unicode=True)
+        rows = {url: {k: v for k, v in asdict(entries[url]).items() if v and k != "source"} for url in sorted(entries)}
+        text = HEADER + yaml.safe_dump(rows, sort_keys=False, width=float("inf"), allow_unicode=True)
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 

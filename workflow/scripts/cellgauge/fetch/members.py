@@ -1,7 +1,5 @@
 """Files inside zip and tar archives: read by exact name, never unpacked by the archive's own paths."""
 
-from __future__ import annotations
-
 import lzma
 import re
 import shutil

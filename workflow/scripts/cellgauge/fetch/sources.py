@@ -1,7 +1,5 @@
 """Where objects lie: each function brings one, by the field's own libraries and without credentials."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
@@ -33,8 +31,8 @@ def https(transfer: Transfer, expected: Entry) -> None:
         with transfer.path.open("wb", buffering=0) as file, _session(url) as session:
             response = session.get(url, stream=True, timeout=(CONNECT, READ))
             if response.status_code != 200:
-                asked = f"after {TRIES} requests" if response.status_code in NOT_NOW else "and is not asked again"
-                raise FetchError(f"{url}: the server answered {response.status_code} {asked}; {PUBLIC}")
+                tries = f"after {TRIES} requests" if response.status_code in NOT_NOW else "and is not asked again"
+                raise FetchError(f"{url}: the server answered {response.status_code} {tries}; {PUBLIC}")
             length = response.headers.get("Content-Length", "")
             chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
             transfer.framed, transfer.etag = chunked or length.isdecimal(), response.headers.get("ETag", "")
@@ -104,10 +102,9 @@ def s3(transfer: Transfer, expected: Entry) -> None:
             response = client.get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
             transfer.size = response.get("ContentLength")
             transfer.framed, transfer.etag = transfer.size is not None, response.get("ETag", "")
-            whole = (
-                response.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
-            )  # others are of the parts that it came in
-            transfer.checked = whole and any(name.startswith("Checksum") for name in response)
+            # others are of the parts that it came in
+            is_whole = response.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+            transfer.checked = is_whole and any(name.startswith("Checksum") for name in response)
             with closing(response["Body"]) as body:
                 for block in body.iter_chunks(CHUNK):
                     file.write(block)
@@ -161,8 +158,8 @@ def pypi(transfer: Transfer, expected: Entry) -> None:
     try:  # TMPDIR: where the transfer sees how far it is
         subprocess.run(command, check=True, env={**os.environ, "TMPDIR": str(folder)}, **options)
     except subprocess.SubprocessError as error:
-        said = one_line((error.stderr or b"").decode(errors="replace"))[-800:] or f"no answer in {PIP_LIMIT:.0f} s"
-        raise FetchError(f"{url}: pip cannot fetch the {kind}, and nothing of it was kept or run ({said})") from None
+        fault = one_line((error.stderr or b"").decode(errors="replace"))[-800:] or f"no answer in {PIP_LIMIT:.0f} s"
+        raise FetchError(f"{url}: pip cannot fetch the {kind}, and nothing of it was kept or run ({fault})") from None
     next((folder / "archive").iterdir()).replace(transfer.path)  # the one whose sum pip has compared
 
 

@@ -1,7 +1,5 @@
 """One object on its way: a folder of its own, and the watch over how far and how fast it comes."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable

@@ -37,9 +37,7 @@ class Npz(Mapping[str, "np.ndarray"]):
             raise ValueError("two of its arrays have the same name, or one has none")
         for name, info in self._members.items():
             if info.file_size > max(FREE, RATIO * info.compress_size):
-                raise ValueError(
-                    f"array '{name}' promises {info.file_size:,} bytes, but {info.compress_size:,} are stored"
-                )
+                raise ValueError(f"array '{name}' promises {info.file_size:,} bytes, {info.compress_size:,} are stored")
 
     def __getitem__(self, name: str) -> np.ndarray:
         info = self._members[name]

@@ -6,8 +6,6 @@ that a job pays for what it reads alone. CRC-32 notices every flipped bit and ev
 damage once in 2**32 cases; it does not guard against forgery.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import zlib

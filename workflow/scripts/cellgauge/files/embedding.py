@@ -77,11 +77,7 @@ class Embedding:
         self.__dict__.pop("matrix", None)
 
     def rows_of(self, split: Split) -> np.ndarray:
-        """Return the rows of `split`'s cells in its order, float32, shape (n_cells, n_dims).
-
-        Raises:
-            ContractError: as `places_of`.
-        """
+        """Return the rows of `split`'s cells in its order, float32, shape (n_cells, n_dims)."""
         places = self.places_of(split)
         return self.matrix if len(places) == len(self.cells) else self.matrix[places]
 
@@ -114,9 +110,9 @@ def match_embeddings(embeddings: Sequence[Embedding], splits: Sequence[Split]) -
     for split in splits:
         fitting = [e for e, names in zip(embeddings, places, strict=True) if split.name in names]
         if len(fitting) != 1:
-            given = ", ".join(dict.fromkeys(name for names in places for name in names)) or "none"
+            known = ", ".join(dict.fromkeys(name for names in places for name in names)) or "none"
             number = "no embedding" if not fitting else f"{len(fitting)} embeddings"
-            raise ContractError(f"{number} given for split {split.name} of {split.dataset} (found: {given})")
+            raise ContractError(f"{number} given for split {split.name} of {split.dataset} (found: {known})")
         fitting[0].places_of(split)
         matched += fitting
     return matched

@@ -120,6 +120,7 @@ def _encoded(item: h5py.Group | h5py.Dataset, kind: str, version: str) -> h5py.G
 
 
 def index_key(frame: h5py.Group) -> str:
+    """Return the name of the index of a table."""
     key = frame.attrs.get("_index", "_index")
     return key.decode() if isinstance(key, bytes) else key
 
@@ -132,8 +133,8 @@ def read_index(file: h5py.File, frame: str) -> np.ndarray:
 def read_column(file: h5py.File, frame: str, name: str, path: Path) -> np.ndarray:
     """Return a column of "obs" or "var" as str, shape (n,); raise ContractError when it is missing."""
     if name not in file[frame]:
-        found = ", ".join(sorted(key for key in file[frame] if not key.startswith("_"))) or "none"
-        raise ContractError(f"{path}: {frame} has no column '{name}' (found: {found})")
+        names = ", ".join(sorted(key for key in file[frame] if not key.startswith("_"))) or "none"
+        raise ContractError(f"{path}: {frame} has no column '{name}' (found: {names})")
     values = _column(file[frame][name], f"{path}: {frame} column '{name}'")
     index = file[frame].get(index_key(file[frame]))
     if values.ndim != 1 or len(values) != getattr(index, "shape", values.shape)[0]:
@@ -188,9 +189,8 @@ def sparse_ends(item: h5py.Group, path: Path) -> tuple[tuple[int, int], np.ndarr
     if shape.shape != (2,) or shape.dtype.kind not in "iu" or shape.min() < 0 or shape.max() > np.iinfo(np.int64).max:
         raise ContractError(f"{path}: the shape of the sparse matrix is {shape.tolist()}, not two numbers")
     if indices.dtype.kind not in "iu" or indptr.dtype.kind not in "iu":
-        raise ContractError(
-            f"{path}: the places of the sparse matrix are {indices.dtype}, {indptr.dtype}, not integers"
-        )
+        kinds = f"{indices.dtype}, {indptr.dtype}"
+        raise ContractError(f"{path}: the places of the sparse matrix are {kinds}, not integers")
     n_rows = int(shape[0 if encoding == "csr_matrix" else 1])
     if len(data) != len(indices) or len(indptr) != n_rows + 1:
         lengths = f"{len(data)} values, {len(indices)} places, {len(indptr)} ends"
@@ -209,10 +209,8 @@ def _check_numbers(dtype: np.dtype, path: Path) -> None:
 def _placed(indices: np.ndarray, n_columns: int, path: Path) -> np.ndarray:
     """Return the places of values; raise ContractError where one is no column."""
     if indices.size and (indices.min() < 0 or indices.max() >= n_columns):
-        low, high = indices.min(), indices.max()
-        raise ContractError(
-            f"{path}: the places of the sparse matrix run from {low} to {high}, it has {n_columns} columns"
-        )
+        places = f"{indices.min()} to {indices.max()}"
+        raise ContractError(f"{path}: the places of the sparse matrix run from {places}, it has {n_columns} columns")
     return indices
 
 
@@ -228,16 +226,18 @@ def read_csr(item: h5py.Group | h5py.Dataset, path: Path, dtype: type | None = n
     from scipy.sparse import csc_matrix, csr_matrix
 
     if not hasattr(item, "keys"):
-        _check_numbers(item.dtype, path)
-        return csr_matrix(item[:].astype(dtype or _for_scipy(item.dtype), copy=False))
+        kind = type_for_scipy(item.dtype, path)
+        return csr_matrix(item[:].astype(dtype or kind, copy=False))
     shape, ends = sparse_ends(item, path)
     is_csr = item.attrs["encoding-type"] == "csr_matrix"
     indices = _placed(item["indices"][:], shape[1] if is_csr else shape[0], path)
-    values = item["data"][:].astype(dtype or _for_scipy(item["data"].dtype), copy=False)
+    values = item["data"][:].astype(dtype or type_for_scipy(item["data"].dtype, path), copy=False)
     return (csr_matrix if is_csr else csc_matrix)((values, indices, ends), shape=shape).tocsr()
 
 
-def _for_scipy(dtype: np.dtype) -> np.dtype:
+def type_for_scipy(dtype: np.dtype, path: Path) -> np.dtype:
+    """Return the dtype of numbers in scipy, which has no half precision; raise ContractError where they are no numbers."""
+    _check_numbers(dtype, path)
     return np.dtype(np.float32) if dtype.kind in "bf" and dtype.itemsize < 4 else dtype
 
 
@@ -264,6 +264,17 @@ def read_row_blocks(
         yield start, csr_matrix(parts, shape=(len(bounds) - 1, n_columns))
 
 
+def read_rows(item: h5py.Group | h5py.Dataset, rows: np.ndarray, path: Path) -> csr_matrix:
+    """Return rows (ascending positions) of a matrix of an h5ad file, CSR float32; some thousand are in memory beside them."""
+    from scipy.sparse import vstack
+
+    parts = []
+    for start, block in read_row_blocks(item, 8192, path):
+        first, last = np.searchsorted(rows, (start, start + block.shape[0]))
+        parts.append(block[rows[first:last] - start])
+    return vstack(parts, format="csr")
+
+
 def matrix_shape(item: h5py.Group | h5py.Dataset, path: Path) -> tuple[int, int]:
     """Return the shape of a matrix of an h5ad file; raise ContractError where it is no matrix of numbers, or is empty."""
     if hasattr(item, "keys"):
@@ -286,12 +297,14 @@ def read_dense(item: h5py.Group | h5py.Dataset, path: Path) -> np.ndarray:
 
 
 def check_unique(cells: np.ndarray, where: object) -> None:
+    """Raise ContractError, which begins with `where`, for an id that appears more than once."""
     if len(set(cells)) < len(cells):
         repeated, _ = Counter(cells).most_common(1)[0]
         raise ContractError(f"{where}: cell ids must be unique, '{repeated}' appears more than once")
 
 
 def first_difference(cells: np.ndarray, expected: np.ndarray) -> str:
+    """Return in what ids differ from those that are expected."""
     if len(cells) != len(expected):
         return f"{len(cells)} rows, expected {len(expected)}"
     row = int(np.argmax(cells != expected))

@@ -76,8 +76,8 @@ def item_of(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group:
     """Return an object below a group of a file that was opened without `whole`, checked; raise KeyError where there is none."""
     import h5py
 
-    is_there = name.encode() in group.id
-    item = _Walk(Path(group.file.filename)).opened(group.id, name.encode(), name) if is_there else None
+    walk, link = _Walk(Path(group.file.filename)), name.encode()
+    item = walk.opened(group.id, link, name) if link in group.id else None
     if item is None:
         raise KeyError(name)
     return h5py.Group(item) if isinstance(item, h5py.h5g.GroupID) else h5py.Dataset(item)
@@ -140,20 +140,17 @@ class _Walk:
             raise self._refused(where, "is stored in another file")
         filters = [plan.get_filter(place)[0] for place in range(plan.get_nfilters())]
         if unknown := set(filters) - {GZIP, SHUFFLE, FLETCHER32, LZF}:
-            name = f"number {min(unknown)}"
-            raise self._refused(where, f"is packed with another filter than gzip and lzf ({name})")
+            raise self._refused(where, f"is packed with another filter than gzip and lzf (number {min(unknown)})")
         packed = [each for each in filters if each in (GZIP, LZF)]
         if len(packed) > 1 or (packed and SHUFFLE in filters[filters.index(packed[0]) :]):
             raise self._refused(where, "is packed more than once")
         width = item.get_type().get_size()
         n_bytes = prod(item.shape or ()) * width
         chunk = prod(plan.get_chunk()) * width if layout == h5py.h5d.CHUNKED else 0
-        if max(n_bytes, chunk) > max(FREE, self._size):
-            stored = item.get_storage_size()
-            if max(n_bytes, chunk) > max(FREE, RATIO * stored):
-                raise self._refused(
-                    where, f"promises {max(n_bytes, chunk):,} bytes (shape {item.shape}), but {stored:,} are stored"
-                )
+        promised = max(n_bytes, chunk)
+        if promised > max(FREE, self._size) and promised > max(FREE, RATIO * (stored := item.get_storage_size())):
+            fault = f"promises {promised:,} bytes (shape {item.shape}), but {stored:,} are stored"
+            raise self._refused(where, fault)
         if GZIP in filters and item.get_storage_size() > LARGE_CHUNK:
             self._check_chunks(item, where, chunk + 4)  # 4: of a checksum that was packed too
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cellgauge.core.errors import ContractError, one_line
+from cellgauge.core.errors import ContractError, reading
 from cellgauge.files.checked import checked_path, open_checked
 
 
@@ -45,23 +44,20 @@ class Neighbors:
             ContractError: the file is missing or is not one, or is of something else.
         """
         path = Path(path)
-        try:
+        with reading(
+            f"{path}: not a file of neighbors, truncated or corrupt", ContractError, "; delete it and run again"
+        ):
             with open_checked(path) as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            found = json.loads(str(arrays.pop("facts")))
+            facts_of_file = json.loads(str(arrays.pop("facts")))
             digest, embedded = str(arrays.pop("cells")), arrays.pop("embedded")
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ContractError(
-                f"{path}: not a file of neighbors, truncated or corrupt ({one_line(error)}); delete it and run again"
-            ) from None
-        wrong = [
-            f"{name} {found.get(name)} instead of {value}" for name, value in facts.items() if found.get(name) != value
-        ]
+        others = {name: facts_of_file.get(name) for name in facts if facts_of_file.get(name) != facts[name]}
+        wrong = [f"{name} {other} instead of {facts[name]}" for name, other in others.items()]
         if not wrong and digest != _digest(cells):
             wrong = ["other cells, or the same cells in another order"]
         if wrong:
             raise ContractError(f"{path}: these neighbors are for {', '.join(wrong)}; delete the file and run again")
-        return cls(path, arrays, embedded, found)
+        return cls(path, arrays, embedded, facts_of_file)
 
 
 def write_neighbors(

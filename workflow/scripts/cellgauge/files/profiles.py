@@ -4,7 +4,5 @@ Reference compares with all controls; in corrected predictors see one half of th
 other.
 """
 
-from __future__ import annotations
-
 SUFFIX = {"corrected": "", "reference": "_reference"}
 """What the name of an array ends with, by profile."""

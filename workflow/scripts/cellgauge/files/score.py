@@ -1,7 +1,5 @@
 """The score file: tidy rows, one TSV per job."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -16,33 +14,12 @@ from cellgauge.core.errors import ContractError, one_line
 from cellgauge.files.checked import MARK, checked_path, open_checked
 from cellgauge.files.spreadsheets import quoted, unquoted
 
-SCORE_COLUMNS = (
-    "task",
-    "model",
-    "dataset",
-    "split",
-    "classifier",
-    "metric",
-    "subset",
-    "condition",
-    "profile",
-    "seed",
-    "fold",
-    "value",
-    "status",
-    "reason",
-    "source",
-)
-
-
+_COLUMNS = "task model dataset split classifier metric subset condition profile seed fold value status reason source"
+SCORE_COLUMNS = tuple(_COLUMNS.split())
 LATER_COLUMNS = ("source",)
 """Columns that files of earlier versions lack: absent is empty."""
-
-
 TABLE_COLUMNS = ("species",)
 """Columns that scores.csv adds from the catalogue; a reader of score rows passes over them."""
-
-
 STATUSES = ("ok", "failed", "not_applicable")
 
 
@@ -116,13 +93,10 @@ def read_scores(path: str | Path, *, by_hand: bool = False) -> list[Score]:
 def _parse_score(row: Mapping[str, str], where: str) -> Score:
     if None in row or None in row.values():
         raise ContractError(f"{where}: it has more or fewer fields than there are columns")
-    kinds = {"value": float, "seed": int, "fold": int}
-    texts = {name: unquoted(text) for name, text in row.items() if name not in TABLE_COLUMNS}
+    fields: dict[str, Any] = {name: unquoted(text) for name, text in row.items() if name not in TABLE_COLUMNS}
     try:
-        fields: dict[str, Any] = {
-            **texts,
-            **{name: kind(row[name]) if row[name] else None for name, kind in kinds.items()},
-        }
+        for name, kind in (("value", float), ("seed", int), ("fold", int)):
+            fields[name] = kind(row[name]) if row[name] else None
         return Score(**fields)
     except (ValueError, ContractError) as error:
         raise ContractError(f"{where}: {one_line(error)}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge.core.errors import ContractError, one_line
+from cellgauge.core.errors import ContractError, one_line, reading
 
 if TYPE_CHECKING:
     import anndata
@@ -27,6 +27,7 @@ from cellgauge.files.h5ad import (
     read_csr,
     read_index,
     read_row_blocks,
+    read_rows,
     read_scalars,
 )
 
@@ -56,9 +57,9 @@ class Split:
             uns = read_scalars(file)
             missing = {"dataset", "split", "organism"} - set(uns)
             if missing:
+                lacking = ", ".join(sorted(missing))
                 raise ContractError(
-                    f"{path}: not a split of cellgauge, uns lacks {', '.join(sorted(missing))};"
-                    " write it with split_dataset.py"
+                    f"{path}: not a split of cellgauge, uns lacks {lacking}; write it with split_dataset.py"
                 )
             cells = read_index(file, "obs")
         check_unique(cells, path)
@@ -119,10 +120,10 @@ class Split:
         """(n_cells, n_genes), read from the header alone."""
         return len(self.cells), len(self.genes)
 
-    def counts(self) -> csr_matrix:
-        """Return the raw counts, CSR float32, shape (n_cells, n_genes). Read anew at each call: the caller owns it."""
+    def counts(self, rows: np.ndarray | None = None) -> csr_matrix:
+        """Return the raw counts of all cells, or of `rows` (ascending positions), CSR float32, read anew at each call."""
         with open_stage(self.path) as file:
-            return read_csr(file["X"], self.path)
+            return read_csr(file["X"], self.path) if rows is None else read_rows(file["X"], rows, self.path)
 
     def count_blocks(
         self, rows_per_block: int = ROWS_AT_ONCE, first: int = 0, last: int | None = None
@@ -138,20 +139,15 @@ class Split:
         Raises:
             ContractError: a count that is negative or not finite, or a block that cannot be read.
         """
-        with open_stage(self.path) as file:
-            try:
-                for start, block in read_row_blocks(file["X"], rows_per_block, self.path, first, last):
-                    least = block.data.min(initial=np.inf)
-                    if not (least >= 0 and block.data.max(initial=0) < np.inf):  # neither holds of NaN
-                        raise ContractError(f"{self.path}: X holds counts that are negative or not finite")
-                    block.sum_duplicates()
-                    if least == 0:
-                        block.eliminate_zeros()
-                    yield start, block
-            except (OSError, KeyError, ValueError) as error:
-                raise ContractError(
-                    f"{self.path}: X cannot be read, truncated or corrupt ({one_line(error)})"
-                ) from None
+        with open_stage(self.path) as file, self._reading_counts():
+            for start, block in read_row_blocks(file["X"], rows_per_block, self.path, first, last):
+                least = block.data.min(initial=np.inf)
+                if not (least >= 0 and block.data.max(initial=0) < np.inf):  # neither holds of NaN
+                    raise ContractError(f"{self.path}: X holds counts that are negative or not finite")
+                block.sum_duplicates()
+                if least == 0:
+                    block.eliminate_zeros()
+                yield start, block
 
     def library_sizes(self) -> np.ndarray:
         """Return the sum of each cell's counts, float64, shape (n_cells,); which genes they are of is not even read.
@@ -159,21 +155,19 @@ class Split:
         Raises:
             ContractError: the counts cannot be read.
         """
-        with open_stage(self.path) as file:
+        with open_stage(self.path) as file, self._reading_counts():
             item = file["X"]
             if item.attrs.get("encoding-type", "array") != "csr_matrix":
                 return np.asarray(read_csr(item, self.path).astype(np.float64).sum(axis=1)).ravel()
-            try:
-                sizes, ends = np.empty(len(self.cells)), item["indptr"][:]
-                for start in range(0, len(sizes), ROWS_AT_ONCE):
-                    bounds = ends[start : start + ROWS_AT_ONCE + 1]
-                    sums = np.cumsum(item["data"][bounds[0] : bounds[-1]], dtype=np.float64)
-                    sizes[start : start + ROWS_AT_ONCE] = np.diff(np.append(0.0, sums)[bounds - bounds[0]])
-            except (OSError, KeyError, ValueError) as error:
-                raise ContractError(
-                    f"{self.path}: X cannot be read, truncated or corrupt ({one_line(error)})"
-                ) from None
+            sizes, ends = np.empty(len(self.cells)), item["indptr"][:]
+            for start in range(0, len(sizes), ROWS_AT_ONCE):
+                bounds = ends[start : start + ROWS_AT_ONCE + 1]
+                sums = np.cumsum(item["data"][bounds[0] : bounds[-1]], dtype=np.float64)
+                sizes[start : start + ROWS_AT_ONCE] = np.diff(np.append(0.0, sums)[bounds - bounds[0]])
         return sizes
+
+    def _reading_counts(self) -> AbstractContextManager[None]:
+        return reading(f"{self.path}: X cannot be read, truncated or corrupt", ContractError)
 
     def facts(self) -> dict[str, Any]:
         """Return the scalars of uns."""
@@ -181,21 +175,9 @@ class Split:
             return read_scalars(file)
 
     def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
-        """Return the log-normalized expression of a screen, CSR float32, of all cells or of `rows` (ascending positions).
-
-        Raises:
-            ContractError: the split has none (only those of perturbation screens do).
-        """
-        if rows is None:
-            with self._open_expression() as item:
-                return read_csr(item, self.path)
-        from scipy.sparse import vstack
-
-        parts = []
-        for start, block in self.expression_blocks():
-            first, last = np.searchsorted(rows, (start, start + block.shape[0]))
-            parts.append(block[rows[first:last] - start])
-        return vstack(parts, format="csr")
+        """Return the log-normalised expression of a screen, CSR float32, of all cells or of `rows` (ascending positions)."""
+        with self._open_expression() as item:
+            return read_csr(item, self.path) if rows is None else read_rows(item, rows, self.path)
 
     def expression_blocks(self, rows_per_block: int = 8192) -> Iterator[tuple[int, csr_matrix]]:
         """Yield (position of the first cell, log-normalised expression) of so many cells at a time, CSR float32."""
@@ -206,9 +188,7 @@ class Split:
     def _open_expression(self) -> Iterator[h5py.Group | h5py.Dataset]:
         with open_stage(self.path) as file:
             if "layers/expression" not in file:
-                raise ContractError(
-                    f"{self.path}: no layer 'expression', which the splits of perturbation screens have"
-                )
+                raise ContractError(f"{self.path}: no layer 'expression', which splits of perturbation screens have")
             yield file["layers/expression"]
 
     def to_anndata(self) -> anndata.AnnData:
@@ -241,10 +221,9 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
         counts, data.X = data.X, None
         data.write_h5ad(temporary, compression="gzip", compression_opts=1)
         # shuffling the bytes of small numbers makes a smaller file, which is faster to read (docs/adr/0030)
+        options = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         with h5py.File(temporary, "r+") as file:
-            write_elem(
-                file, "X", counts, dataset_kwargs={"compression": "gzip", "compression_opts": 1, "shuffle": True}
-            )
+            write_elem(file, "X", counts, dataset_kwargs=options)
         data.X = counts
 
 
@@ -260,9 +239,6 @@ def as_counts(matrix: Any, where: str, *, to_round: bool = False) -> csr_matrix:
 
     Args:
         to_round: whether values within `ROUNDING` of a whole number are rounded.
-
-    Raises:
-        ContractError: naming `where`, the first value that is no count, and what may be done.
     """
     from scipy.sparse import csr_matrix, issparse
 
@@ -285,6 +261,13 @@ def as_counts(matrix: Any, where: str, *, to_round: bool = False) -> csr_matrix:
                 f" numbers (such as {values[np.argmax(wrong)]}); {_remedy(furthest, float(wrong.mean()), to_round)}"
             )
         values = whole
+    return _canonical(matrix, values)
+
+
+def _canonical(matrix: csr_matrix, values: np.ndarray) -> csr_matrix:
+    """Return a CSR matrix with other stored values, float32, each place once and without zeros."""
+    from scipy.sparse import csr_matrix
+
     matrix = csr_matrix((values.astype(np.float32, copy=False), matrix.indices, matrix.indptr), matrix.shape)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
@@ -297,10 +280,8 @@ def _remedy(furthest: float, share: float, to_round: bool) -> str:
         return f"they have rounding errors of at most {furthest:.1g}: set `round: true` in the dataset's entry"
     if share < 0.5:
         limit = f", and `round: true` corrects errors of up to {ROUNDING:g}" if to_round else ""
-        return (
-            "most are whole, so they look like corrected counts (SoupX, CellBender, alevin), which are not"
-            f" raw counts{limit}; {layer}"
-        )
+        kind = "most are whole, so they look like corrected counts (SoupX, CellBender, alevin)"
+        return f"{kind}, which are not raw counts{limit}; {layer}"
     return layer
 
 
@@ -313,16 +294,11 @@ def as_expression(matrix: Any, where: str, counts: csr_matrix | None = None) -> 
 
     Args:
         counts: the raw counts of the same cells, to tell normalised counts without a logarithm.
-
-    Raises:
-        ContractError: naming `where` and what was found.
     """
     from scipy.sparse import csr_matrix, issparse
 
     matrix = matrix.tocsr() if issparse(matrix) else csr_matrix(matrix)
-    matrix = csr_matrix((matrix.data.astype(np.float32, copy=False), matrix.indices, matrix.indptr), matrix.shape)
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
+    matrix = _canonical(matrix, matrix.data)
     remedy = (
         "so it is not log-normalized; name another matrix with `expression` in the dataset's entry, or none to have it"
         " computed from the counts"
@@ -331,20 +307,20 @@ def as_expression(matrix: Any, where: str, counts: csr_matrix | None = None) -> 
         raise ContractError(f"{where}: the log-normalized expression contains values that are not finite")
     if matrix.nnz and (matrix.data == np.round(matrix.data)).all():
         raise ContractError(f"{where}: the expression holds whole numbers only, {remedy}")
-    if matrix.nnz and matrix.data.min() < 0:
-        least = float(matrix.data.min())
+    least, most = float(matrix.data.min(initial=0)), float(matrix.data.max(initial=0))
+    if least < 0:
         raise ContractError(f"{where}: the expression holds negative values (down to {least:.3g}, z-scores?), {remedy}")
-    if matrix.nnz and matrix.data.max() > LARGEST_LOGARITHM:
-        raise ContractError(f"{where}: the expression holds values up to {float(matrix.data.max()):.3g}, {remedy}")
+    if most > LARGEST_LOGARITHM:
+        raise ContractError(f"{where}: the expression holds values up to {most:.3g}, {remedy}")
     if counts is not None and _is_proportional(matrix, counts):
         raise ContractError(f"{where}: the expression of a cell is its counts times a number, {remedy}")
     return matrix
 
 
-def _is_proportional(expression: csr_matrix, counts: csr_matrix, n_cells: int = 200) -> bool:
+def _is_proportional(expression: csr_matrix, counts: csr_matrix) -> bool:
     """Return whether in most of the first cells expression is counts times one number, although the counts differ."""
     alike = compared = 0
-    for row in range(min(n_cells, expression.shape[0])):
+    for row in range(min(200, expression.shape[0])):
         places = slice(counts.indptr[row], counts.indptr[row + 1])
         values = counts.data[places]
         if len(values) < 2 or np.ptp(values) == 0:

@@ -12,17 +12,8 @@ if TYPE_CHECKING:
 
 MISSING_WORDS = frozenset({"nan", "na", "n/a", "#n/a", "none", "null", "nat", "<na>", "<nan>"})
 """What programs write for a missing value, in lower case."""
-INVISIBLE = dict.fromkeys(
-    (
-        *range(9),
-        *range(0x0E, 0x1C),
-        0x7F,
-        *range(0x200B, 0x2010),
-        *range(0x202A, 0x202F),
-        *range(0x2060, 0x206A),
-        0xFEFF,
-    )
-)
+_RANGES = ((0, 9), (0x0E, 0x1C), (0x7F, 0x80), (0x200B, 0x2010), (0x202A, 0x202F), (0x2060, 0x206A), (0xFEFF, 0xFF00))
+INVISIBLE = {code: None for start, stop in _RANGES for code in range(start, stop)}
 """Characters that are not seen, or turn the direction of others: two names that look the same are one name."""
 
 
@@ -99,13 +90,13 @@ def text_column(values: Any, meant: Collection[str] = (), *, words_are_missing: 
     except TypeError:  # lists and other things that cannot be hashed
         codes, spellings = pd.factorize(column.map(str))
     texts = [as_text(spelling) for spelling in spellings]
-    kept = {as_text(word) for word in meant}
+    exempt = {as_text(word) for word in meant}
     counts = np.bincount(codes[codes >= 0], minlength=len(texts))
     words: dict[str, int] = {}
     first: dict[str, str] = {}
     merged: list[tuple[str, str]] = []
     for position, (spelling, text) in enumerate(zip(spellings, texts, strict=True)):
-        if words_are_missing and text not in kept and text.casefold() in MISSING_WORDS:
+        if words_are_missing and text not in exempt and text.casefold() in MISSING_WORDS:
             words[text] = words.get(text, 0) + int(counts[position])
             texts[position] = ""
         elif text and isinstance(spelling, str) and first.setdefault(text, spelling) != spelling:
@@ -121,5 +112,4 @@ def ids(values: Any) -> np.ndarray:
 
 def shorten(names: Sequence[Any], most: int = 30) -> str:
     """Return names for a message, the first `most` of them."""
-    shown = [str(name) for name in names[:most]]
-    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -6,30 +6,30 @@ import random
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cellgauge.core.errors import CellgaugeError, did_you_mean
-
-if TYPE_CHECKING:
-    pass
+from cellgauge.core.plugins import Source
 
 
 @dataclass(frozen=True)
 class Traits:
-    """The constants of an adapter, with their defaults.
+    """The constants of an adapter, under their names in lower case; `models.base` and `predictors.base` say what they mean.
 
     `modality` is the data that it takes; `species_sources` and `species_options` the keywords of its `build_species` without
     and with defaults, none where it has no such function.
     """
 
-    scope: str
-    shared_space: bool
-    stochastic: bool
-    needs_ensembl: bool
-    packages: tuple[str, ...]
+    scope: str = "split"
+    shared_space: bool = True
+    stochastic: bool = False
+    needs_device: bool = False
+    needs_ensembl: bool = False
+    uses_controls: bool = True
+    packages: tuple[str, ...] = ()
     modality: str = "expression"
     path: str = ""
     uninformed: bool = False
@@ -39,6 +39,12 @@ class Traits:
     czbenchmarks: str = ""
     species_sources: tuple[str, ...] = ()
     species_options: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, module: Source, **others: Any) -> Traits:
+        """Return the constants that a module has, and `others`."""
+        names = [field.name for field in fields(cls) if field.name.upper() in module.constants]
+        return cls(**{name: module.constant(name.upper()) for name in names}, **others)
 
 
 class Stopwatch:
@@ -69,8 +75,8 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 def check_options(adapter: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Raise CellgaugeError for an option that the adapter's `function` does not take, or lacks."""
     parameters = signature(function).parameters
-    given = ("device", "seed")
-    known = [name for name, p in parameters.items() if p.kind is Parameter.KEYWORD_ONLY and name not in given]
+    keywords = [name for name, parameter in parameters.items() if parameter.kind is Parameter.KEYWORD_ONLY]
+    known = [name for name in keywords if name not in ("device", "seed")]
     for name in options:
         if name not in known:
             raise CellgaugeError(f"adapter '{adapter}': unknown option '{name}'{did_you_mean(name, known)}")

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cellgauge.core.digest import digest_of
-from cellgauge.core.errors import CellgaugeError, one_line
+from cellgauge.core.errors import CellgaugeError, one_line, reading
+from cellgauge.files.text_columns import shorten
 
 if TYPE_CHECKING:
     import torch
@@ -24,20 +26,9 @@ T = TypeVar("T")
 
 REMEDY = "remove it to download it again"
 INERT_LIBRARIES = ("numpy", "pandas", "scvi", "anndata", "lightning", "torch", "collections", "copyreg", "datetime")
-INERT_BUILTINS = (
-    "bool",
-    "bytes",
-    "dict",
-    "float",
-    "frozenset",
-    "int",
-    "list",
-    "object",
-    "range",
-    "slice",
-    "str",
-    "tuple",
-)
+INERT_BUILTINS = (bool, bytes, dict, float, frozenset, int, list, object, range, slice, str, tuple)
+INERT_NAMES = {f"builtins.{kind.__name__}" for kind in INERT_BUILTINS}
+NO_CHECKPOINT = "not a checkpoint of torch, truncated or corrupt"
 
 
 class CheckpointError(CellgaugeError):
@@ -59,10 +50,17 @@ class Checkpoint:
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
         """Open a .safetensors file, or a state dict that torch saved; raise CheckpointError if it is neither."""
-        _require_file(path)
-        tensors = _open_safetensors(path) if path.suffix == ".safetensors" else _open_torch(path)
         import torch
 
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            with reading_file(path, "not readable as safetensors, truncated or corrupt"):
+                tensors = load_file(path)
+        else:
+            tensors = _load_torch(path)
+        if not isinstance(tensors, Mapping):
+            raise CheckpointError(f"{path}: holds a {type(tensors).__name__}, not a dict of tensors by name")
         wrong = next((name for name, value in tensors.items() if not isinstance(value, torch.Tensor)), None)
         if wrong is not None or not tensors:
             fault = "it is empty" if wrong is None else f"'{wrong}' is of type {type(tensors[wrong]).__name__}"
@@ -76,9 +74,7 @@ class Checkpoint:
     def shape(self, name: str, ndim: int) -> tuple[int, ...]:
         """Return the shape of a tensor, which must have `ndim` axes."""
         if name not in self.tensors:
-            raise CheckpointError(
-                f"{self.path}: has no tensor '{name}' (it has {self._some_names()}); is this the right model?"
-            )
+            raise self._other_model(f"tensor '{name}'")
         _check_tensor(self.tensors[name], f"{self.path}: '{name}'")
         shape = tuple(self.tensors[name].shape)
         if len(shape) != ndim or 0 in shape:
@@ -92,9 +88,7 @@ class Checkpoint:
         pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
         numbers = {int(match[1]) for name in self.tensors if (match := pattern.match(name))}
         if not numbers:
-            raise CheckpointError(
-                f"{self.path}: no layer '{prefix}.0' (it has {self._some_names()}); is this the right model?"
-            )
+            raise self._other_model(f"layer '{prefix}.0'")
         if max(numbers) >= len(numbers):
             missing = min(set(range(max(numbers))) - numbers)
             raise CheckpointError(f"{self.path}: has no layer '{prefix}.{missing}' but has '{prefix}.{max(numbers)}'")
@@ -123,9 +117,9 @@ class Checkpoint:
         unused = re.compile("|".join(f"(?:{pattern})" for pattern in ignore) or r"(?!)")
         for name, tensor in expected.items():
             if self.shape(name, tensor.ndim) != tuple(tensor.shape):
+                shape = tuple(self.tensors[name].shape)
                 raise CheckpointError(
-                    f"{self.path}: '{name}' has shape {tuple(self.tensors[name].shape)}, but the other tensors"
-                    f" require {tuple(tensor.shape)}"
+                    f"{self.path}: '{name}' has shape {shape}, but the other tensors require {tuple(tensor.shape)}"
                 )
         extra = [name for name in self.tensors if name not in expected and not unused.match(name)]
         if extra:
@@ -142,9 +136,10 @@ class Checkpoint:
         """Return "sha256:" and the hash of the file, which identifies the checkpoint in an embedding's provenance."""
         return f"sha256:{digest_of(self.path)}"
 
-    def _some_names(self) -> str:
-        names = sorted(self.tensors)
-        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    def _other_model(self, missing: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path}: has no {missing} (it has {shorten(sorted(self.tensors), 3)}); is this the right model?"
+        )
 
 
 _last: list[tuple[object, tuple[Checkpoint, Any]]] = []
@@ -156,12 +151,9 @@ def read_once(load: Callable[..., T], path: Path, *args: object, **kwargs: objec
 
     Both are kept until another file, or the same with other arguments, is asked for: a job of several splits reads a
     checkpoint once.
-
-    Raises:
-        CheckpointError: see `Checkpoint.open`, and what `load` raises.
     """
-    _require_file(path)
-    stat = path.stat()
+    with reading_file(path, "cannot be read"):
+        stat = path.stat()
     request = (load, path, stat.st_size, stat.st_mtime_ns, args, kwargs)
     if not _last or _last[0][0] != request:
         _last.clear()  # first: two networks may be more than memory holds
@@ -185,9 +177,7 @@ def _fill_unsaved_buffers(module: torch.nn.Module, build: Callable[[], torch.nn.
 def weights_folder(weights: Path | None, model: str) -> Path:
     """Return the folder of a checkpoint; raise CheckpointError if none is given or it does not exist."""
     if weights is None:
-        raise CheckpointError(
-            f"{model} needs a checkpoint: set `weights` in the model's entry (by hand: --weights FOLDER)"
-        )
+        raise CheckpointError(f"{model} needs a checkpoint: set `weights` in its entry (by hand: --weights FOLDER)")
     if not weights.is_dir():
         raise CheckpointError(f"{weights}: no such folder; {model} needs the folder with its files")
     return weights
@@ -217,11 +207,8 @@ def find_file(folder: Path, *names: str) -> Path:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; raise CheckpointError if it is missing, damaged or holds something else."""
-    _require_file(path)
-    try:
+    with reading_file(path, "not readable as JSON"):
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({one_line(error)}); {REMEDY}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds a value of type {type(value).__name__}, not a mapping")
     return value
@@ -248,23 +235,18 @@ def read_pickled_dict(path: Path, values: type | tuple[type, ...]) -> dict[str, 
     Raises:
         CheckpointError: the file is missing, damaged, unsafe, or holds other keys or values.
     """
-    _require_file(path)
-    try:
-        with path.open("rb") as file:
+    with reading_file(path, "not readable as a pickled dictionary"), path.open("rb") as file:
+        try:
             content = _plain_unpickler()(file).load()
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    except Exception as error:  # each opcode of a damaged pickle may raise another kind of error
-        raise CheckpointError(f"{path}: not readable as a pickled dictionary ({one_line(error)}); {REMEDY}") from None
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary")
-    kinds = values if isinstance(values, tuple) else (values,)
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, values) or isinstance(value, bool):
-            raise CheckpointError(
-                f"{path}: holds {one_line(repr(key))[:40]} -> {type(value).__name__}, but keys must be str and values"
-                f" {' or '.join(kind.__name__ for kind in kinds)}"
-            )
+            kinds = " or ".join(kind.__name__ for kind in (values if isinstance(values, tuple) else (values,)))
+            pair = f"{one_line(repr(key))[:40]} -> {type(value).__name__}"
+            raise CheckpointError(f"{path}: holds {pair}, but keys must be str and values {kinds}")
     return content
 
 
@@ -272,13 +254,11 @@ def open_tensor(path: Path, ndim: int) -> torch.Tensor:
     """Return the single tensor that torch saved in a file, which must have `ndim` axes; it is read from disk when used."""
     import torch
 
-    _require_file(path)
     content = _load_torch(path)
-    if not isinstance(content, torch.Tensor) or content.ndim != ndim:
-        content_type = (
-            f"a tensor of shape {tuple(content.shape)}" if isinstance(content, torch.Tensor) else type(content).__name__
-        )
-        raise CheckpointError(f"{path}: holds {content_type}, not a tensor of {ndim} axes")
+    is_tensor = isinstance(content, torch.Tensor)
+    if not is_tensor or content.ndim != ndim:
+        kind = f"a tensor of shape {tuple(content.shape)}" if is_tensor else type(content).__name__
+        raise CheckpointError(f"{path}: holds {kind}, not a tensor of {ndim} axes")
     _check_tensor(content, f"{path}: the tensor")
     return content
 
@@ -305,16 +285,10 @@ def read_torch_dict(path: Path) -> dict[str, Any]:
     """
     import torch
 
-    _require_file(path)
-    try:
+    with reading_file(path, NO_CHECKPOINT):
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception as error:  # torch and zipfile raise many kinds of errors for a damaged file
-        raise CheckpointError(
-            f"{path}: not a checkpoint of torch, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
-        ) from None
     for name in named:
-        library, _, rest = name.partition(".")
-        if library not in INERT_LIBRARIES and not (library == "builtins" and rest in INERT_BUILTINS):
+        if name not in INERT_NAMES and name.partition(".")[0] not in INERT_LIBRARIES:
             raise CheckpointError(f"{path}: refused, it names {name}, which could run code")
     with torch.serialization.safe_globals([(_stand_in(name), name) for name in named]):
         content = _load_torch(path)
@@ -323,28 +297,13 @@ def read_torch_dict(path: Path) -> dict[str, Any]:
     return content
 
 
-def _require_file(path: Path) -> None:
+@contextmanager
+def reading_file(path: Path, fault: str) -> Iterator[None]:
+    """Read a file; raise CheckpointError where it is missing, or with `fault` whatever a library raises."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
-
-
-def _open_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: not readable as safetensors, truncated or corrupt ({one_line(error)}); {REMEDY}"
-        ) from None
-
-
-def _open_torch(path: Path) -> Mapping[str, torch.Tensor]:
-    content = _load_torch(path)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dict of tensors by name")
-    return content
+    with reading(f"{path}: {fault}", CheckpointError, f"; {REMEDY}"):
+        yield
 
 
 def _load_torch(path: Path) -> Any:
@@ -353,16 +312,13 @@ def _load_torch(path: Path) -> Any:
 
     import torch
 
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except UnpicklingError as error:
-        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise CheckpointError(f"{path}: refused, it names {named[1]}, which could run code") from None
-        raise CheckpointError(f"{path}: not a checkpoint of torch, truncated or corrupt; {REMEDY}") from None
-    except Exception as error:  # torch and zipfile raise many kinds of errors for a damaged file
-        raise CheckpointError(
-            f"{path}: not a checkpoint of torch, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
-        ) from None
+    with reading_file(path, NO_CHECKPOINT):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+        except UnpicklingError as error:  # its text advises to load the file unsafely
+            name = re.search(r"GLOBAL ([\w.]+)", str(error))
+            fault = f"refused, it names {name[1]}, which could run code" if name else f"{NO_CHECKPOINT}; {REMEDY}"
+            raise CheckpointError(f"{path}: {fault}") from None
 
 
 # --- pickles without globals -----------------------------------------------------------------------------------------

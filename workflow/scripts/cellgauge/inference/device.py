@@ -143,8 +143,6 @@ class Network:
             began = time.perf_counter()
         self._waiting += time.perf_counter() - began
 
-    # --- what the first mini-batch decides ----------------------------------------------------------------------------
-
     def _choose(self, batch: MiniBatch) -> float:
         """Choose the precision and the kernels; return the seconds that it took, which are not part of the run's.
 
@@ -187,14 +185,8 @@ class Network:
         self._computing, self._most_tokens = 0.0, sys.maxsize
         return rows
 
-    # --- one mini-batch -----------------------------------------------------------------------------------------------
-
     def _start(self, batch: MiniBatch) -> list[Any]:
-        """Start to compute a mini-batch; return its parts, more than one where it does not fit in memory at once.
-
-        Raises:
-            CellgaugeError: a single cell does not fit in memory.
-        """
+        """Start to compute a mini-batch; return its parts, more than one where it does not fit in memory at once."""
         import torch
 
         parts: list[Any] = []

@@ -9,8 +9,6 @@ Networks call `attend`, `capped_attention` and functions decorated by `compiled`
 PyTorch says of no kernel beforehand whether it runs on a card, so a caller that gets an error goes one level down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache, wraps
@@ -76,9 +74,6 @@ def _compile(function: Callable[..., Any], *, dynamic: bool | None) -> Callable[
     return torch.compile(function, backend=BACKEND, dynamic=dynamic, fullgraph=True)
 
 
-# --- attention without a cap -----------------------------------------------------------------------------------------
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return softmax(q k^T / sqrt(width)) v, shape (batch, heads, m, width).
 
@@ -120,9 +115,6 @@ def _flash(
     return torch.ops.aten._flash_attention_forward(
         q, k, v, query_starts, key_starts, m, n, 0.0, False, False, seqused_k=lengths
     )[0]
-
-
-# --- causal attention with a cap -------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=64)

@@ -6,8 +6,6 @@ oneDNN but uses it for other operations only. Within `onednn()`, `torch.nn.funct
 context, and so is everything if PyTorch lacks these functions.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence

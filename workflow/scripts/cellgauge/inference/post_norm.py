@@ -1,7 +1,5 @@
 """The encoder that scGPT and UCE share: transformer layers that normalize after each residual sum (Vaswani et al. 2017)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -35,11 +33,8 @@ class SelfAttention(nn.Module):
         else:
             q = F.linear(queries, self.in_proj_weight[:width], self.in_proj_bias[:width])
             k, v = F.linear(tokens, self.in_proj_weight[width:], self.in_proj_bias[width:]).split(width, dim=-1)
-        attended = attend(*map(self._by_head, (q, k, v)), mask)
-        return self.out_proj(attended.transpose(1, 2).flatten(2))
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return self.out_proj(attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 class PostNormLayer(nn.Module):

@@ -2,7 +2,7 @@
 
     blocks of CSR rows -> records of single cells -> windows -> mini-batches of similar lengths -> device -> rows of the matrix
 
-A thread prepares a few mini-batches ahead of the device, or processes of their own prepare whole windows (`HostPipeline`).
+A thread prepares a few mini-batches ahead of the device, or processes of their own prepare whole windows (`host_pipeline`).
 Apart from the returned matrix, memory use does not grow with the number of cells.
 """
 
@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from cellgauge.files.split import Split
+
+AHEAD = 3  # mini-batches that a thread prepares while the network computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def embed_split(
     tokens_per_batch = tokens_per_batch or default_tokens(device)
     matrix = np.full((len(split.cells), encoder.n_dims), np.nan, dtype=np.float32)
     network = Network(encoder.forward, device, precision, len(split.cells))
-    pipeline = HostPipeline(split, encoder, tokens_per_batch, cells_per_window, default_processes(device))
+    pipeline = host_pipeline(split, encoder, tokens_per_batch, cells_per_window, default_processes(device))
     with pipeline as batches, torch.inference_mode(), onednn(device):
         for batch, rows in network.run(batches):
             if not np.isfinite(rows).all():
@@ -128,10 +131,7 @@ def require_matches(matched: int, possible: int, least: float, what: str, split:
         matched: number of genes of the split that the model knows.
         possible: number of genes that could match: the smaller of the split's and the model's numbers of genes.
         least: the fraction of them that must match (the option `min_matched_genes`).
-        what: a name of the model's vocabulary for the message, such as "the vocabulary of scGPT".
-
-    Raises:
-        CellgaugeError: fewer match. The message gives the numbers.
+        what: what the message calls the model's vocabulary, such as "the vocabulary of scGPT".
     """
     if matched < least * possible or not matched:
         examples = ", ".join(f"'{name}'" for name in split.symbols[:3])
@@ -145,10 +145,8 @@ def require_matches(matched: int, possible: int, least: float, what: str, split:
 def cell_generator(seed: int, cell: str) -> np.random.Generator:
     """Return the random generator of one cell. It depends on the seed and the id alone, not on other cells or their order."""
     # words of 32 bits, as numpy divides a list of the seed and the digest's words, which takes longer
-    words = (
-        seed.to_bytes(4 * max(1, -(-seed.bit_length() // 32)), "little")
-        + blake2b(cell.encode(), digest_size=16).digest()
-    )
+    words = seed.to_bytes(4 * max(1, -(-seed.bit_length() // 32)), "little")
+    words += blake2b(cell.encode(), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(np.frombuffer(words, dtype="<u4"))))
 
 
@@ -171,10 +169,9 @@ def cell_generators(random_stream: str, seed: int, official: Callable[[int], Any
     raise CellgaugeError(f"random_stream must be 'cell' or 'official', not '{random_stream}'")
 
 
-def padded(arrays: Sequence[np.ndarray], fill: float, width: int | None = None) -> np.ndarray:
-    """Return 1-d arrays as the rows of one array, padded with `fill`: shape (len(arrays), width or the longest length)."""
-    width = max(map(len, arrays)) if width is None else width
-    rows = np.full((len(arrays), width), fill, dtype=arrays[0].dtype)
+def padded(arrays: Sequence[np.ndarray], fill: float) -> np.ndarray:
+    """Return 1-d arrays as the rows of one array, padded with `fill`: shape (len(arrays), the longest length)."""
+    rows = np.full((len(arrays), max(map(len, arrays))), fill, dtype=arrays[0].dtype)
     for row, values in zip(rows, arrays, strict=True):
         row[: len(values)] = values
     return rows
@@ -187,9 +184,6 @@ def key_mask(lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
     """
     lengths = np.asarray(lengths)
     return () if (lengths == lengths.max()).all() else (np.arange(lengths.max()) < lengths[:, None],)
-
-
-# --- from the split to mini-batches ----------------------------------------------------------------------------------
 
 
 def _mini_batches(
@@ -239,41 +233,36 @@ def host_part(encoder: Encoder) -> Encoder:
     return part
 
 
-class HostPipeline:
-    """The mini-batches of a split, in order, prepared while the network computes. To be used in a `with` statement.
+@contextmanager
+def host_pipeline(
+    split: Split, encoder: Encoder, budget: float, window: int, n_processes: int = 0
+) -> Iterator[Iterator[MiniBatch]]:
+    """Yield the mini-batches of a split, in order, prepared while the network computes.
 
     Args:
-        split, encoder: what to embed, and how.
         budget, window: `tokens_per_batch` and `cells_per_window` of `embed_split`.
         n_processes: number of processes that prepare windows, two at most each. 0 is a thread of this process, which prepares
-            `ahead` mini-batches. So are encoders with `in_order`, and windows that must not be divided (an infinite budget).
+            a few mini-batches. So are encoders with `in_order`, and windows that must not be divided (an infinite budget).
     """
+    processes = None
+    batches = _mini_batches(split, encoder, budget, window)
+    if n_processes and math.isfinite(budget) and not getattr(encoder, "in_order", False):
+        parts = partial(_windows, split, host_part(encoder), budget, window)
+        processes = spawned.Spawned(parts, min(n_processes, -(-len(split.cells) // window)))
+        batches = iter(processes)
+    prefetched = _prefetched(batches)
+    try:
+        yield prefetched
+    finally:
+        if processes:
+            processes.close()  # first: the thread may be reading from them
+        prefetched.close()
 
-    def __init__(
-        self, split: Split, encoder: Encoder, budget: float, window: int, n_processes: int = 0, ahead: int = 3
-    ) -> None:
-        self._ahead = ahead
-        self._processes = None
-        if n_processes and math.isfinite(budget) and not getattr(encoder, "in_order", False):
-            parts = partial(_windows, split, host_part(encoder), budget, window)
-            self._processes = spawned.Spawned(parts, min(n_processes, -(-len(split.cells) // window)))
-            self._batches: Iterator[MiniBatch] = iter(self._processes)
-        else:
-            self._batches = _mini_batches(split, encoder, budget, window)
 
-    def __enter__(self) -> Iterator[MiniBatch]:
-        self._prefetching = self._prefetched()
-        return self._prefetching
-
-    def __exit__(self, *error: object) -> None:
-        if self._processes:
-            self._processes.close()  # first: the thread may be reading from them
-        self._prefetching.close()
-
-    def _prefetched(self) -> Iterator[MiniBatch]:
-        """Yield the mini-batches while a thread fetches up to `ahead` further ones."""
-        with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as pool:
-            pending = deque(pool.submit(next, self._batches, None) for _ in range(self._ahead))
-            while (batch := pending.popleft().result()) is not None:
-                pending.append(pool.submit(next, self._batches, None))
-                yield batch
+def _prefetched(batches: Iterator[MiniBatch]) -> Iterator[MiniBatch]:
+    """Yield the mini-batches while a thread fetches up to `AHEAD` further ones."""
+    with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as pool:
+        pending = deque(pool.submit(next, batches, None) for _ in range(AHEAD))
+        while (batch := pending.popleft().result()) is not None:
+            pending.append(pool.submit(next, batches, None))
+            yield batch

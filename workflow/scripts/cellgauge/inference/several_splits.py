@@ -4,8 +4,6 @@ Snakemake removes all outputs of a job that fails. Each embedding is therefore k
 digest of all that it was made from, until every split of the job is embedded. The next attempt takes what it can from there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +35,6 @@ def embed_several(
         weights, model, options: see there.
         code: a digest of the code that embeds: what other code began is not taken up.
         benchmarks: where to write seconds, CPU seconds and peak MiB of each split, as Snakemake does for a job of one.
-
-    Raises:
-        CellgaugeError: what `embed` raises; what was embedded before is kept for the next attempt.
     """
     added_species = (options or {}).get("species_files", {}).values()
     files = [path for source in (weights, *added_species) for path in _files(source)]
@@ -58,7 +53,10 @@ def embed_several(
         embed(adapter, [split], stage, weights=weights, model=model, options=options)
         print(f"{output.stem}: embedded, {number + 1} of {len(outputs)}", flush=True)
         if benchmarks:
-            _write_benchmark(Path(benchmarks[number]), clock)
+            path, used = Path(benchmarks[number]), clock.read()
+            values = (used["wall_seconds"], used["peak_memory_mb"], used["cpu_seconds"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("s\tmax_rss\tcpu_time\n" + "\t".join(map(str, values)) + "\n", encoding="utf-8")
     for stage, output in stages:
         stage.replace(output)
 
@@ -75,10 +73,3 @@ def _files(weights: str | Path | None) -> list[Path]:
     if weights is None:
         return []
     return sorted(path for path in Path(weights).rglob("*") if path.is_file()) or [Path(weights)]
-
-
-def _write_benchmark(path: Path, clock: Stopwatch) -> None:
-    used = clock.read()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = (used["wall_seconds"], used["peak_memory_mb"], used["cpu_seconds"])
-    path.write_text("s\tmax_rss\tcpu_time\n" + "\t".join(map(str, values)) + "\n", encoding="utf-8")

@@ -1,13 +1,13 @@
 """What adapters share: the contract, and the way from split files to an embedding file.
 
-An adapter is a module with
+An adapter is a module with these constants, which may be left out where they are as here, and a function:
 
     SCOPE = "split"          # embeds each split on its own; "dataset": the splits of a set in one job
     SHARED_SPACE = True      # cells of different splits may be compared; False: each split has axes of its own
     STOCHASTIC = False       # True: the seed changes the result, so `seeds:` in the run gives replicates
     NEEDS_DEVICE = False     # True: `device` is the one to compute on ("cpu", "cuda:0", "mps"), else always "cpu"
     NEEDS_ENSEMBL = False    # True: genes are known by Ensembl ids alone, so data that have none cannot be embedded
-    PACKAGES = ("torch",)    # whose versions are recorded
+    PACKAGES = ()            # whose versions are recorded
     PATH = ""                # an example of the `path` that the model's entry must give, where it needs one
     UNINFORMED = False       # True: it knows nothing of the cells, so a score at which it is best tells nothing by itself
     FITTED_ON_SPLIT = False  # True: fitted to the very cells that it is scored on (without their labels)
@@ -28,8 +28,12 @@ Its keywords without defaults are what the files are made of, the keys below `ne
 defaults are taken from the entry's `params`.
 
 `cells` is a `Split` (a list of them where SCOPE is "dataset"), `weights` the file or folder of the checkpoint (None where
-there is none), `options` the `params` of the entry in config/models.yaml. An adapter imports nothing but the standard
-library at its top: the grid reads the constants of every adapter before any environment exists.
+there is none), `options` the `params` of the entry in config/models.yaml. The plan reads the constants from the file without
+running it, before any environment exists, so they are plain values.
+
+Families of foundation models share the options `min_matched_genes`, the smallest fraction of genes that the model must know,
+and `precision` and `tokens_per_batch` of `inference.run.embed_split`. An adapter raises CellgaugeError where a file is missing,
+damaged or of another model, an option is out of range, a species is unknown, or too few genes are known.
 """
 
 from __future__ import annotations
@@ -37,21 +41,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from inspect import Parameter, signature
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import models
 from cellgauge.core.errors import CellgaugeError
-from cellgauge.core.plugins import load_module, module_names
+from cellgauge.core.plugins import Source, check_name, load_module, module_names
 from cellgauge.data.sets import name_of
+from cellgauge.inference.adapter_job import Stopwatch, Traits, check_options, seed_everything, versions
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from cellgauge.files.split import Split
-from cellgauge.inference.adapter_job import Stopwatch, Traits, check_options, seed_everything, versions
 
 
 class NotApplicable(CellgaugeError):
@@ -85,25 +86,13 @@ def load_adapter(name: str) -> ModuleType:
 
 @cache  # the grid asks for every cell
 def traits(name: str) -> Traits:
-    """Return what an adapter says of itself."""
-    module = load_adapter(name)
-    keywords = signature(module.build_species).parameters.values() if hasattr(module, "build_species") else ()
-    keywords = [keyword for keyword in keywords if keyword.kind is Parameter.KEYWORD_ONLY]
-    return Traits(
-        scope=module.SCOPE,
-        shared_space=getattr(module, "SHARED_SPACE", True),
-        stochastic=getattr(module, "STOCHASTIC", False),
-        needs_ensembl=getattr(module, "NEEDS_ENSEMBL", False),
-        packages=tuple(getattr(module, "PACKAGES", ())),
-        path=getattr(module, "PATH", ""),
-        uninformed=getattr(module, "UNINFORMED", False),
-        fitted_on_split=getattr(module, "FITTED_ON_SPLIT", False),
-        reference_on_counts=getattr(module, "REFERENCE_ON_COUNTS", False),
-        common_units=getattr(module, "COMMON_UNITS", False),
-        czbenchmarks=getattr(module, "CZBENCHMARKS", ""),
-        species_sources=tuple(keyword.name for keyword in keywords if keyword.default is Parameter.empty),
-        species_options=tuple(keyword.name for keyword in keywords if keyword.default is not Parameter.empty),
-    )
+    """Return what an adapter says of itself; its module is read and not imported."""
+    check_name(models, name, "adapter")
+    module = Source(f"{models.__name__}.{name}")
+    keywords = module.parameters("build_species") if "build_species" in module.functions else {}
+    sources = tuple(name for name, default in keywords.items() if default is None)
+    options = tuple(name for name in keywords if name not in sources)
+    return Traits.read(module, species_sources=sources, species_options=options)
 
 
 def embed_files(
@@ -123,63 +112,54 @@ def embed_files(
         model: the catalogue's name of the model; by default the adapter's.
         split_set: the name of the set that splits embedded together make; by default one made of theirs.
         options: `seed` (default 42), `device` (default "auto"), `shared_space`, and the adapter's own.
-
-    Raises:
-        CellgaugeError: unknown adapter or option, or what the adapter or the contract finds wrong.
     """
+    import numpy as np
+
     from cellgauge.core.gpu import pick_device
     from cellgauge.files.embedding import write_embedding
     from cellgauge.files.split import Split
 
-    module, own = load_adapter(adapter), traits(adapter)
+    module, about = load_adapter(adapter), traits(adapter)
     settings = dict(options or {})
     seed, device = int(settings.pop("seed", 42)), settings.pop("device", "auto")
-    shared_space = bool(settings.pop("shared_space", own.shared_space))
+    shared_space = bool(settings.pop("shared_space", about.shared_space))
     check_options(adapter, module.embed, settings)
     splits = [Split.open(path) for path in split_paths]
-    if own.scope == "split" and len(splits) != 1:
+    if about.scope == "split" and len(splits) != 1:
         raise CellgaugeError(f"adapter '{adapter}' embeds one split at a time, {len(splits)} were given")
     datasets = {split.dataset for split in splits}
     if len(datasets) != 1:
         raise CellgaugeError(f"the splits must be of one dataset, not of {', '.join(sorted(datasets))}")
 
     seed_everything(seed)
-    needs_device = getattr(module, "NEEDS_DEVICE", False)
-    device = pick_device(device) if needs_device else "cpu"
-    cells = splits if own.scope == "dataset" else splits[0]
+    device = pick_device(device) if about.needs_device else "cpu"
+    cells = splits if about.scope == "dataset" else splits[0]
     clock = Stopwatch()
     try:
         embedded = module.embed(cells, Path(weights) if weights else None, device=device, seed=seed, **settings)
     except NotApplicable as reason:
-        embedded = _nothing(splits, str(reason))
+        ids = [cell for split in splits for cell in split.cells]
+        embedded = Embedded(np.full((len(ids), 1), np.nan), ids, {"not_applicable": str(reason)})
     names = [split.name for split in splits]
     provenance = {
         "model": model or adapter,
         "adapter": adapter,
         "dataset": splits[0].dataset,
-        "split": (split_set or name_of(names)) if own.scope == "dataset" else names[0],
+        "split": (split_set or name_of(names)) if about.scope == "dataset" else names[0],
         "splits": names,
         "organism": "+".join(dict.fromkeys(split.organism for split in splits)),
         "params": settings,
         "seed": seed,
         "device": device,
         "shared_space": shared_space,
-        "fitted_on_split": own.fitted_on_split,
-        "reference_on_counts": own.reference_on_counts,
-        "common_units": own.common_units,
-        "versions": versions(own.packages),
+        "fitted_on_split": about.fitted_on_split,
+        "reference_on_counts": about.reference_on_counts,
+        "common_units": about.common_units,
+        "versions": versions(about.packages),
         **clock.read(),
         **embedded.facts,
     }
     write_embedding(output, embedded.matrix, embedded.cells, splits, provenance)
-
-
-def _nothing(splits: Sequence[Split], reason: str) -> Embedded:
-    """Return rows of NaN for all cells, with the reason."""
-    import numpy as np
-
-    cells = np.concatenate([split.cells for split in splits])
-    return Embedded(np.full((len(cells), 1), np.nan, dtype=np.float32), cells, {"not_applicable": reason})
 
 
 def build_species_files(
@@ -192,9 +172,6 @@ def build_species_files(
         output: the folder of the files.
         weights: the folder of the model's checkpoint.
         options: the paths of what the files are made of, and the adapter's own options.
-
-    Raises:
-        CellgaugeError: an adapter that makes none, an unknown option or organism, or what the adapter finds wrong.
     """
     from cellgauge.data.organisms import organism
 

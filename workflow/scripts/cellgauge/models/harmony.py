@@ -1,17 +1,12 @@
 """Harmony (Korsunsky et al. 2019) on the principal components of one split, correcting for its technical batches."""
 
-from __future__ import annotations
+import numpy as np
+import pandas as pd
 
-from typing import TYPE_CHECKING
-
+from cellgauge.data.expression import components_of
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded, NotApplicable
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from cellgauge.files.split import Split
-
-SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
 FITTED_ON_SPLIT = True
@@ -22,7 +17,6 @@ def correct(
     components: np.ndarray,
     groups: np.ndarray,
     seed: int,
-    *,
     theta: float,
     ridge: float,
     max_iterations: int,
@@ -37,19 +31,10 @@ def correct(
         components: float32, shape (n_cells, n_components).
         groups: the batch or species of each cell, str, shape (n_cells,).
     """
-    import numpy as np
-    import pandas as pd
     from harmonypy import run_harmony
 
-    settings = {
-        "theta": theta,
-        "lamb": ridge,
-        "max_iter_harmony": max_iterations,
-        "epsilon_harmony": tolerance,
-        "random_state": seed,
-        "ncores": 1,
-        "verbose": False,
-    }
+    settings = {"theta": theta, "lamb": ridge, "max_iter_harmony": max_iterations, "epsilon_harmony": tolerance}
+    settings |= {"random_state": seed, "ncores": 1, "verbose": False}
     return np.asarray(run_harmony(components, pd.DataFrame({"group": groups}), ["group"], **settings).Z_corr)
 
 
@@ -72,19 +57,12 @@ def embed(
     Raises:
         NotApplicable: the split has no such column, or one batch alone: Harmony would be PCA under another name.
     """
-    import numpy as np
-
-    from cellgauge.data.expression import counts_of, principal_components
-    from cellgauge.data.variable_genes import variable_expression
-
     if batch_key not in cells.columns:
         raise NotApplicable(f"Harmony needs the column '{batch_key}', which the split does not have")
     batches = cells.column(batch_key)
     n_batches = len(np.unique(batches))
     if n_batches < 2:
         raise NotApplicable(f"Harmony needs several batches, and the column '{batch_key}' has one value")
-    genes, expression = variable_expression([counts_of(cells)], n_top_genes)
-    components = principal_components(expression, n_components, seed)
-    settings = {"theta": theta, "ridge": ridge, "max_iterations": max_iterations, "tolerance": tolerance}
-    corrected = correct(components, batches, seed, **settings)
-    return Embedded(corrected, cells.cells, {"matched_genes": len(genes), "batches": n_batches})
+    n_genes, components = components_of([cells], n_top_genes, n_components, seed)
+    corrected = correct(components, batches, seed, theta, ridge, max_iterations, tolerance)
+    return Embedded(corrected, cells.cells, {"matched_genes": n_genes, "batches": n_batches})

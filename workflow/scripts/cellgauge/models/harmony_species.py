@@ -1,17 +1,15 @@
 """Harmony (Korsunsky et al. 2019) on the joint principal components of the splits of a set, correcting for their species."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from cellgauge.data.expression import components_of
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
-
-if TYPE_CHECKING:
-    from cellgauge.files.split import Split
+from cellgauge.models.harmony import correct
 
 SCOPE = "dataset"
-SHARED_SPACE = True
 STOCHASTIC = True
 FITTED_ON_SPLIT = True
 PACKAGES = ("scikit-learn", "harmonypy")
@@ -31,13 +29,7 @@ def embed(
     tolerance: float = 1e-4,
 ) -> Embedded:
     """Return the corrected components of the cells of all splits, in the order of the splits (see `harmony.correct`)."""
-    import numpy as np
-
-    from cellgauge.models.harmony import correct
-    from cellgauge.models.pca_joint import joint_components
-
-    n_genes, components = joint_components(cells, n_top_genes, n_components, seed)
+    n_genes, components = components_of(cells, n_top_genes, n_components, seed)
     species = np.repeat([split.organism for split in cells], [len(split.cells) for split in cells])
-    settings = {"theta": theta, "ridge": ridge, "max_iterations": max_iterations, "tolerance": tolerance}
-    corrected = correct(components, species, seed, **settings)
+    corrected = correct(components, species, seed, theta, ridge, max_iterations, tolerance)
     return Embedded(corrected, np.concatenate([split.cells for split in cells]), {"matched_genes": n_genes})

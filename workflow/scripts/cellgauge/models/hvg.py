@@ -1,17 +1,11 @@
 """Log-normalised expression of the highly variable genes: what any embedding has to improve on."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+from cellgauge.data.expression import counts_of
+from cellgauge.data.variable_genes import variable_expression
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-if TYPE_CHECKING:
-    from cellgauge.files.split import Split
-
-SCOPE = "split"
 SHARED_SPACE = False
-STOCHASTIC = False
 FITTED_ON_SPLIT = True
 COMMON_UNITS = True
 PACKAGES = ("scipy",)
@@ -19,8 +13,5 @@ PACKAGES = ("scipy",)
 
 def embed(cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 2000) -> Embedded:
     """Return log(1 + normalised counts) of the `n_top_genes` most variable genes, one column per gene."""
-    from cellgauge.data.expression import counts_of
-    from cellgauge.data.variable_genes import variable_expression
-
     genes, expression = variable_expression([counts_of(cells)], n_top_genes)
     return Embedded(expression.toarray(), cells.cells, {"matched_genes": len(genes)})

@@ -4,18 +4,11 @@ cz-benchmarks 0.10.2: `run_standard_scrna_workflow` (HVG-3000, PCA-50) for clust
 takes the raw count matrix, which is no fair rival: profile reference alone follows it there.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+from cellgauge.data.expression import components_of
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-if TYPE_CHECKING:
-    from cellgauge.files.split import Split
-
-SCOPE = "split"
 SHARED_SPACE = False
-STOCHASTIC = False
 FITTED_ON_SPLIT = True
 REFERENCE_ON_COUNTS = True
 PACKAGES = ("scikit-learn",)
@@ -25,8 +18,5 @@ def embed(
     cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 3000, n_components: int = 50
 ) -> Embedded:
     """Return the first `n_components` principal components of the `n_top_genes` most variable genes."""
-    from cellgauge.data.expression import counts_of, principal_components
-    from cellgauge.data.variable_genes import variable_expression
-
-    genes, expression = variable_expression([counts_of(cells)], n_top_genes)
-    return Embedded(principal_components(expression, n_components, seed), cells.cells, {"matched_genes": len(genes)})
+    n_genes, components = components_of([cells], n_top_genes, n_components, seed)
+    return Embedded(components, cells.cells, {"matched_genes": n_genes})

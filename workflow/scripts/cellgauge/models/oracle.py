@@ -1,16 +1,12 @@
 """Positive control: an embedding of the labels themselves, the same for every split and species."""
 
-from __future__ import annotations
+import zlib
 
-from typing import TYPE_CHECKING
+import numpy as np
 
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-if TYPE_CHECKING:
-    from cellgauge.files.split import Split
-
-SCOPE = "split"
-SHARED_SPACE = True
 STOCHASTIC = True
 
 
@@ -20,10 +16,6 @@ def embed(cells: Split, weights: None, *, device: str, seed: int, n_dims: int = 
     The point depends only on the label's text, so that cells of different species with the same label are close. The noise
     prevents ties between neighbors with the same label.
     """
-    import zlib
-
-    import numpy as np
-
     labels, codes = np.unique(cells.column("label"), return_inverse=True)
     points = np.stack([np.random.default_rng(zlib.crc32(label.encode())).standard_normal(n_dims) for label in labels])
     generator = np.random.default_rng([seed, zlib.crc32(f"{cells.dataset}/{cells.name}".encode())])

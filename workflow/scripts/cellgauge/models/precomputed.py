@@ -1,26 +1,24 @@
 """A user's own embeddings, read from npy, npz, csv, tsv, parquet or h5ad and aligned with the split's cells."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from cellgauge.core.errors import CellgaugeError, reading
+import numpy as np
+import pandas as pd
+
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data import tables
+from cellgauge.data.genes import without_version
+from cellgauge.data.published import Published, open_published
+from cellgauge.data.tables import FORMATS, reading_one_of
+from cellgauge.files.arrays import Npz, read_npy
+from cellgauge.files.split import Split, log_normalised
+from cellgauge.files.text_columns import ids, text_column
 from cellgauge.models.base import Embedded
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-
-    from cellgauge.data.published import Published
-    from cellgauge.files.split import Split
-
-SCOPE = "split"
 SHARED_SPACE = False  # nobody can see in a file whether another split's file is of the same model
-STOCHASTIC = False
 PATH = "my_model/{dataset}/{split}.npy"
 
 CELL_ARRAYS = ("cells", "cell_ids", "obs_names", "ids")
@@ -66,18 +64,12 @@ def embed(
     Args:
         align: "id" matches rows by cell id (cells without a row stay NaN, rows of other cells are left out); "row" takes
             the rows as they stand, when there are as many as cells.
-        key: the array of an npz, or the obsm entry of an h5ad ("X" for its matrix); found by itself where only one fits.
-        id_column: the column of a csv, tsv or parquet that holds the cell ids (default: the first that holds the split's).
-        columns: the columns of a csv, tsv or parquet that are the embedding, as names or patterns ("d*"); by default all,
-            which must be of one kind (`cellgauge.data.tables.numbers`).
+        key: the array of an npz, or the obsm entry of an h5ad ("X" for its matrix); needless where only one fits.
+        id_column: the column of a table that holds the cell ids (default: the first that holds the split's).
+        columns: the columns of a table that are the embedding, as names or patterns ("d*"); by default all, which must be
+            of one kind (`cellgauge.data.tables.numbers`).
         verify: {column of the file: column of the split}: aligned rows must agree in them.
-
-    Raises:
-        CellgaugeError: a file of another format, no ids, repeated ids, other cells, a wrong number of rows, columns of
-            several kinds, or a matrix of counts.
     """
-    import numpy as np
-
     if weights is None:
         raise CellgaugeError("precomputed embeddings need a file: set `path` in the model's entry (by hand: --weights)")
     if align not in ("id", "row"):
@@ -94,8 +86,8 @@ def embed(
             f"{weights}: the row of cell {cells.cells[partly[0]]} holds a value that is missing or not finite; for a"
             " cell without an embedding, leave out the row or leave all of it empty"
         )
-    for theirs, ours in verify.items():
-        _verify(table, rows, cells, theirs, ours, weights)
+    for column, column_of_split in verify.items():
+        _verify(table, rows, cells, column, column_of_split, weights)
     notes = list(table.notes)
     if (rows < 0).any():
         notes.append(f"{int((rows < 0).sum())} of {len(rows)} cells have no row")
@@ -110,14 +102,8 @@ def embed(
     return Embedded(matrix, cells.cells, facts)
 
 
-# --- which row is which cell ------------------------------------------------------------------------------------------
-
-
 def rows_by_id(table: Rows, cells: Split, path: Path) -> np.ndarray:
     """Return the row of each cell, int, shape (n_cells,), -1 where the file has none."""
-    import numpy as np
-    import pandas as pd
-
     if table.cells is None:
         raise CellgaugeError(
             f"{path}: the file holds no cell ids; add them, or set `align: row` in the model's params if its rows are the"
@@ -140,8 +126,6 @@ def rows_by_id(table: Rows, cells: Split, path: Path) -> np.ndarray:
 
 def rows_in_order(table: Rows, cells: Split, path: Path) -> np.ndarray:
     """Return 0, 1, 2, ...: the rows are the cells in their order."""
-    import numpy as np
-
     if len(table.matrix) != len(cells.cells):
         raise CellgaugeError(
             f"{path}: it has {len(table.matrix)} rows, split {cells.name} has {len(cells.cells)} cells; rows can be used"
@@ -150,17 +134,15 @@ def rows_in_order(table: Rows, cells: Split, path: Path) -> np.ndarray:
     return np.arange(len(cells.cells))
 
 
-def _verify(table: Rows, rows: np.ndarray, cells: Split, theirs: str, ours: str, path: Path) -> None:
-    from cellgauge.files.text_columns import text_column
-
-    if theirs not in table.columns:
-        raise CellgaugeError(f"{path}: no column '{theirs}' to verify (found: {', '.join(table.columns) or 'none'})")
-    found = text_column(table.columns[theirs]).values[rows[rows >= 0]]
-    wrong = found != text_column(cells.column(ours)).values[rows >= 0]
+def _verify(table: Rows, rows: np.ndarray, cells: Split, column: str, column_of_split: str, path: Path) -> None:
+    if column not in table.columns:
+        raise CellgaugeError(f"{path}: no column '{column}' to verify (found: {', '.join(table.columns) or 'none'})")
+    values = text_column(table.columns[column]).values[rows[rows >= 0]]
+    wrong = values != text_column(cells.column(column_of_split)).values[rows >= 0]
     if wrong.any():
         raise CellgaugeError(
-            f"{path}: its rows are not the cells of split {cells.name}, {int(wrong.sum())} of {len(found)} differ in"
-            f" '{theirs}' from the split's '{ours}'"
+            f"{path}: its rows are not the cells of split {cells.name}, {int(wrong.sum())} of {len(values)} differ in"
+            f" '{column}' from the split's '{column_of_split}'"
         )
 
 
@@ -169,36 +151,25 @@ def looks_shuffled(matrix: np.ndarray, cells: Split) -> bool:
 
     Of up to 1,000 cells, alike by the correlation of log-normalised expression; False where there are too few to tell.
     """
-    import numpy as np
-
-    from cellgauge.files.split import log_normalised
-
     rows = np.flatnonzero(np.isfinite(matrix).all(axis=1))
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _COMPARED)).astype(int)] if len(rows) else rows
     points = matrix[rows].astype(np.float64)
     if len(rows) < 30 or np.ptp(points, axis=0).max() == 0:
         return False
-    blocks = [
-        block[rows[(rows >= start) & (rows < start + block.shape[0])] - start] for start, block in cells.count_blocks()
-    ]
-    from scipy.sparse import vstack
-
-    expression = log_normalised(vstack(blocks, format="csr"))
+    expression = log_normalised(cells.counts(rows))
     squares = np.asarray(expression.multiply(expression).mean(axis=0)).ravel()
     spread = squares - np.asarray(expression.mean(axis=0)).ravel() ** 2
     dense = expression[:, np.argsort(-spread, kind="stable")[:500]].toarray().astype(np.float64)
     dense -= dense.mean(axis=0)
     norms = np.linalg.norm(dense, axis=1, keepdims=True)
-    alike = (dense / np.where(norms > 0, norms, 1)) @ (dense / np.where(norms > 0, norms, 1)).T
+    dense /= np.where(norms > 0, norms, 1)
+    alike = dense @ dense.T
     lengths = (points**2).sum(axis=1)
     apart = lengths[:, None] + lengths - 2 * points @ points.T
     np.fill_diagonal(apart, np.inf)
     of_neighbors = alike[np.arange(len(rows)), apart.argmin(axis=1)]
     of_any = alike[~np.eye(len(rows), dtype=bool)]
     return bool(of_neighbors.mean() - of_any.mean() <= _CHANCE * of_any.std() / np.sqrt(len(rows)))
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read_rows(
@@ -210,14 +181,7 @@ def read_rows(
     columns: str | Sequence[str] = (),
     spare: Collection[str] = (),
 ) -> Rows:
-    """Read a file of embeddings; see `embed` for the options. `spare` are columns to verify rows with.
-
-    Raises:
-        CellgaugeError: whatever keeps the file from being the embedding of some cells.
-    """
-    from cellgauge.data.tables import FORMATS, table_format
-    from cellgauge.files.arrays import read_npy
-
+    """Read a file of embeddings; see `embed` for the options. `spare` are columns to verify rows with."""
     columns = (columns,) if isinstance(columns, str) else tuple(columns)
     readers: dict[str, Callable[[], Rows]] = {
         ".npy": lambda: Rows(read_npy(path), None),
@@ -225,20 +189,13 @@ def read_rows(
         **dict.fromkeys(FORMATS, lambda: _read_table(path, split, id_column, columns, spare)),
         ".h5ad": lambda: _read_h5ad(path, split, key),
     }
-    ending = table_format(path)
-    if ending not in readers:
-        raise CellgaugeError(f"{path}: unknown format '{ending}'; supported: {', '.join(readers)}")
-    if not path.is_file():
-        raise CellgaugeError(f"{path}: no such file")
-    with reading(f"{path}: cannot be read as {ending[1:]}"):
+    with reading_one_of(readers, path, "embeddings") as ending:
         table = readers[ending]()
     matrix = table.matrix
-    if matrix.ndim != 2 or matrix.dtype.kind not in "iuf":
+    if matrix.ndim != 2 or matrix.dtype.kind not in "iuf" or 0 in matrix.shape:
         raise CellgaugeError(
             f"{path}: an embedding is a matrix of numbers, cells x dimensions, not {matrix.dtype} of shape {matrix.shape}"
         )
-    if 0 in matrix.shape:
-        raise CellgaugeError(f"{path}: an embedding is a matrix of cells x dimensions, this one is {matrix.shape}")
     if table.cells is not None and len(table.cells) != len(matrix):
         raise CellgaugeError(f"{path}: it has {len(matrix)} rows for {len(table.cells)} cell ids")
     return table
@@ -246,8 +203,6 @@ def read_rows(
 
 def refuse_counts(matrix: np.ndarray, path: Path) -> None:
     """Raise CellgaugeError where an embedding holds whole numbers alone, none of them negative."""
-    import numpy as np
-
     known = matrix[np.isfinite(matrix).all(axis=1)]
     if len(known) and (known >= 0).all() and np.ptp(known) > 0 and (known == np.round(known)).all():
         raise CellgaugeError(
@@ -257,9 +212,6 @@ def refuse_counts(matrix: np.ndarray, path: Path) -> None:
 
 
 def _read_npz(path: Path, key: str) -> Rows:
-    from cellgauge.files.arrays import Npz
-    from cellgauge.files.text_columns import ids
-
     arrays = Npz(path)
     cells = next((ids(arrays[name].ravel()) for name in CELL_ARRAYS if name in arrays), None)
     names = [name for name in arrays if name not in CELL_ARRAYS]
@@ -268,37 +220,28 @@ def _read_npz(path: Path, key: str) -> Rows:
 
 
 def _read_table(path: Path, split: Split, id_name: str, columns: Sequence[str], spare: Collection[str]) -> Rows:
-    from cellgauge.data import tables
-    from cellgauge.files.text_columns import ids
-
     table = tables.read_table(path, text_columns=[name for name in (id_name, *spare) if name])
-    named = tables.id_column(table.frame, split.cells, path, id_name)
-    frame = tables.without_ids(table.frame, named)
-    cells = None if named is None else ids(table.frame[named])
+    id_name = tables.id_column(table.frame, split.cells, path, id_name)
+    cells = None if id_name is None else ids(table.frame[id_name])
     further = {name: table.frame[name].to_numpy() for name in spare if name in table.frame}
-    found = tables.numbers(frame, path, columns=columns, spare=spare)
-    _refuse_genes(found.names, split, path, "its columns")
-    shown = f"{len(found.names)} dimensions ({found.names[0]} to {found.names[-1]})" if len(found.names) > 1 else ""
-    notes = [*table.notes, *([f"{shown}; {found.notes[0]}"] if found.notes and shown else found.notes)]
-    return Rows(found.matrix, cells, further, notes)
+    frame = tables.without_ids(table.frame, id_name)
+    names, matrix, notes = tables.numbers(frame, path, columns=columns, spare=spare)
+    _refuse_genes(names, split, path, "its columns")
+    if notes and len(names) > 1:
+        notes = [f"{len(names)} dimensions ({names[0]} to {names[-1]}); {notes[0]}"]
+    return Rows(matrix, cells, further, [*table.notes, *notes])
 
 
 def _read_h5ad(path: Path, split: Split, key: str) -> Rows:
-    from cellgauge.data.published import open_published
-    from cellgauge.files.text_columns import ids
-
     with open_published(path) as file:
-        there = [*file.embeddings, *(["X"] if "X" in file.matrices else [])]
-        chosen = _choose(key, there, _likely(file, split), path, "matrix")
+        names = [*file.embeddings, *(["X"] if "X" in file.matrices else [])]
+        chosen = _choose(key, names, _likely(file, split), path, "matrix")
         if chosen == "X":
             _refuse_genes(ids(file.genes("X").index), split, path, "the columns of X")
         matrix = file.embedding(chosen)
         columns = {str(name): file.obs[name].to_numpy() for name in file.obs}
-        notes = (
-            []
-            if key or len(there) == 1
-            else [f"taken: {chosen}; not taken: {', '.join(n for n in there if n != chosen)}"]
-        )
+        others = ", ".join(name for name in names if name != chosen)
+        notes = [f"taken: {chosen}; not taken: {others}"] if others and not key else []
         return Rows(matrix, ids(file.obs.index), columns, notes)
 
 
@@ -314,10 +257,6 @@ def _likely(file: Published, split: Split) -> list[str]:
 
 def _is_expression(file: Published, split: Split) -> bool:
     """Return whether X is of genes or of counts, judged by its columns' names and its first cells."""
-    import numpy as np
-
-    from cellgauge.files.text_columns import ids
-
     if _shared_genes(ids(file.genes("X").index), split):
         return True
     first = file.rows("X", np.arange(min(len(file.obs), 100)))
@@ -325,8 +264,6 @@ def _is_expression(file: Published, split: Split) -> bool:
 
 
 def _shared_genes(names: Collection[str], split: Split) -> list[str]:
-    from cellgauge.data.genes import without_version
-
     known = {*split.genes, *split.symbols}
     return [str(name) for name in names if name in known or without_version(str(name)) in known]
 
@@ -340,15 +277,11 @@ def _refuse_genes(names: Collection[str], split: Split, path: Path, what: str) -
         )
 
 
-def _choose(key: str, there: Sequence[str], likely: Sequence[str], path: Path, kind: str) -> str:
-    """Return the matrix that is asked for, or the only likely one."""
-    if key:
-        if key not in there:
-            raise CellgaugeError(f"{path}: no {kind} '{key}' (found: {', '.join(there) or 'none'})")
-        return key
-    if len(likely) != 1:
-        raise CellgaugeError(
-            f"{path}: which {kind} is the embedding? Name it with `key` in the model's params (found:"
-            f" {', '.join(there) or 'none'})"
-        )
-    return likely[0]
+def _choose(key: str, names: Sequence[str], likely: Sequence[str], path: Path, kind: str) -> str:
+    """Return the matrix called `key`, or the only likely one."""
+    known = f"(found: {', '.join(names) or 'none'})"
+    if key and key not in names:
+        raise CellgaugeError(f"{path}: no {kind} '{key}' {known}")
+    if not key and len(likely) != 1:
+        raise CellgaugeError(f"{path}: which {kind} is the embedding? Name it with `key` in the model's params {known}")
+    return key or likely[0]

@@ -1,16 +1,12 @@
 """scVI (Lopez et al. 2018) trained in place on the split itself, with scvi-tools: what pretraining has to improve on."""
 
-from __future__ import annotations
-
 import logging
-from typing import TYPE_CHECKING
 
+from cellgauge.data.expression import counts_of
+from cellgauge.data.variable_genes import variable_genes
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-if TYPE_CHECKING:
-    from cellgauge.files.split import Split
-
-SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
 NEEDS_DEVICE = True
@@ -38,9 +34,6 @@ def embed(
     Without `max_epochs` scvi-tools' heuristic decides: 400 epochs up to 20,000 cells, fewer beyond.
     """
     import scvi
-
-    from cellgauge.data.expression import counts_of
-    from cellgauge.data.variable_genes import variable_genes
 
     scvi.settings.seed = seed
     scvi.settings.verbosity = logging.WARNING

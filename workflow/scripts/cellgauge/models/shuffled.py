@@ -1,15 +1,11 @@
 """Negative control: the linear baseline's embedding with its rows shuffled."""
 
-from __future__ import annotations
+import numpy as np
 
-from typing import TYPE_CHECKING
-
+from cellgauge.data.expression import components_of
+from cellgauge.files.split import Split
 from cellgauge.models.base import Embedded
 
-if TYPE_CHECKING:
-    from cellgauge.files.split import Split
-
-SCOPE = "split"
 SHARED_SPACE = False
 STOCHASTIC = True
 UNINFORMED = True
@@ -21,11 +17,5 @@ def embed(
     cells: Split, weights: None, *, device: str, seed: int, n_top_genes: int = 3000, n_components: int = 50
 ) -> Embedded:
     """Return the principal components of `linear` with rows in random order: same geometry, wrong cells."""
-    import numpy as np
-
-    from cellgauge.data.expression import counts_of, principal_components
-    from cellgauge.data.variable_genes import variable_expression
-
-    _, expression = variable_expression([counts_of(cells)], n_top_genes)
-    components = principal_components(expression, n_components, seed)
+    _, components = components_of([cells], n_top_genes, n_components, seed)
     return Embedded(np.random.default_rng(seed).permutation(components), cells.cells)

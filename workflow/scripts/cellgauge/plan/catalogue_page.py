@@ -1,7 +1,5 @@
 """docs/assets.md: what the catalogue holds, written from the catalogue itself."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,11 +44,7 @@ def assets(config: Mapping[str, Any]) -> str:
     Args:
         config: the catalogue: models, datasets and tasks, as config/*.yaml have them.
     """
-    everything = {
-        "models": list(config["models"]),
-        "datasets": list(config["datasets"]),
-        "tasks": list(config["tasks"]),
-    }
+    everything = {kind: list(config[kind]) for kind in ("models", "datasets", "tasks")}
     licences = [entry["needs_acceptance"] for entry in config["models"].values() if "needs_acceptance" in entry]
     run = {**everything, "seeds": [42], "profiles": ["reference", "corrected"], "accept_licences": licences}
     grid = Grid({**config, "run": run})
@@ -67,12 +61,12 @@ def _tasks(config: Mapping[str, Any]) -> Iterator[str]:
 def _models(config: Mapping[str, Any]) -> Iterator[str]:
     yield "## Models\n"
     for kind, title in KINDS.items():
-        found = {name: entry for name, entry in config["models"].items() if entry.get("kind") == kind}
-        if found:
+        entries = {name: entry for name, entry in config["models"].items() if entry.get("kind") == kind}
+        if entries:
             yield f"### {title}\n"
             foundation = kind in ("foundation", "precomputed")
             columns = ("model", "description", *(("trained on", "version") if foundation else ()), "licence", "source")
-            yield _table(columns, [_model(name, entry, foundation) for name, entry in found.items()])
+            yield _table(columns, [_model(name, entry, foundation) for name, entry in entries.items()])
 
 
 def _model(name: str, entry: Mapping[str, Any], foundation: bool) -> tuple[str, ...]:
@@ -119,9 +113,7 @@ def _details(config: Mapping[str, Any], grid: Grid) -> Iterator[str]:
     for task, entry in config["tasks"].items():
         yield f"### {_text(entry['title'])}\n"
         yield _text(entry["description"]) + "\n"
-        scores = {
-            n: m for n, m in entry["metrics"].items() if m.get("higher_is_better") is not None and not is_beside(n)
-        }
+        scores = {n: m for n, m in entry["metrics"].items() if m["higher_is_better"] is not None and not is_beside(n)}
         rows = [
             (
                 _named(name, metric),

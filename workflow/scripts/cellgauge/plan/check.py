@@ -64,7 +64,7 @@ def _local_files(inputs: Inputs) -> dict[str, list[str]]:
             urls.append((f"datasets.{dataset}", source.url))
             tables = run.orthologue_tables(dataset, source.organism)
             urls += [(f"datasets.{dataset}.orthologues.url", table["url"]) for table in tables]
-    for model, dataset, split in _embedded(inputs):
+    for model, dataset, split in inputs.grid.parts:
         entry, where = run.model(model), f"models.{model.partition('@')[0]}"
         if "path" in entry:
             urls.append((f"{where}.path", weights.of_split(model, dataset, split)[0]))
@@ -80,21 +80,6 @@ def _local_files(inputs: Inputs) -> dict[str, list[str]]:
         if not is_remote(url):
             files.setdefault(where, {})[local(url, "")] = None
     return {where: list(each) for where, each in files.items()}
-
-
-def _embedded(inputs: Inputs) -> list[tuple[str, str, str]]:
-    """Return (model, dataset, split) of everything that the run embeds or predicts, split by split."""
-    cells = inputs.grid.cells
-    parts = (
-        (cell.model, cell.dataset, split) for cell in cells for split in inputs.run.splits_of(cell.dataset, cell.split)
-    )
-    return list(dict.fromkeys(parts))
-
-
-def _result(inputs: Inputs, model: str, dataset: str, split: str) -> str:
-    predicts = inputs.run.traits(model).modality == "perturbation"
-    pattern = paths.PREDICTION if predicts else paths.EMBEDDING
-    return pattern.format(model=model, dataset=dataset, split=split)
 
 
 def _exists(path: str | Path) -> bool:
@@ -223,9 +208,10 @@ class FileCheck:
     def _check_models(self) -> None:
         run, weights = self._inputs.run, self._inputs.weights_of
         folders: set[str] = set()
-        for model, dataset, split in _embedded(self._inputs):
+        for model, dataset, split in self._inputs.grid.parts:
             name, entry = model.partition("@")[0], run.model(model)
-            if not self._is_due(_result(self._inputs, model, dataset, split)):
+            cell = Cell("", model, dataset, split)
+            if not self._is_due(*self._inputs.results(cell)):
                 continue
             if isinstance(entry.get("weights"), str) and name not in folders and Path(weights.folder(model)).exists():
                 folders.add(name)
@@ -235,7 +221,7 @@ class FileCheck:
                 path = Path(weights.of_split(model, dataset, split)[1])
                 if path.exists():
                     with self._noting_faults(f"models.{name}", path):
-                        self._check_rows(Cell("", model, dataset, split), path)
+                        self._check_rows(cell, path)
 
     def _check_folder(self, model: str, folder: str) -> None:
         from cellgauge.inference.checkpoints import weights_folder
@@ -250,15 +236,14 @@ class FileCheck:
         slow = path.suffix.lower() in _TEXT and path.stat().st_size > SLOW_TEXT
         use = f"{cell.model} on {cell.dataset}/{cell.split}"
         if slow and self._results is not None:
-            self.notes.append(
-                f"{path}: {path.stat().st_size >> 20} MB of text; its job reads it, and so does `make check`"
-            )
+            size = path.stat().st_size >> 20
+            self.notes.append(f"{path}: {size} MB of text; its job reads it, and so does `make check`")
             return
         options = json.loads(self._inputs.model_options(cell))
         split = self._split(cell.dataset, cell.split, whole=options.get("align") == "row")
         if split is None:
-            n_faults = any(fault.startswith(f"dataset {cell.dataset}, split {cell.split}:") for fault in self.faults)
-            why = "its split has an error" if n_faults else f"after {paths.SPLIT.format(**vars(cell))} is made"
+            is_faulty = any(fault.startswith(f"dataset {cell.dataset}, split {cell.split}:") for fault in self.faults)
+            why = "its split has an error" if is_faulty else f"after {paths.SPLIT.format(**vars(cell))} is made"
             self._add(use, path, **{"ids matched": f"not checked: {why}"})
             return
         predicts = self._inputs.run.traits(cell.model).modality == "perturbation"
@@ -269,11 +254,9 @@ class FileCheck:
 
 
 def check_jobs(inputs: Inputs, results: Collection[str], *, keep_going: bool) -> None:
-    """Check the files that the jobs of a run will read; end the process where one has a fault.
+    """Check the files that the jobs which make `results` will read; end the process where one has a fault.
 
-    Args:
-        results: what the jobs make.
-        keep_going: whether the run makes what it can: then faults are said and their jobs left to fail.
+    With `keep_going` faults are printed and their jobs left to fail.
     """
     faults = FileCheck(inputs, results).faults
     for fault in faults:
@@ -287,8 +270,7 @@ def _about_cells(split: MadeSplit, counts: str) -> dict[str, str]:
     from cellgauge.files.text_columns import shorten
 
     obs, var = split.data.obs, split.data.var
-    labels = obs["label"].value_counts()
-    labels = labels[labels > 0]
+    labels = obs["label"].value_counts().loc[lambda counts: counts > 0]
     donors = obs["donor"].astype(str) if "donor" in obs else None
     species = str(split.data.uns["organism"])
     names = [*map(str, var.index), *map(str, var["feature_name"])]
@@ -334,15 +316,13 @@ def _predictions(adapter: str, split: Path, path: Path, options: dict[str, Any])
     predicted = predict(screen, path, device="cpu", seed=seed, **options)
     matched = 0
     for response in predicted.responses:
-        given = response.mean if response.cells is None else response.cells
-        if given is not None:
-            check_values(given, response.condition, 1 if response.cells is None else 2, len(predicted.genes))
+        values, n_dims = (response.mean, 1) if response.cells is None else (response.cells, 2)
+        if values is not None:
+            check_values(values, response.condition, n_dims, len(predicted.genes))
             matched += 1
-    values = {
-        "shape": f"{len(predicted.genes):,} genes of the screen's {len(screen.genes):,}",
-        "ids matched": f"{matched:,} of {len(screen.test_conditions):,} test conditions",
-    }
-    return values, str(predicted.facts.get("notes", ""))
+    shape = f"{len(predicted.genes):,} genes of the screen's {len(screen.genes):,}"
+    ids_matched = f"{matched:,} of {len(screen.test_conditions):,} test conditions"
+    return {"shape": shape, "ids matched": ids_matched}, str(predicted.facts.get("notes", ""))
 
 
 def table(rows: list[dict[str, str]]) -> str:

@@ -1,11 +1,10 @@
 """Check the merged configuration before the grid is built: every fault is one sentence that names the key."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from cellgauge.data.sets import ALL, ordered
 from cellgauge.inference.adapter_job import Traits
 from cellgauge.models.base import adapter_names
 from cellgauge.plan.paths import REMOTE, Outputs, file_name, is_remote
-from cellgauge.plan.run import tables_of
+from cellgauge.plan.run import KINDS, SCREEN_OPTIONS, tables_of
 from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.tasks.traits import task_traits
 
@@ -27,7 +26,6 @@ LONGEST_NAME = 150
 """Of a fetched file: what a file system allows, less what is added to it on its way."""
 PLACEHOLDERS = ("dataset", "split")
 """What a model's `path` may hold in braces."""
-KINDS = ("models", "datasets", "tasks", "published")
 CATALOGUE = (*KINDS, "config")
 """The files of config/ that are always read, in this order."""
 NOT_OF_RUNS = ("resources", "logs", "benchmarks", "config", "workflow")
@@ -99,11 +97,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def read(further: Sequence[str | Path] = ()) -> dict[str, Any]:
-    """Return the checked configuration as Snakemake puts it together: the catalogue, config.yaml, then `further` files.
-
-    Raises:
-        ConfigError: see `check`; or a file cannot be read.
-    """
+    """Return the checked configuration as Snakemake puts it together: the catalogue, config.yaml, then `further` files."""
     from snakemake.utils import update_config
 
     merged: dict[str, Any] = {}
@@ -116,9 +110,6 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checked configuration: the catalogue and config.yaml, with `config` laid over them key by key.
 
     Read here and not by `configfile:`, which Snakemake leaves out where this workflow is a module of another.
-
-    Raises:
-        ConfigError: see `check`.
     """
     from snakemake.utils import update_config
 
@@ -161,9 +152,7 @@ def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
     for error in sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))):
         where = ".".join(map(str, error.absolute_path)) or "the top level"
         if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
-            known = list(error.schema.get("properties", {}))
-            for key in sorted(set(error.instance) - set(known)):
-                yield f"{where}: unknown key '{key}'{did_you_mean(key, known)}"
+            yield from _unknown(where, "unknown key", sorted(error.instance), error.schema.get("properties", ()))
         elif error.validator == "required":
             missing = next(name for name in error.validator_value if name not in error.instance)
             yield f"{where}: key '{missing}' is missing"
@@ -173,84 +162,82 @@ def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
             yield f"{where}: {error.message}"
 
 
+def _unknown(where: str, what: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """Yield a fault, which says `what` ("no model"), for each name that is not known."""
+    known = list(known)
+    yield from (f"{where}: {what} '{name}'{did_you_mean(name, known)}" for name in names if name not in known)
+
+
 def _model_faults(config: Mapping[str, Any]) -> Iterator[str]:
     adapters = [*adapter_names(), *predictor_names()]
-    environments = _environments()
+    parts = [f"{name}/{split}" for name, entry in config["datasets"].items() for split in entry["splits"]]
     for name, model in config["models"].items():
         where = f"models.{name}"
         if model["adapter"] in adapters:
             yield from _adapter_faults(where, model, traits_of(model["adapter"]))
-        else:
-            yield f"{where}.adapter: no adapter '{model['adapter']}'{did_you_mean(model['adapter'], adapters)}"
-        if model.get("env", "baselines") not in environments:
-            yield f"{where}.env: no environment '{model['env']}'{did_you_mean(model['env'], environments)}"
+        yield from _unknown(f"{where}.adapter", "no adapter", [model["adapter"]], adapters)
+        yield from _environment_faults(where, model)
         yield from _weights_faults(where, model)
         if model.get("organisms", "any") != "any":
             yield from _organism_faults(f"{where}.organisms", model["organisms"])
-        for dataset in model.get("leakage", ()):
-            if dataset not in config["datasets"]:
-                yield f"{where}.leakage: no dataset '{dataset}'{did_you_mean(dataset, list(config['datasets']))}"
-        known = [*config["datasets"], *(f"{d}/{s}" for d, entry in config["datasets"].items() for s in entry["splits"])]
-        for item in model.get("splits", ()):
-            if item not in known:
-                yield f"{where}.splits: no dataset or split '{item}'{did_you_mean(item, known)}"
+        yield from _unknown(f"{where}.leakage", "no dataset", model.get("leakage", ()), config["datasets"])
+        known = [*config["datasets"], *parts]
+        yield from _unknown(f"{where}.splits", "no dataset or split", model.get("splits", ()), known)
     yield from _shared_weights_faults(config["models"])
 
 
 def _task_faults(config: Mapping[str, Any]) -> Iterator[str]:
-    environments = _environments()
     for name, task in config["tasks"].items():
+        where = f"tasks.{name}"
         try:
-            known = task_traits(name).params
+            params = task_traits(name).params
         except CellgaugeError as error:
-            yield f"tasks.{name}: {error}"
+            yield f"{where}: {error}"
             continue
-        for param in task.get("params", {}):
-            if param not in known:
-                yield f"tasks.{name}.params: unknown parameter '{param}'{did_you_mean(param, known)}"
+        yield from _unknown(f"{where}.params", "unknown parameter", task.get("params", ()), params)
         scores = [m for m, facts in task.get("metrics", {}).items() if facts["higher_is_better"] is not None]
-        if task.get("headline", "") not in ("", *scores):
-            yield f"tasks.{name}.headline: no score '{task['headline']}'{did_you_mean(task['headline'], scores)}"
-        if "env" in task and task["env"] not in environments:
-            yield f"tasks.{name}.env: no environment '{task['env']}'{did_you_mean(task['env'], environments)}"
+        yield from _unknown(f"{where}.headline", "no score", filter(None, [task.get("headline")]), scores)
+        yield from _environment_faults(where, task)
 
 
 def _published_faults(config: Mapping[str, Any]) -> Iterator[str]:
-    models, datasets = list(config["models"]), list(config["datasets"])
     for name, entry in config["published"].items():
-        where = f"published.{name}"
+        where, values = f"published.{name}", entry.get("values", ())
         if ("url" in entry) == ("values" in entry):
             yield f"{where}: give either `url`, a result file, or `values`"
         if "url" in entry:
             yield from _url_faults(f"{where}.url", entry["url"])
             if "format" not in entry:
                 yield f"{where}: key 'format' is missing, which says how to read the file"
-        ours = [*entry.get("models", {}).values(), *entry.get("spread", {})]
-        ours += (value["model"] for value in entry.get("values", ()))
-        for model in dict.fromkeys(ours):
-            if model not in models:
-                yield f"{where}: no model '{model}'{did_you_mean(model, models)}"
-        places = [*entry.get("datasets", {}).values(), *(value["dataset"] for value in entry.get("values", ()))]
-        for dataset in dict.fromkeys(place.partition("/")[0] for place in places):
-            if dataset not in datasets:
-                yield f"{where}: no dataset '{dataset}'{did_you_mean(dataset, datasets)}"
+        models = [*entry.get("models", {}).values(), *entry.get("spread", {}), *(value["model"] for value in values)]
+        yield from _unknown(where, "no model", dict.fromkeys(models), config["models"])
+        places = [*entry.get("datasets", {}).values(), *(value["dataset"] for value in values)]
+        datasets = dict.fromkeys(place.partition("/")[0] for place in places)
+        yield from _unknown(where, "no dataset", datasets, config["datasets"])
 
 
+def _environment_faults(where: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    names = [entry["env"]] if "env" in entry else []
+    yield from _unknown(f"{where}.env", "no environment", names, _environments())
+
+
+@cache
 def _environments() -> list[str]:
     return sorted(path.stem for path in (WORKFLOW / "envs").glob("*.yaml"))
 
 
 def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:
+    weights = model.get("weights")
     if "path" in model and "weights" in model:
         yield f"{where}: `path` is for embeddings, `weights` for checkpoints; give one of them"
     if "splits_per_job" in model and "weights" not in model:
         yield f"{where}.splits_per_job: it has no effect without `weights`; remove the key"
     if isinstance(model.get("path"), str):
         yield from _url_faults(f"{where}.path", model["path"], PLACEHOLDERS)
-    if isinstance(model.get("weights"), str):
-        yield from _url_faults(f"{where}.weights", model["weights"])
-    if isinstance(model.get("weights"), str) and is_remote(model["weights"]):
-        yield f"{where}.weights: a folder on this machine, or {{file name: URL}}, not a single URL"
+    if isinstance(weights, str):
+        yield from _url_faults(f"{where}.weights", weights)
+        if is_remote(weights):
+            yield f"{where}.weights: a folder on this machine, or {{file name: URL}}, not a single URL"
     yield from _organism_faults(f"{where}.species_weights", list(model.get("species_weights", {})))
     for key, name, url in _weights_files(model):
         yield from _url_faults(f"{where}.{key}", url)
@@ -264,9 +251,8 @@ def _adapter_faults(where: str, model: Mapping[str, Any], traits: Traits) -> Ite
         yield f"{where}: models of the adapter '{model['adapter']}' need a `path`, such as {traits.path}"
     added, sources = model.get("new_species", {}), traits.species_sources
     if added and not sources:
-        yield (
-            f"{where}.new_species: the adapter '{model['adapter']}' does not support additional species; remove the key"
-        )
+        which = f"the adapter '{model['adapter']}' does not support additional species"
+        yield f"{where}.new_species: {which}; remove the key"
         return
     if added and "weights" not in model:
         yield f"{where}.new_species: the model needs `weights`, to which the files of a species belong"
@@ -275,12 +261,9 @@ def _adapter_faults(where: str, model: Mapping[str, Any], traits: Traits) -> Ite
         fetched = [file_name(url) for url in files.values() if is_remote(url)]
         if len(set(fetched)) < len(fetched):
             yield f"{where}.new_species.{name}: two of its files are called '{max(fetched, key=fetched.count)}'"
-        for key in sources:
-            if key not in files:
-                yield f"{where}.new_species.{name}: key '{key}' is missing"
+        yield from (f"{where}.new_species.{name}: key '{key}' is missing" for key in sources if key not in files)
+        yield from _unknown(f"{where}.new_species.{name}", "unknown key", files, sources)
         for key, url in files.items():
-            if key not in sources:
-                yield f"{where}.new_species.{name}: unknown key '{key}'{did_you_mean(key, sources)}"
             yield from _url_faults(f"{where}.new_species.{name}.{key}", url)
 
 
@@ -292,10 +275,8 @@ def _shared_weights_faults(models: Mapping[str, Any]) -> Iterator[str]:
         for key, name, url in _weights_files(entry):
             other, expected = first.setdefault((folder, name), (model, url))
             if url != expected:
-                yield (
-                    f"models.{model}.{key}: '{name}' is another file than that of models.{other} in their shared"
-                    f" folder '{folder}'"
-                )
+                others = f"that of models.{other} in their shared folder '{folder}'"
+                yield f"models.{model}.{key}: '{name}' is another file than {others}"
 
 
 def _weights_files(model: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -310,41 +291,41 @@ def _weights_files(model: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _dataset_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name, dataset in config["datasets"].items():
         where = f"datasets.{name}"
-        names: dict[str, str] = {}
-        for split, own in dataset["splits"].items():
-            own = {"url": own} if isinstance(own, str) else own or {}
-            url = own.get("url") or dataset.get("url")
-            species = own.get("organism") or dataset.get("organism")
+        urls: dict[str, str] = {}
+        for split, entry in dataset["splits"].items():
+            place = f"{where}.splits.{split}"
+            entry = {"url": entry} if isinstance(entry, str) else entry or {}
+            url = entry.get("url") or dataset.get("url")
+            species = entry.get("organism") or dataset.get("organism")
             if not url:
-                yield f"{where}.splits.{split}: no `url`, neither here nor on the dataset"
+                yield f"{place}: no `url`, neither here nor on the dataset"
                 continue
-            yield from _url_faults(f"{where}.splits.{split}", url)
-            file = file_name(url)
-            if is_remote(url) and names.setdefault(file, url) != url:
-                yield f"{where}.splits.{split}: two objects of the dataset are called '{file}'"
-            if species:
-                yield from _organism_faults(f"{where}.splits.{split}", [species])
-            else:
-                yield f"{where}.splits.{split}: no `organism`, neither here nor on the dataset"
-        for task in dataset.get("tasks", ()):
-            if task not in config["tasks"]:
-                yield f"{where}.tasks: no task '{task}'{did_you_mean(task, list(config['tasks']))}"
+            yield from _url_faults(place, url)
+            yield from _object_faults(place, url, urls)
+            yield from _organism_faults(place, filter(None, [species]))
+            if not species:
+                yield f"{place}: no `organism`, neither here nor on the dataset"
+        yield from _unknown(f"{where}.tasks", "no task", dataset.get("tasks", ()), config["tasks"])
         yield from _screen_faults(where, dataset)
         for table in tables_of(dataset):
             yield from _url_faults(f"{where}.orthologues.url", table["url"])
-            if is_remote(table["url"]) and names.setdefault(file_name(table["url"]), table["url"]) != table["url"]:
-                yield f"{where}.orthologues.url: two objects of the dataset are called '{file_name(table['url'])}'"
+            yield from _object_faults(f"{where}.orthologues.url", table["url"], urls)
         yield from _set_faults(where, dataset)
         yield from _orthologue_faults(f"{where}.orthologues", tables_of(dataset))
+
+
+def _object_faults(where: str, url: str, urls: MutableMapping[str, str]) -> Iterator[str]:
+    """Check that what has one name in the folder of a dataset is one object; `urls` holds those before by their names."""
+    file = file_name(url)
+    if is_remote(url) and urls.setdefault(file, url) != url:
+        yield f"{where}: two objects of the dataset are called '{file}'"
 
 
 def _set_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
     """Check that every set has splits, and a name, of its own."""
     known, names = list(dataset["splits"]), dict[tuple[str, ...], str]()
     for name, splits in dataset.get("sets", {}).items():
-        for split in splits:
-            if split not in known:
-                yield f"{where}.sets.{name}: no split '{split}'{did_you_mean(split, known)}"
+        yield from _unknown(f"{where}.sets.{name}", "no split", splits, known)
         if name in known:
             yield f"{where}.sets: '{name}' is the name of a split; call the set something else"
         lacking = ", ".join(split for split in known if split not in splits)
@@ -377,38 +358,29 @@ def _orthologue_faults(where: str, tables: Sequence[Mapping[str, Any]]) -> Itera
 
 
 def _screen_faults(where: str, dataset: Mapping[str, Any]) -> Iterator[str]:
-    """Check that what only screens have stands with screens, and that conditions are held out in one way."""
-    own = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
+    """Check that only screens have what screens have, and that conditions are held out in one way."""
     ways = [f"`{key}`" for key in ("partition_seed", "test_conditions") if key in dataset]
     ways += ["`columns.partition`"] if "partition" in dataset["columns"] else []
     if dataset["modality"] != "perturbation":
-        for key in own:
-            if key in dataset:
-                yield f"{where}.{key}: only for datasets of modality perturbation"
+        keys = [key for key in SCREEN_OPTIONS if key in dataset]
+        yield from (f"{where}.{key}: only for datasets of modality perturbation" for key in keys)
     elif len(ways) > 1:
         yield f"{where}: test conditions are given twice, by {' and '.join(ways)}; keep one"
 
 
 def _run_faults(config: Mapping[str, Any]) -> Iterator[str]:
-    run = config["run"]
+    run, datasets = config["run"], config["datasets"]
     for kind in ("models", "tasks"):
-        for name in run[kind]:
-            if name not in config[kind]:
-                yield f"run.{kind}: no {kind[:-1]} '{name}'{did_you_mean(name, list(config[kind]))}"
-    for name in run["published"]:
-        known = list(config["published"])
-        if name not in known:
-            yield f"run.published: there is no '{name}'{did_you_mean(name, known)}"
-    known = sorted({model["needs_acceptance"] for model in config["models"].values() if "needs_acceptance" in model})
-    for name in run["accept_licences"]:
-        if name not in known:
-            yield f"run.accept_licences: no model asks for '{name}'{did_you_mean(name, known)}"
+        yield from _unknown(f"run.{kind}", f"no {kind[:-1]}", run[kind], config[kind])
+    yield from _unknown("run.published", "there is no", run["published"], config["published"])
+    licences = sorted({model["needs_acceptance"] for model in config["models"].values() if "needs_acceptance" in model})
+    yield from _unknown("run.accept_licences", "no model asks for", run["accept_licences"], licences)
     for item in run["datasets"]:
         dataset, _, split = item.partition("/")
-        if dataset not in config["datasets"]:
-            yield f"run.datasets: no dataset '{dataset}'{did_you_mean(dataset, list(config['datasets']))}"
-        elif split and split not in (known := _parts(config["datasets"][dataset])):
-            yield f"run.datasets: dataset '{dataset}' has no split or set '{split}'{did_you_mean(split, known)}"
+        yield from _unknown("run.datasets", "no dataset", [dataset], datasets)
+        if split and dataset in datasets:
+            parts = [*datasets[dataset]["splits"], *datasets[dataset].get("sets", [ALL])]
+            yield from _unknown("run.datasets", f"dataset '{dataset}' has no split or set", [split], parts)
 
 
 def _results_faults(config: Mapping[str, Any]) -> Iterator[str]:
@@ -416,17 +388,10 @@ def _results_faults(config: Mapping[str, Any]) -> Iterator[str]:
     folder = config.get("results", Outputs.folder)
     first, _, rest = folder.partition("/")
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", folder, re.ASCII):
-        yield (
-            f"results: '{folder}' is not a folder inside the working folder; give a relative path of letters, digits, '_',"
-            " '.' and '-', such as runs/my_run"
-        )
+        remedy = "give a relative path of letters, digits, '_', '.' and '-', such as runs/my_run"
+        yield f"results: '{folder}' is not a folder inside the working folder; {remedy}"
     elif first in NOT_OF_RUNS or (first == Outputs.folder and rest):
         yield f"results: '{folder}' is used by all runs; choose another folder, such as runs/my_run"
-
-
-def _parts(dataset: Mapping[str, Any]) -> list[str]:
-    """Return what of a dataset a run may name: its splits and its sets of them."""
-    return [*dataset["splits"], *dataset.get("sets", [ALL])]
 
 
 def _add_also(config: MutableMapping[str, Any]) -> list[str]:
@@ -442,13 +407,13 @@ def _add_also(config: MutableMapping[str, Any]) -> list[str]:
             lists = " and ".join(f"run.{kind}" for kind in kinds)
             faults.append(f"run.also: '{name}' could be in {lists}; add it to the right list")
         elif split and split not in (splits := config["datasets"][name]["splits"]):
-            faults.append(f"run.also: dataset '{name}' has no split '{split}'{did_you_mean(split, list(splits))}")
+            faults += _unknown("run.also", f"dataset '{name}' has no split", [split], splits)
         elif item not in run[kinds[0]]:
             run[kinds[0]] = [*run[kinds[0]], item]
     return faults
 
 
-def _organism_faults(where: str, names: Sequence[str]) -> Iterator[str]:
+def _organism_faults(where: str, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         try:
             organism(name)
@@ -456,9 +421,10 @@ def _organism_faults(where: str, names: Sequence[str]) -> Iterator[str]:
             yield f"{where}: {error}"
 
 
-def _invisible(text: str) -> str:
-    """Return the first character of a text that cannot be seen or turns the direction of others, "" without."""
-    return next((sign for sign in text if unicodedata.category(sign).startswith("C")), "")
+def _odd(url: str) -> str:
+    """Return the first character that no shell or URL should hold, cannot be seen, or turns others round; "" without."""
+    match = re.search(r"['\"`$;|<>\\]|[^\S ]" + (r"| |[\[\]]|[^ -~]" if is_remote(url) else ""), url)
+    return match[0] if match else next((sign for sign in url if unicodedata.category(sign).startswith("C")), "")
 
 
 def _url_faults(where: str, url: str, placeholders: Sequence[str] = ()) -> Iterator[str]:
@@ -472,10 +438,8 @@ def _url_faults(where: str, url: str, placeholders: Sequence[str] = ()) -> Itera
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in (*REMOTE, "file"):
         yield f"{where}: unknown kind of URL '{scheme}://'; known: {', '.join(REMOTE)}, file and plain paths"
-    elif odd := re.search(r"['\"`$;|<>\\]|[^\S ]" + (r"| |[\[\]]|[^ -~]" if is_remote(url) else ""), url) or _invisible(
-        url
-    ):
-        yield f"{where}: {'a URL' if separator else 'a path'} cannot hold {odd[0]!a}: {url!r}"
+    elif odd := _odd(url):
+        yield f"{where}: {'a URL' if separator else 'a path'} cannot hold {odd!a}: {url!r}"
     elif is_remote(url) and (not file_name(url) or file_name(url).startswith(".")):
         yield f"{where}: '{url}' does not end in the name of a file; names must not begin with a dot"
     elif is_remote(url) and len(file_name(url)) > LONGEST_NAME:

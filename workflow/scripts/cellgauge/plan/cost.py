@@ -159,12 +159,7 @@ def _of_model(run: Run, costs: Costs, cell: Cell) -> Mapping[str, Any]:
 
 def _splits(inputs: Inputs) -> list[tuple[str, str]]:
     """Return the (dataset, split) that some score needs."""
-    run, cells = inputs.run, inputs.grid.cells
-    needed = ((cell.dataset, split) for cell in cells for split in run.splits_of(cell.dataset, cell.split))
-    return list(dict.fromkeys(needed))
-
-
-# --- the report ------------------------------------------------------------------------------------------------------
+    return list(dict.fromkeys((dataset, split) for _, dataset, split in inputs.grid.parts))
 
 
 def report(
@@ -213,10 +208,8 @@ def report(
     splits = _splits(inputs)
     known = [split for split in splits if inputs.run.n_cells(*split)]
     others = len(splits) - len(known)
-    yield (
-        f"Cells: the catalogue's n_cells for {len(known)} of {len(splits)} splits"
-        + (f", {cells:,} (--cells) for each of the other {others}." if others else ".")
-    )
+    rest = f", {cells:,} (--cells) for each of the other {others}" if others else ""
+    yield f"Cells: the catalogue's n_cells for {len(known)} of {len(splits)} splits{rest}."
     yield downloads(urls(to_run, inputs), costs, known_sizes)
 
 
@@ -242,11 +235,8 @@ def _names(chosen: Iterable[Job]) -> str:
 
 def urls(to_run: Iterable[PlannedJob], inputs: Inputs) -> list[str]:
     """Return the URLs that the downloads among some jobs fetch."""
-    url_of = {
-        "download": inputs.object_url,
-        "download_weights": inputs.weights_url,
-        "download_published": inputs.published_url,
-    }
+    url_of = {"download": inputs.object_url, "download_weights": inputs.weights_url}
+    url_of |= {"download_published": inputs.published_url}
     return [url_of[job.rule](SimpleNamespace(**job.wildcards)) for job in to_run if job.rule in url_of]
 
 

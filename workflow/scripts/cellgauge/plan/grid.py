@@ -3,8 +3,6 @@
 It is known from the configuration alone, before anything is downloaded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,13 +29,9 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class Skipped(Cell):
     """A part of the grid that does not apply: never a job, but a row of the tables with its reason."""
 
-    task: str
-    model: str
-    dataset: str
-    split: str
     reason: str
 
 
@@ -58,6 +52,12 @@ class Grid:
         return self._plan[1]
 
     @cached_property
+    def parts(self) -> list[tuple[str, str, str]]:
+        """(model, dataset, split) of everything that the run embeds or predicts, each once."""
+        parts = ((c.model, c.dataset, split) for c in self.cells for split in self.run.splits_of(c.dataset, c.split))
+        return list(dict.fromkeys(parts))
+
+    @cached_property
     def _plan(self) -> tuple[list[Cell], list[Skipped]]:
         cells: list[Cell] = []
         skipped: list[Skipped] = []
@@ -68,8 +68,7 @@ class Grid:
                     if self._is_for_others(task, model, dataset):
                         continue
                     for part, members in parts.items():
-                        reason = self._why_not(task, model, dataset, members)
-                        if reason:
+                        if reason := self._why_not(task, model, dataset, members):
                             skipped.append(Skipped(task, model, dataset, part, reason))
                         else:
                             cells.append(Cell(task, model, dataset, part))
@@ -93,8 +92,7 @@ class Grid:
         if offered is not None and task not in offered:
             return f"the dataset is not for this task (its entry lists {', '.join(offered)})"
         if spans(task):
-            reason = self._why_not_compared(task, model, dataset, splits)
-            if reason:
+            if reason := self._why_not_compared(task, model, dataset, splits):
                 return reason
         elif traits.scope == "dataset":
             return "the model embeds the splits of a set together, so only tasks across splits score it"
@@ -103,7 +101,10 @@ class Grid:
         if traits.scope == "dataset" and "orthologues" not in entry:
             return "the model joins species on one-to-one orthologues, but the dataset has no table of them"
         for split in splits:
-            reason = self.why_not_split(model, dataset, split) or self._why_not_joined(model, dataset, split)
+            reason, species = self.why_not_split(model, dataset, split), self.run.source(dataset, split).organism
+            if not reason and traits.scope == "dataset" and not self.run.orthologue_tables(dataset, species):
+                joins = "the model joins species on one-to-one orthologues"
+                reason = f"{joins}, but no table of the dataset has a column of {species}"
             if reason:
                 return f"{split}: {reason}" if spans(task) else reason
         return ""
@@ -117,18 +118,9 @@ class Grid:
         if entry.get("shared_space", self.run.traits(model).shared_space):
             return ""
         if "path" in entry and "shared_space" not in entry:
-            return (
-                "it is not known whether one model made the embeddings of all species; if so, set"
-                f" `shared_space: true` in models.{model.partition('@')[0]}"
-            )
+            remedy = f"if so, set `shared_space: true` in models.{model.partition('@')[0]}"
+            return f"it is not known whether one model made the embeddings of all species; {remedy}"
         return "the model embeds each split separately, so distances between species are undefined"
-
-    def _why_not_joined(self, model: str, dataset: str, split: str) -> str:
-        species = self.run.source(dataset, split).organism
-        joins = self.run.traits(model).scope == "dataset" and "orthologues" in self.run.dataset(dataset)
-        if joins and not self.run.orthologue_tables(dataset, species):
-            return f"the model joins species on one-to-one orthologues, but no table of the dataset has a column of {species}"
-        return ""
 
     def why_not_split(self, model: str, dataset: str, split: str) -> str:
         """Return why a model does not take a split, whatever the task, "" if it does."""
@@ -144,10 +136,10 @@ class Grid:
                 return f"the model does not support {species} (supported: {', '.join(organisms)})"
         covered = entry.get("splits")
         if covered is not None and not {dataset, f"{dataset}/{split}"} & set(covered):
-            made_for = self.run.traits(model).modality == "perturbation"
+            is_tuned = self.run.traits(model).modality == "perturbation"
             return (
                 f"the model is only for {', '.join(covered)}"
-                if made_for
+                if is_tuned
                 else "the model has no embedding of this split"
             )
         return ""

@@ -3,8 +3,6 @@
 The methods that take `w` are such functions: `w` holds the wildcards of a job.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
@@ -21,15 +19,14 @@ from cellgauge.plan.interpreter import python_of, require
 from cellgauge.plan.manifest import manifest
 from cellgauge.plan.paths import UsersFile, file_name, is_remote, local
 from cellgauge.plan.provenance import planned
-from cellgauge.plan.run import tables_of
+from cellgauge.plan.run import SCREEN_OPTIONS, tables_of
 from cellgauge.plan.sources import code
 from cellgauge.plan.storage import Places
 from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
 SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
-SCREEN_OPTIONS = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
-"""Keys of a dataset's entry that change the file of a split."""
+"""Keys of a dataset's entry that change the file of a split, beside those of screens."""
 COSTS = ("embed", "predict", "neighbors", "score")
 """The rules whose time and memory the tables show."""
 
@@ -119,14 +116,12 @@ class Inputs:
     def downloads(self) -> list[str]:
         """Return the URL of everything that the run fetches into an empty folder, each once."""
         urls: dict[str, None] = {}
-        for cell in self.grid.cells:
-            for split in self.run.splits_of(cell.dataset, cell.split):
-                urls[self.run.source(cell.dataset, split).url] = None
-                urls |= dict.fromkeys(self.weights_of.urls(cell.model, cell.dataset, split))
-                for species in self.weights_of.added(cell.model, cell.dataset, split):
-                    sources = self.weights_of.species_sources(cell.model, species).values()
-                    urls |= dict.fromkeys(url for url, _ in sources)
-            urls |= dict.fromkeys(table["url"] for table in tables_of(self.run.dataset(cell.dataset)))
+        for model, dataset, split in self.grid.parts:
+            urls[self.run.source(dataset, split).url] = None
+            urls |= dict.fromkeys(self.weights_of.urls(model, dataset, split))
+            urls |= dict.fromkeys(table["url"] for table in tables_of(self.run.dataset(dataset)))
+            for species in self.weights_of.added(model, dataset, split):
+                urls |= dict.fromkeys(url for url, _ in self.weights_of.species_sources(model, species).values())
         return [url for url in urls if is_remote(url)]
 
     def benchmarks(self) -> list[str]:
@@ -164,7 +159,7 @@ class Inputs:
         species = run.species(cell.dataset, cell.split)
         urls += [table["url"] for name in sorted(species) for table in run.orthologue_tables(cell.dataset, name)]
         for url in dict.fromkeys(filter(is_remote, urls)):
-            yield "download", self._object(url, cell.dataset)
+            yield "download", local(url, f"{paths.DATASETS}/{cell.dataset}")
         yield from (("split", path) for path in self.splits(cell))
         for split in splits:
             if is_remote(run.model(cell.model).get("path", "")):
@@ -175,11 +170,9 @@ class Inputs:
                 if is_remote(url):
                     yield "download_weights", path
             yield "build_species", weights.species_folder(cell.model, name)
-        if run.traits(cell.model).modality == "perturbation":
-            yield from (("predict", path) for path in self.results(cell))
-            yield from (("truth", path) for path in self.score_splits(cell))
-        else:
-            yield from (("embed", path) for path in self.results(cell))
+        predicts = run.traits(cell.model).modality == "perturbation"
+        yield from (("predict" if predicts else "embed", path) for path in self.results(cell))
+        yield from (("truth", path) for path in self.score_splits(cell) if predicts)
         yield from (("neighbors", path) for path in self.neighbors(cell))
         yield "score", cell.path
 
@@ -196,17 +189,14 @@ class Inputs:
         urls += [table["url"] for table in tables_of(entry)]
         return {file_name(url): url for url in urls}
 
-    def _object(self, url: str, dataset: str) -> str:
-        return local(url, f"{paths.DATASETS}/{dataset}")
-
     def split_object(self, w: Cell | Wildcards) -> str:
         """Return the file that a split is made from: downloaded, or where the user keeps it."""
-        return self._object(self.run.source(w.dataset, w.split).url, w.dataset)
+        return local(self.run.source(w.dataset, w.split).url, f"{paths.DATASETS}/{w.dataset}")
 
     def orthologues(self, w: Cell | Wildcards) -> list[str]:
         """Return the orthologue tables that a split is made with."""
         tables = self.run.orthologue_tables(w.dataset, self.run.source(w.dataset, w.split).organism)
-        return [self._object(table["url"], w.dataset) for table in tables]
+        return [local(table["url"], f"{paths.DATASETS}/{w.dataset}") for table in tables]
 
     def split_options(self, w: Cell | Wildcards) -> str:
         """Return the options of split_dataset.py as JSON: what of the dataset's entry changes the split's file."""
@@ -295,12 +285,11 @@ class Inputs:
     @cached_property
     def shared_jobs(self) -> list[SharedJob]:
         """The embedding jobs of several splits: of models whose entry has `splits_per_job`, which embed split by split."""
-        splits: dict[tuple[str, str, int], dict[str, None]] = {}
-        for cell in self.grid.cells:
-            size = self.run.model(cell.model).get("splits_per_job", 1)
-            if size > 1 and self.run.traits(cell.model).scope == "split":
-                names = self.run.splits_of(cell.dataset, cell.split)
-                splits.setdefault((cell.model, cell.dataset, size), {}).update(dict.fromkeys(names))
+        splits: dict[tuple[str, str, int], list[str]] = {}
+        for model, dataset, split in self.grid.parts:
+            size = self.run.model(model).get("splits_per_job", 1)
+            if size > 1 and self.run.traits(model).scope == "split":
+                splits.setdefault((model, dataset, size), []).append(split)
         return [
             SharedJob(model, dataset, tuple(sorted(names))[start : start + size])
             for (model, dataset, size), names in splits.items()
@@ -407,8 +396,8 @@ class Inputs:
 
     def _score_device(self, task: str) -> str:
         """Return where a task is to compute: predicted responses and libraries of its own leave a GPU nothing to do."""
-        ours = task_traits(task).modality == "expression" and "env" not in self.run.task(task)
-        return self.run.score_device if ours else "cpu"
+        may_use_gpu = task_traits(task).modality == "expression" and "env" not in self.run.task(task)
+        return self.run.score_device if may_use_gpu else "cpu"
 
     def search_gpus(self, w: Wildcards) -> int:
         """Return how many GPUs a search of neighbors asks for; with "auto" none, it takes one that is free or does without."""
@@ -450,10 +439,9 @@ class Inputs:
         images = sorted({self.image(name) for name in names})
         missing = [image for image in images if "://" not in image and not Path(image).is_file()]
         if missing:
-            raise CellgaugeError(
-                f"--sdm apptainer: there is no image {missing[0]}{f' (and {len(missing) - 1} more)' * (len(missing) > 1)};"
-                " make them with `make images`, or set `run.images`"
-            )
+            image = missing[0] + f" (and {len(missing) - 1} more)" * (len(missing) > 1)
+            remedy = "make them with `make images`, or set `run.images`"
+            raise CellgaugeError(f"--sdm apptainer: there is no image {image}; {remedy}")
 
     def check_environments(self) -> None:
         """Raise CellgaugeError where a model or a task of the run needs packages that have not been installed."""

@@ -1,11 +1,9 @@
 """Which Python the jobs run where there is no conda: Snakemake's own, or that of an environment made beside it."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
 from cellgauge.core.errors import CellgaugeError
@@ -14,7 +12,7 @@ from cellgauge.plan.sources import SCRIPTS, project_file
 ROOT = SCRIPTS.parents[1]
 
 
-def prefer_own_python() -> None:
+def prefer_this_python() -> None:
     """Put the folder of this interpreter first on PATH, for this process and its children.
 
     Without `--sdm conda` every job then runs in the environment of Snakemake itself, activated or not. With it, a job's own
@@ -48,7 +46,7 @@ def require(environment: str, user: str) -> None:
             f"{user} runs in a separate environment, .venv-{environment}, which {state}:"
             f" type `make setup-{environment}` in {ROOT}, or use conda (--profile profiles/conda)"
         )
-    if not lock.is_file() and (missing := [name for name in beyond_base(environment) if not _installed(name)]):
+    if not lock.is_file() and (missing := [n for n in beyond_base(environment) if not any(distributions(name=n))]):
         raise CellgaugeError(
             f"{user} needs {', '.join(missing)}, which `make setup` does not install:"
             f" type `make setup-models` in {ROOT}, or use conda (--profile profiles/conda)"
@@ -70,14 +68,6 @@ def beyond_base(environment: str) -> list[str]:
 def _pins(path: Path) -> list[str]:
     """Return the names of the packages that an environment file or a lock file pins."""
     return re.findall(r"^(?: +- )?([\w.-]+)==", path.read_text(encoding="utf-8"), re.MULTILINE)
-
-
-def _installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def _lock(environment: str) -> Path:

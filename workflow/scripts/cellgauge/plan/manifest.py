@@ -1,7 +1,5 @@
 """The manifest of a run: which files the tables are made of, and what they say of models, data and tasks."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -10,22 +8,11 @@ from cellgauge.plan.grid import Grid, spans
 from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
-ABOUT = (
-    *(
-        "title",
-        "also_known_as",
-        "description",
-        "kind",
-        "licence",
-        "citation",
-        "url",
-        "card",
-        "training",
-        "parameters",
-        "leakage",
-    ),
-    *("organisms", "modality", "scope", "adapter", "headline", "metrics"),
+_KEYS = (
+    "title also_known_as description kind licence citation url card training parameters leakage organisms modality scope"
+    " adapter headline metrics"
 )
+ABOUT = tuple(_KEYS.split())
 """What the tables and the report say of an entry of the catalogue."""
 NOT_ABOUT_PUBLISHED = ("models", "datasets", "left_out", "values")
 
@@ -47,7 +34,7 @@ def catalogue(grid: Grid) -> dict[str, Any]:
     return {
         "models": {model: _about_model(grid, model) for model in run.models},
         "datasets": {dataset: _about_dataset(grid, dataset) for dataset in run.datasets},
-        "tasks": {task: _about({**run.task(task), **_traits_of_task(task)}) for task in run.tasks},
+        "tasks": {task: _about({**run.task(task), **vars(task_traits(task))}) for task in run.tasks},
         "skipped": [list(vars(skipped).values()) for skipped in grid.skipped],
         "published": {source: _about_published(grid, source) for source in run.published},
     }
@@ -85,25 +72,15 @@ def files_of(grid: Grid, model: str) -> list[str]:
 def _about_dataset(grid: Grid, dataset: str) -> dict[str, Any]:
     run = grid.run
     entry, text = run.dataset(dataset), _about(run.dataset(dataset))
-    if "planted" in entry:
-        text["title"] = _semi_synthetic(entry.get("title") or dataset)
+    title = str(entry.get("title") or dataset)
+    if "planted" in entry and "semi-synthetic" not in title.lower():  # it says so wherever it is shown
+        text["title"] = f"{title} (semi-synthetic)"
     text["splits"] = {split: run.source(dataset, split).organism for split in run.datasets[dataset]}
     text |= run.size(dataset)
     parts = [(part.dataset, part.task, part.split) for part in grid.cells]
     parts += [(part.dataset, part.task, part.split) for part in grid.skipped]
     sets = {name: run.splits_of(dataset, name) for owner, task, name in parts if owner == dataset and spans(task)}
     return text | ({"sets": sets} if sets else {})
-
-
-def _semi_synthetic(title: str) -> str:
-    """Return the title of a dataset into which effects were planted: it says so wherever it is shown."""
-    return title if "semi-synthetic" in title.lower() else f"{title} (semi-synthetic)"
-
-
-def _traits_of_task(task: str) -> dict[str, str]:
-    """Return what the module of a task says of it that tables and report need."""
-    traits = task_traits(task)
-    return {"modality": traits.modality, "scope": traits.scope}
 
 
 def _about_published(grid: Grid, source: str) -> dict[str, Any]:

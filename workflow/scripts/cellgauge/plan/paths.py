@@ -3,8 +3,6 @@
 Braces hold the wildcards of a rule. A path of one job is `SCORE.format(task=..., model=..., dataset=..., split=...)`.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -43,29 +41,12 @@ class Outputs:
 
     folder: str = "results"
 
-    @property
-    def manifest(self) -> str:
-        return f"{self.folder}/manifest.json"
-
-    @property
-    def provenance(self) -> str:
-        return f"{self.folder}/provenance.json"
-
-    @property
-    def tables(self) -> str:
-        return f"{self.folder}/tables"
-
-    @property
-    def report(self) -> str:
-        return f"{self.folder}/report.html"
-
-    @property
-    def czbenchmarks(self) -> str:
-        return f"{self.folder}/czbenchmarks.json"
-
-    @property
-    def figures(self) -> str:
-        return f"{self.folder}/figures"
+    manifest = property(lambda self: f"{self.folder}/manifest.json")
+    provenance = property(lambda self: f"{self.folder}/provenance.json")
+    tables = property(lambda self: f"{self.folder}/tables")
+    report = property(lambda self: f"{self.folder}/report.html")
+    czbenchmarks = property(lambda self: f"{self.folder}/czbenchmarks.json")
+    figures = property(lambda self: f"{self.folder}/figures")
 
 
 def log(rule: str, result: str) -> str:

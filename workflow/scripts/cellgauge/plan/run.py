@@ -4,8 +4,6 @@ A model's name in a path is its key in config/models.yaml, or `key@seed` for the
 Nothing is imported here but the standard library: planning costs no second.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +18,10 @@ from cellgauge.inference.adapter_job import Traits
 from cellgauge.plan.paths import Outputs
 from cellgauge.predictors.base import traits_of
 from cellgauge.tasks.traits import task_traits
+
+KINDS = ("models", "datasets", "tasks", "published")
+SCREEN_OPTIONS = ("control", "separator", "pool_guides", "expression", "partition_seed", "test_conditions", "planted")
+"""Keys that only entries of screens have; they change the files of their splits."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,10 @@ class Run:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.entries: dict[str, Mapping[str, Any]] = {
-            kind: config.get(kind, {}) for kind in ("models", "datasets", "tasks", "published")
-        }
+        self.entries: dict[str, Mapping[str, Any]] = {kind: config.get(kind, {}) for kind in KINDS}
         self.options: Mapping[str, Any] = config["run"]
         self.outputs = Outputs(config.get("results", Outputs.folder))
         self.name: str = config.get("name") or PurePath(self.outputs.folder).name
-
-    # --- the lists of the run ----------------------------------------------------------------------------------------
 
     @cached_property
     def models(self) -> list[str]:
@@ -110,8 +108,6 @@ class Run:
         """Return the seed of a model: that of its name, or the first of the run."""
         return int(model.partition("@")[2] or self.options["seeds"][0])
 
-    # --- models ------------------------------------------------------------------------------------------------------
-
     def model(self, name: str) -> Mapping[str, Any]:
         """Return the entry of a model, whatever its seed."""
         return self.entries["models"][name.partition("@")[0]]
@@ -127,8 +123,6 @@ class Run:
     def added_species(self, model: str) -> dict[str, Mapping[str, str]]:
         """Return what the files of each species that the user adds to a model are made of, by its canonical name."""
         return {organism(name).name: files for name, files in self.model(model).get("new_species", {}).items()}
-
-    # --- data --------------------------------------------------------------------------------------------------------
 
     def dataset(self, name: str) -> Mapping[str, Any]:
         """Return the entry of a dataset."""
@@ -193,8 +187,6 @@ class Run:
         if n_cells:
             return n_cells
         return round(entry["n_cells"] / len(entry["splits"])) if entry.get("n_cells") else None
-
-    # --- tasks -------------------------------------------------------------------------------------------------------
 
     def task(self, name: str) -> Mapping[str, Any]:
         """Return the entry of a task."""

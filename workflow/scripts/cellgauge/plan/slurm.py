@@ -1,7 +1,5 @@
 """A run on SLURM whose Snakemake was killed leaves its jobs behind: say so, before they are submitted once more."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

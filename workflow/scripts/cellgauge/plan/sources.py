@@ -17,12 +17,7 @@ from typing import Any, NamedTuple
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 DIGEST_LENGTH = 8  # hexadecimal digits: it tells versions of one file apart, and is read by people
-NOT_MEANING = {
-    "kind",
-    "type_comment",
-    "type_params",
-    "ctx",
-}  # fields that differ between releases of Python, or repeat others
+NOT_MEANING = {"kind", "type_comment", "type_params", "ctx"}  # fields that depend on Python's release, or repeat others
 
 
 @cache
@@ -38,8 +33,9 @@ def code(*modules: str, data: str = "") -> dict[str, str]:
         ModuleNotFoundError: a module named by the caller is not one of ours.
     """
     digests = {_name(path): _file(path).digest for path in closure(*modules)}
-    if data:
-        digests |= {_name(path): _digest(path.read_bytes()) for path in _package_data(data)}
+    files = SCRIPTS.joinpath(*data.split(".")).rglob("*") if data else ()
+    others = [path for path in files if path.is_file() and path.suffix not in (".py", ".pyc")]
+    digests |= {_name(path): _digest(path.read_bytes()) for path in others}
     return dict(sorted(digests.items()))
 
 
@@ -65,7 +61,7 @@ def closure(*modules: str) -> tuple[Path, ...]:
             path = _path(name)
             if path is not None and path not in paths:
                 paths.add(path)
-                todo += [*_parents(name), *_file(path).imports]
+                todo += [name.rpartition(".")[0], *_file(path).imports]
     return tuple(sorted(paths))
 
 
@@ -79,20 +75,20 @@ class Module(NamedTuple):
 @cache  # planning asks for most files in most closures
 def _file(path: Path) -> Module:
     tree = _parse(path.read_text(encoding="utf-8"))
-    return Module(tuple(_imports(tree)), _digest(_canonical(tree).encode()))
+    return Module(tuple(_imports(tree)), syntax_digest(tree))
 
 
-def syntax_digest(text: str) -> str:
+def syntax_digest(tree: ast.Module) -> str:
     """Return a digest of what a Python file means: of its syntax tree without docstrings and imports for type checking.
 
     It is the same under all releases of Python that cellgauge runs on.
     """
-    return _digest(_canonical(_parse(text)).encode())
+    return _digest(_canonical(tree).encode())
 
 
 def project_file(name: str) -> str:
     """Return the path of a file of the checkout, such as config/checksums.yaml, as a job's input."""
-    return _shown(SCRIPTS.parents[1] / name)
+    return _from_here(SCRIPTS.parents[1] / name)
 
 
 def script(name: str) -> str:
@@ -100,12 +96,7 @@ def script(name: str) -> str:
     path = _path(name)
     if path is None:
         raise ModuleNotFoundError(f"no script {name} in {SCRIPTS}")
-    return _shown(path)
-
-
-def _package_data(package: str) -> list[Path]:
-    files = SCRIPTS.joinpath(*package.split(".")).rglob("*")
-    return [path for path in files if path.is_file() and path.suffix not in (".py", ".pyc")]
+    return _from_here(path)
 
 
 @cache
@@ -118,16 +109,10 @@ def _name(path: Path) -> str:
     return path.relative_to(SCRIPTS).as_posix().removeprefix("cellgauge/")
 
 
-def _shown(path: Path) -> str:
+def _from_here(path: Path) -> str:
     """Return a path as seen from the working directory where it lies in it: another place of the checkout is no change."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _parents(module: str) -> Iterator[str]:
-    parts = module.split(".")
-    for end in range(1, len(parts)):
-        yield ".".join(parts[:end])
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
@@ -142,9 +127,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         for name in ("body", "orelse", "finalbody", "handlers", "cases"):
             children = getattr(node, name, ())
-            todo += (
-                [child for child in children if not is_for_type_checking(child)] if isinstance(children, list) else []
-            )
+            todo += [c for c in children if not is_for_type_checking(c)] if isinstance(children, list) else []
 
 
 def is_for_type_checking(node: ast.AST) -> bool:
@@ -154,11 +137,8 @@ def is_for_type_checking(node: ast.AST) -> bool:
 
 def _has_meaning(statement: ast.AST) -> bool:
     """Return whether a statement may change a result: no string alone (a docstring), no import for type checking."""
-    is_text = (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
     return not is_text and not is_for_type_checking(statement)
 
 

@@ -4,8 +4,6 @@ Snakemake locks a folder by files that outlive its process. Beside them each pro
 ends with the process however that ends.
 """
 
-from __future__ import annotations
-
 import fcntl
 import platform
 import shutil

@@ -4,8 +4,6 @@ With `--default-storage-provider` a job works on local copies. Snakemake names t
 holds a path (options, the manifest, what is looked for before a job) asks here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What models need beside the cells: checkpoints, embeddings that others computed, the files of species that users add."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
@@ -66,8 +64,6 @@ class Weights:
                 files = (self.of_split(model, *pair) for pair in pairs)
                 urls |= {path: url for url, path in files if is_remote(url)}
         return urls
-
-    # --- species that the user adds to a model -----------------------------------------------------------------------
 
     def added(self, model: str, dataset: str, name: str) -> list[str]:
         """Return the species of a split, or of a set, that are added to a model."""

@@ -1,15 +1,10 @@
 """Baseline: the effect of perturbing a pair of genes is the sum of the genes' single effects."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cellgauge.screens.screen import Screen
+from cellgauge.predictors.matching_mean import single_means
+from cellgauge.screens.screen import CONTROL, Screen, targets
 
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
@@ -19,9 +14,6 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predict
 
     Source: Ahlmann-Eltze et al. (2025), Nature Methods, 10.1038/s41592-025-02772-6.
     """
-    from cellgauge.predictors.matching_mean import single_means
-    from cellgauge.screens.screen import CONTROL, targets
-
     control, *trained = screen.means([CONTROL, *screen.training_conditions])
     singles = single_means(screen, trained)
 

@@ -18,8 +18,8 @@ screen that a predictor is given they are no controls. What profile reference sc
 so a predictor whose result depends on them runs once with each.
 
 Expression is log-normalised as the screen has it (`screen.expression`). Responses may be yielded one by one: each is reduced
-to what the scores need before the next is asked for, so a model's cells never lie in memory all at once. An adapter imports
-nothing but the standard library at its top: the grid reads the constants of every adapter before any environment exists.
+to what the scores need before the next is asked for, so a model's cells never lie in memory all at once. The plan reads the
+constants from the file without running it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import predictors
-from cellgauge.core.plugins import load_module, module_names
+from cellgauge.core.plugins import Source, check_name, load_module, module_names
 from cellgauge.inference.adapter_job import Stopwatch, Traits, check_options, seed_everything, versions
 from cellgauge.models import base as embedders
 
@@ -91,19 +91,9 @@ def traits_of(adapter: str) -> Traits:
 
 @cache  # the grid asks for every cell
 def traits(name: str) -> Traits:
-    """Return what an adapter says of itself."""
-    module = load_predictor(name)
-    return Traits(
-        scope="split",
-        shared_space=False,
-        stochastic=getattr(module, "STOCHASTIC", False),
-        packages=tuple(getattr(module, "PACKAGES", ())),
-        needs_ensembl=getattr(module, "NEEDS_ENSEMBL", False),
-        modality="perturbation",
-        path=getattr(module, "PATH", ""),
-        uninformed=getattr(module, "UNINFORMED", False),
-        czbenchmarks=getattr(module, "CZBENCHMARKS", ""),
-    )
+    """Return what an adapter says of itself; its module is read and not imported."""
+    check_name(predictors, name, "adapter")
+    return Traits.read(Source(f"{predictors.__name__}.{name}"), shared_space=False, modality="perturbation")
 
 
 def predict_files(
@@ -121,31 +111,27 @@ def predict_files(
         split_path: a screen in the split contract.
         model: the catalogue's name of the model; by default the adapter's.
         options: `seed` (default 42), `device` (default "auto") and the adapter's own.
-
-    Raises:
-        CellgaugeError: unknown adapter or option, or what the adapter or the contract finds wrong.
     """
     from cellgauge.core.gpu import pick_device
     from cellgauge.files.profiles import SUFFIX
     from cellgauge.screens.reduce import Reducer
     from cellgauge.screens.screen import Screen
 
-    module = load_predictor(adapter)
+    module, about = load_predictor(adapter), traits(adapter)
     settings = dict(options or {})
     seed, device = int(settings.pop("seed", 42)), settings.pop("device", "auto")
     check_options(adapter, module.predict, settings)
     screen = Screen.open(split_path)
-    device = pick_device(device) if getattr(module, "NEEDS_DEVICE", False) else "cpu"
-    uses_controls = getattr(module, "USES_CONTROLS", True)
-    given = {"corrected": screen.without_withheld()} | ({"reference": screen} if uses_controls else {})
+    device = pick_device(device) if about.needs_device else "cpu"
+    screens = {"corrected": screen.without_withheld()} | ({"reference": screen} if about.uses_controls else {})
     reducer, facts = None, {}
-    for profile, visible in given.items():
+    for profile, visible in screens.items():
         seed_everything(seed)
         clock = Stopwatch()
         predicted = module.predict(visible, Path(weights) if weights else None, device=device, seed=seed, **settings)
         reducer = reducer or Reducer(screen, predicted.genes)
         for response in predicted.responses:
-            reducer.add(**vars(response), profiles=(profile,) if uses_controls else SUFFIX)
+            reducer.add(**vars(response), profiles=(profile,) if about.uses_controls else SUFFIX)
         facts = facts or {**clock.read(), **predicted.facts}  # of the first run, which others are compared by
     provenance = {
         "model": model or adapter,
@@ -156,7 +142,7 @@ def predict_files(
         "params": settings,
         "seed": seed,
         "device": device,
-        "versions": versions(tuple(getattr(module, "PACKAGES", ()))),
+        "versions": versions(about.packages),
         **facts,
     }
     reducer.write(output, provenance)

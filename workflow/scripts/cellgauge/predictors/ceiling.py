@@ -1,15 +1,9 @@
 """Positive control: half of a condition's cells predict the other half."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.screen import Screen
 
 USES_CONTROLS = False
 

@@ -1,17 +1,11 @@
 """Baseline: a linear model of genes and perturbations, both embedded by PCA of the training conditions."""
 
-from __future__ import annotations
+from collections.abc import Iterator
 
-from typing import TYPE_CHECKING
+import numpy as np
 
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.screen import CONTROL, Screen
 
 
 def predict(
@@ -30,10 +24,6 @@ def predict(
     Source: Ahlmann-Eltze et al. (2025), Nature Methods, 10.1038/s41592-025-02772-6, run_linear_pretrained_model.R (for single
     genes; the sum for pairs is our addition, after the additive model).
     """
-    import numpy as np
-
-    from cellgauge.screens.screen import CONTROL
-
     trained = screen.training_conditions
     names = [condition for condition in trained if not screen.columns_of_targets(condition)[1]]
     if len(names) < 2:
@@ -65,8 +55,6 @@ def predict(
 
 def _scores(observations: np.ndarray, n_components: int) -> np.ndarray:
     """Return the principal component scores of the rows, shape (n_rows, <= n_components)."""
-    import numpy as np
-
     centered = observations - observations.mean(axis=0)
     left, values, _ = np.linalg.svd(centered, full_matrices=False)
     n_components = min(n_components, centered.shape[1] - 1)

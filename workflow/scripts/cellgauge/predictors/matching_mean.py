@@ -1,18 +1,12 @@
 """Baseline: the mean of the training perturbations of the same genes."""
 
-from __future__ import annotations
+from collections.abc import Iterable
 
-from typing import TYPE_CHECKING
+import numpy as np
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import numpy as np
-
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.screen import Screen, targets
 
 USES_CONTROLS = False
 
@@ -28,8 +22,6 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predict
     Raises:
         CellgaugeError: the screen has no training condition.
     """
-    from cellgauge.screens.screen import targets
-
     if not screen.training_conditions:
         raise CellgaugeError(f"{screen.where}: no training condition")
     trained = screen.means(screen.training_conditions)
@@ -50,10 +42,6 @@ def single_means(screen: Screen, trained: Iterable[np.ndarray]) -> dict[str, np.
         trained: the mean expression of each training condition, in the order of `screen.training_conditions`, each of shape
             (n_genes,).
     """
-    import numpy as np
-
-    from cellgauge.screens.screen import targets
-
     of_gene: dict[str, list[tuple[int, np.ndarray]]] = {}
     for condition, mean in zip(screen.training_conditions, trained, strict=True):
         if len(targets(condition)) == 1:

@@ -1,14 +1,10 @@
 """Baseline: the perturbation has no effect."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import numpy as np
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.screen import Screen, mean_of
 
 UNINFORMED = True
 
@@ -22,10 +18,6 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int, statistic:
     Raises:
         CellgaugeError: `statistic` is neither.
     """
-    import numpy as np
-
-    from cellgauge.screens.screen import mean_of
-
     controls = screen.controls()
     if statistic == "mean":
         expression = mean_of(controls)

@@ -1,46 +1,26 @@
 """A user's own predictions, read from h5ad, csv, tsv or parquet and aligned with the screen's conditions and genes."""
 
-from __future__ import annotations
-
 import json
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from cellgauge.core.errors import CellgaugeError, reading
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix, issparse
+
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data import tables
+from cellgauge.data.genes import without_version
+from cellgauge.data.published import open_published
+from cellgauge.files.text_columns import ids, shorten, text_column
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    import numpy as np
-    import pandas as pd
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.screens.condition_names import ConditionNames
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.condition_names import ConditionNames, as_names, check_targets
+from cellgauge.screens.screen import CONTROL, Screen, targets
 
 USES_CONTROLS = False
 PATH = "my_model/{dataset}.csv"
 CONDITION_COLUMNS = ("condition", "perturbation")
-
-
-@dataclass(frozen=True)
-class PredictedRows:
-    """What a file of predictions holds.
-
-    Attributes:
-        names: the condition of each row as cellgauge writes it, str, shape (n_rows,), "" where it has none.
-        genes: the gene id (of the screen) of each column.
-        matrix: shape (n_rows, n_genes).
-        notes: what was left out or read in another way than one might think.
-    """
-
-    names: Sequence[str]
-    genes: Sequence[str]
-    matrix: np.ndarray | csr_matrix
-    notes: Sequence[str] = ()
 
 
 def predict(
@@ -63,7 +43,7 @@ def predict(
 
     Args:
         condition_column: the column of obs (or of the table) that holds the conditions; by default "condition" or
-            "perturbation" where there is one, else the rows' names.
+            "perturbation" if the file has one, else the rows' names.
         control: how the file calls the control, one name or several (`*` for any characters); by default as the screen's
             data do, or "ctrl".
         separator: what stands between the genes of a combination; by default it is recognised by the genes.
@@ -71,78 +51,50 @@ def predict(
         columns: the columns of a table that are genes, as names or patterns; by default all that are called as one.
         without_withheld: whether the predictions were made without the controls that the split marks as `withheld`. Else their
             scores carry a note: a prediction that starts from all controls shares their noise with the measured changes.
-
-    Raises:
-        CellgaugeError: a file of another format, a gene with text in it, no gene or no condition of the screen, or names of
-            conditions that were not understood.
     """
-    from cellgauge.screens.screen import targets
-
     if weights is None:
-        raise CellgaugeError(
-            "precomputed predictions need a file: set `path` in the model's entry (by hand: --weights)"
-        )
+        raise CellgaugeError("precomputed predictions need a file: set `path` in its entry (by hand: --weights)")
     names = _condition_names(screen, control, separator, pool_guides)
-    table = read_predictions(
-        weights, screen, names, condition_column=condition_column, columns=columns, declared=bool(separator)
-    )
-    for note in table.notes:
+    columns = (columns,) if isinstance(columns, str) else tuple(columns)
+    conditions, genes, matrix, notes = _read(weights, screen, names, condition_column, columns, bool(separator))
+    for note in notes:
         print(f"note: {weights}: {note}", file=sys.stderr)
     rows: dict[frozenset[str], dict[str, list[int]]] = {}
-    for row, name in enumerate(table.names):
+    for row, name in enumerate(conditions):
         if name:
             rows.setdefault(targets(name), {}).setdefault(name, []).append(row)
 
     def responses() -> Iterator[Response]:
         for condition in screen.test_conditions:
-            found = rows.get(targets(condition), {})
-            chosen = found.get(condition) or [row for same in found.values() for row in same]
+            by_name = rows.get(targets(condition), {})
+            chosen = by_name.get(condition) or [row for same in by_name.values() for row in same]
             if not chosen:
                 yield Response(condition, reason=f"{weights.name} has no row of this condition")
             elif len(chosen) == 1:
-                (mean,) = _dense(table.matrix[chosen])
-                yield Response(condition, mean=mean.astype("float64"))
+                mean = matrix[chosen]
+                mean = mean.toarray() if issparse(mean) else mean
+                yield Response(condition, mean=mean[0].astype("float64"))
             else:
-                yield Response(condition, cells=table.matrix[chosen].astype("float32"))
+                yield Response(condition, cells=matrix[chosen].astype("float32"))
 
-    facts = {
-        "source": weights.name,
-        "matched_genes": len(table.genes),
-        "may_have_used_withheld": not without_withheld,
-    }
-    return Predicted(table.genes, responses(), facts | ({"notes": "\n".join(table.notes)} if table.notes else {}))
+    facts = {"source": weights.name, "matched_genes": len(genes), "may_have_used_withheld": not without_withheld}
+    return Predicted(genes, responses(), facts | ({"notes": "\n".join(notes)} if notes else {}))
 
 
-def read_predictions(
-    path: Path,
-    screen: Screen,
-    names: ConditionNames,
-    *,
-    condition_column: str = "",
-    columns: str | Sequence[str] = (),
-    declared: bool = False,
-) -> PredictedRows:
+def _read(
+    path: Path, screen: Screen, names: ConditionNames, condition_column: str, columns: Sequence[str], is_declared: bool
+) -> tuple[list[str], list[str], np.ndarray | csr_matrix, list[str]]:
     """Read a file of predictions; see `predict` for the options.
 
     Args:
         names: how the file names its conditions.
-        declared: whether the user said what stands between genes, so that perturbed genes may be anything.
+        is_declared: whether the user said what is between genes, so that perturbed genes may be anything.
 
-    Raises:
-        CellgaugeError: whatever keeps the file from being a prediction of the screen's test conditions.
+    Returns:
+        The condition of each row as cellgauge writes it, "" where it has none; the gene id (of the screen) of each column;
+        the matrix, shape (n_rows, n_genes); and notes on what was left out or read in another way than one might think.
     """
-    from cellgauge.data.tables import FORMATS, table_format
-    from cellgauge.files.text_columns import text_column
-    from cellgauge.screens.condition_names import UnknownTargets
-    from cellgauge.screens.screen import targets
-
-    ending, known = table_format(path), (".h5ad", *FORMATS)
-    if ending not in known:
-        raise CellgaugeError(f"{path}: unknown format '{ending}'; predictions are read from {', '.join(known)}")
-    if not path.is_file():
-        raise CellgaugeError(f"{path}: no such file")
-    columns = (columns,) if isinstance(columns, str) else tuple(columns)
-    with reading(f"{path}: cannot be read as {ending[1:]}"):
+    with tables.reading_one_of((".h5ad", *tables.FORMATS), path, "predictions") as ending:
         published, genes, matrix, notes = (
             _read_h5ad(path, screen, condition_column)
             if ending == ".h5ad"
@@ -152,7 +104,7 @@ def read_predictions(
         raise CellgaugeError(f"{path}: it has no rows")
     column = text_column(published, meant=names.control)
     names = names.recognised(column.values)
-    written = names.names(column.values)
+    written = names.names(column.values)  # as the file has it -> as cellgauge writes it
     if unnamed := int(column.missing.sum()):
         notes.append(f"{unnamed} of {len(published)} rows have no condition and are left out")
     predicted = {targets(name) for name in written.values() if name}
@@ -161,93 +113,73 @@ def read_predictions(
             f"{path}: none of its conditions (such as '{next(iter(written.values()))}') is a test condition of"
             f" {screen.where} (such as '{screen.test_conditions[0]}'); say how it writes them with `control` and `separator`"
         )
-    unknown = UnknownTargets.of(dict.fromkeys(written.values()), names.genes)
-    notes += unknown.check(str(path), names, written, declared=declared)
+    notes += check_targets(str(path), names, written, declared=is_declared)
     places = _columns(screen, genes, path, column.values)
-    return PredictedRows(
-        [written[name] for name in column.values], list(places), matrix[:, list(places.values())], notes
-    )
+    return [written[name] for name in column.values], list(places), matrix[:, list(places.values())], notes
 
 
 def _condition_names(screen: Screen, control: str | Sequence[str], separator: str, pool_guides: bool) -> ConditionNames:
-    """Return how a file names conditions: as it is told, else as the screen's own data do, and as cellgauge does."""
-    from cellgauge.screens.condition_names import ConditionNames, as_names
-    from cellgauge.screens.screen import CONTROL, targets
-
-    theirs = json.loads(str(screen.split.facts().get("condition_names", "{}")))
-    controls = as_names(control) if control else (CONTROL, *theirs.get("control", ()))
+    """Return how a file names conditions: as the options say, else as the screen's own data do, and as cellgauge does."""
+    of_screen = json.loads(str(screen.split.facts().get("condition_names", "{}")))
+    controls = as_names(control) if control else (CONTROL, *of_screen.get("control", ()))
     perturbed = {gene for condition in (*screen.partition, *screen.strata) for gene in targets(condition)}
     return ConditionNames(
         tuple(dict.fromkeys((*controls, CONTROL))),
         separator.strip() or separator,
-        pool_guides or bool(theirs.get("pool_guides")),
+        pool_guides or bool(of_screen.get("pool_guides")),
         frozenset(screen.column_of) | perturbed,
     )
 
 
 def _columns(screen: Screen, genes: Sequence[str], path: Path, rows: Sequence[str]) -> dict[str, int]:
     """Return the column of the file of each gene id of the screen that it has."""
-    from cellgauge.data.genes import without_version
-
     place = screen.column_of
-    found: dict[str, int] = {}
+    columns: dict[str, int] = {}
     for column, name in enumerate(genes):
         known = name if name in place else without_version(name)
         if known in place:
             gene = str(screen.genes[place[known]])
-            if gene in found:
-                raise CellgaugeError(f"{path}: gene {gene} has two columns ('{genes[found[gene]]}' and '{name}')")
-            found[gene] = column
-    if not found:
+            if gene in columns:
+                raise CellgaugeError(f"{path}: gene {gene} has two columns ('{genes[columns[gene]]}' and '{name}')")
+            columns[gene] = column
+    if not columns:
         turned = sum(name in place for name in rows)
         hint = "; its rows are genes, so turn it round (conditions are rows)" if 2 * turned > len(rows) else ""
         raise CellgaugeError(
             f"{path}: none of its columns (such as '{genes[0] if len(genes) else ''}') is a gene of {screen.where} (such as"
             f" '{screen.genes[0]}' or '{screen.symbols[0]}'){hint}"
         )
-    return found
+    return columns
 
 
 def _read_table(
     path: Path, screen: Screen, condition_column: str, columns: Sequence[str]
 ) -> tuple[pd.Series, list[str], np.ndarray, list[str]]:
-    from cellgauge.data import tables
-    from cellgauge.data.genes import without_version
-
     table = tables.read_table(path, text_columns=[condition_column, *CONDITION_COLUMNS])
-    wanted = _condition_column(table.frame, condition_column, path) or table.frame.columns[0]
-    frame = tables.without_ids(table.frame, wanted)
+    name = _condition_column(table.frame, condition_column, path) or table.frame.columns[0]
+    frame, conditions = tables.without_ids(table.frame, name), table.frame[name]
     genes = {name for name in frame.columns if name in screen.column_of or without_version(name) in screen.column_of}
     if not genes:
-        _columns(screen, list(frame.columns), path, table.frame[wanted].astype(str).tolist())
-    numbers = tables.numbers(frame, path, columns=columns, known=genes)
-    return table.frame[wanted], numbers.names, numbers.matrix, [*table.notes, *numbers.notes]
+        _columns(screen, list(frame.columns), path, conditions.astype(str).tolist())  # which raises
+    names, matrix, notes = tables.numbers(frame, path, columns=columns, known=genes)
+    return conditions, names, matrix, [*table.notes, *notes]
 
 
 def _read_h5ad(
     path: Path, screen: Screen, condition_column: str
 ) -> tuple[pd.Series | pd.Index, list[str], csr_matrix, list[str]]:
-    import numpy as np
-
-    from cellgauge.data.published import open_published
-    from cellgauge.files.text_columns import ids
-
     with open_published(path) as file:
         if "X" not in file.matrices:
             raise CellgaugeError(f"{path}: it has no X, which holds the predicted expression")
-        wanted = _condition_column(file.obs, condition_column, path)
-        genes = [str(name) for name in ids(file.genes("X").index)]
-        names = file.obs[wanted] if wanted else file.obs.index
-        return names, genes, file.rows("X", np.arange(len(file.obs))), []
+        name = _condition_column(file.obs, condition_column, path)
+        genes = [str(gene) for gene in ids(file.genes("X").index)]
+        return file.obs[name] if name else file.obs.index, genes, file.rows("X", np.arange(len(file.obs))), []
 
 
-def _condition_column(frame: pd.DataFrame, wanted: str, path: Path) -> str:
-    """Return the column that holds conditions: the one asked for, else one that is called so, "" without."""
-    if wanted and wanted not in frame:
-        found = ", ".join(map(str, frame.columns[:20])) or "none"
-        raise CellgaugeError(f"{path}: no column '{wanted}' for conditions (found: {found})")
-    return wanted or next((name for name in CONDITION_COLUMNS if name in frame), "")
-
-
-def _dense(matrix: np.ndarray | csr_matrix) -> np.ndarray:
-    return matrix.toarray() if hasattr(matrix, "toarray") else matrix
+def _condition_column(frame: pd.DataFrame, name: str, path: Path) -> str:
+    """Return the column that holds conditions: the one called `name`, else one of the usual names, "" without."""
+    if name and name not in frame:
+        raise CellgaugeError(
+            f"{path}: no column '{name}' for conditions (found: {shorten(frame.columns, 20) or 'none'})"
+        )
+    return name or next((name for name in CONDITION_COLUMNS if name in frame), "")

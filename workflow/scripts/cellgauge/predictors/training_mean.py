@@ -1,14 +1,8 @@
 """Baseline: every perturbation has the average effect of the training perturbations."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.screen import Screen
 
 USES_CONTROLS = False
 

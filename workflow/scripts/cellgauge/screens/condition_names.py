@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from cellgauge.core.errors import CellgaugeError
@@ -116,78 +117,50 @@ def gene_of_guide(part: str, genes: Collection[str]) -> str:
     return part
 
 
-@dataclass(frozen=True)
-class UnknownTargets:
-    """The perturbed genes that a screen's table of genes lacks.
+def check_targets(where: str, names: ConditionNames, written: Mapping[str, str], *, declared: bool) -> list[str]:
+    """Return a note on perturbed genes that are not among the screen's; raise CellgaugeError if names were not understood.
 
-    Attributes:
-        targets: how many conditions each is in.
-        n_targets: how many perturbed genes there are.
+    Args:
+        where: what the message begins with.
+        written: the names as the file writes them, and as cellgauge does.
+        declared: whether the user said how names are written (`separator`): perturbed genes may then be anything.
     """
-
-    targets: Mapping[str, int] = field(default_factory=dict)
-    n_targets: int = 0
-
-    @classmethod
-    def of(cls, conditions: Iterable[str], genes: Collection[str]) -> UnknownTargets:
-        """Count them in conditions as cellgauge writes them."""
-        counts: dict[str, int] = {}
-        for condition in conditions:
-            for part in dict.fromkeys(condition.split("+")):
-                if part and part != CONTROL:
-                    counts[part] = counts.get(part, 0) + 1
-        return cls({name: count for name, count in counts.items() if name not in genes}, len(counts))
-
-    def check(self, where: str, names: ConditionNames, published: Iterable[str], *, declared: bool) -> list[str]:
-        """Return a note on unknown targets; raise CellgaugeError where they say that names were not understood.
-
-        Args:
-            where: what the message begins with.
-            published: the names as the file writes them.
-            declared: whether the user said how names are written (`separator`): perturbed genes may then be anything.
-        """
-        if not self.targets:
-            return []
-        controls = [name for name in self.targets if _is_control_word(name)]
-        if controls:
-            raise CellgaugeError(
-                f"{where}: '{controls[0]}' is in {self.targets[controls[0]]} conditions and is not a gene; if it is a"
-                f" control, add it to `control`: [{', '.join([*names.control, *controls])}]"
-            )
-        unknown = list(self.targets)
-        shown = shorten(unknown, 5)
-        for name in unknown if not declared else ():
-            separator = next((one for one in SEPARATORS if one in name and names.divides(name, one)), "")
-            if separator:
-                raise CellgaugeError(
-                    f"{where}: '{name}' is read as one gene, but '{separator}' divides it into genes of the screen; use one"
-                    " separator for all combinations and name it with `separator`"
-                )
-        note = f"{len(unknown)} of {self.n_targets} perturbed genes are not genes of the screen: {shown}"
-        if declared or 2 * len(unknown) <= self.n_targets:
-            return [note]
-        guides = sum(gene_of_guide(name, names.genes) in names.genes for name in unknown)
-        if 2 * guides > len(unknown):
-            remedy = "they look like guides: `pool_guides: true` combines the guides of a gene"
-        elif any(
-            "+" in name for name in published
-        ):  # combinations are written as they are read: the panel lacks their genes
-            return [note]
-        else:
-            remedy = "name the character between genes with `separator`, or check the columns of genes"
+    parts = [dict.fromkeys(condition.split("+")) for condition in dict.fromkeys(written.values())]
+    n_conditions = Counter(part for each in parts for part in each if part and part != CONTROL)
+    unknown = [name for name in n_conditions if name not in names.genes]
+    if not unknown:
+        return []
+    bare = {name: re.sub(r"[-_ .]", "", name.casefold()).rstrip("0123456789") for name in unknown}
+    if controls := [name for name in unknown if bare[name] in CONTROL_WORDS]:
         raise CellgaugeError(
-            f"{where}: {len(unknown)} of {self.n_targets} perturbed genes are not genes of the screen ({shown});"
-            f' {remedy}. If that is right (drugs, for example), set `separator: "+"`'
+            f"{where}: '{controls[0]}' is in {n_conditions[controls[0]]} conditions and is not a gene; if it is a control,"
+            f" add it to `control`: [{', '.join([*names.control, *controls])}]"
         )
+    for name in unknown if not declared else ():
+        separator = next((one for one in SEPARATORS if one in name and names.divides(name, one)), "")
+        if separator:
+            raise CellgaugeError(
+                f"{where}: '{name}' is read as one gene, but '{separator}' divides it into genes of the screen; use one"
+                " separator for all combinations and name it with `separator`"
+            )
+    count, examples = f"{len(unknown)} of {len(n_conditions)}", shorten(unknown, 5)
+    note = f"{count} perturbed genes are not genes of the screen: {examples}"
+    if declared or 2 * len(unknown) <= len(n_conditions):
+        return [note]
+    guides = sum(gene_of_guide(name, names.genes) in names.genes for name in unknown)
+    if 2 * guides > len(unknown):
+        remedy = "they look like guides: `pool_guides: true` combines the guides of a gene"
+    elif any("+" in name for name in written):  # combinations are written as they are read: the panel lacks genes
+        return [note]
+    else:
+        remedy = "name the character between genes with `separator`, or check the columns of genes"
+    raise CellgaugeError(
+        f"{where}: {count} perturbed genes are not genes of the screen ({examples}); {remedy}. If that is right"
+        ' (drugs, for example), set `separator: "+"`'
+    )
 
 
-def _is_control_word(name: str) -> bool:
-    bare = "".join(character for character in name.casefold() if character not in "-_ .").rstrip("0123456789")
-    return bare in CONTROL_WORDS
-
-
-def as_names(value: str | Sequence[str] | None, default: str = CONTROL) -> tuple[str, ...]:
-    """Return one name or a list of names as a tuple."""
-    if not value:
-        return (default,)
+def as_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return one name of the control, or a list of names, as a tuple; by default its usual name."""
+    value = value or CONTROL
     return (value,) if isinstance(value, str) else tuple(map(str, value))

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 SAMPLED = 100
-"""How many cells of a group are kept for scores that compare distributions."""
-
-
+"""How many cells of a group are written for scores that compare distributions."""
 N_COMPONENTS = 50
 
 
@@ -72,9 +70,8 @@ def measure_truth(split_path: str | Path, output: str | Path) -> None:
         "wilcoxon_reference": ControlRanks(expression[rows_of["control"]]),
     }
     masked = np.zeros(len(screen.genes), dtype=bool)
-    masked[[column for condition in screen.test_conditions for column in screen.columns_of_targets(condition)[0]]] = (
-        True
-    )
+    for condition in screen.test_conditions:
+        masked[screen.columns_of_targets(condition)[0]] = True
     shape = (len(all_groups), len(screen.genes))
     layers = ("mean", *ranks, "half_mean", *(f"half_{name}" for name in ranks))
     measured = {name: np.full(shape, np.nan) for name in layers}
@@ -127,17 +124,17 @@ def _components(samples: Sequence[csr_matrix]) -> np.ndarray:
 
     cells = vstack(samples, format="csr").astype(np.float64)
     n_cells, n_genes = cells.shape
-    kept = min(N_COMPONENTS, n_cells - 1, n_genes - 1)
-    if kept < 1:
+    n_components = min(N_COMPONENTS, n_cells - 1, n_genes - 1)
+    if n_components < 1:
         return np.ones((n_genes, 1), dtype=np.float32)
-    by_gene, centre = cells.T.tocsr(), mean_of(cells)
+    by_gene, center = cells.T.tocsr(), mean_of(cells)
 
     def scatter(x: np.ndarray) -> np.ndarray:
         x = x.ravel()
-        return by_gene @ (cells @ x) - n_cells * centre * (centre @ x)
+        return by_gene @ (cells @ x) - n_cells * center * (center @ x)
 
     operator = LinearOperator((n_genes, n_genes), matvec=scatter, dtype=np.float64)
-    _, loadings = eigsh(operator, k=kept, v0=np.ones(n_genes))  # a start that no order of cells or genes changes
+    _, loadings = eigsh(operator, k=n_components, v0=np.ones(n_genes))  # a start that no order of them changes
     return np.ascontiguousarray(loadings, dtype=np.float32)
 
 
@@ -154,28 +151,17 @@ def _write(
     import anndata
     import pandas as pd
 
-    obs = pd.DataFrame(
-        {
-            "role": [group.role for group in all_groups],
-            "condition": [group.condition for group in all_groups],
-            "stratum": [group.stratum for group in all_groups],
-            "n_cells": [len(group.rows) for group in all_groups],
-            **sizes,
-        },
-        index=[f"{group.role}:{group.condition}" for group in all_groups],
-    )
+    columns = {name: [getattr(group, name) for group in all_groups] for name in ("role", "condition", "stratum")}
+    columns |= {"n_cells": [len(group.rows) for group in all_groups], **sizes}
+    index = [f"{group.role}:{group.condition}" for group in all_groups]
+    dataset, split = screen.split.dataset, screen.split.name
     data = anndata.AnnData(
         X=measured["mean"],
-        obs=obs,
+        obs=pd.DataFrame(columns, index=index),
         var=pd.DataFrame({"masked": masked}, index=screen.genes.astype(str)),
         layers={name: values for name, values in measured.items() if name != "mean"},
         varm={"components": components},
-        uns={
-            "kind": "truth",
-            "dataset": screen.split.dataset,
-            "split": screen.split.name,
-            "semi_synthetic": screen.semi_synthetic,
-        },
+        uns={"kind": "truth", "dataset": dataset, "split": split, "semi_synthetic": screen.semi_synthetic},
     )
     for name, of_row in samples.items():
         projected = np.full((len(all_groups), SAMPLED, components.shape[1]), np.nan, dtype=np.float32)

@@ -1,12 +1,13 @@
 """Predicted cells of one condition after the other, reduced as they are made to what scores need."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import anndata
 import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import ContractError
 from cellgauge.files.checked import checked_path
@@ -14,15 +15,10 @@ from cellgauge.files.h5ad import as_plain
 from cellgauge.files.prediction import NOT_PREDICTED
 from cellgauge.files.profiles import SUFFIX
 from cellgauge.metrics.wilcoxon import ControlRanks
-from cellgauge.screens.screen import CONTROL, mean_of
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.screen import CONTROL, Screen, mean_of
 
 SAMPLED = 64
-"""How many predicted cells of a condition are kept, for scores that compare distributions."""
+"""How many predicted cells of a condition are written, for scores that compare distributions."""
 
 
 class Reducer:
@@ -81,11 +77,11 @@ class Reducer:
             if row is None or reasons[row] != NOT_PREDICTED:
                 fault = "no test condition" if row is None else "predicted more than once"
                 raise ContractError(f"condition {condition} is {fault}")
-            given = mean if cells is None else cells
-            if given is None:
+            values = mean if cells is None else cells
+            if values is None:
                 reasons[row] = reason or NOT_PREDICTED
                 continue
-            check_values(given, condition, 1 if cells is None else 2, len(self._genes))
+            check_values(values, condition, 1 if cells is None else 2, len(self._genes))
             reasons[row] = ""
             self._means[profile][row] = mean if cells is None else mean_of(cells)
             ranks, corrected = self._ranks[profile], profile == "corrected"
@@ -100,9 +96,6 @@ class Reducer:
 
     def write(self, path: str | Path, uns: Mapping[str, Any]) -> None:
         """Write the prediction file; where nothing was predicted it holds the reasons."""
-        import anndata
-        import pandas as pd
-
         reasons = {f"reason{SUFFIX[profile]}": values.astype(str) for profile, values in self._reasons.items()}
         unpredicted = int((self._reasons["corrected"] != "").sum())
         facts = {**uns, "unpredicted": unpredicted, "controls_compared": self._ranks["corrected"].n_controls}
@@ -115,30 +108,27 @@ class Reducer:
             uns={key: as_plain(value) for key, value in facts.items() if value is not None},
         )
         if self._samples:
-            data.obsm["cells"] = self._sampled()
+            most = max(map(len, self._samples.values()))
+            sampled = np.full((len(self._conditions), most, len(self._genes)), np.nan, dtype=np.float32)
+            for row, sample in self._samples.items():
+                sampled[row, : len(sample)] = sample
+            data.obsm["cells"] = sampled
         with checked_path(path) as temporary:
             data.write_h5ad(temporary)
-
-    def _sampled(self) -> np.ndarray:
-        most = max(len(sample) for sample in self._samples.values())
-        sampled = np.full((len(self._conditions), most, len(self._genes)), np.nan, dtype=np.float32)
-        for row, sample in self._samples.items():
-            sampled[row, : len(sample)] = sample
-        return sampled
 
 
 def _sampled_rows(cells: np.ndarray | csr_matrix, seed: int) -> np.ndarray:
     """Return the positions of up to `SAMPLED` cells, ascending: the same cells in whatever order they come."""
     totals = np.asarray(cells.sum(axis=1, dtype=np.float64)).ravel()
-    drawn = np.random.default_rng(seed).permutation(len(totals))[:SAMPLED]
-    return np.sort(np.argsort(totals, kind="stable")[drawn])
+    sample = np.random.default_rng(seed).permutation(len(totals))[:SAMPLED]
+    return np.sort(np.argsort(totals, kind="stable")[sample])
 
 
-def check_values(given: np.ndarray | csr_matrix, condition: str, n_dims: int, n_genes: int) -> None:
-    shape = given.shape
+def check_values(values: np.ndarray | csr_matrix, condition: str, n_dims: int, n_genes: int) -> None:
+    """Raise ContractError where what was predicted of a condition has another shape, or holds what is not finite."""
+    shape = values.shape
     if len(shape) != n_dims or shape[-1] != n_genes or 0 in shape:
-        wanted = f"({n_genes},)" if n_dims == 1 else f"(cells, {n_genes})"
-        raise ContractError(f"condition {condition}: the prediction has shape {shape}, not {wanted}")
-    values = given if isinstance(given, np.ndarray) else given.data
-    if not np.isfinite(values).all():
+        expected = f"({n_genes},)" if n_dims == 1 else f"(cells, {n_genes})"
+        raise ContractError(f"condition {condition}: the prediction has shape {shape}, not {expected}")
+    if not np.isfinite(values if isinstance(values, np.ndarray) else values.data).all():
         raise ContractError(f"condition {condition}: the prediction contains a value that is not finite")

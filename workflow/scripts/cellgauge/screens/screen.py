@@ -31,21 +31,16 @@ STRATA = ("unseen_single", "seen_single", "combo_seen0", "combo_seen1", "combo_s
 ROWS_AT_ONCE = 8192
 
 
-# --- conditions ------------------------------------------------------------------------------------------------------
-
-
 def targets(condition: str) -> frozenset[str]:
     """Return the perturbed genes of a condition; none for the control."""
     return frozenset(condition.split("+")) - {CONTROL}
 
 
-def simulation_split(
-    conditions: Sequence[str], *, seed: int = 1, seen_share: float = 0.75, train_share: float = 0.75
-) -> tuple[dict[str, str], dict[str, str]]:
+def simulation_split(conditions: Sequence[str], *, seed: int = 1) -> tuple[dict[str, str], dict[str, str]]:
     """Hold conditions out as GEARS 0.0.2 does in its split "simulation": genes are drawn, and with them conditions.
 
-    Of the perturbed genes `seen_share` are drawn as seen. Singles of the others, and pairs with at most one seen gene, are
-    test conditions; of the pairs whose genes are both seen `train_share` are for training. The same again within the
+    Three quarters of the perturbed genes are drawn as seen. Singles of the others, and pairs with at most one seen gene, are
+    test conditions; of the pairs whose genes are both seen three quarters are for training. The same again within the
     training conditions, with 0.9 each, gives the validation conditions. The draws are numpy's legacy generator's, as there.
 
     Args:
@@ -56,25 +51,25 @@ def simulation_split(
 
     Source: Roohani et al. (2024), Nature Biotechnology 42, 927-935; cell-gears 0.0.2, DataSplitter.get_simulation_split.
     """
-    held_out = _simulate(conditions, seed, seen_share, train_share)
+    held_out = _simulate(conditions, seed, 0.75)
     rest = [condition for condition in conditions if condition not in held_out]
-    validation = _simulate(rest, seed, 0.9, 0.9)
+    validation = _simulate(rest, seed, 0.9)
     partition = {c: "test" if c in held_out else "val" if c in validation else "train" for c in conditions}
     return partition, held_out
 
 
-def _simulate(conditions: Sequence[str], seed: int, seen_share: float, train_share: float) -> dict[str, str]:
-    """Return the held-out conditions with their strata."""
+def _simulate(conditions: Sequence[str], seed: int, share: float) -> dict[str, str]:
+    """Return the held-out conditions with their strata; `share` is that of seen genes, and of pairs of them for training."""
     genes = np.unique([gene for condition in conditions for gene in targets(condition)])
     if not len(genes):
         return {}
-    drawn = np.random.RandomState(seed).choice(genes, int(len(genes) * seen_share), replace=False)
-    seen = {condition: len(targets(condition) & set(drawn)) for condition in conditions}
+    seen_genes = set(np.random.RandomState(seed).choice(genes, int(len(genes) * share), replace=False))
+    seen = {condition: len(targets(condition) & seen_genes) for condition in conditions}
     held_out = {c: _stratum(c, n) for c, n in seen.items() if n == 0 or (n == 1 and len(targets(c)) > 1)}
     pairs = np.unique([c for c in conditions if c not in held_out and len(targets(c)) > 1])
     if len(pairs):
-        kept = np.random.RandomState(seed).choice(pairs, int(len(pairs) * train_share), replace=False)
-        held_out |= {str(c): _stratum(str(c), seen[str(c)]) for c in np.setdiff1d(pairs, kept)}
+        training = np.random.RandomState(seed).choice(pairs, int(len(pairs) * share), replace=False)
+        held_out |= {str(c): _stratum(str(c), seen[str(c)]) for c in np.setdiff1d(pairs, training)}
     return held_out
 
 
@@ -91,9 +86,6 @@ def strata(partition: Mapping[str, str]) -> dict[str, str]:
     """
     seen = {gene for condition, part in partition.items() if part != "test" for gene in targets(condition)}
     return {c: _stratum(c, len(targets(c) & seen)) for c, part in partition.items() if part == "test"}
-
-
-# --- screens ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

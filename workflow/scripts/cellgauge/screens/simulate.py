@@ -8,19 +8,14 @@ Noise, dropout and correlations stay those of real cells, and the truth is known
 Source: Gerard (2020), BMC Bioinformatics 21, 206 (seqgendiff).
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
+import anndata
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.screens.screen import CONTROL, targets
-
-if TYPE_CHECKING:
-    import anndata
-    from scipy.sparse import csr_matrix
 
 N_PROGRAMMES = 4
 PROGRAMME_SIZE = 40
@@ -94,17 +89,15 @@ def _effects(places: np.ndarray, n_genes: int, generator: np.random.Generator) -
     for programme in programmes:
         members = generator.choice(n_genes, min(PROGRAMME_SIZE, n_genes), replace=False)
         programme[members] = generator.normal(0, 1, len(members))
-    common = np.zeros(
-        n_genes
-    )  # what every perturbation does: part of the answer is not specific in real screens either
+    common = np.zeros(n_genes)  # what every perturbation does: in real screens, too, part of the answer is not specific
     stressed = generator.choice(n_genes, min(PROGRAMME_SIZE, n_genes) // 2, replace=False)
     common[stressed] = generator.normal(0, 0.7, len(stressed))
     effects = np.empty((len(places), n_genes))
     for n in range(len(places)):
-        own = np.zeros(n_genes)
-        mine = generator.choice(n_genes, min(15, n_genes), replace=False)
-        own[mine] = generator.normal(0, 1.2, len(mine))
-        effects[n] = programmes[n % N_PROGRAMMES] * generator.uniform(0.6, 1.4) + own + common
+        specific = np.zeros(n_genes)
+        genes = generator.choice(n_genes, min(15, n_genes), replace=False)
+        specific[genes] = generator.normal(0, 1.2, len(genes))
+        effects[n] = programmes[n % N_PROGRAMMES] * generator.uniform(0.6, 1.4) + specific + common
     effects[np.arange(len(places)), places] = KNOCK_DOWN
     return effects
 
@@ -138,7 +131,7 @@ def _thinned(
     shares = {name: np.exp2(effect - highest) for name, effect in conditions.items()} | {CONTROL: np.exp2(-highest)}
     for row, condition in enumerate(of_cell):
         stored = slice(counts.indptr[row], counts.indptr[row + 1])
-        kept = generator.binomial(counts.data[stored].astype(np.int64), shares[condition][counts.indices[stored]])
-        counts.data[stored] = kept
+        share = shares[condition][counts.indices[stored]]
+        counts.data[stored] = generator.binomial(counts.data[stored].astype(np.int64), share)
     counts.eliminate_zeros()
     return counts

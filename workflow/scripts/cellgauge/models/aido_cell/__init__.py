@@ -8,25 +8,23 @@ token; genes that the data lack have count 0. Nothing is random.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy.sparse import csr_matrix
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
+from cellgauge.inference.run import Record, embed_split, require_matches
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     import torch
-    from scipy.sparse import csr_matrix
 
-    from cellgauge.files.split import Split
-    from cellgauge.inference.run import Record
     from cellgauge.models.aido_cell.network import AidoCell
 
-SCOPE = "split"
-SHARED_SPACE = True
-STOCHASTIC = False
 NEEDS_DEVICE = True
 PACKAGES = ("torch", "safetensors")
 CZBENCHMARKS = "AIDO"
@@ -54,16 +52,7 @@ def embed(
     Args:
         pool_depth: average the two tokens of sequencing depth too, like the official script (cz-benchmarks does not).
         round_input: round the values to bfloat16 before the network, as the package modelgenerator does.
-        min_matched_genes: the smallest fraction of genes that must be in the list.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, or too few genes are known.
     """
-    import numpy as np
-
-    from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.aido_cell.network import Settings, load_aido_cell
 
     folder = weights_folder(weights, "AIDO.Cell")
@@ -74,8 +63,8 @@ def embed(
     n_positions = network.position_embedding.num_embeddings
     if n_positions != len(genes) + DEPTH_TOKENS:
         raise CellgaugeError(
-            f"{folder}: the network has {n_positions} positions, but the list has {len(genes)} genes, to which 2 tokens of"
-            " depth are added; they do not belong together"
+            f"{folder}: the network has {n_positions} positions, not those of the list's {len(genes)} genes and of 2 tokens of"
+            " depth; they do not belong together"
         )
     positions = np.asarray([genes.get(symbol, -1) for symbol in cells.symbols])
     matched = int((positions >= 0).sum())
@@ -96,7 +85,6 @@ class Encoder:
     def __init__(
         self, network: AidoCell, positions: np.ndarray, n_genes: int, *, pool_depth: bool, round_input: bool
     ) -> None:
-        import numpy as np
         import torch
 
         self._network, self._n_genes, self._round = network, n_genes, round_input
@@ -110,10 +98,6 @@ class Encoder:
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield the record of each row of `counts` (n, n_genes of the split); None for a cell without a known gene."""
-        import numpy as np
-
-        from cellgauge.inference.run import Record
-
         known = counts[:, self._columns]
         depth_positions = self._n_genes + np.arange(DEPTH_TOKENS)
         for start, stop in zip(known.indptr, known.indptr[1:], strict=False):
@@ -129,8 +113,6 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return positions and values, (batch, longest); shorter cells repeat their last position."""
-        import numpy as np
-
         longest = max(len(record.arrays[0]) for record in records)
         positions, values = (
             np.stack([np.pad(r.arrays[i], (0, longest - len(r.arrays[i])), mode="edge") for r in records])

@@ -7,25 +7,23 @@ or in its subfolders. Genes are matched by Ensembl id, or by symbol if the data 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
+from cellgauge.inference.run import Record, embed_split, key_mask, padded, require_matches
 from cellgauge.models.base import Embedded
+from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     import torch
 
-    from cellgauge.files.split import Split
-    from cellgauge.inference.run import Record
     from cellgauge.models.geneformer.network import Geneformer
-    from cellgauge.models.geneformer.tokens import Ranker
 
-SCOPE = "split"
-SHARED_SPACE = True
-STOCHASTIC = False
 NEEDS_DEVICE = True
 PACKAGES = ("torch", "transformers", "safetensors")
 CZBENCHMARKS = "GENEFORMER"
@@ -53,24 +51,14 @@ def embed(
         layer: the layer of the hidden states: 0 is the last, -1 the one before it (the official setting), and so on.
         max_length: most tokens of a cell, including <cls> and <eos> (default: the model's number of positions). Genes of
             the lowest ranks are left out.
-        min_matched_genes: the smallest fraction of genes that must be in the dictionaries.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, an option is out of range, or too few genes are known.
     """
-    from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
-    from cellgauge.models.geneformer.tokens import Ranker, read_dictionaries
-
     if pooling not in POOLINGS:
         raise CellgaugeError(f"Geneformer: pooling must be {' or '.join(map(repr, POOLINGS))}, not '{pooling}'")
     folder = weights_folder(weights, "Geneformer")
     weights_file = find_file(folder, "model.safetensors", "*/model.safetensors")
     settings = read_json(find_file(weights_file.parent, "config.json"))
-    from cellgauge.models.geneformer.network import (
-        load_geneformer,
-    )  # after the files are checked: importing transformers takes seconds
+    # after the files are checked: importing transformers takes seconds
+    from cellgauge.models.geneformer.network import load_geneformer
 
     checkpoint, network = read_once(load_geneformer, weights_file, settings, layer, first_only=pooling == "cls")
     dictionaries, config = read_dictionaries(folder), network.bert.config
@@ -84,7 +72,7 @@ def embed(
     if not 3 <= max_length <= n_positions:
         raise CellgaugeError(f"Geneformer: max_length must be from 3 to {n_positions}, not {max_length}")
     ranker = Ranker(cells, dictionaries, max_length)
-    possible = min(len(cells.genes), dictionaries.n_genes)
+    possible = min(len(cells.genes), len(dictionaries.medians))
     require_matches(ranker.matched, possible, min_matched_genes, "the dictionaries of Geneformer", cells)
 
     encoder = Encoder(network.to(device), ranker, dictionaries.tokens["<pad>"], pooling)
@@ -101,10 +89,6 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return tokens, int64 (batch, longest), lengths (batch,), and the mask if there is padding."""
-        import numpy as np
-
-        from cellgauge.inference.run import key_mask, padded
-
         lengths = np.asarray([record.length for record in records])
         return padded([record.arrays[0] for record in records], self._pad), lengths, *key_mask(lengths)
 

@@ -7,24 +7,19 @@ Files: three pickled dictionaries, as published (only strings and numbers are re
     ensembl_mapping_dict*.pkl     {Ensembl id or symbol, in upper case: gene}
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.genes import without_version
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.files.split import Split
-    from cellgauge.inference.run import Record
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import CheckpointError, find_file, read_pickled_dict
+from cellgauge.inference.run import Record
 
 TARGET_SUM = 10_000
 SPECIAL = ("<pad>", "<cls>", "<eos>")
@@ -44,15 +39,9 @@ class Dictionaries:
     medians: Mapping[str, float]
     genes: Mapping[str, str]
 
-    @property
-    def n_genes(self) -> int:
-        """Number of genes with a token."""
-        return len(self.medians)
-
 
 def read_dictionaries(folder: Path) -> Dictionaries:
     """Read the dictionaries in `folder` or its subfolders; raise CheckpointError if they do not fit together."""
-    from cellgauge.inference.checkpoints import CheckpointError, find_file, read_pickled_dict
 
     def read(name: str, values: type | tuple[type, ...]) -> tuple[Path, dict]:
         path = find_file(folder, name, f"*/{name}")
@@ -71,12 +60,8 @@ def read_dictionaries(folder: Path) -> Dictionaries:
             f"{path}: the median of gene '{wrong}' is {medians.get(wrong)}, not a positive number; fetch the files again"
         )
     _, mapping = read("ensembl_mapping_dict*.pkl", str)
-    known = set(genes)
-    return Dictionaries(
-        tokens,
-        {gene: float(medians[gene]) for gene in genes},
-        {name: gene for name, gene in mapping.items() if gene in known},
-    )
+    known = {gene: float(medians[gene]) for gene in genes}
+    return Dictionaries(tokens, known, {name: gene for name, gene in mapping.items() if gene in known})
 
 
 class Ranker:
@@ -87,8 +72,6 @@ class Ranker:
     """
 
     def __init__(self, cells: Split, dictionaries: Dictionaries, max_length: int) -> None:
-        import numpy as np
-
         genes = [dictionaries.genes.get(without_version(name.upper()), "") for name in cells.genes]
         self._columns = np.flatnonzero(np.asarray(genes) != "")
         self.matched = len(self._columns)
@@ -101,23 +84,17 @@ class Ranker:
         self._inverse_medians = 1.0 / np.asarray([dictionaries.medians[gene] for gene in order])
         self._cls, self._eos = dictionaries.tokens["<cls>"], dictionaries.tokens["<eos>"]
         self._max_genes = max_length - 2
-        self._totals = _given_totals(cells)
+        self._totals = _stored_totals(cells)
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield (ids,), int64, <cls> first and <eos> last, for each row of `counts` (n, n_genes); None if no gene is known."""
-        import numpy as np
-        from scipy.sparse import csr_matrix
-
-        from cellgauge.inference.run import Record
-
         if self._totals is None:
             totals = np.asarray(counts.sum(axis=1)).ravel()
         else:
             totals = np.asarray([self._totals[cell] for cell in cells])
         known = counts[:, self._columns]
-        summed = csr_matrix(
-            (known.data, self._gene_of_column[known.indices], known.indptr), (len(cells), len(self._tokens))
-        )
+        parts = (known.data, self._gene_of_column[known.indices], known.indptr)
+        summed = csr_matrix(parts, (len(cells), len(self._tokens)))
         summed.sum_duplicates()
         # single precision and this order of products as in the official code: rounding decides nearly equal ranks
         scales = np.repeat(1.0 / np.where(totals > 0, totals, totals.dtype.type(1)), np.diff(summed.indptr))
@@ -138,8 +115,6 @@ def descending(values: np.ndarray) -> np.ndarray:
     That is `np.argsort(-values, kind="stable")`, several times as fast: numpy's default sort uses vector instructions, and
     equal values, which it leaves in any order, are few.
     """
-    import numpy as np
-
     order = np.argsort(-values)
     ordered = values[order]
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
@@ -151,16 +126,15 @@ def descending(values: np.ndarray) -> np.ndarray:
     return order
 
 
-def _given_totals(cells: Split) -> dict[str, np.floating] | None:
+def _stored_totals(cells: Split) -> dict[str, np.floating] | None:
     """Return each cell's total count from the obs column n_counts if there is one: it may include genes that the data lack."""
-    import numpy as np
-
     if "n_counts" not in cells.columns:
         return None
     totals = cells.numbers("n_counts")
-    if not (np.isfinite(totals) & (totals > 0)).all():
+    wrong = ~(np.isfinite(totals) & (totals > 0))
+    if wrong.any():
         raise CellgaugeError(
             f"split {cells.name} of {cells.dataset}: obs column 'n_counts' must hold positive total counts, but it has"
-            f" {totals[~(np.isfinite(totals) & (totals > 0))][0]}; correct the column, or remove it to use sums of counts"
+            f" {totals[wrong][0]}; correct the column, or remove it to use sums of counts"
         )
     return dict(zip(cells.cells, totals, strict=True))

@@ -8,27 +8,23 @@ the cell, so a monotone transformation of a cell's counts changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy.sparse import csr_matrix
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import Checkpoint, find_file, read_json, read_once, read_vocabulary, weights_folder
+from cellgauge.inference.run import Record, cell_generators, embed_split, key_mask, padded, require_matches
 from cellgauge.models.base import Embedded
+from cellgauge.models.scgpt.tokens import BINS, bins, quantile_edges
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    import torch
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.files.split import Split
-    from cellgauge.inference.checkpoints import Checkpoint
-    from cellgauge.inference.run import Record
     from cellgauge.models.scgpt.network import ScGPT
 
-SCOPE = "split"
-SHARED_SPACE = True
 STOCHASTIC = True
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
@@ -55,32 +51,22 @@ def embed(
         max_length: most tokens of a cell, including <cls>; genes of longer cells are sampled.
         random_stream: source of random numbers for the bins of values at tied quantiles and for sampling. "cell": a generator
             per cell; "official": a single generator for all cells in order, as in the official code with one worker.
-        min_matched_genes: the smallest fraction of genes that must be in the vocabulary.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, an option is out of range, or too few genes are known.
     """
-    import numpy as np
-
-    from cellgauge.inference.checkpoints import find_file, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
-
     if max_length < 2:
         raise CellgaugeError(f"scGPT: max_length must be at least 2, not {max_length}")
     folder = weights_folder(weights, "scGPT")
-    settings = _settings(folder)
+    heads, pad_value, vocabulary = _settings(folder)
     weights_file = find_file(folder, "best_model.pt")
-    checkpoint, (network, n_tokens, width) = read_once(_network, weights_file, settings.heads, settings.pad_value)
-    if n_tokens <= max(settings.vocabulary.values()):
+    checkpoint, (network, n_tokens, width) = read_once(_network, weights_file, heads, pad_value)
+    if n_tokens <= max(vocabulary.values()):
         raise CellgaugeError(
             f"{folder}: vocab.json has ids beyond the {n_tokens} tokens of best_model.pt; they do not belong together"
         )
-    ids = np.asarray([settings.vocabulary.get(symbol, -1) for symbol in cells.symbols])
+    ids = np.asarray([vocabulary.get(symbol, -1) for symbol in cells.symbols])
     matched = int((ids >= 0).sum())
     require_matches(matched, min(len(ids), n_tokens), min_matched_genes, "the vocabulary of scGPT", cells)
 
-    encoder = Encoder(width, network.to(device), ids, settings.vocabulary["<cls>"], max_length, seed, random_stream)
+    encoder = Encoder(width, network.to(device), ids, vocabulary["<cls>"], max_length, seed, random_stream)
     matrix, facts = embed_split(cells, encoder, device=device, precision=precision, tokens_per_batch=tokens_per_batch)
     return Embedded(matrix, cells.cells, {"matched_genes": matched, "revision": checkpoint.revision(), **facts})
 
@@ -90,7 +76,6 @@ def _network(checkpoint: Checkpoint, heads: int, pad_value: float) -> tuple[ScGP
     import torch
 
     from cellgauge.models.scgpt.network import load_scgpt
-    from cellgauge.models.scgpt.tokens import BINS
 
     network = load_scgpt(checkpoint, heads)
     n_tokens, width = network.encoder.embedding.weight.shape
@@ -108,11 +93,7 @@ class Encoder:
     def __init__(
         self, n_dims: int, network: ScGPT, ids: np.ndarray, cls: int, max_length: int, seed: int, random_stream: str
     ) -> None:
-        import numpy as np
-
-        from cellgauge.inference.run import cell_generators
-
-        self.n_dims, self._network, self.in_order = n_dims, network, random_stream == "official"
+        self.n_dims, self.forward, self.in_order = n_dims, network, random_stream == "official"
         self._columns = np.flatnonzero(ids >= 0)
         self._ids, self._cls, self._max_genes = ids[self._columns], cls, max_length - 1
         self._generator_of = cell_generators(random_stream, seed, _OfficialStream)
@@ -124,11 +105,6 @@ class Encoder:
             yield from self._tokenize(known[start : start + CELLS_AT_ONCE], cells[start : start + CELLS_AT_ONCE])
 
     def _tokenize(self, known: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
-        import numpy as np
-
-        from cellgauge.inference.run import Record
-        from cellgauge.models.scgpt.tokens import bins, quantile_edges
-
         sizes = np.diff(known.indptr)
         expressed = np.flatnonzero(sizes)
         if not len(expressed):
@@ -156,21 +132,14 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return (genes, values), int64 (batch, longest), and the mask if there is padding."""
-        from cellgauge.inference.run import key_mask, padded
-
         genes, values = (padded([record.arrays[i] for record in records], 0) for i in (0, 1))
         return genes, values, *key_mask([record.length for record in records])
-
-    def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
-        """Return (batch, embsize)."""
-        return self._network(*arrays)
 
 
 class _OfficialStream:
     """The random numbers of `embed_data` with one worker and the same seed for both: bins from numpy, samples from torch."""
 
     def __init__(self, seed: int) -> None:
-        import numpy as np
         import torch
 
         self.random = np.random.RandomState(seed).random_sample
@@ -183,18 +152,8 @@ class _OfficialStream:
         return torch.randperm(n, generator=self._torch).numpy()
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """Settings in args.json and vocab.json: number of heads, value of <cls>, ids by symbol."""
-
-    heads: int
-    pad_value: float
-    vocabulary: Mapping[str, int]
-
-
-def _settings(folder: Path) -> _Settings:
-    from cellgauge.inference.checkpoints import find_file, read_json, read_vocabulary
-
+def _settings(folder: Path) -> tuple[int, float, Mapping[str, int]]:
+    """Return the number of heads and the value of <cls> in args.json, and the ids by symbol in vocab.json."""
     args = read_json(find_file(folder, "args.json"))
     vocabulary = read_vocabulary(find_file(folder, "vocab.json"), "<cls>")
     heads, pad_value = args.get("nheads"), args.get("pad_value")
@@ -204,4 +163,4 @@ def _settings(folder: Path) -> _Settings:
             f"{folder}/args.json: not the settings of an scGPT with continuous values (nheads {heads!r}, pad_value"
             f" {pad_value!r}, input_emb_style {style!r})"
         )
-    return _Settings(heads, float(pad_value), vocabulary)
+    return heads, float(pad_value), vocabulary

@@ -1,7 +1,5 @@
 """scGPT's encoder (Cui et al. 2024, Nature Methods 21, 1470-1480; bowang-lab/scGPT, `TransformerModel`)."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 

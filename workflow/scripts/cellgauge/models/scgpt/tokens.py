@@ -1,7 +1,5 @@
 """scGPT's values: the bin of each count among the quantiles of its cell's counts."""
 
-from __future__ import annotations
-
 import numpy as np
 
 BINS = 50  # the official code adds a bin for zeros and sets 51, whatever args.json says

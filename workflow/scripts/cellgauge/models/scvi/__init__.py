@@ -7,27 +7,22 @@ lack get count 0. Only models whose encoder does not use covariates, such as the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.genes import without_version
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import Checkpoint, CheckpointError, find_file, read_torch_dict, weights_folder
+from cellgauge.inference.run import Record, embed_split, require_matches
 from cellgauge.models.base import Embedded
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    import torch
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.files.split import Split
-    from cellgauge.inference.checkpoints import Checkpoint
-    from cellgauge.inference.run import Record
     from cellgauge.models.scvi.network import ScVI
 
-SCOPE = "split"
-SHARED_SPACE = True
-STOCHASTIC = False
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
 CZBENCHMARKS = "SCVI"
@@ -50,15 +45,8 @@ def embed(
 
     Args:
         min_matched_genes: the smallest fraction of the model's genes that the split must have.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`; a cell counts as 16 tokens.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, or too few genes are known.
+        tokens_per_batch: a cell counts as 16 tokens.
     """
-    import numpy as np
-
-    from cellgauge.inference.checkpoints import find_file, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.scvi.network import load_scvi
 
     folder = weights_folder(weights, "scVI")
@@ -85,17 +73,13 @@ class Encoder:
     """Cells to embeddings; see `inference.run.Encoder`. A record is (positions int64, counts float32), nonzero only."""
 
     def __init__(self, network: ScVI, positions: np.ndarray, n_genes: int) -> None:
-        import numpy as np
-
-        self._network, self._n_genes = network, n_genes
+        self.forward, self._n_genes = network, n_genes
         self._columns = np.flatnonzero(positions >= 0)
         self._positions = positions[self._columns]
         self.n_dims = network.z_encoder["mean_encoder"].out_features
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield the record of each row of `counts` (n, n_genes of the split); None for a cell without a known gene."""
-        from cellgauge.inference.run import Record
-
         known = counts[:, self._columns]
         for start, stop in zip(known.indptr, known.indptr[1:], strict=False):
             record = Record((self._positions[known.indices[start:stop]], known.data[start:stop]), LENGTH)
@@ -103,23 +87,15 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return counts, float32 (batch, n_genes of the model)."""
-        import numpy as np
-
         counts = np.zeros((len(records), self._n_genes), dtype=np.float32)
         for row, record in zip(counts, records, strict=True):
             np.add.at(row, *record.arrays)
         return (counts,)
 
-    def forward(self, counts: torch.Tensor) -> torch.Tensor:
-        """Return (batch, n_latent)."""
-        return self._network(counts)
-
 
 def _read_model(path: Path) -> tuple[Checkpoint, list[str]]:
     """Return the tensors of a model that scvi-tools saved, and the ids of the genes that it takes as inputs."""
     import torch
-
-    from cellgauge.inference.checkpoints import Checkpoint, CheckpointError, read_torch_dict
 
     content = read_torch_dict(path)
     state, genes = content.get("model_state_dict", content), content.get("var_names", [])
@@ -138,9 +114,7 @@ def _check_settings(path: Path, attributes: Any) -> None:
     """Raise CellgaugeError if the model has settings that change the encoder but do not show in its tensors."""
     for name, value in _nested(attributes.get("init_params_") if isinstance(attributes, dict) else None):
         if name in SETTINGS and value != SETTINGS[name]:
-            raise CellgaugeError(
-                f"{path}: the model was trained with {name}={value!r}; only {SETTINGS[name]} is supported"
-            )
+            raise CellgaugeError(f"{path}: it was trained with {name}={value!r}; only {SETTINGS[name]} is supported")
 
 
 def _nested(settings: Any) -> Iterator[tuple[Any, Any]]:

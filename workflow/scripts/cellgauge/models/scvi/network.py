@@ -1,7 +1,5 @@
 """scVI's encoder (Lopez et al. 2018, Nature Methods 15, 1053-1058; scvi-tools, `Encoder` and `FCLayers`)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

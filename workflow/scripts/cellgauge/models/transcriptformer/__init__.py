@@ -9,26 +9,24 @@ order, up to the number of positions. Nothing is random.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.organisms import Organism, organism
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import CheckpointError, find_file, read_json, read_once, weights_folder
+from cellgauge.inference.run import Record, embed_split, padded, require_matches
 from cellgauge.models.base import Embedded
+from cellgauge.models.transcriptformer.tokens import Proteins, Sentences, Special
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     import torch
 
-    from cellgauge.data.organisms import Organism
-    from cellgauge.files.split import Split
-    from cellgauge.inference.run import Record
     from cellgauge.models.transcriptformer.network import TranscriptFormer
-    from cellgauge.models.transcriptformer.tokens import Sentences
 
-SCOPE = "split"
-SHARED_SPACE = True
-STOCHASTIC = False
 NEEDS_DEVICE = True
 NEEDS_ENSEMBL = True
 PACKAGES = ("torch", "h5py")
@@ -60,21 +58,10 @@ def embed(
             species' file of all_embeddings as the official code does, which confuses the special tokens: cells start with
             a token other than START, and padding is attended to and averaged.
         clip_counts: upper limit of counts.
-        min_matched_genes: the smallest fraction of genes that must be known.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, a species or an option is unknown, or too few
-            genes are known.
     """
-    import numpy as np
     import torch
 
-    from cellgauge.data.organisms import organism
-    from cellgauge.inference.checkpoints import find_file, read_json, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.transcriptformer.network import Settings, load_transcriptformer
-    from cellgauge.models.transcriptformer.tokens import Proteins, Sentences, Special
 
     if surgery not in ("fixed", "official"):
         raise CellgaugeError(f"TranscriptFormer: surgery must be 'fixed' or 'official', not '{surgery}'")
@@ -87,13 +74,8 @@ def embed(
     proteins = Proteins.open(_protein_file(home, species, added, trained=surgery == "fixed"))
     indices = proteins.indices_of(cells.genes)
     matched = int((indices >= 0).sum())
-    require_matches(
-        matched,
-        min(len(indices), len(proteins.index)),
-        min_matched_genes,
-        f"TranscriptFormer's genes of {species.name}",
-        cells,
-    )
+    possible, known = min(len(indices), len(proteins.index)), f"TranscriptFormer's genes of {species.name}"
+    require_matches(matched, possible, min_matched_genes, known, cells)
 
     tensors, network = read_once(load_transcriptformer, find_file(home, "model_weights.pt"), settings)
     tables = [network.aux_embeddings[column].num_embeddings for column in settings.columns]
@@ -123,9 +105,7 @@ class Encoder:
     def __init__(
         self, sentences: Sentences, network: TranscriptFormer, proteins: torch.Tensor, unknown: Sequence[int]
     ) -> None:
-        import numpy as np
-
-        self.tokenize, self._network, self.n_dims = sentences.tokenize, network, network.width
+        self.tokenize, self.forward, self.n_dims = sentences.tokenize, network, network.width
         self._start, self._unknown = sentences.special.start, np.asarray(unknown, dtype=np.int64)
         network.fill_table(proteins)
         n_special = len(sentences.special.order)
@@ -134,32 +114,14 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return rows of the table and counts, (batch, longest), lengths (batch,), covariates and whether unknown."""
-        import numpy as np
-
-        from cellgauge.inference.run import padded
-
         tokens, counts, covariates = zip(*(record.arrays for record in records), strict=True)
-        lengths = np.asarray([len(sentence) for sentence in tokens])
-        covariates = np.stack(covariates)
-        return (
-            self._row_of[padded(tokens, self._start)],
-            padded(counts, 0),
-            lengths,
-            covariates,
-            covariates == self._unknown,
-        )
-
-    def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
-        """Return (batch, n_dims)."""
-        return self._network(*arrays)
+        lengths, covariates = np.asarray([len(sentence) for sentence in tokens]), np.stack(covariates)
+        rows = self._row_of[padded(tokens, self._start)]
+        return rows, padded(counts, 0), lengths, covariates, covariates == self._unknown
 
 
 def _protein_file(home: Path, species: Organism, added: Mapping[str, str], *, trained: bool) -> Path:
     """Return the h5 of a species: the user's, the checkpoint's if it was trained on the species, or that of all_embeddings."""
-    from pathlib import Path
-
-    from cellgauge.inference.checkpoints import CheckpointError
-
     if species.name in added:
         return Path(added[species.name])
     name = f"{species.scientific.lower().replace(' ', '_')}_gene.h5"
@@ -184,10 +146,6 @@ def _covariates(
         columns: columns of obs that the network takes as covariates.
         tables: number of values that the network has for each.
     """
-    import numpy as np
-
-    from cellgauge.inference.checkpoints import CheckpointError, find_file, read_json
-
     covariates, unknown = np.empty((len(cells.cells), len(columns)), dtype=np.int64), []
     for i, (column, size) in enumerate(zip(columns, tables, strict=True)):
         path = find_file(home, f"vocabs/{column}_vocab.json")

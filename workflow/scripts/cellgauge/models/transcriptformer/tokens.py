@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
-from cellgauge.core.errors import CellgaugeError, one_line
-from cellgauge.inference.checkpoints import REMEDY, CheckpointError
+from cellgauge.files.hdf5 import item_of, open_hdf5
+from cellgauge.inference.checkpoints import REMEDY, CheckpointError, reading_file
 from cellgauge.inference.run import Record
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 PACKAGE_ORDER = ("unknown", "[START]", "[END]", "[RD]", "[CELL]", "[PAD]", "[MASK]")
 """The special tokens in the order of the package transcriptformer (0.2.1 to 0.6.1), which is not that of its checkpoints."""
@@ -39,15 +36,11 @@ class Proteins:
     @classmethod
     def open(cls, path: Path) -> Proteins:
         """Read the ids of a file; raise CheckpointError if it is not a file of protein vectors."""
-        from cellgauge.files.hdf5 import item_of, open_hdf5
-
-        try:
-            with open_hdf5(path, whole=False) as file:
-                names = [name.decode() for name in item_of(file, "keys")[:].tolist()]
-        except (CellgaugeError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
-            raise CheckpointError(
-                f"{path}: not an h5 with `keys` and `arrays`, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
-            ) from None
+        with (
+            reading_file(path, "not an h5 with `keys` and `arrays`, truncated or corrupt"),
+            open_hdf5(path, whole=False) as file,
+        ):
+            names = [name.decode() for name in item_of(file, "keys")[:].tolist()]
         return cls(path, {name: i for i, name in enumerate(dict.fromkeys(names))})
 
     def indices_of(self, genes: Sequence[str]) -> np.ndarray:
@@ -64,25 +57,17 @@ class Proteins:
 
     def vectors(self, indices: np.ndarray, width: int) -> np.ndarray:
         """Return the vectors of some genes, float32, shape (n, width); raise CheckpointError if one is missing or damaged."""
-        from cellgauge.files.hdf5 import item_of, open_hdf5
-
         names = list(self.index)
         vectors = np.empty((len(indices), width), dtype=np.float32)
-        try:
-            with open_hdf5(self.path, whole=False) as file:
-                arrays = item_of(file, "arrays")
-                for row, index in enumerate(indices):
-                    array = item_of(arrays, names[index])
-                    if array.shape != (width,):
-                        raise CheckpointError(
-                            f"{self.path}: the vector of {names[index]} has shape {array.shape}, the checkpoint needs"
-                            f" ({width},)"
-                        )
-                    array.read_direct(vectors, dest_sel=np.s_[row])
-        except (OSError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(
-                f"{self.path}: a vector cannot be read, truncated or corrupt ({one_line(error)[:120]}); {REMEDY}"
-            ) from None
+        fault = "a vector cannot be read, truncated or corrupt"
+        with reading_file(self.path, fault), open_hdf5(self.path, whole=False) as file:
+            arrays = item_of(file, "arrays")
+            for row, index in enumerate(indices):
+                array = item_of(arrays, names[index])
+                if array.shape != (width,):
+                    fault = f"the vector of {names[index]} has shape {array.shape}"
+                    raise CheckpointError(f"{self.path}: {fault}, the checkpoint needs ({width},)")
+                array.read_direct(vectors, dest_sel=np.s_[row])
         if not np.isfinite(vectors).all():
             raise CheckpointError(f"{self.path}: some vectors are not finite; {REMEDY}")
         return vectors

@@ -6,27 +6,27 @@ case. A cell is a sample of its genes with weights log(1 + count), grouped by ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.organisms import Organism, organism
+from cellgauge.files.split import Split
+from cellgauge.inference.checkpoints import Checkpoint, find_file, open_tensor, read_once, weights_folder
+from cellgauge.inference.run import Record, embed_split, key_mask, padded, require_matches
 from cellgauge.models.base import Embedded
+from cellgauge.models.uce.new_species import build_species as build
+from cellgauge.models.uce.tokens import CLS, END, PADDING, Sentences, read_species
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     import torch
 
-    from cellgauge.data.organisms import Organism
-    from cellgauge.files.split import Split
-    from cellgauge.inference.checkpoints import Checkpoint
-    from cellgauge.inference.run import Record
     from cellgauge.models.uce.network import UCE
-    from cellgauge.models.uce.tokens import Sentences
 
-SCOPE = "split"
-SHARED_SPACE = True
 STOCHASTIC = True
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
@@ -65,23 +65,8 @@ def embed(
         padding: "hidden" masks padding. "additive" adds 1 to the logits of padding like the official code, so that a cell's
             embedding depends on the other cells of its mini-batch: `batch_size` cells in the split's order.
         random_stream: "cell" uses a generator per cell; "official" a single one for all cells in order.
-        min_matched_genes: the smallest fraction of genes that must be known.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, a species or an option is unknown, or too few
-            genes are known.
     """
-    import math
-    from pathlib import Path
-
-    import numpy as np
-
-    from cellgauge.data.organisms import organism
-    from cellgauge.inference.checkpoints import find_file, read_once, weights_folder
-    from cellgauge.inference.run import embed_split, require_matches
     from cellgauge.models.uce.network import load_uce
-    from cellgauge.models.uce.tokens import Sentences, read_species
 
     if padding not in ("hidden", "additive"):
         raise CellgaugeError(f"UCE: padding must be 'hidden' or 'additive', not '{padding}'")
@@ -103,7 +88,8 @@ def embed(
             f"{files}: the tokens of {genes.name} end at {genes.tokens.stop}, but those of chromosomes start at"
             f" {first_chromosome} of {len(proteins)}; the files and the checkpoint do not belong together"
         )
-    filtered = np.flatnonzero(_cells_per_gene(cells) >= min_cells) if min_cells else np.arange(len(loci))
+    n_cells = sum(counts.getnnz(axis=0) for _, counts in cells.count_blocks()) if min_cells else np.zeros(len(loci))
+    filtered = np.flatnonzero(n_cells >= min_cells)
     sentences = Sentences(loci, first_chromosome, filtered, sample_size, min_genes, seed, random_stream)
     encoder = Encoder(sentences, network, proteins, additive=padding == "additive")
     budget, window = (math.inf, batch_size) if padding == "additive" else (tokens_per_batch, 2048)
@@ -122,9 +108,6 @@ def build_species(
     Args:
         checkpoint: the name of the .torch, where there are several.
     """
-    from cellgauge.inference.checkpoints import find_file, weights_folder
-    from cellgauge.models.uce.new_species import build_species as build
-
     return build(find_file(weights_folder(weights, "UCE"), checkpoint or "*.torch"), proteins, genes, species, folder)
 
 
@@ -132,12 +115,9 @@ class Encoder:
     """Cells to embeddings; see `inference.run.Encoder`. A record is what `Sentences` yields."""
 
     def __init__(self, sentences: Sentences, network: UCE, proteins: torch.Tensor, *, additive: bool) -> None:
-        import numpy as np
         import torch
 
-        from cellgauge.models.uce.tokens import CLS, END, PADDING
-
-        self.tokenize, self._network, self._additive = sentences.tokenize, network, additive
+        self.tokenize, self.forward, self._additive = sentences.tokenize, network, additive
         self.in_order = sentences.in_order
         self.n_dims = network.decoder[-1].out_features
         used = np.unique([PADDING, END, CLS, *sentences.tokens, *range(sentences.first_chromosome, len(proteins))])
@@ -148,11 +128,6 @@ class Encoder:
 
     def collate(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
         """Return rows of the network's table, int64 (batch, longest), and the mask if there is padding."""
-        import numpy as np
-
-        from cellgauge.inference.run import key_mask, padded
-        from cellgauge.models.uce.tokens import PADDING
-
         tokens = padded([record.arrays[0] for record in records], PADDING)
         if tokens.shape[1] > self._positions:
             raise CellgaugeError(
@@ -163,15 +138,6 @@ class Encoder:
             masks = tuple((~mask).astype(np.float32) for mask in masks)
         return self._row_of[tokens], *masks
 
-    def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
-        """Return (batch, n_dims)."""
-        return self._network(*arrays)
-
-
-def _cells_per_gene(cells: Split) -> np.ndarray:
-    """Return the number of cells that express each gene, shape (n_genes,)."""
-    return sum(counts.getnnz(axis=0) for _, counts in cells.count_blocks())
-
 
 def _proteins(checkpoint: Checkpoint, files: Path, n_chromosomes: int, *, required: bool) -> torch.Tensor:
     """Return the vectors of all tokens, from the checkpoint or, for an added species, from its files; (n_tokens, width).
@@ -179,8 +145,6 @@ def _proteins(checkpoint: Checkpoint, files: Path, n_chromosomes: int, *, requir
     Args:
         required: whether the files of the species must have vectors.
     """
-    from cellgauge.inference.checkpoints import open_tensor
-
     checkpoint.shape("pe_embedding.weight", 2)
     released = checkpoint.tensors["pe_embedding.weight"]
     path = files / "all_tokens.torch"

@@ -1,7 +1,5 @@
 """UCE's network (Rosen et al. 2023, bioRxiv 10.1101/2023.11.28.568918; snap-stanford/UCE, `TransformerModel`)."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

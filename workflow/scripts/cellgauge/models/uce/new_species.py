@@ -11,20 +11,18 @@ import csv
 import gzip
 import pickle
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from cellgauge.core.atomic import atomic_path
-from cellgauge.core.errors import CellgaugeError, one_line
-from cellgauge.inference.checkpoints import REMEDY, Checkpoint
+from cellgauge.core.errors import CellgaugeError
+from cellgauge.data.organisms import Organism
+from cellgauge.inference.checkpoints import Checkpoint, reading_file
 
 if TYPE_CHECKING:
     import torch
-
-    from cellgauge.data.organisms import Organism
 
 N_SPECIAL = 4
 """Number of special tokens, the checkpoint's first rows: padding, start and end of a chromosome, CLS."""
@@ -123,15 +121,11 @@ def _locus(line: str) -> tuple[str, str, int] | None:
 
 @contextmanager
 def _text(path: Path) -> Iterator[IO[str]]:
-    try:
+    with reading_file(path, "cannot be read as text"):
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8") as lines:
             yield lines
-    except FileNotFoundError:
-        raise CellgaugeError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise CellgaugeError(f"{path}: cannot be read as text ({one_line(error)}); {REMEDY}") from None
 
 
 def _save(path: Path, content: torch.Tensor | dict[str, torch.Tensor]) -> None:

@@ -5,22 +5,17 @@ species_chrom.csv (gene_symbol, chromosome, start, species), protein_embeddings/
 of the symbols is used; and new_species_protein_embeddings.csv (species, path), which names the .pt of an added species.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.data.organisms import Organism
-from cellgauge.inference.checkpoints import Checkpoint, CheckpointError, find_file, read_pickled_dict
+from cellgauge.inference.checkpoints import Checkpoint, CheckpointError, find_file, read_pickled_dict, reading_file
 from cellgauge.inference.run import Record, cell_generators
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 PADDING, END, CLS = 0, 2, 3
 CELLS_AT_ONCE = 64  # that are tokenized together: their numbers stay in the processor's cache
@@ -57,9 +52,8 @@ def read_species(folder: Path, species: Organism) -> SpeciesGenes:
     """
     offsets = read_pickled_dict(find_file(folder, "species_offsets.pkl"), int)
     name = _name_in_files(species, offsets, folder)
-    symbols = list(
-        dict.fromkeys(symbol.upper() for symbol in Checkpoint.open(_proteins(folder, name, species)).tensors)
-    )
+    proteins = Checkpoint.open(_proteins(folder, name, species))
+    symbols = list(dict.fromkeys(symbol.upper() for symbol in proteins.tensors))
     tokens = range(offsets[name], offsets[name] + len(symbols))
     rows = _read_csv(find_file(folder, "species_chrom.csv"), ("species", "gene_symbol", "chromosome", "start"))
     codes = {chromosome: code for code, chromosome in enumerate(sorted({f"{row[0]}_{row[2]}" for row in rows}))}
@@ -106,9 +100,8 @@ class Sentences:
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield (tokens,), int64, of each row of `counts` (n, n_genes of the split)."""
-        enough = (
-            np.diff(counts[:, self._filtered].indptr) >= self._min_genes if self._min_genes else np.ones(len(cells))
-        )
+        n_genes = np.diff(counts[:, self._filtered].indptr) if self._min_genes else np.zeros(len(cells))
+        enough = n_genes >= self._min_genes
         known = counts[:, self.columns]
         for start in range(0, len(cells), CELLS_AT_ONCE):
             rows = slice(start, start + CELLS_AT_ONCE)
@@ -189,9 +182,6 @@ def _cumulative(weights: np.ndarray) -> np.ndarray:
     return cumulative / cumulative[-1]
 
 
-# --- files of a species ----------------------------------------------------------------------------------------------
-
-
 def _name_in_files(species: Organism, offsets: dict[str, int], folder: Path) -> str:
     names = (UCE_NAMES.get(species.name), species.name, species.scientific.lower().replace(" ", "_"))
     known_name = next((name for name in names if name in offsets), None)
@@ -215,21 +205,17 @@ def _proteins(folder: Path, name: str, species: Organism) -> Path:
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = set(columns) - set(reader.fieldnames or ())
-            if missing:
-                raise CheckpointError(f"{path}: has no column '{sorted(missing)[0]}' (found: {reader.fieldnames})")
-            return [tuple(row[column] or "" for column in columns) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CheckpointError(f"{path}: not readable as csv ({error})") from None
+    with reading_file(path, "not readable as csv"), path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = set(columns) - set(reader.fieldnames or ())
+        if missing:
+            raise CheckpointError(f"{path}: has no column '{sorted(missing)[0]}' (found: {reader.fieldnames})")
+        return [tuple(row[column] or "" for column in columns) for row in reader]
 
 
 def _integer(text: str, symbol: str, folder: Path) -> int:
     try:
         return np.int64(float(text)).item()
     except (ValueError, OverflowError):
-        raise CheckpointError(
-            f"{folder}/species_chrom.csv: the start of '{symbol}' is '{text}', not a number"
-        ) from None
+        fault = f"the start of '{symbol}' is '{text}', not a number"
+        raise CheckpointError(f"{folder}/species_chrom.csv: {fault}") from None

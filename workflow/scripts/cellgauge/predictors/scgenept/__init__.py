@@ -5,21 +5,20 @@ that it lacks get its token <pad>. All genes of a cell are tokens, also those wi
 embeddings of texts about genes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
 
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.files.h5ad import open_h5, read_index
+from cellgauge.inference.checkpoints import Checkpoint, find_file, read_vocabulary, weights_folder
+from cellgauge.inference.device import MiniBatch, Network, default_tokens
+from cellgauge.inference.run import cell_generator, require_matches
 from cellgauge.predictors.base import Predicted, Response
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    from scipy.sparse import csr_matrix
-
-    from cellgauge.screens.screen import Screen
+from cellgauge.screens.screen import CONTROL, Screen, targets
 
 STOCHASTIC = True
 NEEDS_DEVICE = True
@@ -54,22 +53,12 @@ def predict(
             like the official code with numpy's seeded legacy generator. Each distinct control is computed once.
         panel: a file with the ids of the genes to use, one per line, or an h5ad with these genes, such as the data that the
             model was fine-tuned on (default: all genes of the screen).
-        min_matched_genes: the smallest fraction of genes that must be in the vocabulary.
-        precision, tokens_per_batch: see `cellgauge.inference.run.embed_split`.
 
     A condition with a gene that is not in the panel has a reason instead of a prediction.
-
-    Raises:
-        CellgaugeError: a file is missing, damaged or of another model, an option is out of range, too few genes are
-            known, or the screen has no controls.
     """
-    import numpy as np
     import torch
 
-    from cellgauge.inference.checkpoints import Checkpoint, find_file, read_vocabulary, weights_folder
-    from cellgauge.inference.run import require_matches
     from cellgauge.predictors.scgenept.network import load_scgenept
-    from cellgauge.screens.screen import targets
 
     if draw not in DRAWS:
         raise CellgaugeError(f"scGenePT: draw must be {' or '.join(map(repr, DRAWS))}, not '{draw}'")
@@ -129,18 +118,14 @@ class Cells:
         tokens_per_batch: int | None,
         facts: dict[str, Any],
     ) -> None:
-        from cellgauge.inference.device import Network, default_tokens
-
         self._expression, self._facts, self._device = expression, facts, device
         self._network = Network(network.forward, device, precision)
         self._cells_per_batch = max(1, (tokens_per_batch or default_tokens(device)) // expression.shape[1])
 
     def predict(self, rows: np.ndarray, perturbed: list[int]) -> np.ndarray:
         """Return the predicted expression of the cells `rows` with the genes `perturbed`, float32, (n_rows, n_genes)."""
-        import numpy as np
         import torch
 
-        from cellgauge.inference.device import MiniBatch
         from cellgauge.inference.onednn import onednn
 
         n_genes = self._expression.shape[1]
@@ -161,8 +146,6 @@ class Cells:
 
 def bootstrap(n: int, seed: int) -> np.ndarray:
     """Return n positions sampled with replacement within chunks of CHUNK, as in the official code; int64, shape (n,)."""
-    import numpy as np
-
     generator = np.random.RandomState(seed)
     sizes = [min(CHUNK, n - start) for start in range(0, n, CHUNK)]
     return np.concatenate([start * CHUNK + generator.randint(0, size, size) for start, size in enumerate(sizes)])
@@ -173,11 +156,6 @@ def chosen_controls(screen: Screen, n_controls: int | None, device: str, seed: i
 
     None: CONTROLS_ON_CPU on a CPU, all on other devices.
     """
-    import numpy as np
-
-    from cellgauge.inference.run import cell_generator
-    from cellgauge.screens.screen import CONTROL
-
     ids = screen.split.cells[screen.rows_of(CONTROL)]
     if n_controls is None and device == "cpu":
         n_controls = CONTROLS_ON_CPU
@@ -189,10 +167,6 @@ def chosen_controls(screen: Screen, n_controls: int | None, device: str, seed: i
 
 def _columns(screen: Screen, panel: str) -> np.ndarray:
     """Return the columns of the genes to use, in the panel's order if there is one."""
-    import numpy as np
-
-    from cellgauge.files.h5ad import open_h5, read_index
-
     if not panel:
         return np.arange(len(screen.genes))
     try:
@@ -200,8 +174,6 @@ def _columns(screen: Screen, panel: str) -> np.ndarray:
             with open_h5(panel) as file:
                 genes = read_index(file, "var").tolist()
         else:
-            from pathlib import Path
-
             genes = Path(panel).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise CellgaugeError(f"{panel}: the panel cannot be read ({error})") from None

@@ -4,8 +4,6 @@ scGPT's tokens and layers. The embedding of a text about a gene is added to the 
 its expression after the perturbation.
 """
 
-from __future__ import annotations
-
 import re
 
 from torch import Tensor, nn
