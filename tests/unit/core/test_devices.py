@@ -2,6 +2,7 @@
 
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -60,12 +61,12 @@ def test_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert gpu.pick_device() == "cpu"
     for name in ("cuda", "cuda:1", "mps", "tpu"):
-        with pytest.raises(CellgaugeError, match=f"device '{name}' is not available here \\(there is cpu\\)"):
+        with pytest.raises(CellgaugeError, match=f"device '{name}' is not available here \\(available: cpu\\)"):
             gpu.pick_device(name)
 
 
 def make_gpus_known(monkeypatch, known=True):
-    monkeypatch.setattr(scoring, "_has_gpu", lambda: known)
+    monkeypatch.setattr(scoring, "Path", lambda path: SimpleNamespace(glob=lambda pattern: iter([path] * known)))
     for name in ("SCIPY_ARRAY_API", "PYTORCH_NVML_BASED_CUDA_CHECK"):
         monkeypatch.setenv(name, "1")  # set by the function; put back afterwards
 

@@ -138,7 +138,7 @@ def test_the_configuration_is_right():
         (
             "uce_33",
             {"weights": {"genes.csv": "s3://b/other.csv"}},
-            "models.uce_33.weights: 'genes.csv' is another file than in models.uce , in the folder 'shared'",
+            "models.uce_33.weights: 'genes.csv' is another file than that of models.uce in their shared folder 'shared'",
         ),
     ],
 )
