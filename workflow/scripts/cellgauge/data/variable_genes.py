@@ -58,7 +58,7 @@ def variable_genes(parts: Sequence[Counts], n_top_genes: int, names: Sequence[st
 def variable_expression(
     parts: Sequence[Counts], n_top_genes: int, names: Sequence[str] | None = None
 ) -> tuple[np.ndarray, csr_matrix]:
-    """Return `variable_genes` and their log-normalised expression, CSR float32, shape (cells of all parts, n_chosen)."""
+    """Return `variable_genes` and their log-normalized expression, CSR float32, shape (cells of all parts, n_chosen)."""
     scales = _scales(parts)
     genes = _highly_variable(parts, scales, n_top_genes, names)
     blocks = [block for part, scale in zip(parts, scales, strict=True) for block in _expression(part, scale, genes)]
@@ -109,7 +109,7 @@ def _highly_variable(
 
 
 def _moments(blocks: Iterable[csr_matrix]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance (denominator n - 1) of each gene's scaled counts, float64, from log-normalised expression.
+    """Return mean and variance (denominator n - 1) of each gene's scaled counts, float64, from log-normalized expression.
 
     Seurat computes dispersions from expm1 of the logarithms. Values and squares are float32, sums are float64 and added
     cell by cell: any other order or precision would swap genes that nearly tie.

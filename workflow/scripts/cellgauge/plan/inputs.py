@@ -54,10 +54,12 @@ class SharedJob:
 
     @property
     def name(self) -> str:
+        """The name of its rule."""
         return f"embed_{self.model}_{self.dataset}_from_{self.splits[0]}".replace("@", "_")
 
     @property
     def log(self) -> str:
+        """Its log, beside that of its first split."""
         return paths.log("embed", self.each(paths.EMBEDDING)[0])
 
     def each(self, pattern: str) -> list[str]:
