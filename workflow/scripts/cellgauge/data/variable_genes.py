@@ -136,7 +136,9 @@ def _normalized_dispersions(means: np.ndarray, variances: np.ndarray) -> np.ndar
     means = np.where(means == 0, 1e-12, means)
     with np.errstate(invalid="ignore"):
         dispersions = np.log(np.where(variances == 0, np.nan, variances / means))
-    bins = _bins(np.log1p(means))
+    logs = np.log1p(means)
+    edges = np.linspace(logs.min(), logs.max(), N_BINS + 1)
+    bins = np.searchsorted(edges[1:-1], logs, side="left")  # closed above, as in `pandas.cut`
     values = np.full(len(means), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         for number in np.unique(bins):
@@ -144,12 +146,6 @@ def _normalized_dispersions(means: np.ndarray, variances: np.ndarray) -> np.ndar
             mean, deviation = _mean_and_deviation(dispersions[in_bin & ~np.isnan(dispersions)])
             values[in_bin] = (dispersions[in_bin] - mean) / deviation
     return values
-
-
-def _bins(means: np.ndarray) -> np.ndarray:
-    """Return the bin of each mean: N_BINS bins from the lowest to the highest mean, closed above, as in `pandas.cut`."""
-    edges = np.linspace(means.min(), means.max(), N_BINS + 1)
-    return np.searchsorted(edges[1:-1], means, side="left")
 
 
 def _mean_and_deviation(values: np.ndarray) -> tuple[np.float64, np.float64]:
