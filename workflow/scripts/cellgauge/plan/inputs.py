@@ -31,7 +31,7 @@ SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
 COSTS = ("embed", "predict", "neighbors", "score")
 """The rules whose time and memory the tables show."""
 Wildcards = SimpleNamespace
-"""The wildcards of a job, as attributes: of these `task`, `model`, `dataset`, `split`, `object`, `file`, `species`, `source`."""
+"""The wildcards of a job: some of `task`, `model`, `dataset`, `split`, `object`, `file`, `species` and `source`."""
 
 
 @dataclass(frozen=True)
