@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from worlds import Alike, Better, Change, Copy, Expected, ScreenWorld, world
 
-from cellgauge.files.split import log_normalised
+from cellgauge.files.split import log_normalized
 
 SCREEN = "perturbation"
 N_GENES, N_CONTROLS, N_CELLS = 200, 400, 60
@@ -49,9 +49,9 @@ class Effects:
         return counts.astype(np.float32)
 
     def changes(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the changes of mean log-normalised expression of the test conditions, all but without noise."""
+        """Return the changes of mean log-normalized expression of the test conditions, all but without noise."""
         groups = [self.counts(rng, condition, MANY) for condition in (None, *range(N_TRAINING, len(self.folds)))]
-        cells = log_normalised(csr_matrix(np.vstack(groups))).toarray()
+        cells = log_normalized(csr_matrix(np.vstack(groups))).toarray()
         control, *perturbed = (group.mean(axis=0, dtype=float) for group in np.split(cells, len(groups)))
         return np.asarray(perturbed) - control
 

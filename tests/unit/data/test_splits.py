@@ -91,7 +91,7 @@ def test_wrong_options_are_one_sentence(make, changes, words):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_log_normalised_data_is_refused(make, data):
+def test_log_normalized_data_is_refused(make, data):
     data.X = data.X.log1p()
     with pytest.raises(
         CellgaugeError, match=r"dataset tiny, split human: the matrix is not raw counts, .* name the layer"

@@ -61,8 +61,8 @@ def test_a_pair_is_no_guide():
 @pytest.mark.parametrize("separator", ["+", "_", "|", ",", ";", "&", "/", ":"])
 def test_separators_are_recognised_by_the_genes(separator):
     published = ["ctrl", "A", "HLA-A", "C_1", separator.join(["A", "B"]), separator.join(["HLA-A", "B"])]
-    assert names().recognised(published).separator == separator
-    assert names().recognised(["ctrl", "A", "C_1", "X_Y"]).separator == "+"
+    assert names().recognized(published).separator == separator
+    assert names().recognized(["ctrl", "A", "C_1", "X_Y"]).separator == "+"
 
 
 # --- through the workflow's readers ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from cellgauge.core.errors import CellgaugeError, ContractError
 from cellgauge.data.make_split import make_split
 from cellgauge.files.prediction import Prediction
-from cellgauge.files.split import log_normalised
+from cellgauge.files.split import log_normalized
 from cellgauge.predictors.base import predict_files
 from cellgauge.screens.screen import CONTROL, Screen, simulation_split, strata, targets
 from cellgauge.tasks.run import score_files
@@ -126,14 +126,14 @@ def test_expression_is_computed_where_the_data_have_none(screen):
     assert np.allclose(made.expression().toarray(), np.log1p(counts / totals * np.median(totals)), atol=1e-6)
 
 
-def test_log_normalised_equals_scanpy():
+def test_log_normalized_equals_scanpy():
     import scanpy
 
     counts = csr_matrix(np.random.default_rng(0).poisson(0.7, (30, 20)).astype(np.float32))
     data = anndata.AnnData(counts.copy())
     scanpy.pp.normalize_total(data)
     scanpy.pp.log1p(data)
-    assert np.abs(log_normalised(counts) - data.X).max() < 1e-6
+    assert np.abs(log_normalized(counts) - data.X).max() < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -196,17 +196,17 @@ class _Reader:
         if not chosen.any():
             raise CellgaugeError(f"no cell is left, `split_by` and `cells` choose none of {len(obs)}")
         labels = self._label(obs)
-        unlabelled = labels.missing & chosen
+        unlabeled = labels.missing & chosen
         words = f" (the text {', '.join(map(repr, labels.words))} counts as no label)" if labels.words else ""
-        if unlabelled.any() and options.missing_labels != "drop":
+        if unlabeled.any() and options.missing_labels != "drop":
             raise CellgaugeError(
-                f"{int(unlabelled.sum())} of {int(chosen.sum())} cells have no label in column '{options.label}'{words}; set"
+                f"{int(unlabeled.sum())} of {int(chosen.sum())} cells have no label in column '{options.label}'{words}; set"
                 " `missing_labels: drop` in the dataset's entry to leave them out"
             )
-        if unlabelled.any():
-            count = int(unlabelled.sum())
+        if unlabeled.any():
+            count = int(unlabeled.sum())
             self.notes.append(f"{count} cells without a label in column '{options.label}'{words} are left out")
-        rows = np.flatnonzero(chosen & ~unlabelled)
+        rows = np.flatnonzero(chosen & ~unlabeled)
         if not len(rows):
             raise CellgaugeError(f"no cells are left, the file holds {len(obs)} and none has a label")
         return rows
@@ -264,7 +264,7 @@ class _Reader:
         return csr_matrix((part.data, part.indices, np.r_[0, np.cumsum(lengths)]), shape=(len(rows), part.shape[1]))
 
     def _expression(self, rows: np.ndarray, genes: pd.DataFrame, named: np.ndarray) -> csr_matrix:
-        """Return the published log-normalised expression of the genes of the counts."""
+        """Return the published log-normalized expression of the genes of the counts."""
         key = self._screen.expression
         expression = self._matrix(key, "expression", rows)
         published = self._file.genes(key).index

@@ -58,7 +58,7 @@ def variable_genes(parts: Sequence[Counts], n_top_genes: int, names: Sequence[st
 def variable_expression(
     parts: Sequence[Counts], n_top_genes: int, names: Sequence[str] | None = None
 ) -> tuple[np.ndarray, csr_matrix]:
-    """Return `variable_genes` and their log-normalised expression, CSR float32, shape (cells of all parts, n_chosen)."""
+    """Return `variable_genes` and their log-normalized expression, CSR float32, shape (cells of all parts, n_chosen)."""
     scales = _scales(parts)
     genes = _highly_variable(parts, scales, n_top_genes, names)
     blocks = [block for part, scale in zip(parts, scales, strict=True) for block in _expression(part, scale, genes)]
@@ -109,7 +109,7 @@ def _highly_variable(
 
 
 def _moments(blocks: Iterable[csr_matrix]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance (denominator n - 1) of each gene's scaled counts, float64, from log-normalised expression.
+    """Return mean and variance (denominator n - 1) of each gene's scaled counts, float64, from log-normalized expression.
 
     Seurat computes dispersions from expm1 of the logarithms. Values and squares are float32, sums are float64 and added
     cell by cell: any other order or precision would swap genes that nearly tie.
@@ -136,7 +136,9 @@ def _normalized_dispersions(means: np.ndarray, variances: np.ndarray) -> np.ndar
     means = np.where(means == 0, 1e-12, means)
     with np.errstate(invalid="ignore"):
         dispersions = np.log(np.where(variances == 0, np.nan, variances / means))
-    bins = _bins(np.log1p(means))
+    logs = np.log1p(means)
+    edges = np.linspace(logs.min(), logs.max(), N_BINS + 1)
+    bins = np.searchsorted(edges[1:-1], logs, side="left")  # closed above, as in `pandas.cut`
     values = np.full(len(means), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         for number in np.unique(bins):
@@ -144,12 +146,6 @@ def _normalized_dispersions(means: np.ndarray, variances: np.ndarray) -> np.ndar
             mean, deviation = _mean_and_deviation(dispersions[in_bin & ~np.isnan(dispersions)])
             values[in_bin] = (dispersions[in_bin] - mean) / deviation
     return values
-
-
-def _bins(means: np.ndarray) -> np.ndarray:
-    """Return the bin of each mean: N_BINS bins from the lowest to the highest mean, closed above, as in `pandas.cut`."""
-    edges = np.linspace(means.min(), means.max(), N_BINS + 1)
-    return np.searchsorted(edges[1:-1], means, side="left")
 
 
 def _mean_and_deviation(values: np.ndarray) -> tuple[np.float64, np.float64]:

@@ -175,12 +175,12 @@ class Split:
             return read_scalars(file)
 
     def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
-        """Return the log-normalised expression of a screen, CSR float32, of all cells or of `rows` (ascending positions)."""
+        """Return the log-normalized expression of a screen, CSR float32, of all cells or of `rows` (ascending positions)."""
         with self._open_expression() as item:
             return read_csr(item, self.path) if rows is None else read_rows(item, rows, self.path)
 
     def expression_blocks(self, rows_per_block: int = 8192) -> Iterator[tuple[int, csr_matrix]]:
-        """Yield (position of the first cell, log-normalised expression) of so many cells at a time, CSR float32."""
+        """Yield (position of the first cell, log-normalized expression) of so many cells at a time, CSR float32."""
         with self._open_expression() as item:
             yield from read_row_blocks(item, rows_per_block, self.path)
 
@@ -290,10 +290,10 @@ LARGEST_LOGARITHM = 20.0
 
 
 def as_expression(matrix: Any, where: str, counts: csr_matrix | None = None) -> csr_matrix:
-    """Return `matrix` (n_cells, n_genes) as CSR float32 log-normalised expression: finite, and on a logarithmic scale.
+    """Return `matrix` (n_cells, n_genes) as CSR float32 log-normalized expression: finite, and on a logarithmic scale.
 
     Args:
-        counts: the raw counts of the same cells, to tell normalised counts without a logarithm.
+        counts: the raw counts of the same cells, to tell normalized counts without a logarithm.
     """
     from scipy.sparse import csr_matrix, issparse
 
@@ -331,7 +331,7 @@ def _is_proportional(expression: csr_matrix, counts: csr_matrix) -> bool:
     return compared > 0 and alike > compared / 2
 
 
-def log_normalised(counts: csr_matrix) -> csr_matrix:
+def log_normalized(counts: csr_matrix) -> csr_matrix:
     """Return log(1 + counts scaled to the median library size), CSR float32, as scanpy's normalize_total and log1p."""
     totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     target = np.median(totals[totals > 0]) if (totals > 0).any() else 1.0

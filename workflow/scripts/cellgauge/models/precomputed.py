@@ -14,7 +14,7 @@ from cellgauge.data.genes import without_version
 from cellgauge.data.published import Published, open_published
 from cellgauge.data.tables import FORMATS, reading_one_of
 from cellgauge.files.arrays import Npz, read_npy
-from cellgauge.files.split import Split, log_normalised
+from cellgauge.files.split import Split, log_normalized
 from cellgauge.files.text_columns import ids, text_column
 from cellgauge.models.base import Embedded
 
@@ -149,14 +149,14 @@ def _verify(table: Rows, rows: np.ndarray, cells: Split, column: str, column_of_
 def looks_shuffled(matrix: np.ndarray, cells: Split) -> bool:
     """Return whether nearest neighbors in an embedding are no more alike in expression than any two cells.
 
-    Of up to 1,000 cells, alike by the correlation of log-normalised expression; False where there are too few to tell.
+    Of up to 1,000 cells, alike by the correlation of log-normalized expression; False where there are too few to tell.
     """
     rows = np.flatnonzero(np.isfinite(matrix).all(axis=1))
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _COMPARED)).astype(int)] if len(rows) else rows
     points = matrix[rows].astype(np.float64)
     if len(rows) < 30 or np.ptp(points, axis=0).max() == 0:
         return False
-    expression = log_normalised(cells.counts(rows))
+    expression = log_normalized(cells.counts(rows))
     squares = np.asarray(expression.multiply(expression).mean(axis=0)).ravel()
     spread = squares - np.asarray(expression.mean(axis=0)).ravel() ** 2
     dense = expression[:, np.argsort(-spread, kind="stable")[:500]].toarray().astype(np.float64)

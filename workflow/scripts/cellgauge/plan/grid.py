@@ -25,6 +25,7 @@ class Cell:
 
     @property
     def path(self) -> str:
+        """The score file."""
         return paths.SCORE.format(**vars(self))
 
 

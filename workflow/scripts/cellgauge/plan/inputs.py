@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any
 
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.genes import hub_of
@@ -29,19 +30,8 @@ SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
 """Keys of a dataset's entry that change the file of a split, beside those of screens."""
 COSTS = ("embed", "predict", "neighbors", "score")
 """The rules whose time and memory the tables show."""
-
-
-class Wildcards(Protocol):
-    """The wildcards of a job, as attributes."""
-
-    task: str
-    model: str
-    dataset: str
-    split: str
-    object: str
-    file: str
-    species: str
-    source: str
+Wildcards = SimpleNamespace
+"""The wildcards of a job: some of `task`, `model`, `dataset`, `split`, `object`, `file`, `species` and `source`."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +44,12 @@ class SharedJob:
 
     @property
     def name(self) -> str:
+        """The name of its rule."""
         return f"embed_{self.model}_{self.dataset}_from_{self.splits[0]}".replace("@", "_")
 
     @property
     def log(self) -> str:
+        """Its log, beside that of its first split."""
         return paths.log("embed", self.each(paths.EMBEDDING)[0])
 
     def each(self, pattern: str) -> list[str]:

@@ -8,7 +8,7 @@ from cellgauge.screens.screen import CONTROL, Screen, targets
 
 
 def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predicted:
-    """Return control + the sum of the single perturbations' changes of log-normalised expression.
+    """Return control + the sum of the single perturbations' changes of log-normalized expression.
 
     Only for pairs whose genes were both perturbed alone in training. For other conditions the response has a reason.
 

@@ -17,7 +17,7 @@ hides the cells of the test conditions from it, and only the `ceiling` may use t
 screen that a predictor is given they are no controls. What profile reference scores is predicted from all controls, as there;
 so a predictor whose result depends on them runs once with each.
 
-Expression is log-normalised as the screen has it (`screen.expression`). Responses may be yielded one by one: each is reduced
+Expression is log-normalized as the screen has it (`screen.expression`). Responses may be yielded one by one: each is reduced
 to what the scores need before the next is asked for, so a model's cells never lie in memory all at once. The plan reads the
 constants from the file without running it.
 """
@@ -47,7 +47,7 @@ class Response:
 
     Attributes:
         condition: one of screen.test_conditions.
-        cells: predicted log-normalised expression of cells, CSR or dense, shape (n_cells, n_genes), finite.
+        cells: predicted log-normalized expression of cells, CSR or dense, shape (n_cells, n_genes), finite.
         mean: the mean expression where the model predicts no cells, shape (n_genes,).
         reason: why there is no prediction, such as a perturbed gene that the model does not know.
     """

@@ -13,7 +13,7 @@ def predict(
 ) -> Predicted:
     """Return control + G W p + b for each condition, with W the ridge solution on the training conditions.
 
-    Y (genes x training conditions, including the control) holds changes of mean log-normalised expression, b its mean over
+    Y (genes x training conditions, including the control) holds changes of mean log-normalized expression, b its mean over
     conditions. G (genes x components) are the scores of a PCA of the conditions' mean expression with genes as observations;
     a perturbation is embedded as the row of its gene, a pair as the sum of both rows, the control as 0.
     W = (G'G + ridge)^-1 G' (Y - b) P' (PP' + ridge)^-1.

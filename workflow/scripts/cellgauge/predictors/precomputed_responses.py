@@ -39,14 +39,14 @@ def predict(
     """Return the rows of the file `weights`: one per condition (a mean), or several (predicted cells).
 
     Columns are genes by id or symbol, in any order; those that the screen has not are left out. Conditions match as sets of
-    genes. Expression must be log-normalised as the screen's.
+    genes. Expression must be log-normalized as the screen's.
 
     Args:
         condition_column: the column of obs (or of the table) that holds the conditions; by default "condition" or
             "perturbation" if the file has one, else the rows' names.
         control: how the file calls the control, one name or several (`*` for any characters); by default as the screen's
             data do, or "ctrl".
-        separator: what stands between the genes of a combination; by default it is recognised by the genes.
+        separator: what stands between the genes of a combination; by default it is recognized by the genes.
         pool_guides: whether KLF1_1 and KLF1_2 are rows of KLF1.
         columns: the columns of a table that are genes, as names or patterns; by default all that are called as one.
         without_withheld: whether the predictions were made without the controls that the split marks as `withheld`. Else their
@@ -103,7 +103,7 @@ def _read(
     if not len(published):
         raise CellgaugeError(f"{path}: it has no rows")
     column = text_column(published, meant=names.control)
-    names = names.recognised(column.values)
+    names = names.recognized(column.values)
     written = names.names(column.values)  # as the file has it -> as cellgauge writes it
     if unnamed := int(column.missing.sum()):
         notes.append(f"{unnamed} of {len(published)} rows have no condition and are left out")

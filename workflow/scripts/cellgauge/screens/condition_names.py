@@ -29,7 +29,7 @@ class ConditionNames:
 
     Attributes:
         control: the control's names; `*` and `?` stand for any characters. They are controls within combinations too.
-        separator: what stands between the genes of a combination; "" where it is to be recognised by the genes.
+        separator: what stands between the genes of a combination; "" where it is to be recognized by the genes.
         pool_guides: whether "KLF1_2" or "sgKLF1-2" is read as KLF1.
         genes: the names of genes that the screen knows, ids and symbols.
     """
@@ -48,7 +48,7 @@ class ConditionNames:
         parts = self._parts(as_text(published), self.separator or "+")
         return self.is_control(as_text(published)) or (bool(parts) and all(map(self.is_control, parts)))
 
-    def recognised(self, published: Iterable[str]) -> ConditionNames:
+    def recognized(self, published: Iterable[str]) -> ConditionNames:
         """Return the same with the separator of these names: the one that divides most of them into known genes.
 
         A name that is a gene as a whole, such as HLA-A, is not divided.

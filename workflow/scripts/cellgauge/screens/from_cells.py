@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cellgauge.core.errors import CellgaugeError
-from cellgauge.files.split import as_expression, log_normalised
+from cellgauge.files.split import as_expression, log_normalized
 from cellgauge.files.text_columns import shorten
 from cellgauge.screens.condition_names import ConditionNames, check_targets
 from cellgauge.screens.screen import CONTROL, PARTITIONS, in_second_half, simulation_split, strata, targets
@@ -22,9 +22,9 @@ class ScreenOptions:
 
     Attributes:
         control: the control's names, `*` for any characters.
-        separator: what stands between the genes of a combination; recognised by the genes where empty.
+        separator: what stands between the genes of a combination; recognized by the genes where empty.
         pool_guides: whether KLF1_1 and KLF1_2 are one condition.
-        expression: where log-normalised expression lies; computed from the counts where empty.
+        expression: where log-normalized expression lies; computed from the counts where empty.
         partition: the column with train, val and test; without it conditions are held out as GEARS does
             (`partition_seed`), or as `test_conditions` lists them.
         planted: make a semi-synthetic screen of these cells (`cellgauge.screens.simulate`), with these options.
@@ -66,7 +66,7 @@ def complete_screen(data: anndata.AnnData, options: ScreenOptions, of_cell: np.n
         about = {"control": list(names.control), "separator": names.separator, "pool_guides": names.pool_guides}
         data.uns["condition_names"] = json.dumps(about, sort_keys=True)
     layer = data.layers.get("expression")
-    data.layers["expression"] = log_normalised(data.X) if layer is None else as_expression(layer, where, data.X)
+    data.layers["expression"] = log_normalized(data.X) if layer is None else as_expression(layer, where, data.X)
     return notes
 
 
@@ -76,7 +76,7 @@ def _condition_names(data: anndata.AnnData, options: ScreenOptions) -> Condition
         return ConditionNames(separator="+")
     genes = frozenset([*data.var_names, *data.var["feature_name"]]) - {""}
     names = ConditionNames(options.control, options.separator.strip() or options.separator, options.pool_guides, genes)
-    return names.recognised(data.obs["label"].astype(str).unique())
+    return names.recognized(data.obs["label"].astype(str).unique())
 
 
 def _check_controls(written: Mapping[str, str], names: ConditionNames, options: ScreenOptions) -> None:

@@ -90,7 +90,7 @@ def strata(partition: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Screen:
-    """A screen in the split contract: counts, log-normalised expression, and of each cell its condition and partition.
+    """A screen in the split contract: counts, log-normalized expression, and of each cell its condition and partition.
 
     Attributes:
         split: the file.
@@ -135,10 +135,12 @@ class Screen:
 
     @property
     def organism(self) -> str:
+        """The canonical name of the species."""
         return self.split.organism
 
     @property
     def where(self) -> str:
+        """What errors call the screen."""
         return f"dataset {self.split.dataset}, split {self.split.name}"
 
     @cached_property
@@ -157,7 +159,7 @@ class Screen:
 
     @cached_property
     def in_memory(self) -> csr_matrix:
-        """The log-normalised expression of all cells, CSR float32, read once: for those who need many conditions' cells."""
+        """The log-normalized expression of all cells, CSR float32, read once: for those who need many conditions' cells."""
         return self.split.expression()
 
     def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
@@ -176,7 +178,7 @@ class Screen:
         return self.expression(rows)
 
     def means(self, conditions: Sequence[str]) -> np.ndarray:
-        """Return the mean log-normalised expression of each condition, float64, shape (n_conditions, n_genes).
+        """Return the mean log-normalized expression of each condition, float64, shape (n_conditions, n_genes).
 
         One pass over the file, a block of cells at a time. A condition without cells is a row of NaN.
         """

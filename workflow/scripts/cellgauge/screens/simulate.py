@@ -17,8 +17,8 @@ from scipy.sparse import csr_matrix
 from cellgauge.core.errors import CellgaugeError
 from cellgauge.screens.screen import CONTROL, targets
 
-N_PROGRAMMES = 4
-PROGRAMME_SIZE = 40
+N_PROGRAMS = 4
+PROGRAM_SIZE = 40
 KNOCK_DOWN = -3.0
 """What a perturbation does to its own target, log2 fold change."""
 
@@ -35,7 +35,7 @@ def plant_screen(
 ) -> anndata.AnnData:
     """Return real cells as a screen with planted effects; obs["label"] becomes the condition.
 
-    Every target has an effect of its own; targets belong to programmes, sets of genes that answer to them together. A
+    Every target has an effect of its own; targets belong to programs, sets of genes that answer to them together. A
     pair's effect is the sum of both in log fold changes. Conditions are dealt within each label, so that all have about the
     same mixture of cell types.
 
@@ -85,19 +85,19 @@ def _most_expressed(data: anndata.AnnData, n_genes: int, where: str) -> anndata.
 
 def _effects(places: np.ndarray, n_genes: int, generator: np.random.Generator) -> np.ndarray:
     """Return the log2 fold change of every gene under each target's perturbation, shape (n_targets, n_genes)."""
-    programmes = np.zeros((N_PROGRAMMES, n_genes))
-    for programme in programmes:
-        members = generator.choice(n_genes, min(PROGRAMME_SIZE, n_genes), replace=False)
-        programme[members] = generator.normal(0, 1, len(members))
+    programs = np.zeros((N_PROGRAMS, n_genes))
+    for program in programs:
+        members = generator.choice(n_genes, min(PROGRAM_SIZE, n_genes), replace=False)
+        program[members] = generator.normal(0, 1, len(members))
     common = np.zeros(n_genes)  # what every perturbation does: in real screens, too, part of the answer is not specific
-    stressed = generator.choice(n_genes, min(PROGRAMME_SIZE, n_genes) // 2, replace=False)
+    stressed = generator.choice(n_genes, min(PROGRAM_SIZE, n_genes) // 2, replace=False)
     common[stressed] = generator.normal(0, 0.7, len(stressed))
     effects = np.empty((len(places), n_genes))
     for n in range(len(places)):
         specific = np.zeros(n_genes)
         genes = generator.choice(n_genes, min(15, n_genes), replace=False)
         specific[genes] = generator.normal(0, 1.2, len(genes))
-        effects[n] = programmes[n % N_PROGRAMMES] * generator.uniform(0.6, 1.4) + specific + common
+        effects[n] = programs[n % N_PROGRAMS] * generator.uniform(0.6, 1.4) + specific + common
     effects[np.arange(len(places)), places] = KNOCK_DOWN
     return effects
 

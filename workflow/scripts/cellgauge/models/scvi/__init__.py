@@ -106,15 +106,12 @@ def _read_model(path: Path) -> tuple[Checkpoint, list[str]]:
     checkpoint = Checkpoint(path, {name: value for name, value in state.items() if isinstance(value, torch.Tensor)})
     if len(set(genes)) != len(genes):
         raise CheckpointError(f"{path}: a gene appears more than once in its var_names")
-    _check_settings(path, content.get("attr_dict"))
-    return checkpoint, genes
-
-
-def _check_settings(path: Path, attributes: Any) -> None:
-    """Raise CellgaugeError if the model has settings that change the encoder but do not show in its tensors."""
+    attributes = content.get("attr_dict")
     for name, value in _nested(attributes.get("init_params_") if isinstance(attributes, dict) else None):
-        if name in SETTINGS and value != SETTINGS[name]:
-            raise CellgaugeError(f"{path}: it was trained with {name}={value!r}; only {SETTINGS[name]} is supported")
+        if name in SETTINGS and value != SETTINGS[name]:  # it changes the encoder, and does not show in its tensors
+            fault = f"it was trained with {name}={value!r}; only {SETTINGS[name]} is supported"
+            raise CellgaugeError(f"{path}: {fault}")
+    return checkpoint, genes
 
 
 def _nested(settings: Any) -> Iterator[tuple[Any, Any]]:

@@ -44,7 +44,7 @@ class ScGenePT(nn.Module):
         """Return the predicted expression of all genes, (batch, n).
 
         Args:
-            values: log-normalised expression of control cells, (batch, n).
+            values: log-normalized expression of control cells, (batch, n).
             perturbed: 1 for the genes that are perturbed, else 0; int64, (n,) for all cells or (batch, n).
         """
         x = self.ln(self.gene_rows + self.pert_encoder(perturbed) + self.value_encoder(values))
