@@ -77,6 +77,5 @@ def _published(result: Result) -> Iterator[Dot]:
             entry, mean = result.tables.models.get(model), float(of_model["value"].mean())
             title, kind = (entry.title, entry.kind) if entry else (model, "foundation")
             text = number(mean, result.metric)
-            yield Dot(
-                "", f"{title}, published", kind, mean, text, result.scaled(mean), remark="not run here", full=False
-            )
+            remark = "not run here"
+            yield Dot("", f"{title}, published", kind, mean, text, result.scaled(mean), remark=remark, full=False)

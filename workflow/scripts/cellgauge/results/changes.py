@@ -254,9 +254,8 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
         # the folds of one run are not those of the other: all that is known is luck
         alone = ~differences.known & folds.known
         none = replace(folds, value=differences.value, variance=np.zeros(len(names)), third=np.zeros(len(names)))
-        differences = Estimates(
-            **{key: np.where(alone, getattr(none, key), value) for key, value in vars(differences).items()}
-        )
+        parts = {key: np.where(alone, getattr(none, key), value) for key, value in vars(differences).items()}
+        differences = Estimates(**parts)
         units = ["folds" if apart else named for apart, named in zip(alone, units, strict=True)]
     differences = _with(differences, luck, ~over_splits)
     (low, high), p = interval(differences), p_values(differences)

@@ -175,9 +175,8 @@ def pair_distances(
     """Return the squared distances of given pairs of rows from their differences, float64, shape (n_pairs,)."""
     squared = np.empty(len(query_rows))
     dense = isinstance(queries, np.ndarray)
-    width = (
-        queries.shape[1] if dense else 1 + 3 * sum(matrix.nnz // matrix.shape[0] for matrix in (queries, references))
-    )
+    n_counts = sum(matrix.nnz // matrix.shape[0] for matrix in (queries, references)) if not dense else 0
+    width = queries.shape[1] if dense else 1 + 3 * n_counts
     for part in slices(len(query_rows), max(1, (PRODUCT_BYTES // 8) // (8 * width))):
         left, right = queries[query_rows[part]], references[reference_rows[part]]
         if dense:

@@ -243,9 +243,8 @@ def _candidates(
         references = pool.block(part, dtype)
         inside = np.flatnonzero((rows >= part.start) & (rows < part.stop) & among_themselves)
         itself = inside, rows[inside] - part.start
-        columns, smallest_values = smallest.among(
-            references, pool.squared_norms(part, references).astype(dtype), itself
-        )
+        norms_of_part = pool.squared_norms(part, references).astype(dtype)
+        columns, smallest_values = smallest.among(references, norms_of_part, itself)
         values.append(smallest_values)
         indices.append(columns + part.start)
     indices, values = np.concatenate(indices, axis=1), np.concatenate(values, axis=1)

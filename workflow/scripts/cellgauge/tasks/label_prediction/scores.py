@@ -26,11 +26,10 @@ from cellgauge.metrics.classifiers import (
 from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, random_forest, rank_type, worthwhile
-from cellgauge.tasks.cells import NotScorable, without_donors
+from cellgauge.tasks.cells import CellsToScore, NotScorable, without_donors
 
 if TYPE_CHECKING:
     from cellgauge.metrics.knn.distances import Matrix
-    from cellgauge.tasks.cells import CellsToScore
 
 SCOPE = "split"
 NEEDS = ("label",)
