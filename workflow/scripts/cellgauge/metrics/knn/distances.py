@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    Matrix = np.ndarray | csr_matrix
+Matrix: TypeAlias = "np.ndarray | csr_matrix"
 
 PRODUCT_BYTES = 16 << 20
 """Largest block of distances that is held at a time."""

@@ -9,13 +9,14 @@ each serves both its sides: half the products.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cellgauge.metrics.knn.distances import (
     CentredRows,
     DistanceTiles,
+    Matrix,
     block_shape,
     column_means,
     inner_products,
@@ -25,9 +26,6 @@ from cellgauge.metrics.knn.distances import (
     squared_norms,
 )
 from cellgauge.metrics.knn.smallest import CACHE_ROWS, Candidates
-
-if TYPE_CHECKING:
-    from cellgauge.metrics.knn.distances import Matrix
 
 MARGIN = 10
 """Candidates kept beyond k: enough that the proof seldom fails, few enough to cost nothing."""
