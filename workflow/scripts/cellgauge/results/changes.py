@@ -364,7 +364,7 @@ def _other_cells(sheet: Sheet, before: PublishedRun, after: PublishedRun) -> str
 
 def _ranges(before: PublishedRun, after: PublishedRun) -> dict[tuple[str, str], tuple[bool, float]]:
     """Return by task and metric whether higher is better, and how wide its range is, 0 where it has none."""
-    ranges = {}
+    ranges: dict[tuple[str, str], tuple[Any, float]] = {}
     for task, metric, facts in metrics_of(_tasks(before, after)):
         low, high = facts.get("range") or (None, None)
         ranges[task, metric] = facts.get("higher_is_better"), 0.0 if low is None or high is None else high - low

@@ -259,7 +259,7 @@ class _Names:
     models: Mapping[str, str] | None
     datasets: Mapping[str, str] | None
 
-    def translated(self, row: Score) -> dict[str, str]:
+    def translated(self, row: Score) -> dict[str, Any]:
         """Return model, dataset and split of a row in our names."""
         model, data = row.model, "/".join(filter(None, (row.dataset, row.split)))
         if self.models is not None and model not in self.models:
