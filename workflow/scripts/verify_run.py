@@ -7,12 +7,12 @@ from cellgauge.core.errors import CellgaugeError, run_cli
 from cellgauge.results.provenance import headline
 from cellgauge.results.verify import verify
 
+cli = argparse.ArgumentParser(description=__doc__)
+cli.add_argument("run", metavar="RUN", help="a folder with provenance.json and scores.parquet")
+
 
 def main() -> None:
-    cli = argparse.ArgumentParser(description=__doc__)
-    cli.add_argument("run", metavar="RUN", help="a folder with provenance.json and scores.parquet")
-    args = cli.parse_args()
-    run, faults = verify(args.run)
+    run, faults = verify(cli.parse_args().run)
     print(headline(run.about))
     for fault in faults[:-1]:
         print(f"error: {fault}", file=sys.stderr)

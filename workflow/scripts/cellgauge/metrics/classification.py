@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cellgauge.metrics.ranks import mid_ranks
+
 N_BINS = 15
 """Bins of confidence of the calibration error, as in Guo et al. (2017)."""
 
@@ -55,7 +57,7 @@ def auroc_per_class(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         positive = truth == code
         n_positive = int(positive.sum())
         if 0 < n_positive < n_cells:
-            ranks = _mid_ranks(probabilities[:, code])
+            ranks = mid_ranks(probabilities[:, code])
             above = ranks[positive].sum() - n_positive * (n_positive + 1) / 2
             areas[code] = above / (n_positive * (n_cells - n_positive))
     return areas
@@ -86,10 +88,3 @@ def confidence_gaps(
     confidence = probabilities[np.arange(len(truth)), predicted]
     bins = np.clip(np.ceil(confidence * N_BINS).astype(np.int64) - 1, 0, N_BINS - 1)
     return bins, (truth == predicted) - confidence
-
-
-def _mid_ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks from 1, ties sharing the mean of theirs."""
-    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[codes]

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cellgauge.core.optional_imports import without_optional
-from cellgauge.metrics.knn.distances import slices
+from cellgauge.metrics.knn.distances import Matrix, slices
 from cellgauge.metrics.knn.exact import neighborhoods
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-
-    from cellgauge.metrics.knn.distances import Matrix
 
 COLUMN_BYTES = 8 << 20
 """Largest block of columns, or of counts, that is scaled at a time."""

@@ -89,9 +89,8 @@ class ControlRanks:
     def _below(self, keys: np.ndarray, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return how many controls are below each value (not 0) of a gene, equal ones as halves; and how many are equal."""
         place = np.searchsorted(self._keys, keys)
-        known = (
-            self._keys[np.minimum(place, len(self._keys) - 1)] == keys if len(self._keys) else np.zeros(len(keys), bool)
-        )
+        last = len(self._keys) - 1
+        known = self._keys[np.minimum(place, last)] == keys if last >= 0 else np.zeros(len(keys), bool)
         before, equal = self._before[place], np.zeros(len(keys))
         equal[known] = self._before[place[known] + 1] - before[known]
         before += equal / 2 - self._starts[genes]

@@ -35,12 +35,8 @@ def _row(change: Change, changes: Changes) -> dict[str, Any]:
     key, run = change.key, changes.after
     facts = run.about["config"].get("tasks", {}).get(key["task"], {}).get("metrics", {}).get(key["metric"], {})
     known = not math.isnan(change.low)
-    scheme = [
-        subset(key["subset"]) if key["subset"] else "",
-        classifier(key["classifier"]),
-        key["set"],
-        profile(key["profile"]),
-    ]
+    genes = subset(key["subset"]) if key["subset"] else ""
+    scheme = [genes, classifier(key["classifier"]), key["set"], profile(key["profile"])]
     return {
         "model": run.title("models", key["model"]),
         "task": run.title("tasks", key["task"]),

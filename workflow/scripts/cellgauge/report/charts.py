@@ -133,9 +133,8 @@ def dot_plot(
     rows, y = [], top
     for dot, height in zip(dots, heights, strict=True):
         middle = y + step / 2
-        text = Markup('<text class="end" x="{}" y="{:g}">{}</text>').format(
-            left - 10, middle + 4, _titled(dot.title, 27)
-        )
+        name = Markup('<text class="end" x="{}" y="{:g}">{}</text>')
+        text = name.format(left - 10, middle + 4, _titled(dot.title, 27))
         if dot.name:
             text = Markup('<a href="#catalogue?model={}">{}</a>').format(quote(dot.name), text)
         if dot.remark:
@@ -150,9 +149,8 @@ def dot_plot(
             '<text class="raw" x="{0}" y="{1:g}">{2}</text><text class="scaled" x="{0}" y="{1:g}">{3}</text>'
         )
         values = numbers.format(right + 12, middle + 4, dot.text, dot.scaled)
-        rows.append(
-            Markup('<g data-row="{}">{}{}{}</g>').format(f"{dot.name} {dot.title}", text, Markup(marks), values)
-        )
+        about = f"{dot.name} {dot.title}"
+        rows.append(Markup('<g data-row="{}">{}{}{}</g>').format(about, text, Markup(marks), values))
         y += height
     return Markup('<svg class="dots" role="img" viewBox="0 0 {} {}" aria-label="{}">{}{}</svg>').format(
         width, bottom + 20, alt, Markup("".join(parts)), Markup("").join(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from cellgauge.report.charts import strip
 from cellgauge.report.heat import Cell, HeatTable, Row
@@ -59,14 +60,23 @@ def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
     values = [result.values[model.name, split] for split in splits if (model.name, split) in result.values]
     if len(values) < 2:
         return Row(model, cells)
-    mean, _ = result.means[model.name]
-    interval = result.interval(model.name)
-    cell = Cell(number(mean, metric), extra=result.shortfall(model.name), interval=ends(interval, metric))
     if len(splits) < FEWEST_IN_A_PICTURE:
-        return Row(model, cells, cell)
+        return Row(model, cells, mean_cell(result, model.name))
     alt = f"splits {number(min(values), metric)} to {number(max(values), metric)}"
+    return Row(model, cells, mean_cell(result, model.name), picture(result, model.name, values, scale, alt=alt))
+
+
+def mean_cell(result: Result, model: str) -> Cell:
+    """Return a model's mean, its interval and what it lacks."""
+    interval = ends(result.interval(model), result.metric)
+    return Cell(number(result.means[model][0], result.metric), extra=result.shortfall(model), interval=interval)
+
+
+def picture(result: Result, model: str, values: Sequence[float], scale: Scale, **about: Any) -> Any:
+    """Return a picture of the values that a model's mean is of; `about` holds further arguments of `charts.strip`."""
+    interval = result.interval(model)
     reach = (interval.low, interval.high) if interval else None
-    return Row(model, cells, cell, strip(values, mean, scale.low, scale.high, reach, alt=alt))
+    return strip(values, result.means[model][0], scale.low, scale.high, reach, **about)
 
 
 def ends(interval: Interval | None, metric: Metric) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from cellgauge.report.charts import strip
-from cellgauge.report.comparisons import best_first, ends
+from cellgauge.report.comparisons import best_first, ends, mean_cell, picture
 from cellgauge.report.heat import Cell, HeatTable, Row
 from cellgauge.report.matrices import LabelTable, label_table
 from cellgauge.results import words
@@ -58,16 +57,12 @@ def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:
             rows.append(Row(entry, cells))
             continue
         of_model = [value for (name, _), value in values.items() if name == model]
-        interval = whole.interval(model)
         alt = f"mean {number(means[model], metric)} of {len(of_model)} conditions"
-        reach = (interval.low, interval.high) if interval else None
-        picture = strip(of_model, means[model], scale.low, scale.high, reach, marks, alt=alt)
-        covered = whole.shortfall(model)
+        drawing = picture(whole, model, of_model, scale, marks=marks, alt=alt)
         if strata:
-            mean_cell = Cell(number(means[model], metric), extra=covered, interval=ends(interval, metric))
-            rows.append(Row(entry, cells, mean_cell, picture))
+            rows.append(Row(entry, cells, mean_cell(whole, model), drawing))
         else:  # the only column is the mean
-            rows.append(Row(entry, [replace(cells[0], extra=covered)], None, picture))
+            rows.append(Row(entry, [replace(cells[0], extra=whole.shortfall(model))], None, drawing))
     return HeatTable(caption, columns, rows, about, scale.ends(metric), units=whole.units, marked=bool(marks))
 
 

@@ -252,9 +252,8 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
         # the folds of one run are not those of the other: all that is known is luck
         alone = ~differences.known & folds.known
         none = replace(folds, value=differences.value, variance=np.zeros(len(names)), third=np.zeros(len(names)))
-        differences = Estimates(
-            **{key: np.where(alone, getattr(none, key), value) for key, value in vars(differences).items()}
-        )
+        parts = {key: np.where(alone, getattr(none, key), value) for key, value in vars(differences).items()}
+        differences = Estimates(**parts)
         units = ["folds" if apart else named for apart, named in zip(alone, units, strict=True)]
     differences = _with(differences, luck, ~over_splits)
     (low, high), p = interval(differences), p_values(differences)
@@ -363,7 +362,7 @@ def _other_cells(sheet: Sheet, before: PublishedRun, after: PublishedRun) -> str
 
 def _ranges(before: PublishedRun, after: PublishedRun) -> dict[tuple[str, str], tuple[bool, float]]:
     """Return by task and metric whether higher is better, and how wide its range is, 0 where it has none."""
-    ranges = {}
+    ranges: dict[tuple[str, str], tuple[Any, float]] = {}
     for task, metric, facts in metrics_of(_tasks(before, after)):
         low, high = facts.get("range") or (None, None)
         ranges[task, metric] = facts.get("higher_is_better"), 0.0 if low is None or high is None else high - low

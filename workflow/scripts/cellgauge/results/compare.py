@@ -98,9 +98,8 @@ class Result:
         """The means of the best negative and the best positive control; None without both, or where noise is as good."""
         models, rising = self.tables.models, self.metric.higher_is_better is not False
         controls = [(models[m].is_uninformed, mean) for m, mean in self.comparable.items() if models[m].is_control]
-        low, high = (
-            next((mean for uninformed, mean in controls if uninformed is kind), None) for kind in (True, False)
-        )
+        low = next((mean for uninformed, mean in controls if uninformed), None)
+        high = next((mean for uninformed, mean in controls if not uninformed), None)
         if low is None or high is None or low == high or (low < high) != rising:
             return None
         return low, high

@@ -76,9 +76,8 @@ class Coverage:
         for what, (scored, left_out, of) in COUNTS.items():
             if profile == COUNTS_IN and self._counted.get((task, metric)) == what:
                 continue
-            counts = [
-                self._counts.get((task, dataset, split, model, profile, name, of), 0.0) for name in (scored, left_out)
-            ]
+            place = (task, dataset, split, model, profile)
+            counts = [self._counts.get((*place, name, of), 0.0) for name in (scored, left_out)]
             if sum(counts):
                 yield what, int(counts[0]), int(sum(counts))
         for kind in ("conditions", "labels", *OF_FEW):

@@ -59,9 +59,8 @@ def record(
     files, embeddings = facts_of(planned.get("splits", {})), facts_of(planned.get("embeddings", {}))
     versions = {name: json.loads(facts["versions"]) for name, facts in embeddings.items() if "versions" in facts}
     sums = Sums(ledger)
-    models = {
-        name: {**public(about), "files": sums.of(about["files"])} for name, about in planned.get("models", {}).items()
-    }
+    models = planned.get("models", {}).items()
+    models = {name: {**public(about), "files": sums.of(about["files"])} for name, about in models}
     return {
         "format": FORMAT,
         "cellgauge": {"version": VERSION, **commit()},

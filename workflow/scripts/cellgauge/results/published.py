@@ -259,16 +259,13 @@ class _Names:
     models: Mapping[str, str] | None
     datasets: Mapping[str, str] | None
 
-    def translated(self, row: Score) -> dict[str, str]:
+    def translated(self, row: Score) -> dict[str, Any]:
         """Return model, dataset and split of a row in our names."""
         model, data = row.model, "/".join(filter(None, (row.dataset, row.split)))
         if self.models is not None and model not in self.models:
             raise PublishedError(f"the model '{model}' is not among the entry's `models`; add it with our name for it")
-        place = (
-            data
-            if self.datasets is None
-            else next(filter(None, (_filled(*i, data) for i in self.datasets.items())), "")
-        )
+        places = (_filled(*names, data) for names in (self.datasets or {}).items())
+        place = data if self.datasets is None else next(filter(None, places), "")
         if not place:
             raise PublishedError(f"the data '{data}' are not among the entry's `datasets`; add them as dataset/split")
         dataset, _, split = place.partition("/")

@@ -87,27 +87,22 @@ class Tables:
         folder = Path(folder)
         present = [column for column in SCORE_COLUMNS if column not in LATER_COLUMNS]
         scores = _read(folder / "scores.csv", present, numbers=OF_SCORES)
-        summary = _read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=OF_SUMMARY)
-        pairs = _read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=OF_PAIRS)
-        ranked = _read(folder / "ranks.csv", RANK_COLUMNS, numbers=OF_RANKS)
-        of_jobs = [column for column in RUNTIME_COLUMNS[5:] if column not in ("device", "precision")]
-        runtime = _read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=of_jobs)
-        metrics = _read(folder / "tasks.csv", ["task", "task_title", "metric"])
         ranks = {kind: place for place, kind in enumerate(KINDS)}  # of other kinds before the last one
         models = _entries(_read(folder / "models.csv", ["model"]), "model", _order(scores, "model"))
+        of_jobs = [column for column in RUNTIME_COLUMNS[5:] if column not in ("device", "precision")]
         return cls(
             scores=scores,
-            summary=summary,
-            runtime=runtime,
-            pairs=pairs,
-            ranked=ranked,
+            summary=_read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=OF_SUMMARY),
+            runtime=_read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=of_jobs),
+            pairs=_read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=OF_PAIRS),
+            ranked=_read(folder / "ranks.csv", RANK_COLUMNS, numbers=OF_RANKS),
             layouts=_read(folder / "layouts.parquet", LAYOUT_COLUMNS),
             of_conditions=_read(folder / "conditions.csv", CONDITION_COLUMNS, numbers=["value"]),
             anchors=_read(folder / "anchors.csv", COLUMNS, numbers=["published", "ours", "difference", "allowed"]),
             published={name: _read(folder / f"{name}.csv", *about) for name, about in PUBLISHED.items()},
             models=dict(sorted(models.items(), key=lambda item: ranks.get(item[1].kind, len(KINDS) - 1.5))),
             datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", _order(scores, "dataset")),
-            tasks=_tasks(metrics, scores),
+            tasks=_tasks(_read(folder / "tasks.csv", ["task", "task_title", "metric"]), scores),
             provenance=provenance.read(about) if (about := folder.parent / provenance.FILE).exists() else {},
         )
 

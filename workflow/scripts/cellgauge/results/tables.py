@@ -171,12 +171,10 @@ def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.
     coverage = Coverage(table, best, tasks)
     summary = summary_intervals(summarise(whole, spanning), every, ranges)
     keys = [((task, *rest), model) for task, model, *rest in summary[SUMMARY_KEY].itertuples(index=False, name=None)]
-    summary["n_scored"], summary["n_total"] = (
-        zip(*(coverage.numbers(*key) for key in keys), strict=True) if keys else ((), ())
-    )
-    summary = summary.astype({"n_scored": "Int64", "n_total": "Int64"}).assign(
-        coverage=[coverage.shortfall(*key) for key in keys]
-    )
+    numbers = [coverage.numbers(*key) for key in keys]
+    summary["n_scored"], summary["n_total"] = zip(*numbers, strict=True) if numbers else ((), ())
+    coverages = [coverage.shortfall(*key) for key in keys]
+    summary = summary.astype({"n_scored": "Int64", "n_total": "Int64"}).assign(coverage=coverages)
     pairs, ranks = compare(every, directions(tasks), controls, coverage.lacks_splits, coverage.short)
     return {"summary": summary, "intervals": intervals(every, ranges), "comparisons": pairs, "ranks": ranks}
 
@@ -197,9 +195,8 @@ def summarise(table: pd.DataFrame, spanning: Sequence[str] = ()) -> pd.DataFrame
     for status in ("failed", "not_applicable"):
         lacking = table[(table["status"] == status) & table["fold"].isna()]
         groups = dict(list(lacking.groupby(SUMMARY_KEY[:4])))
-        summary[f"n_{status}"] = [
-            _splits_without(groups.get(row[:4]), row) for row in summary[SUMMARY_KEY].itertuples(index=False)
-        ]
+        rows = summary[SUMMARY_KEY].itertuples(index=False)
+        summary[f"n_{status}"] = [_splits_without(groups.get(row[:4]), row) for row in rows]
     return summary
 
 

@@ -314,8 +314,8 @@ def _over_splits(sheet: Sheet, rows: Rows, values: np.ndarray) -> tuple[Estimate
                 of_donors[name] += column
     more = np.maximum(sum(column**2 for column in of_donors.values()) - apart, 0)
     df = np.where(more > 0, np.minimum(of_splits.df, len(of_donors) - 1), of_splits.df)
-    units = ["splits, donors" if extra > 0 else "splits" for extra in more]
-    return replace(of_splits, variance=of_splits.variance + more, df=df), units
+    kinds = ["splits, donors" if extra > 0 else "splits" for extra in more]
+    return replace(of_splits, variance=of_splits.variance + more, df=df), kinds
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class CellsToScore:
         """Return the raw counts of the cells, CSR float32, shape (n_cells, n_genes). Only for a single split."""
         (split,) = self.splits
         counts = split.counts()
-        return counts if self.embedded.all() else counts[np.flatnonzero(self.embedded)]
+        return counts if self.has_row is None or self.has_row.all() else counts[np.flatnonzero(self.has_row)]
 
 
 def gather(

@@ -11,16 +11,13 @@ import platform
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from cellgauge.core.optional_imports import without_optional
 from cellgauge.metrics.classifiers import Prediction, spread
-from cellgauge.metrics.knn.distances import slices
-
-if TYPE_CHECKING:
-    from cellgauge.metrics.knn.distances import Matrix
+from cellgauge.metrics.knn.distances import Matrix, slices
 
 EQUAL_TO = ("1.9",)
 """Releases of scikit-learn whose forests these have been compared with."""

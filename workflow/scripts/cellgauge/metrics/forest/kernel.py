@@ -6,6 +6,7 @@ names another place). Files are replaced atomically, so jobs may start together.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import NamedTuple
 
 import numpy as np
@@ -58,53 +59,31 @@ class Split(NamedTuple):
     weight: int  # of the left child
 
 
-class Workspace(NamedTuple):
-    """The arrays that growing one tree writes to."""
-
-    # features, constants, moved: the order of features, of those known to be constant, and where drawn ones were; int64
-    features: np.ndarray
-    constants: np.ndarray
-    moved: np.ndarray
-    # entries, more_entries: of the node's members, int64
-    entries: np.ndarray
-    more_entries: np.ndarray
-    # counts, width: how often each of two digits of ranks occurs, int32, and the bits of a digit
-    counts: np.ndarray
-    width: int
-    # slots, words, blocks: the bitmap of ranks, see `_sorted_entries`
-    slots: np.ndarray
-    words: np.ndarray
-    blocks: np.ndarray
-    # spare, places: members set aside, and which vote is whose; uint32
-    spare: np.ndarray
-    places: np.ndarray
-    # total, left: weights of classes in the node and left of the cut, int64
-    total: np.ndarray
-    left: np.ndarray
-    # stack, impurities: the nodes still to be split
-    stack: np.ndarray
-    impurities: np.ndarray
+Workspace = namedtuple(
+    "Workspace",
+    "features constants moved entries more_entries counts width slots words blocks spare places total left stack impurities",
+)
 
 
 def workspace(n_features: int, n_cells: int, n_members: int, n_tested: int, n_classes: int) -> Workspace:
-    """Return the arrays that one tree on `n_members` of the cells needs."""
+    """Return the arrays that growing one tree on `n_members` of the cells writes to."""
     width = (n_cells.bit_length() + 1) // 2  # n_cells is a rank too: of a gene that every cell has
     return Workspace(
-        features=np.arange(n_features),
-        constants=np.empty(n_features, np.int64),
-        moved=np.empty(n_features, np.int64),
-        entries=np.empty(n_members, np.int64),
+        features=np.arange(n_features),  # their order
+        constants=np.empty(n_features, np.int64),  # features known to be constant
+        moved=np.empty(n_features, np.int64),  # where drawn features were
+        entries=np.empty(n_members, np.int64),  # of the node's members
         more_entries=np.empty(n_members, np.int64),
-        counts=np.zeros((2, 1 << width), np.int32),
-        width=width,
-        slots=np.empty(n_cells + 1, np.uint16),
+        counts=np.zeros((2, 1 << width), np.int32),  # how often each of two digits of ranks occurs
+        width=width,  # the bits of a digit
+        slots=np.empty(n_cells + 1, np.uint16),  # with words and blocks: the bitmap of ranks, see `_sorted_entries`
         words=np.zeros((n_cells >> 6) + 1, np.uint64),
         blocks=np.zeros((n_cells >> 12) + 1, np.uint64),
-        spare=np.empty(max(n_members, n_tested), np.uint32),
-        places=np.empty(n_cells, np.uint32),
-        total=np.empty(n_classes, np.int64),
-        left=np.empty(n_classes, np.int64),
-        stack=np.empty((n_members + 1, 5), np.int64),
+        spare=np.empty(max(n_members, n_tested), np.uint32),  # members set aside
+        places=np.empty(n_cells, np.uint32),  # which vote is whose
+        total=np.empty(n_classes, np.int64),  # weights of classes in the node
+        left=np.empty(n_classes, np.int64),  # weights of classes left of the cut
+        stack=np.empty((n_members + 1, 5), np.int64),  # with impurities: the nodes still to be split
         impurities=np.empty(n_members + 1),
     )
 

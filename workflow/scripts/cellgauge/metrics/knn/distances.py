@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    Matrix = np.ndarray | csr_matrix
+Matrix: TypeAlias = "np.ndarray | csr_matrix"
 
 PRODUCT_BYTES = 16 << 20
 """Largest block of distances that is held at a time."""
@@ -175,9 +175,8 @@ def pair_distances(
     """Return the squared distances of given pairs of rows from their differences, float64, shape (n_pairs,)."""
     squared = np.empty(len(query_rows))
     dense = isinstance(queries, np.ndarray)
-    width = (
-        queries.shape[1] if dense else 1 + 3 * sum(matrix.nnz // matrix.shape[0] for matrix in (queries, references))
-    )
+    n_counts = sum(matrix.nnz // matrix.shape[0] for matrix in (queries, references)) if not dense else 0
+    width = queries.shape[1] if dense else 1 + 3 * n_counts
     for part in slices(len(query_rows), max(1, (PRODUCT_BYTES // 8) // (8 * width))):
         left, right = queries[query_rows[part]], references[reference_rows[part]]
         if dense:

@@ -9,13 +9,14 @@ each serves both its sides: half the products.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cellgauge.metrics.knn.distances import (
     CentredRows,
     DistanceTiles,
+    Matrix,
     block_shape,
     column_means,
     inner_products,
@@ -25,9 +26,6 @@ from cellgauge.metrics.knn.distances import (
     squared_norms,
 )
 from cellgauge.metrics.knn.smallest import CACHE_ROWS, Candidates
-
-if TYPE_CHECKING:
-    from cellgauge.metrics.knn.distances import Matrix
 
 MARGIN = 10
 """Candidates kept beyond k: enough that the proof seldom fails, few enough to cost nothing."""
@@ -243,9 +241,8 @@ def _candidates(
         references = pool.block(part, dtype)
         inside = np.flatnonzero((rows >= part.start) & (rows < part.stop) & among_themselves)
         itself = inside, rows[inside] - part.start
-        columns, smallest_values = smallest.among(
-            references, pool.squared_norms(part, references).astype(dtype), itself
-        )
+        norms_of_part = pool.squared_norms(part, references).astype(dtype)
+        columns, smallest_values = smallest.among(references, norms_of_part, itself)
         values.append(smallest_values)
         indices.append(columns + part.start)
     indices, values = np.concatenate(indices, axis=1), np.concatenate(values, axis=1)

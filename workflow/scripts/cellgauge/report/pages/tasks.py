@@ -167,9 +167,8 @@ def _cells_by_species(dataset: str, title: str, sizes: Mapping[tuple[str, str], 
     species = [Entry(name, readable(name)) for name in dict.fromkeys(name for name, _ in sizes)]
     if len(species) < 2:
         return None
-    labels = sorted(
-        {label for _, label in sizes}, key=lambda label: (-sum((s.name, label) in sizes for s in species), label)
-    )
+    n_species = {label: sum((s.name, label) in sizes for s in species) for _, label in sizes}
+    labels = sorted(n_species, key=lambda label: (-n_species[label], label))
     counts = [[sizes.get((s.name, label)) for s in species] for label in labels]
     cells = [[Cell(DASH if n is None else f"{n:,.0f}") for n in row] for row in counts]
     rows = [LabelRow(label, "", "", row) for label, row in zip(labels, cells, strict=True)]

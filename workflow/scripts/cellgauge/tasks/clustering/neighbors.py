@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +10,7 @@ from cellgauge.metrics.knn.exact import nearest_neighbors
 from cellgauge.metrics.knn.graph import neighbor_count
 from cellgauge.metrics.knn.with_silhouette import can_share, neighbors_and_widths
 from cellgauge.metrics.silhouette import silhouette_widths
-from cellgauge.tasks.cells import NotScorable
-
-if TYPE_CHECKING:
-    from cellgauge.tasks.cells import CellsToScore
+from cellgauge.tasks.cells import CellsToScore, NotScorable
 
 AGREEMENT = ("ari", "nmi", "ami")
 """The metrics that need the graph of neighbors."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +12,8 @@ from cellgauge.metrics.agreement import adjusted_mutual_info, adjusted_rand_inde
 from cellgauge.metrics.donors import agreements_without, means_without
 from cellgauge.metrics.knn.graph import Leiden, fuzzy_edges, neighbor_count
 from cellgauge.metrics.silhouette import scaled
-from cellgauge.tasks.cells import without_donors
+from cellgauge.tasks.cells import CellsToScore, without_donors
 from cellgauge.tasks.clustering.neighbors import find
-
-if TYPE_CHECKING:
-    from cellgauge.tasks.cells import CellsToScore
 
 SCOPE = "split"
 NEEDS = ("label",)
@@ -105,9 +101,8 @@ def _corrected(
     n_labels = _n_findable(sizes, n_neighbors)
     resolution = leiden.resolution_for(n_labels, seeds[0], resolutions)
     of_embedded = [leiden.communities(seed, resolution) for seed in seeds]
-    communities = [
-        _with_left_out(groups, cells.embedded, seed) for groups, seed in zip(of_embedded, seeds, strict=True)
-    ]
+    pairs = zip(of_embedded, seeds, strict=True)
+    communities = [_with_left_out(groups, cells.embedded, seed) for groups, seed in pairs]
     tables = [contingency(codes, groups) for groups in communities]
     values = {name: [AGREEMENT[name](table) for table in tables] for name in metrics}
     values["n_clusters"] = [float(groups.max() + 1) for groups in of_embedded]

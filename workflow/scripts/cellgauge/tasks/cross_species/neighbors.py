@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellgauge.metrics.entropy import neighbor_counts
 from cellgauge.metrics.knn.exact import neighborhoods
 from cellgauge.metrics.silhouette import batch_widths, bras_widths
-from cellgauge.tasks.cells import NotScorable
+from cellgauge.tasks.cells import CellsToScore, NotScorable
 from cellgauge.tasks.cross_species.transfer import Question, transferred
-
-if TYPE_CHECKING:
-    from cellgauge.tasks.cells import CellsToScore
 
 ALL = "all"
 WIDTHS = "widths"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellgauge.files.score import Score
 from cellgauge.metrics.entropy import entropy_of_counts, expected_entropy, neighborhood_entropy
 from cellgauge.metrics.silhouette import batch_silhouettes
+from cellgauge.tasks.cells import CellsToScore
 from cellgauge.tasks.cross_species import transfer
 from cellgauge.tasks.cross_species.neighbors import ALL, BRAS, WIDTHS, WITHIN, find
-
-if TYPE_CHECKING:
-    from cellgauge.tasks.cells import CellsToScore
 
 SCOPE = "dataset"
 COMPARES = "organism"

@@ -6,16 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellgauge.files.score import Score
 from cellgauge.metrics.classifiers import Prediction, k_nearest_neighbors, logistic_regression, standardize
-from cellgauge.tasks.cells import without_donors
-
-if TYPE_CHECKING:
-    from cellgauge.tasks.cells import CellsToScore
+from cellgauge.tasks.cells import CellsToScore, without_donors
 
 CLASSIFIERS = ("logistic_regression", "knn")
 METRICS = ("transfer_f1", "transfer_balanced_accuracy")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +26,8 @@ from cellgauge.metrics.classifiers import (
 from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, random_forest, rank_type, worthwhile
-from cellgauge.tasks.cells import NotScorable, without_donors
-
-if TYPE_CHECKING:
-    from cellgauge.metrics.knn.distances import Matrix
-    from cellgauge.tasks.cells import CellsToScore
+from cellgauge.metrics.knn.distances import Matrix
+from cellgauge.tasks.cells import CellsToScore, NotScorable, without_donors
 
 SCOPE = "split"
 NEEDS = ("label",)

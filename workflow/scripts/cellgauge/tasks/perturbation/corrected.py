@@ -55,9 +55,8 @@ class Corrected:
             ]
             yield from (Value(metric, name, None, reason) for metric, name in measures)
             return
-        order = de_genes.leading(
-            np.abs(responses.truth.scores[row]), measured_de, max(self._top), responses.tie_breaker
-        )
+        z = np.abs(responses.truth.scores[row])
+        order = de_genes.leading(z, measured_de, max(self._top), responses.tie_breaker)
         subsets = self._subsets(order)
         yield from differences.values(responses, row, subsets)
         yield differences.specific(responses, row, self._predicted, genes)

@@ -17,13 +17,11 @@ import numpy as np
 
 from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.files.score import Score
-from cellgauge.tasks.cells import NotScorable
+from cellgauge.tasks.cells import CellsToScore, NotScorable
 
 if TYPE_CHECKING:
     import pandas as pd
     from scib_metrics.nearest_neighbors import NeighborsResults
-
-    from cellgauge.tasks.cells import CellsToScore
 
 SCOPE = "split"
 NEEDS = ("label",)
@@ -228,9 +226,8 @@ def _row(metric: str, suite: _Suite, note: str) -> Score:
     if not reason:
         try:
             value = _compute(metric, suite)
-            reason = (
-                "no label has 10 cells of several batches" if metric == "kbet" else "scib-metrics gives no finite value"
-            )
+            none = "no label has 10 cells of several batches"
+            reason = none if metric == "kbet" else "scib-metrics gives no finite value"
         except CellgaugeError as error:
             reason = one_line(error)
         except (ValueError, ArithmeticError, RuntimeError) as error:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from cellgauge.files.score import Score
+from cellgauge.tasks.cells import CellsToScore
 from cellgauge.tasks.scib.scores import score as suite
-
-if TYPE_CHECKING:
-    from cellgauge.tasks.cells import CellsToScore
 
 SCOPE = "dataset"
 COMPARES = "organism"
