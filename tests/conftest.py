@@ -50,9 +50,17 @@ SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to h
 }
 
 LONGEST_FIRST = (  # groups of tests that take half a minute and more; docs/tests.md has the single tests
-    "full_grid",
+    "test_full_grid",
     "workflow",
-    "slurm",
+    "test_weights",
+    "anchor",
+    "test_scgenept_workflow",
+    "test_slurm",
+    "test_calibration",
+    "test_deployment",
+    "test_report_page",
+    "cell_eval",
+    "scib",
 )
 
 

@@ -18,10 +18,7 @@ from project import CONFIG, make_project
 
 from cellgauge.files.embedding import Embedding
 
-pytestmark = [
-    pytest.mark.xdist_group("workflow"),
-    pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning"),  # the Baron file is as old as its data
-]
+pytestmark = pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning")  # the Baron file is as old as its data
 
 UCE_FILES = ("4layer_model.torch", "model_files/species_chrom.csv", "model_files/species_offsets.pkl")
 PROTEINS = {"human": "Homo_sapiens.GRCh38", "mouse": "Mus_musculus.GRCm39"}

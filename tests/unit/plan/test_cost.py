@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from effort import examples
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -59,7 +60,7 @@ def only(found, stage, model=None):
     return [job for job in found if job.stage == stage and model in (None, job.model)]
 
 
-@hypothesis_settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=examples(25), deadline=None)
 @given(
     st.sets(st.sampled_from(sorted(CATALOGUE["models"])), min_size=1, max_size=6),
     st.sets(st.sampled_from(sorted(CATALOGUE["datasets"])), min_size=1, max_size=3),
