@@ -86,10 +86,10 @@ test: .venv/.installed-dev  ## run every test
 
 reliability: .venv/.installed-dev  ## inject every fault (an hour); writes docs/reliability.md
 	rm -f docs/reliability.md
-	CELLGAUGE_RELIABILITY=1 $(BIN)/python -m pytest -m reliability --reliability docs/reliability.md
+	CELLGAUGE_RELIABILITY=1 CELLGAUGE_FUZZ_EXAMPLES=120 $(BIN)/python -m pytest -m reliability --reliability docs/reliability.md
 
-fuzz: .venv/.installed-dev  ## read thousands of damaged files of every format (an hour; EXAMPLES=300 a format and kind of damage)
-	CELLGAUGE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest -n $(CORES) tests/unit/files/test_fuzz_readers.py tests/unit/plan/test_hostile_names.py
+fuzz: .venv/.installed-dev  ## try every property often: damaged files of every format, names, runs (hours; EXAMPLES=300 of each)
+	CELLGAUGE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest -n $(CORES) --dist loadgroup -m "hypothesis or fuzz"
 
 # What codespell reads: our texts, not vectors of others, locks and pictures.
 TEXTS = $(shell git ls-files | grep -vE '(\.lock|\.svg|\.css|\.png|^tests/golden/.*)$$')

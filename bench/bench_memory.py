@@ -39,14 +39,15 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def write_split(path: Path, n_cells: int, n_genes: int) -> None:
-    """Write cells that express the first and a tenth of the other genes."""
+def write_split(path: Path, n_cells: int, n_genes: int, density: float) -> None:
+    """Write cells that express the first and a share of the other genes."""
     import anndata
     import pandas as pd
     from scipy.sparse import random, vstack
 
     blocks = [
-        random(1000, n_genes, 0.1, format="csr", dtype=np.float32, random_state=i) for i in range(-(-n_cells // 1000))
+        random(1000, n_genes, density, format="csr", dtype=np.float32, random_state=i)
+        for i in range(-(-n_cells // 1000))
     ]
     counts = vstack(blocks, format="lil")[:n_cells]
     counts[:, 0] = 1  # no empty cell
@@ -105,6 +106,7 @@ def main() -> None:
     cli.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     cli.add_argument("--cells", type=int, nargs=2, default=[5000, 50_000])
     cli.add_argument("--genes", type=int, default=2000)
+    cli.add_argument("--density", type=float, default=0.1, help="the share of genes that a cell expresses")
     args = cli.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -112,7 +114,7 @@ def main() -> None:
         # in a process of its own, whose memory does not count
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
             for path, n_cells in zip(splits, args.cells, strict=True):
-                other.submit(write_split, path, n_cells, args.genes).result()
+                other.submit(write_split, path, n_cells, args.genes, args.density).result()
             for model in args.models:
                 other.submit(write_checkpoint, model, folder / model / "weights", args.genes).result()
         import torch

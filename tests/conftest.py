@@ -1,22 +1,31 @@
 """What all tests share: settings, and real cells, fetched once."""
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from effort import examples
 from filelock import FileLock
 from hypothesis import settings
 
+from cellgauge.core.threads import default_to_one_thread
 from cellgauge.fetch import FetchError, fetch
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "test-data"
 
-settings.register_profile("cellgauge", deadline=None)  # how long an example takes says more of the machine than of it
+# How long an example takes says more of the machine than of it.
+settings.register_profile("cellgauge", deadline=None, max_examples=examples(25))
 settings.load_profile("cellgauge")
+
+# Of what tests start and import: tests run side by side, so a thread each is enough, and no process compiles our code anew.
+default_to_one_thread()
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 class Baron(NamedTuple):
@@ -40,16 +49,39 @@ SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to h
     "-m pip install": "cz-benchmarks, cell-eval: reach the package index, or set PIP_INDEX_URL to a mirror",
 }
 
+LONGEST_FIRST = (  # groups of tests that take half a minute and more; docs/tests.md has the single tests
+    "test_full_grid",
+    "workflow",
+    "test_weights",
+    "anchor",
+    "test_scgenept_workflow",
+    "test_slurm",
+    "test_calibration",
+    "test_deployment",
+    "test_report_page",
+    "cell_eval",
+    "scib",
+)
+
 
 def pytest_addoption(parser):
     parser.addoption("--reliability", type=Path, metavar="MD", help="write the rows of marked tests into this table")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads groups in this hook too
 def pytest_collection_modifyitems(items):
-    """Let the mark of a test travel with its report, also between processes."""
+    """Keep the tests of a file in one process, the longest first; let the mark of a test travel with its report.
+
+    What a module's fixtures make, and what numba compiles, is then made once. A process that begins a long group last would
+    leave the others idle.
+    """
     for item in items:
         if mark := item.get_closest_marker("reliability"):
             item.user_properties.append(("reliability", mark.kwargs))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.get_closest_marker("xdist_group").args[0], len(places)))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

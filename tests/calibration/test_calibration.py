@@ -36,6 +36,7 @@ from cellgauge.core.plugins import module_names
 from cellgauge.results.entries import Metric, Variant
 
 FAST = {"label_prediction": {"classifiers": ["logistic_regression", "knn"]}}
+WIDE = {"label_prediction": {"classifiers": ["knn"]}}  # on 2,000 axes a logistic regression takes ten seconds
 HERE = [(task, name) for name, planted in WORLDS.items() for task in planted.tasks if task not in calibrate.APART]
 SCORE, ERROR = Metric("score", "Score", higher_is_better=True, low=0, high=1), Metric("e", "E", higher_is_better=False)
 values = st.lists(st.floats(-1, 1, allow_nan=False), min_size=1, max_size=5).map(np.asarray)
@@ -43,7 +44,8 @@ values = st.lists(st.floats(-1, 1, allow_nan=False), min_size=1, max_size=5).map
 
 @pytest.mark.parametrize(("task", "name"), HERE)
 def test_the_better_model_wins_the_headline(task, name):
-    scores = collect(score_world(WORLDS[name], [task], 0, **FAST.get(task, {})))
+    params = WIDE if name == "ten_to_two_thousand_dimensions" else FAST
+    scores = collect(score_world(WORLDS[name], [task], 0, **params.get(task, {})))
     assert not [calibrate.sentence(fault) for fault in faults_of_headline(scores[task, name])]
 
 

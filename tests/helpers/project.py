@@ -143,9 +143,9 @@ class Project:
 
 
 def make_project(folder: Path, config: dict = CONFIG) -> Project:
-    """Copy the workflow to `folder` and publish tiny data there."""
+    """Copy the workflow, with what Python has compiled of it, to `folder` and publish tiny data there."""
     for name in ("workflow", "config", "profiles"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)
     shutil.copy2(ROOT / "Snakefile", folder)
     (folder / "published").mkdir()
     (folder / "mine").mkdir()

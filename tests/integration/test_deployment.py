@@ -12,8 +12,6 @@ import pytest
 import yaml
 from project import ROOT, Project, make_project
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 STAND_IN_CONDA = ROOT / "tests/conda/bin"
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

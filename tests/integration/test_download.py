@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import Answer, ObjectServer, closed_port, etag, write_certificate
@@ -106,9 +107,9 @@ FAULTS = st.builds(
     fault="download: early end, wrong length, object changed under one ETag",
     provoked="a server that cuts, misstates the length, drops the framing or changes the object, at random",
     outcome="the whole object, or one sentence and nothing kept",
-    tries=120,
+    tries=examples(50),
 )
-@settings(max_examples=120)
+@settings(max_examples=examples(50))
 @given(st.sampled_from(sorted(OBJECTS)), st.lists(st.tuples(st.booleans(), FAULTS), min_size=1, max_size=4))
 def test_a_fetched_object_is_one_that_the_server_had_or_nothing_is_kept(cutter, tmp_path_factory, name, answers):
     """Cut anywhere, however its end is told, and changed between tries under one ETag."""
@@ -447,7 +448,7 @@ def test_a_file_of_the_hub_is_fetched_at_its_revision_without_a_token(server, tm
     }
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(cut=st.integers(0, len(DATA) - 1), changed=st.booleans())
 def test_a_file_of_the_hub_is_the_one_that_the_hub_names_or_none(cutter, tmp_path_factory, cut, changed):
     """Cut once, then the rest comes from the same or another object under one name."""
@@ -576,7 +577,7 @@ S3_FAULTS = st.builds(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.lists(st.tuples(st.booleans(), S3_FAULTS), min_size=1, max_size=4))
 def test_an_s3_object_is_one_that_the_server_had_or_nothing_is_kept(cutter, tmp_path_factory, answers):
     """Cut anywhere, and changed between tries under one ETag."""

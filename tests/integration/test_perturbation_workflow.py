@@ -8,8 +8,6 @@ import pytest
 import tiny
 from project import Project, make_project
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 CONFIG = {
     "run": {
         "models": ["no_change", "additive", "ceiling", "mine", "tuned_elsewhere"],

@@ -20,8 +20,6 @@ import slurm_machine
 import yaml
 from project import CONFIG, ROOT, Project, make_project
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 PROFILE = ROOT / "profiles/slurm"
 FLAGS = ("--profile", str(PROFILE), "--slurm-init-seconds-before-status-checks", "2", "--slurm-keep-successful-logs")
 ADAPTER = "workflow/scripts/cellgauge/models/oracle.py"

@@ -18,10 +18,7 @@ from project import CONFIG, make_project
 
 from cellgauge.files.embedding import Embedding
 
-pytestmark = [
-    pytest.mark.xdist_group("workflow"),
-    pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning"),  # the Baron file is as old as its data
-]
+pytestmark = pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning")  # the Baron file is as old as its data
 
 UCE_FILES = ("4layer_model.torch", "model_files/species_chrom.csv", "model_files/species_offsets.pkl")
 PROTEINS = {"human": "Homo_sapiens.GRCh38", "mouse": "Mus_musculus.GRCm39"}
@@ -33,6 +30,7 @@ GENEFORMER_FILES = (
         for name in ("token_dictionary", "gene_median_dictionary", "ensembl_mapping_dict")
     ),
 )
+TABLES = ("--", "results/tables/scores.csv")
 MODELS = ("scgpt_tiny", "uce_tiny", "uce_tiny_reference", "aido_tiny", "geneformer_tiny", "scvi_tiny", "tf_tiny")
 
 
@@ -212,7 +210,7 @@ def served(tmp_path_factory, baron, s3_server):
 @pytest.fixture(scope="module")
 def finished(served):
     project, hub, environment = served
-    project.run(**environment)
+    project.run(*TABLES, **environment)
     return project, hub
 
 
@@ -262,12 +260,12 @@ def test_files_are_fetched_once_and_shared(finished):
 
 def test_nothing_is_left_to_do_and_an_edited_network_runs_its_model_alone(finished):
     project, _ = finished
-    assert project.planned() == {}
+    assert project.planned(*TABLES) == {}
     path = project.folder / "workflow/scripts/cellgauge/models/scgpt/network.py"
     text = path.read_text()
     try:
         path.write_text(text + "\nEDITED = True\n")
-        embeddings = {name for name in project.planned() if name.startswith("results/embeddings")}
+        embeddings = {name for name in project.planned(*TABLES) if name.startswith("results/embeddings")}
     finally:
         path.write_text(text)
     assert embeddings == {"results/embeddings/scgpt_tiny/baron/human.h5ad"}
@@ -279,9 +277,9 @@ def test_a_licence_that_is_not_accepted_is_a_row_with_the_reason(finished):
     config["run"]["accept_licences"] = []
     project.configure(config)
     try:
-        planned = project.planned()
+        planned = project.planned(*TABLES)
         assert not [name for name in planned if "aido" in name]
-        project.run("--forcerun", "tables", "--", "results/tables/scores.csv")
+        project.run("--forcerun", "tables", *TABLES)
         rows = project.table().query("model == 'aido_tiny'")
         assert set(rows["status"]) == {"not_applicable"} and rows["reason"].str.contains("must be accepted").any()
     finally:
@@ -296,7 +294,7 @@ def test_a_checkpoint_that_is_not_what_it_should_be_is_a_row_with_the_reason(fin
     content = path.read_bytes()
     path.write_bytes(content[:1000])
     try:
-        done = project.run("--keep-going", "--", "results/tables/scores.csv", check=False)
+        done = project.run("--keep-going", *TABLES, check=False)
         assert done.returncode
         assert not (project.folder / "results/embeddings/scgpt_tiny/baron/human.h5ad").exists()
         log = (project.folder / "logs/embed/scgpt_tiny/baron/human.log").read_text().splitlines()
@@ -308,8 +306,8 @@ def test_a_checkpoint_that_is_not_what_it_should_be_is_a_row_with_the_reason(fin
         assert set(table["status"]) == {"failed"} and "truncated or corrupt" in table["reason"].iloc[0]
     finally:
         path.write_bytes(content)
-    project.run()
-    assert project.planned() == {}
+    project.run(*TABLES)
+    assert project.planned(*TABLES) == {}
 
 
 def test_a_species_is_added_from_protein_vectors_and_a_gtf(finished, s3_server):

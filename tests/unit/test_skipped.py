@@ -27,7 +27,8 @@ def run(folder, *arguments):
     shutil.copy(Path(__file__).parents[1] / "conftest.py", folder)
     (folder / "test_it.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    helpers = Path(__file__).parents[1] / "helpers"
+    environment = {**os.environ, "PYTHONPATH": f"{SCRIPTS}{os.pathsep}{helpers}"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
 
 

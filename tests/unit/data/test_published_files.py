@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix, csr_matrix
@@ -290,7 +291,7 @@ ARRAYS = (
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(50))
 @given(path=st.sampled_from(paths()), how=st.integers(-2, len(ARRAYS) - 1), part=st.booleans())
 def test_a_damaged_file_is_one_sentence_or_right(tmp_path_factory, path, how, part):
     folder = tmp_path_factory.mktemp("damaged")

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import tiny
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,9 +94,9 @@ def stages(tmp_path_factory) -> dict[str, tuple[Path, bytes, bytes]]:
     fault="a damaged stage file",
     provoked="a bit flipped anywhere, zeros to the end, or cut: split, embedding, prediction, truth, neighbors, scores",
     outcome="refused, or what is read is what was written",
-    tries=600,
+    tries=examples(150),
 )
-@settings(max_examples=600)
+@settings(max_examples=examples(150))
 @given(st.sampled_from(sorted(READ)), st.sampled_from(["flip", "zeros", "cut"]), st.floats(0, 1), st.integers(0, 7))
 def test_what_is_read_is_what_was_written_or_is_refused(stages, kind, damage, where, bit):
     path, whole, content = stages[kind]

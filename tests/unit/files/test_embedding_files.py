@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -327,7 +328,7 @@ def broken(draw, good):
     return draw(st.sampled_from(["m.csv", "m.tsv", "m.txt"])), content, kind
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(50))
 @given(data=st.data(), align=st.sampled_from(["id", "row"]))
 def test_a_table_with_one_thing_wrong_is_right_or_one_sentence(split, good, tmp_path_factory, data, align):
     folder = tmp_path_factory.mktemp("broken")
@@ -347,7 +348,7 @@ def test_a_table_with_one_thing_wrong_is_right_or_one_sentence(split, good, tmp_
         assert same.all() and np.isnan(found).all(axis=1).sum() <= 2  # a quote left open takes two lines for one
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(25))
 @given(data=st.data())
 def test_a_damaged_binary_file_is_one_sentence(split, good, tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("broken")

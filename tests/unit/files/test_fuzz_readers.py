@@ -24,6 +24,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +47,7 @@ from cellgauge.models.uce.new_species import read_loci
 from cellgauge.plan import config as configuration
 from cellgauge.results.published import read as read_values
 
-EXAMPLES = int(os.environ.get("CELLGAUGE_FUZZ_EXAMPLES", "10"))
+EXAMPLES = examples(10)
 SECONDS, MEMORY = 60, 6 << 30  # of CPU, and bytes, that a child may take beyond what it begins with
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux alone")
 fuzzed = settings(

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import tiny
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
@@ -271,7 +272,7 @@ def test_a_sparse_matrix_is_checked_in_full(tmp_path, fault, layout):
         list(read_row_blocks(file["X"], 7, path))
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(25))
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_blocks_and_the_whole_are_the_matrix_also_with_repeated_and_unsorted_places(tmp_path_factory, n, m, seed, size):
     rng = np.random.default_rng(seed)

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
+from effort import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -51,9 +52,9 @@ def test_numbers_and_other_texts_stay(value):
     fault="a label, a model or an id is a formula",
     provoked="texts of =, @, +, -, tabs, ends of lines and apostrophes in every column of text",
     outcome="no cell of a csv begins a formula; read back exactly; numbers unchanged",
-    tries=50,
+    tries=examples(25),
 )
-@settings(max_examples=50)
+@settings(max_examples=examples(25))
 @given(st.lists(st.tuples(texts, texts, st.floats(allow_nan=False), st.integers(-9, 9)), min_size=1, max_size=5))
 def test_a_table_comes_back(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "table.csv"

@@ -18,7 +18,7 @@ SLACK_MB = 25  # the cells that the larger split has more would be 38 as a dense
 )
 def test_memory_does_not_grow_with_the_number_of_cells():
     """Networks are tiny: what would grow is what is kept of cells."""
-    sizes = ["--cells", *map(str, CELLS), "--genes", str(GENES)]
+    sizes = ["--cells", *map(str, CELLS), "--genes", str(GENES), "--density", "0.02"]
     command = [sys.executable, "-W", "ignore", str(SCRIPTS.parents[1] / "bench" / "bench_memory.py"), *sizes]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import made_up
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import inputs_of
@@ -26,7 +27,7 @@ def inputs(splits_per_job, models=("uce_33l", "random"), datasets=("tabula_sapie
     return inputs_of(config)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.integers(1, 40))
 def test_every_embedding_of_the_model_is_made_by_one_job(splits_per_job):
     planned = inputs(splits_per_job)

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -45,7 +46,7 @@ def test_they_are_those_of_a_sort(edge, wanted):
     st.integers(1, 45),
     st.integers(1, 20),
 )
-@settings(max_examples=80)
+@settings(max_examples=examples(50))
 def test_ties_are_cut_to_what_is_wanted(points, wanted, edge):
     points = points.astype(np.float32)
     check(((points[:, None] - points) ** 2).sum(axis=2), wanted, edge)

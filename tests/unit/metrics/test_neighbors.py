@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -118,7 +119,7 @@ def test_an_error_bound_of_nothing_would_be_noticed(monkeypatch):
     arrays(np.float32, st.tuples(st.integers(2, 60), st.integers(1, 4)), elements=st.integers(-2, 2)),
     st.integers(1, 60),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(25))
 def test_with_ties_and_duplicates_the_distances_are_still_the_smallest(matrix, k):
     k = min(k, len(matrix))
     truth = brute_force(matrix)

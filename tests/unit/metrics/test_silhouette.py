@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -105,7 +106,7 @@ def test_a_cell_alone_in_its_group_has_width_zero():
     arrays(np.float32, st.tuples(st.integers(4, 30), st.integers(1, 3)), elements=st.integers(-3, 3)),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(25))
 def test_with_duplicates(matrix, random):
     labels = np.asarray([0, 1, *(random.randrange(3) for _ in range(len(matrix) - 2))])
     np.testing.assert_allclose(
@@ -240,7 +241,7 @@ def test_bras_is_that_of_scib_metrics():
     st.randoms(use_true_random=False),
     st.sampled_from([1.0, 1e-30, 1e30]),
 )
-@settings(max_examples=150)
+@settings(max_examples=examples(50))
 def test_bras_is_the_plain_definition(matrix, random, size):
     labels, batches = (np.asarray([random.choice("pqr"[:n]) for _ in matrix]) for n in (2, 3))
     expected = plain_bras(matrix, labels, batches)

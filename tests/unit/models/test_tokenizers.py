@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from effort import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
@@ -64,7 +65,7 @@ class Stream:
         return self.official
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(cells((*VALUES, 0.5, 2.25, 1e-3)), st.sampled_from([2, 7, 1200]))
 def test_scgpt(counts, max_length):
     known = some_columns()
@@ -87,7 +88,7 @@ def test_scgpt(counts, max_length):
     same_records(scgpt.Encoder(1, None, ids, 99, max_length, 5, "cell"), counts, plain)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=30), min_size=1, max_size=5))
 def test_the_edges_of_scgpts_bins_are_numpys_quantiles(rows):
     sizes = np.asarray([len(row) for row in rows])
@@ -98,7 +99,7 @@ def test_the_edges_of_scgpts_bins_are_numpys_quantiles(rows):
         np.testing.assert_array_equal(of_row, np.quantile(np.asarray(row, np.float32), np.linspace(0, 1, BINS)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(cells((*VALUES, 0.5, 1.5)), st.sampled_from(["cell", "official"]), st.sampled_from([0, 3]))
 def test_uce(counts, stream, min_genes):
     generator = np.random.default_rng(2)
@@ -147,7 +148,7 @@ def test_uces_probabilities_are_those_of_the_dense_cell_to_the_last_bit(n_genes)
         np.testing.assert_array_equal(uce._cumulative(weights[start:stop]), (expected / expected[-1])[row > 0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(cells(), st.sampled_from([3, 9, 100]), st.booleans())
 def test_geneformer(counts, max_length, given_totals):
     names = [
@@ -179,7 +180,7 @@ def test_geneformer(counts, max_length, given_totals):
     same_records(geneformer.Ranker(split, dictionaries, max_length), counts, plain)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.sampled_from([0.0, -0.0, 0.1, 1.0, 1.0 + 2**-52, 2.0, 7.0, float("inf")]), max_size=300))
 @example([1.0, 1.0, 2.0, 2.0, 1.0, 2.0])  # runs of equal values side by side
 def test_ranks_of_equal_values_are_in_their_order(values):
@@ -187,7 +188,7 @@ def test_ranks_of_equal_values_are_in_their_order(values):
     np.testing.assert_array_equal(geneformer.descending(values), np.argsort(-values, kind="stable"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(cells())
 def test_transcriptformer(counts):
     indices = np.where(some_columns(), np.random.default_rng(5).permutation(N_GENES), -1)
@@ -204,7 +205,7 @@ def test_transcriptformer(counts):
     same_records(transcriptformer.Sentences(indices, special, 20, 30, covariates), counts, plain)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(cells())
 def test_aido_cell(counts):
     positions = np.where(some_columns(), np.random.default_rng(6).permutation(N_GENES), -1)

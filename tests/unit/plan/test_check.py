@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 import yaml
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix, csr_matrix
@@ -231,7 +232,7 @@ def good(tmp_path_factory):
     return user_folder(tmp_path_factory.mktemp("good"))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(sorted(FAULTS)), draw=st.integers(0, 10**6))
 def test_one_thing_wrong_is_one_sentence(name, draw, tmp_path_factory, monkeypatch, capsys):
     folder = user_folder(tmp_path_factory.mktemp("bad"))
@@ -247,7 +248,7 @@ def test_one_thing_wrong_is_one_sentence(name, draw, tmp_path_factory, monkeypat
     form=st.sampled_from((csr_matrix, csc_matrix, np.asarray)),
     tissue=st.sampled_from(("", "Lung")),
 )
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_sample_is_the_whole_but_for_empty_rows(n_cells, form, tissue, tmp_path_factory):
     path = tmp_path_factory.mktemp("sample") / "atlas.h5ad"
     data = tiny.published(n_cells=n_cells + 2, n_genes=8)

@@ -1,12 +1,12 @@
 """Names of a configuration become paths: whatever they are, no path leaves results/ and resources/, and no two share one."""
 
 import json
-import os
 import re
 from pathlib import Path, PurePosixPath
 
 import made_up
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -71,7 +71,7 @@ PIECES = (
     ),
     *(".part", ".tmp"),
 )
-EXAMPLES = int(os.environ.get("CELLGAUGE_FUZZ_EXAMPLES", "25"))
+EXAMPLES = examples(25)
 names = st.lists(st.sampled_from(PIECES) | st.characters(), min_size=1, max_size=6).map("".join)
 
 
@@ -199,7 +199,7 @@ def test_an_object_and_what_is_on_its_way_share_no_path(tmp_path):
         assert not (tmp_path / "x.part").exists()
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(50))
 @given(names)
 def test_a_member_of_an_archive_has_a_plain_name(name):
     try:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import made_up
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import inputs_of
@@ -202,7 +203,7 @@ def computations(inputs):
     return files
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(catalogues())
 def test_two_different_computations_never_share_a_path(runs):
     first, second = (computations(inputs_of(run)) for run in runs)
@@ -214,7 +215,7 @@ def test_two_different_computations_never_share_a_path(runs):
         assert len(set(scored)) == len(scored)  # nor one computation two paths
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(catalogues())
 def test_every_path_is_reachable_and_every_part_of_a_run_is_scored_or_has_a_reason(runs):
     configuration.check(copy.deepcopy(runs[0]))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -186,7 +187,7 @@ QUICK = settings(
 EMPTY = Run({}, {}, False, False)
 
 
-@settings(QUICK, max_examples=40)
+@settings(QUICK, max_examples=examples(15))
 @given(runs())
 @example(EMPTY)
 def test_tables_report_and_exports_are_always_written(run):
@@ -196,7 +197,7 @@ def test_tables_report_and_exports_are_always_written(run):
     assert page.rstrip().endswith("</html>")
 
 
-@settings(QUICK, max_examples=8)
+@settings(QUICK, max_examples=examples(4))
 @given(runs())
 def test_figures_are_always_drawn(run):
     with tempfile.TemporaryDirectory() as folder:

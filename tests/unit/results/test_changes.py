@@ -8,6 +8,7 @@ from itertools import combinations
 import made_up
 import numpy as np
 import pytest
+from effort import FUZZ_EXAMPLES
 
 from cellgauge.files.embedding import write_embedding
 from cellgauge.files.score import write_scores
@@ -20,7 +21,7 @@ from cellgauge.results.tables import collect
 from cellgauge.tasks.run import score_files
 
 N_CELLS, N_TYPES, N_DIMS = 200, 4, 8
-SEEDS = range(21)
+N_RUNS, N_PAIRED, N_FOLDED = (20, 7, 5) if FUZZ_EXAMPLES else (6, 4, 3)
 ENTRIES = {"fixed": {"adapter": "hvg", "title": "Fixed"}, "drawn": {"adapter": "scvi_trained", "title": "Drawn"}}
 
 
@@ -126,19 +127,19 @@ def base(one_split):
     return one_split.run(0, ["clustering"], models=("fixed", "drawn"))
 
 
-def test_twenty_runs_with_other_seeds_are_no_change(one_split, base):
-    for seed in SEEDS[1:]:
+@pytest.mark.fuzz
+def test_runs_with_other_seeds_are_no_change(one_split, base):
+    for seed in range(1, 1 + N_RUNS):
         changes = compare_runs(base, one_split.run(seed, ["clustering"], models=("fixed", "drawn")))
         assert called(changes) == set() and changes.scores
         drawn = [change for change in changes.scores if change.key["model"] == "drawn"]
         assert {change.verdict for change in drawn} <= {"not tested", "alike"}
 
 
+@pytest.mark.fuzz
 def test_a_model_that_draws_is_tested_over_splits(six_splits):
-    runs = [six_splits.run(seed, ["clustering"], models=("drawn",)) for seed in range(7)]
-    pairs = list(combinations(runs, 2))
-    assert len(pairs) == 21
-    for one, other in pairs:
+    runs = [six_splits.run(seed, ["clustering"], models=("drawn",)) for seed in range(N_PAIRED)]
+    for one, other in combinations(runs, 2):
         changes = compare_runs(one, other)
         assert called(changes) == set() and any(
             change.units == "6 splits, donors" or change.units == "6 splits" for change in changes.scores
@@ -172,8 +173,9 @@ def test_runs_of_other_splits_share_no_score(six_splits):
     assert changes.summary.startswith("The runs have no score in common")
 
 
+@pytest.mark.fuzz
 def test_other_folds_are_no_change(one_split):
-    runs = [one_split.run(seed, ["label_prediction"], models=("fixed",)) for seed in range(5)]
+    runs = [one_split.run(seed, ["label_prediction"], models=("fixed",)) for seed in range(N_FOLDED)]
     for one, other in combinations(runs, 2):
         changes = compare_runs(one, other)
         assert called(changes) == set() and changes.scores

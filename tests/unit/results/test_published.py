@@ -9,6 +9,7 @@ import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -311,7 +312,7 @@ def score_rows(draw):
     return rows
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(score_rows())
 def test_any_table_comes_back_as_it_went(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("back")

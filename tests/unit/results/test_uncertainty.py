@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from effort import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
@@ -242,7 +243,7 @@ def test_folds_are_compared_in_pairs_where_there_are_few_splits():
 
 @given(st.lists(st.integers(-20, 20).map(lambda n: n / 10), min_size=5, max_size=10))
 @example([1.9, 1.8, 1.9, 1.5, 2.0, 0.0])
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(25))
 def test_no_model_is_ahead_where_the_interval_of_the_difference_holds_0(differences):
     folds = {"a": dict(enumerate(differences)), "b": dict.fromkeys(range(len(differences)), 0.0)}
     rows = [row for model, values in folds.items() for row in of_units(values, "fold", model=model)]
@@ -436,7 +437,7 @@ def ranks_of(values):
     return dict(zip(ranks["model"], ranks["rank"], strict=True))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(GRIDS, st.randoms(use_true_random=False))
 def test_other_names_and_another_order_change_no_rank(grid, random):
     values = {f"m{n}": [value / 40 for value in row] for n, row in enumerate(grid)}
@@ -449,7 +450,7 @@ def test_other_names_and_another_order_change_no_rank(grid, random):
     assert ranks_of({renamed[name]: values[name] for name in order}) == {renamed[n]: r for n, r in ranks.items()}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(GRIDS, st.data())
 def test_leaving_out_splits_never_improves_a_rank(grid, data):
     values = {f"m{n}": [value / 40 for value in row] for n, row in enumerate(grid)}

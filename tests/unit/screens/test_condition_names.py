@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,7 +96,7 @@ STYLES = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(25))
 @given(write=STYLES)
 def test_every_style_of_names_gives_the_same_screen_or_one_sentence(tmp_path_factory, write):
     folder, data = tmp_path_factory.mktemp("screen"), tiny.screen(n_cells=120)
@@ -237,7 +238,7 @@ def predicted(screen, path, **options):
     return Prediction.read(path.with_name("out.h5ad"))
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(25))
 @given(write=STYLES, form=st.sampled_from(["csv", "tsv", "parquet", "german"]), told=st.booleans())
 def test_predictions_in_every_style_are_all_matched_or_refused(screen, table, tmp_path_factory, write, form, told):
     path = tmp_path_factory.mktemp("mine") / f"mine.{'csv' if form == 'german' else form}"
@@ -258,7 +259,7 @@ def test_predictions_in_every_style_are_all_matched_or_refused(screen, table, tm
 VALUES = ("", "n.d.", "inf", "#N/A", "1,5", "TRUE")
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(25))
 @given(data=st.data())
 def test_a_table_of_predictions_with_one_thing_wrong(screen, table, tmp_path_factory, data):
     path = tmp_path_factory.mktemp("mine") / "mine.csv"

@@ -5,6 +5,7 @@ The unit of these statistics is the screen: within one, all conditions share the
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from screen_worlds import World, mean, nothing, single, target_alone, true_effects
@@ -149,7 +150,7 @@ def test_what_other_scores_see(planted):
     assert of("r2_delta")["unchanged"] == 0 > of("r2_delta")["wrong order"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 9), st.integers(1, 6))
 def test_one_prediction_for_all_conditions_of_a_stratum_discriminates_by_chance(seed, n_conditions, n_genes):
     generator = np.random.default_rng(seed)
@@ -161,7 +162,7 @@ def test_one_prediction_for_all_conditions_of_a_stratum_discriminates_by_chance(
         assert np.mean(scores) == pytest.approx(0.5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.5, 1.0, 2.0])), min_size=1, max_size=30))
 def test_average_precision_is_scikit_learns(pairs):
     from sklearn.metrics import average_precision_score
@@ -171,7 +172,7 @@ def test_average_precision_is_scikit_learns(pairs):
         assert metrics.average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.floats(0, 4), min_size=2, max_size=12), st.integers(0, 99))
 def test_fold_changes_of_counts_and_their_ranks(means, seed):
     from scipy.stats import spearmanr

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -164,7 +165,7 @@ def test_one_resolution_for_all_divides_the_largest_label():
     assert values(score(data), "reference")["ari"] < 0.9 < values(score(data), "corrected", seed=None)["ari"]
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.integers(0, 1000), st.integers(2, 60), st.floats(0.3, 2))
 def test_bisected_resolutions_are_those_of_the_whole_sweep(seed, n_wanted, apart):
     """Wherever the number of communities does grow with the resolution; elsewhere as near as a step of luck."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -184,7 +185,7 @@ def test_the_headline_comes_first_in_profile_corrected():
 
 
 @given(st.lists(st.integers(12, 60), min_size=8, max_size=8), st.integers(0, 1000))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_unequal_proportions_are_not_punished(sizes, seed):
     """Species and labels as uneven as can be, each type where it belongs."""
     data = planted("perfect", seed, species=SPECIES)
@@ -366,7 +367,7 @@ def test_cells_without_a_row_count_as_named_wrong():
 
 
 @given(st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_leaving_out_what_is_hard_never_wins(data):
     """Cells of whole labels, of single species, any of them: the fewer a perfect model embeds, the lower its headline."""
     whole = planted("perfect", n=20, species=SPECIES[:3])

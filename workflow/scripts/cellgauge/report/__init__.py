@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ def render(tables_dir: str | Path, output: str | Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+@cache  # it keeps the templates that it has compiled
 def environment() -> jinja2.Environment:
     """Return what the templates are rendered with: text is escaped, an unknown name is an error."""
     import jinja2
