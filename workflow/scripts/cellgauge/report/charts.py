@@ -90,6 +90,18 @@ class Dot:
     full: bool = True
 
 
+LONGEST_NAME = 27
+"""Letters of a name that fit beside a dot plot."""
+
+
+def _name_and_remark(dot: Dot) -> tuple[str, str]:
+    """Return what stands beside a dot and small below it: of a long name, what it has in brackets."""
+    name, bracket, rest = dot.title.rpartition(" (")
+    if len(dot.title) <= LONGEST_NAME or not (bracket and rest.endswith(")")):
+        return dot.title, dot.remark
+    return name, "; ".join(filter(None, (rest[:-1], dot.remark)))
+
+
 def dot_plot(
     dots: Sequence[Dot], scale: Scale, bounds: tuple[float, float] | None, line: float | None, *, alt: str
 ) -> Markup:
@@ -112,7 +124,8 @@ def dot_plot(
     def across(value: float) -> float:
         return left + min(max((value - low) / (high - low), 0.0), 1.0) * (right - left)
 
-    heights = [step + 11 * bool(dot.remark) for dot in dots]
+    names = [_name_and_remark(dot) for dot in dots]
+    heights = [step + 11 * bool(remark) for _, remark in names]
     bottom = top + sum(heights)
     parts = [f'<path class="grid" d="M{across(tick):.1f} {top}V{bottom}"/>' for tick in ticks]
     if bounds:
@@ -131,16 +144,16 @@ def dot_plot(
             parts.append(f'<text class="mid" x="{across(value):.1f}" y="{bottom + 14}">{short(n)}</text>')
     parts.append("</g>")
     rows, y = [], top
-    for dot, height in zip(dots, heights, strict=True):
+    for dot, (name, remark), height in zip(dots, names, heights, strict=True):
         middle = y + step / 2
         text = Markup('<text class="end" x="{}" y="{:g}">{}</text>').format(
-            left - 10, middle + 4, _titled(dot.title, 27)
+            left - 10, middle + 4, _titled(name, LONGEST_NAME)
         )
         if dot.name:
             text = Markup('<a href="#catalogue?model={}">{}</a>').format(quote(dot.name), text)
-        if dot.remark:
+        if remark:
             small = Markup('<text class="end small" x="{}" y="{:g}">{}</text>')
-            text += small.format(left - 10, middle + 15, dot.remark)
+            text += small.format(left - 10, middle + 15, remark)
         drawn = ""
         if dot.ends:
             ends = sorted(map(across, dot.ends))
