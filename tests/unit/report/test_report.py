@@ -635,6 +635,15 @@ def test_gaps_say_why_below_the_table_and_on_their_page(page):
     assert "Linear baseline" in row[1]["text"] and "Additive" not in row[1]["text"]
 
 
+def test_reasons_that_differ_in_numbers_alone_are_one_gap(tables):
+    cells = [
+        Score("ari", profile="corrected", subset=f"part{n}", status="not_applicable", reason=f"only {n} cells of type2")
+        for n in (3, 5)
+    ]
+    (table,) = page_of(tables({("a", "s"): [*ari(0.5), *cells]}, catalogue=described(ARI))).of("gaps")
+    assert [row[0]["text"] for row in table["rows"]] == ["only N cells of type2"]
+
+
 def test_many_gaps_are_folded_by_task():
     few, many = (
         [Gap("not_applicable", f"t{n % 2}", "d", ["m"], "s", "", str(n)) for n in range(size)] for size in (30, 31)

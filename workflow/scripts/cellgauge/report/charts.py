@@ -96,10 +96,8 @@ LONGEST_NAME = 27
 
 def _name_and_remark(dot: Dot) -> tuple[str, str]:
     """Return what stands beside a dot and small below it: of a long name, what it has in brackets."""
-    name, bracket, rest = dot.title.rpartition(" (")
-    if len(dot.title) <= LONGEST_NAME or not (bracket and rest.endswith(")")):
-        return dot.title, dot.remark
-    return name, "; ".join(filter(None, (rest[:-1], dot.remark)))
+    name = _without_brackets(dot.title, LONGEST_NAME)
+    return name, "; ".join(filter(None, (dot.title[len(name) + 2 : -1], dot.remark)))
 
 
 def dot_plot(
@@ -207,11 +205,12 @@ def scatter(
     lines += [f'<text x="{left - 6}" y="{up(y) + 4:.1f}" class="end">{short(y)}</text>' for y in ticks]
     lines += [f'<text x="{across(x):.1f}" y="{height - bottom + 16}" class="mid">{x:,g}</text>' for x in speeds]
     dots = [(across(x), up(y)) for _, _, x, y in points]
-    places = _label_places(dots, [6.8 * len(_elided(name, 24)) for name, *_ in points], width)
+    names = [_without_brackets(name, 24) for name, *_ in points]
+    places = _label_places(dots, [6.8 * len(_elided(name, 24)) + 6 for name in names], width)
     labels = Markup("")
-    for n, ((name, kind, _, _), (x, y), place) in enumerate(zip(points, dots, places, strict=True)):
+    for n, ((whole, kind, _, _), name, (x, y), place) in enumerate(zip(points, names, dots, places, strict=True)):
         mark = Markup(marker(kind, x, y, "" if n in marked else " open"))
-        labels += Markup("<g><title>{}</title>{}</g>").format(name, mark)
+        labels += Markup("<g><title>{}</title>{}</g>").format(whole, mark)
         if place:
             text = Markup('<text x="{:.1f}" y="{:.1f}" class="mid name">{}</text>')
             labels += text.format(place[0], place[1] + 4, _titled(name, 24))
@@ -318,6 +317,11 @@ def _levels(spans: Sequence[tuple[float, float]]) -> list[int]:
         ends[level : level + 1] = [end]
         levels.append(level)
     return levels
+
+
+def _without_brackets(name: str, most: int) -> str:
+    """Return a name, one of more than `most` letters without what it ends with in brackets."""
+    return name.rpartition(" (")[0] or name if len(name) > most and name.endswith(")") else name
 
 
 def _elided(name: str, most: int = 44) -> str:
