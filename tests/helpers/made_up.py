@@ -269,7 +269,7 @@ def _perturbation(model: str, profile: str, skill: float, generator: np.random.G
         for genes in subsets:
             values = {c: _near(skill, generator) for c in strata}
             for condition, stratum in strata.items():
-                why = undefined or ("" if condition in chosen else "A alone is not among the training conditions")
+                why = undefined or ("" if condition in chosen else "no training condition perturbs A alone")
                 where = {"subset": f"{genes}/{stratum}", "condition": condition, "profile": profile}
                 if why:
                     yield Score(metric, None, **where, status="not_applicable", reason=why)
@@ -282,7 +282,7 @@ def _perturbation(model: str, profile: str, skill: float, generator: np.random.G
                     note = "" if len(there) == len(members) else f"mean over {len(there)} of {len(members)} conditions"
                     yield Score(metric, float(np.mean(there)), **where, reason=note)
                 else:
-                    why = undefined or "A alone is not among the training conditions"
+                    why = undefined or "no training condition perturbs A alone"
                     yield Score(metric, None, **where, status="not_applicable", reason=why)
 
 

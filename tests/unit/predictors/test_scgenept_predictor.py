@@ -112,7 +112,7 @@ def test_a_gene_outside_the_panel_is_a_reason(split, weights, tmp_path):
     (tmp_path / "panel.txt").write_text("\n".join(gene for gene in screen.genes if not gene.endswith("4")))
     predicted = predict(screen, weights, device="cpu", seed=0, controls=5, panel=str(tmp_path / "panel.txt"))
     reasons = {response.condition: response.reason for response in predicted.responses}
-    assert reasons["GENE4+ctrl"] == reasons["GENE1+GENE4"] == "GENE4 is not among the model's genes"
+    assert reasons["GENE4+ctrl"] == reasons["GENE1+GENE4"] == "the model does not know GENE4"
     assert reasons["GENE3+GENE1"] == ""
 
 

@@ -305,7 +305,7 @@ def test_values_of_single_conditions_do_not_stand_for_the_whole(tables):
 
 
 def test_the_spread_of_seeds_stands_beside_the_score(demo, page):
-    assert "±: Adjusted Rand index, standard deviation over seeds" in page.text
+    assert "±: standard deviation over seeds" in page.text
     scores = pd.read_csv(demo / "scores.csv", keep_default_na=False)
     one = scores[(scores["metric"] == "ari_sd") & (scores["model"] == "linear") & (scores["split"] == "mouse")]
     assert f"±{float(one['value'].iloc[0]):.3f}" in page.text
@@ -381,7 +381,7 @@ def test_ranks_share_a_place_leave_controls_out_and_need_every_split(tables):
 def test_without_units_that_models_share_there_are_no_ranks(tables):
     cells = {(m, "s"): ari(v) for m, v in (("a", 0.5), ("b", 0.9))}
     page = page_of(tables(cells, catalogue=described(ARI, models={"a": "baseline", "b": "foundation"})))
-    assert cell_of(page, "B")["small"] == "" and "the models share too little for a test" in page.text
+    assert cell_of(page, "B")["small"] == "" and "there are too few units for a test" in page.text
     assert "B: 0.900, above the best baseline, A (0.500; not tested)." in page.text
     cells[("c", "s")] = ari(0.8)
     models = {"a": "baseline", "b": "foundation", "c": "foundation"}
@@ -572,6 +572,18 @@ def test_a_dot_plot_puts_better_further_right_and_keeps_outliers_inside():
         assert [e.get("data-row") for e in svg.iter("g") if e.get("data-row")] == [f"m{n} m{n}" for n in range(13)]
 
 
+def test_a_dot_plot_writes_what_a_long_name_has_in_brackets_below_it():
+    for title, words in {
+        "TF-Metazoa (shipped embedding)": ["TF-Metazoa", "shipped embedding"],
+        "Random (negative control)": ["Random (negative control)"],
+    }.items():
+        dot = Dot("m", title, "foundation", 0.5, "0.500", DASH)
+        svg = ElementTree.fromstring(str(dot_plot([dot], Scale.of([0.0, 1.0], ARI), None, None, alt="")))
+        (row,) = [group for group in svg.iter("g") if group.get("data-row")]
+        assert [text.text for text in row.iter("text") if "end" in text.get("class")] == words
+        assert row.get("data-row") == f"m {title}"
+
+
 def test_colors_say_that_outliers_lie_beyond_their_ends():
     assert Scale.of_most([0.01, 0.02, 0.03, 0.02, 9.0], MSE).ends(MSE)[0].startswith("\N{GREATER-THAN OR EQUAL TO} ")
     assert not any(sign in "".join(Scale.of([0.01, 9.0], MSE).ends(MSE)) for sign in "\u2264\u2265")
@@ -620,6 +632,15 @@ def test_gaps_say_why_below_the_table_and_on_their_page(page):
     ]
     (row,) = [row for table in folded for row in table["rows"] if "not for this task" in row[0]["text"]]
     assert "Linear baseline" in row[1]["text"] and "Additive" not in row[1]["text"]
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one_gap(tables):
+    cells = [
+        Score("ari", profile="corrected", subset=f"part{n}", status="not_applicable", reason=f"only {n} cells of type2")
+        for n in (3, 5)
+    ]
+    (table,) = page_of(tables({("a", "s"): [*ari(0.5), *cells]}, catalogue=described(ARI))).of("gaps")
+    assert [row[0]["text"] for row in table["rows"]] == ["only N cells of type2"]
 
 
 def test_many_gaps_are_folded_by_task():

@@ -207,7 +207,7 @@ def test_strata_conditions_and_counts(screen, folder):
     assert value(table, "n_conditions")["value"] == 2 and value(table, "n_unpredicted")["value"] == 2
     assert value(table, "n_conditions", "all/combo_seen1")["value"] == 0
     row = value(table, "mse", "all/combo_seen1")
-    assert row["status"] == "not_applicable" and "GENE4 alone is not among the training conditions" in row["reason"]
+    assert row["status"] == "not_applicable" and "no training condition perturbs GENE4 alone" in row["reason"]
     row = value(table, "mse", "all/unseen_single", condition="GENE4+ctrl")
     assert row["reason"] == "the additive model does not apply to single-gene perturbations"
     row = value(table, "mse")
@@ -359,7 +359,7 @@ def test_a_gene_that_the_panel_lacks(tmp_path):
     predict_files("linear_responses", tmp_path / "split.h5ad", tmp_path / "p.h5ad")
     table = scored(tmp_path / "p.h5ad", tmp_path / "truth.h5ad")
     row = value(table, "mse", "all/unseen_single", condition="GENE4+ctrl")
-    assert row["status"] == "not_applicable" and row["reason"] == "GENE4 is not a gene of the screen"
+    assert row["status"] == "not_applicable" and row["reason"] == "the screen does not measure GENE4"
     assert value(table, "n_unpredicted")["value"] == 2 and len(made.test_conditions) == 4
 
 

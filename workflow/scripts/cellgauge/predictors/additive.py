@@ -24,7 +24,7 @@ def predict(screen: Screen, weights: None, *, device: str, seed: int) -> Predict
             if len(genes) < 2:
                 yield Response(condition, reason="the additive model does not apply to single-gene perturbations")
             elif unseen:
-                yield Response(condition, reason=f"{' and '.join(unseen)} alone is not among the training conditions")
+                yield Response(condition, reason=f"no training condition perturbs {' or '.join(unseen)} alone")
             else:
                 yield Response(condition, mean=control + sum(singles[gene] - control for gene in genes))
 

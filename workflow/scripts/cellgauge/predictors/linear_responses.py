@@ -45,7 +45,7 @@ def predict(
         for condition in screen.test_conditions:
             absent = screen.columns_of_targets(condition)[1]
             if absent:
-                yield Response(condition, reason=f"{' and '.join(absent)} is not a gene of the screen")
+                yield Response(condition, reason=f"the screen does not measure {' and '.join(absent)}")
             else:
                 change = genes @ (weight @ _embedded(screen, condition, genes)) + center[:, 0]
                 yield Response(condition, mean=control + change)

@@ -90,6 +90,16 @@ class Dot:
     full: bool = True
 
 
+LONGEST_NAME = 27
+"""Letters of a name that fit beside a dot plot."""
+
+
+def _name_and_remark(dot: Dot) -> tuple[str, str]:
+    """Return what stands beside a dot and small below it: of a long name, what it has in brackets."""
+    name = _without_brackets(dot.title, LONGEST_NAME)
+    return name, "; ".join(filter(None, (dot.title[len(name) + 2 : -1], dot.remark)))
+
+
 def dot_plot(
     dots: Sequence[Dot], scale: Scale, bounds: tuple[float, float] | None, line: float | None, *, alt: str
 ) -> Markup:
@@ -112,7 +122,8 @@ def dot_plot(
     def across(value: float) -> float:
         return left + min(max((value - low) / (high - low), 0.0), 1.0) * (right - left)
 
-    heights = [step + 11 * bool(dot.remark) for dot in dots]
+    names = [_name_and_remark(dot) for dot in dots]
+    heights = [step + 11 * bool(remark) for _, remark in names]
     bottom = top + sum(heights)
     parts = [f'<path class="grid" d="M{across(tick):.1f} {top}V{bottom}"/>' for tick in ticks]
     if bounds:
@@ -131,15 +142,15 @@ def dot_plot(
             parts.append(f'<text class="mid" x="{across(value):.1f}" y="{bottom + 14}">{short(n)}</text>')
     parts.append("</g>")
     rows, y = [], top
-    for dot, height in zip(dots, heights, strict=True):
+    for dot, (name, remark), height in zip(dots, names, heights, strict=True):
         middle = y + step / 2
-        name = Markup('<text class="end" x="{}" y="{:g}">{}</text>')
-        text = name.format(left - 10, middle + 4, _titled(dot.title, 27))
+        label = Markup('<text class="end" x="{}" y="{:g}">{}</text>')
+        text = label.format(left - 10, middle + 4, _titled(name, LONGEST_NAME))
         if dot.name:
             text = Markup('<a href="#catalogue?model={}">{}</a>').format(quote(dot.name), text)
-        if dot.remark:
+        if remark:
             small = Markup('<text class="end small" x="{}" y="{:g}">{}</text>')
-            text += small.format(left - 10, middle + 15, dot.remark)
+            text += small.format(left - 10, middle + 15, remark)
         marks = ""
         if dot.ends:
             ends = sorted(map(across, dot.ends))
@@ -192,11 +203,12 @@ def scatter(
     lines += [f'<text x="{left - 6}" y="{up(y) + 4:.1f}" class="end">{short(y)}</text>' for y in ticks]
     lines += [f'<text x="{across(x):.1f}" y="{height - bottom + 16}" class="mid">{x:,g}</text>' for x in speeds]
     dots = [(across(x), up(y)) for _, _, x, y in points]
-    places = _label_places(dots, [6.8 * len(_elided(name, 24)) for name, *_ in points], width)
+    names = [_without_brackets(name, 24) for name, *_ in points]
+    places = _label_places(dots, [6.8 * len(_elided(name, 24)) + 6 for name in names], width)
     labels = Markup("")
-    for n, ((name, kind, _, _), (x, y), place) in enumerate(zip(points, dots, places, strict=True)):
+    for n, ((whole, kind, _, _), name, (x, y), place) in enumerate(zip(points, names, dots, places, strict=True)):
         mark = Markup(marker(kind, x, y, "" if n in marked else " open"))
-        labels += Markup("<g><title>{}</title>{}</g>").format(name, mark)
+        labels += Markup("<g><title>{}</title>{}</g>").format(whole, mark)
         if place:
             text = Markup('<text x="{:.1f}" y="{:.1f}" class="mid name">{}</text>')
             labels += text.format(place[0], place[1] + 4, _titled(name, 24))
@@ -303,6 +315,11 @@ def _levels(spans: Sequence[tuple[float, float]]) -> list[int]:
         ends[level : level + 1] = [end]
         levels.append(level)
     return levels
+
+
+def _without_brackets(name: str, most: int) -> str:
+    """Return a name, one of more than `most` letters without what it ends with in brackets."""
+    return name.rpartition(" (")[0] or name if len(name) > most and name.endswith(")") else name
 
 
 def _elided(name: str, most: int = 44) -> str:

@@ -157,7 +157,7 @@ class Result:
     @property
     def spread_title(self) -> str:
         """What the standard deviation beside the values is of, "" where there is none."""
-        return self._spread.metric.title if self._spread.values else ""
+        return self._spread.metric.title.rpartition(", ")[2] if self._spread.values else ""
 
     def spread(self, model: str, split: str) -> str:
         """Return "±" and the standard deviation that the score file gives beside a value."""

@@ -54,7 +54,7 @@ def _answer(result: Result, noise: str) -> str:
     alike = _few([models[m].title for m in result.ranked if m != best and result.ahead(best, m) != best])
     best = f"{models[best].title} scores best"
     if not result.contest:
-        return f"{best}; the models share too little for a test."
+        return f"{best}; there are too few units for a test."
     if alike:
         return f"{best}, but not significantly better than {_list(alike)} over {result.over}."
     return f"{best}, significantly better than every other model over {result.over}."

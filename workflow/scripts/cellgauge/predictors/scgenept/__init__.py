@@ -91,7 +91,7 @@ def predict(
             genes = sorted(targets(condition))
             absent = [gene for gene in genes if screen.column_of.get(gene) not in positions]
             if absent:
-                yield Response(condition, reason=f"{' and '.join(absent)} is not among the model's genes")
+                yield Response(condition, reason=f"the model does not know {' and '.join(absent)}")
                 continue
             perturbed = [positions[screen.column_of[gene]] for gene in genes]
             sample = np.arange(len(rows)) if draw == "each" else bootstrap(len(rows), seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ MOST_NAMES = 4
 """So many of the parts that a reason concerns are named; the score files name all of them."""
 
 
+NUMBERS = re.compile(r"(?<![\w.])\d[\d,.]*(?![\w])")
+"""Numbers in a reason, but for those that belong to a name."""
 MOST_ROWS = 30
 """Scores that do not apply are folded by task where they take more rows than this."""
 
@@ -44,10 +47,17 @@ def by_task(gaps: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _gaps(tables: Tables) -> Iterator[dict[str, Any]]:
-    """Put rows with the same reason together, first over metrics, then over splits, then over models."""
+    """Put rows with the same reason together, first over metrics, then over splits, then over models.
+
+    Reasons that differ in numbers alone are one, with N in their place.
+    """
+    reasons: dict[str, set[str]] = {}
+    for reason in tables.missing["reason"].unique():
+        reasons.setdefault(NUMBERS.sub("N", str(reason)), set()).add(reason)
+    shown = {reason: text if len(alike) > 1 else reason for text, alike in reasons.items() for reason in alike}
     cells: dict[tuple, dict[str, dict[str, None]]] = {}
     for row in tables.missing.to_dict("records"):
-        key = (row["status"], row["task"], row["dataset"], row["reason"], row["model"], row["split"])
+        key = (row["status"], row["task"], row["dataset"], shown[row["reason"]], row["model"], row["split"])
         parts = cells.setdefault(key, {})
         for column in ("profile", "metric", "classifier", "subset", "condition", "fold"):
             if row[column] == row[column] and row[column] != "":
