@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
@@ -59,7 +60,7 @@ def _files(inputs: Inputs, folder: Path) -> Iterator[str]:
     for path in (*inputs.embeddings(), *inputs.scores(), *inputs.layouts(), "results/czbenchmarks.json"):
         if not (folder / path).is_file():
             yield f"{path}: not made"
-    page = (folder / "results/report.html").read_text(encoding="utf-8")
+    page = unescape((folder / "results/report.html").read_text(encoding="utf-8"))
     for kind, names in (("models", inputs.run.models), ("datasets", inputs.run.datasets)):
         for name in names:
             title = inputs.run.entries[kind][name]["title"]
