@@ -74,7 +74,7 @@ class Checkpoint:
     def shape(self, name: str, ndim: int) -> tuple[int, ...]:
         """Return the shape of a tensor, which must have `ndim` axes."""
         if name not in self.tensors:
-            raise self._other_model(f"tensor '{name}'")
+            raise self._other_model(f"has no tensor '{name}'")
         _check_tensor(self.tensors[name], f"{self.path}: '{name}'")
         shape = tuple(self.tensors[name].shape)
         if len(shape) != ndim or 0 in shape:
@@ -88,7 +88,7 @@ class Checkpoint:
         pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
         numbers = {int(match[1]) for name in self.tensors if (match := pattern.match(name))}
         if not numbers:
-            raise self._other_model(f"layer '{prefix}.0'")
+            raise self._other_model(f"no layer '{prefix}.0'")
         if max(numbers) >= len(numbers):
             missing = min(set(range(max(numbers))) - numbers)
             raise CheckpointError(f"{self.path}: has no layer '{prefix}.{missing}' but has '{prefix}.{max(numbers)}'")
@@ -136,9 +136,9 @@ class Checkpoint:
         """Return "sha256:" and the hash of the file, which identifies the checkpoint in an embedding's provenance."""
         return f"sha256:{digest_of(self.path)}"
 
-    def _other_model(self, missing: str) -> CheckpointError:
+    def _other_model(self, fault: str) -> CheckpointError:
         return CheckpointError(
-            f"{self.path}: has no {missing} (it has {shorten(sorted(self.tensors), 3)}); is this the right model?"
+            f"{self.path}: {fault} (it has {shorten(sorted(self.tensors), 3)}); is this the right model?"
         )
 
 
