@@ -35,7 +35,7 @@ def scoring_device(requested: str, n_cells: int) -> str | None:
         )
     if requested == "auto":
         shared_out = "CUDA_VISIBLE_DEVICES" in os.environ
-        if n_cells < WORTHWHILE_CELLS or shared_out or not installed or not any(Path("/dev").glob("nvidia[0-9]*")):
+        if n_cells < WORTHWHILE_CELLS or shared_out or not installed or not _has_gpu():
             return None
     import torch
 
@@ -45,3 +45,8 @@ def scoring_device(requested: str, n_cells: int) -> str | None:
     if not torch.cuda.is_available():
         raise CellgaugeError("score_device is cuda, but PyTorch finds no GPU here; set `score_device: auto` or cpu")
     return pick_device("cuda")
+
+
+def _has_gpu() -> bool:
+    """Return whether the system knows a GPU of Nvidia: its driver shows each as a file."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))

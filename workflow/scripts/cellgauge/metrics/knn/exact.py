@@ -175,10 +175,7 @@ class _Answers:
             norms: squared lengths of the centred queries, shape (n_rows,).
         """
         bound = ErrorBound(norms[:, None], self._references.shape[1], dtype)
-        if candidates.shape[1] == self._references.shape[0]:
-            proven = np.full(len(rows), True)
-        else:  # nothing outside the candidates can be among the k nearest
-            proven = (bound.least(approximate[:, -1:]) >= bound.most(approximate[:, [self.k - 1]]))[:, 0]
+        proven = _proven(approximate, self.k, bound, complete=candidates.shape[1] == self._references.shape[0])
         ordered = self._squared is not None
         chosen, exact = _nearest_candidates(
             self._queries, rows, self._references, candidates, approximate, self.k, bound, ordered
@@ -284,6 +281,13 @@ def _smallest_columns(values: np.ndarray, n: int) -> np.ndarray:
         else:  # ties at the rim
             columns[part] = np.argpartition(rows, n - 1, axis=1)[:, :n]
     return columns
+
+
+def _proven(approximate: np.ndarray, k: int, bound: ErrorBound, complete: bool) -> np.ndarray:
+    """Return for which rows nothing outside the candidates can be among the k nearest."""
+    if complete:
+        return np.full(len(approximate), True)
+    return (bound.least(approximate[:, -1:]) >= bound.most(approximate[:, k - 1 : k]))[:, 0]
 
 
 def _nearest_candidates(
