@@ -49,7 +49,7 @@ SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to h
     "-m pip install": "cz-benchmarks, cell-eval: reach the package index, or set PIP_INDEX_URL to a mirror",
 }
 
-LONGEST_FIRST = (  # groups of tests that take half a minute and more; docs/tests.md has the single tests
+LONGEST_FIRST = (  # groups of tests that take half a minute and more; CONTRIBUTING.md names the slowest tests
     "test_full_grid",
     "workflow",
     "test_weights",

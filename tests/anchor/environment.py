@@ -47,7 +47,19 @@ def anchor_python(name: str = "anchor") -> Path:
             print(f"making the environment {folder}, once; this takes some minutes", file=sys.stderr)
             log = folder.with_suffix(".log")
             _run([sys.executable, "-m", "venv", str(folder)], log)
-            _run([str(python), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(requirements)], log)
+            _run(
+                [
+                    str(python),
+                    "-m",
+                    "pip",
+                    "install",
+                    "--disable-pip-version-check",
+                    "--no-compile",
+                    "-r",
+                    str(requirements),
+                ],
+                log,
+            )
             stamp.write_text(version)
     return python
 

@@ -26,6 +26,8 @@ AGAIN = "_again"
 def _config() -> dict:
     config = made_up.demo()
     config["run"]["datasets"] = ["baron_pancreas", "planted_pancreas"]
+    of_screens = ["no_change", "no_change_median", "training_mean", "matching_mean", "linear_responses", "additive"]
+    config["run"]["models"] = ["linear", "random", "oracle", *of_screens, "ceiling"]
     return config
 
 
