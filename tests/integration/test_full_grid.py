@@ -1,4 +1,4 @@
-"""A slice of the whole benchmark without the network: a tissue, three species, a screen, a model of each family."""
+"""A slice of the whole benchmark without the network: three tissues, three species, a screen, a model of each family."""
 
 import re
 import shutil
