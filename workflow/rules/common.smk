@@ -56,7 +56,7 @@ WITH_CONTAINERS = DeploymentMethod.APPTAINER in workflow.deployment_settings.dep
 try:
     # the modifier of paths of now: later Snakemake may have that of another module
     inputs = Inputs(Grid(settings.completed(config)), Places(workflow.modifier.modify_path))
-    outputs = inputs.run.outputs
+    outputs, divided_jobs = inputs.run.outputs, inputs.divided.values()
     prefer_own_python()
     if workflow.is_main_process:
         remove_stale_lock()
@@ -196,6 +196,17 @@ def embed_memory(wildcards, input, attempt):
     return int((2000 + times * size_mb(input)) * attempt)
 
 
+def shard_memory(wildcards, input, attempt):
+    """Return the memory that a shard asks for: that of the checkpoint and of its share of the split."""
+    shares_mb = size_mb(input.splits) / int(wildcards.n_shards) + (size_mb(input.weights) if input.weights else 0)
+    return int((2000 + 2 * shares_mb) * attempt)
+
+
+def join_memory(wildcards, input, attempt):
+    """Return the memory that a joining job asks for: that of the embedding, and of the cells' ids."""
+    return int((1000 + 2 * size_mb(input.shards)) * attempt)
+
+
 def shared_memory(wildcards, input, attempt):
     """Return the memory that an embedding job of several splits asks for: that of the checkpoint and the largest split."""
     sizes_mb = dict(zip(input, input.size_files_mb))
@@ -211,4 +222,6 @@ wildcard_constraints:
     object=inputs.pattern("object"),
     file=inputs.pattern("file"),
     species=inputs.pattern("species"),
+    number=inputs.pattern("number"),
+    n_shards=inputs.pattern("n_shards"),
     source=inputs.pattern("source"),

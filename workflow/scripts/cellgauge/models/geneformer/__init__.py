@@ -29,6 +29,7 @@ STOCHASTIC = False
 NEEDS_DEVICE = True
 PACKAGES = ("torch", "transformers", "safetensors")
 CZBENCHMARKS = "GENEFORMER"
+BY_CELL = {}
 
 POOLINGS = ("cell", "cls")
 

@@ -33,6 +33,7 @@ NEEDS_DEVICE = True
 NEEDS_ENSEMBL = True
 PACKAGES = ("torch", "h5py")
 CZBENCHMARKS = "TRANSCRIPTFORMER"
+BY_CELL = {}
 
 UNKNOWN = "unknown"
 

@@ -31,6 +31,7 @@ STOCHASTIC = True
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
 CZBENCHMARKS = "UCE"
+BY_CELL = {"random_stream": "cell", "padding": "hidden", "min_cells": 0}
 
 
 def embed(
@@ -106,7 +107,7 @@ def embed(
     filtered = np.flatnonzero(_cells_per_gene(cells) >= min_cells) if min_cells else np.arange(len(loci))
     sentences = Sentences(loci, first_chromosome, filtered, sample_size, min_genes, seed, random_stream)
     encoder = Encoder(sentences, network, proteins, additive=padding == "additive")
-    budget, window = (math.inf, batch_size) if padding == "additive" else (tokens_per_batch, 2048)
+    budget, window = (math.inf, batch_size) if padding == "additive" else (tokens_per_batch, None)
     matrix, facts = embed_split(
         cells, encoder, device=device, precision=precision, tokens_per_batch=budget, cells_per_window=window
     )

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellgauge.metrics.knn.approximate import approximate_neighbors
 from cellgauge.metrics.knn.exact import nearest_neighbors
 from cellgauge.metrics.knn.graph import neighbor_count
 from cellgauge.metrics.knn.with_silhouette import can_share, neighbors_and_widths
 from cellgauge.metrics.silhouette import silhouette_widths
-from cellgauge.tasks.cells import NotScorable
+from cellgauge.tasks.cells import NotScorable, is_estimated, sampled_rows
 
 if TYPE_CHECKING:
     from cellgauge.tasks.cells import CellsToScore
@@ -25,17 +26,20 @@ def find(
     cells: CellsToScore,
     *,
     seed: int,
+    profiles: Sequence[str],
     metrics: Sequence[str],
     n_neighbors: int,
+    exact_up_to: int,
 ) -> dict[str, np.ndarray]:
     """Find the nearest neighbors of every cell, and its silhouette width among the labels, in one pass where that is cheaper.
 
     Args:
-        metrics, n_neighbors: as for `tasks.clustering.score`.
+        profiles, metrics, n_neighbors, exact_up_to: as for `tasks.clustering.score`.
 
     Returns:
         `indices`, int32, and `distances`, float32, shape (n_cells, k), nearest first, itself among them, where `AGREEMENT` is
-        asked for; `widths`, float64, shape (n_cells,), where the silhouette is.
+        asked for; `widths`, float64, shape (n_cells,), where the silhouette is. Where they are estimated, also `recall`, the
+        share of true neighbors, shape (); and the rows that `widths` are of, `sample`, int64, shape (exact_up_to,).
 
     Raises:
         NotScorable: all cells carry the same label.
@@ -45,8 +49,18 @@ def find(
     if len(names) < 2:
         raise NotScorable(f"all {len(labels)} cells carry the label '{labels[0]}': there is nothing to tell apart")
     with_graph, with_widths = bool(set(AGREEMENT) & set(metrics)), "silhouette" in metrics
+    k = neighbor_count(len(labels), n_neighbors)
+    if is_estimated(len(labels), profiles, exact_up_to):
+        arrays = {}
+        if with_graph:
+            arrays["indices"], arrays["distances"], recall = approximate_neighbors(cells.matrix, k, seed)
+            arrays["recall"] = np.array(recall)
+        if with_widths:
+            arrays["sample"] = sampled_rows(len(labels), exact_up_to, seed)
+            arrays["widths"] = silhouette_widths(cells.matrix, codes, cells.device, of=arrays["sample"])
+        return arrays
     in_one_pass = with_graph and with_widths and can_share(len(labels), len(names), cells.device)
-    k, found = neighbor_count(len(labels), n_neighbors), {}
+    found = {}
     if in_one_pass:
         indices, distances, found["widths"] = neighbors_and_widths(cells.matrix, k, codes)
     elif with_graph:

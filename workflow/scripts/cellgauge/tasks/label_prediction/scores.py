@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from cellgauge.metrics.classifiers import (
 from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, rank_type, worthwhile
-from cellgauge.tasks.cells import NotScorable, without_donors
+from cellgauge.tasks.cells import NotScorable, is_estimated, sampled_rows, without_donors
 
 if TYPE_CHECKING:
     from cellgauge.metrics.knn.distances import Matrix
@@ -67,6 +67,7 @@ def score(
     n_trees: int = 100,
     max_iterations: int = 1000,
     max_dense_gb: float = 4.0,
+    exact_up_to: int = 100_000,
 ) -> Iterator[Score]:
     """Yield the scores of cross-validated classifiers: per fold, mean over folds, and mean over classifiers.
 
@@ -78,6 +79,8 @@ def score(
     Args:
         max_iterations: of logistic regression in profile corrected; reference stops at 100, converged or not.
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
+        exact_up_to: number of cells beyond which a run in profile corrected alone draws so many of them at random: classifiers
+            are asked about these, and forests are grown on these. Others are trained on all cells.
 
     Raises:
         CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
@@ -96,6 +99,8 @@ def score(
     for together in [list(profiles)] if alike else [[profile] for profile in profiles]:
         try:
             classes = _Classes.of(cells, "corrected" in together, min_class_size)
+            if is_estimated(len(classes.cells), profiles, exact_up_to):
+                classes = classes.sample(exact_up_to, seed)
         except NotScorable as reason:
             if together == list(profiles):
                 raise
@@ -108,7 +113,7 @@ def score(
             "logistic_regression": partial(logistic_regression, max_iterations=limits, device=cells.device),
             "knn": _alone(partial(k_nearest_neighbors, n_neighbors=n_neighbors, device=cells.device)),
             "random_forest": _alone(
-                partial(random_forest, features, n_trees=n_trees, seed=seed, n_threads=n_threads())
+                partial(random_forest, features.of_forests, n_trees=n_trees, seed=seed, n_threads=n_threads())
             ),
         }
         fits = {name: fits[name] for name in CLASSIFIERS if name in classifiers}
@@ -150,6 +155,7 @@ class _Classes:
         rare: which of the labels are rare, shape (n,).
         n_dropped: how many labels were too small.
         n_cells: how many cells there were before.
+        sampled: which of the cells classifiers are asked about and forests are grown on, bool, shape (len(cells),).
     """
 
     cells: np.ndarray
@@ -160,6 +166,7 @@ class _Classes:
     rare: np.ndarray
     n_dropped: int
     n_cells: int
+    sampled: np.ndarray
 
     @classmethod
     def of(cls, cells: CellsToScore, with_left_out: bool, min_size: int) -> _Classes:
@@ -183,7 +190,21 @@ class _Classes:
             rare=sizes[large] < RARE * len(labels),
             n_dropped=int((~large).sum()),
             n_cells=len(labels),
+            sampled=np.full(len(chosen), True),
         )
+
+    def sample(self, size: int, seed: int) -> _Classes:
+        """Return the same with `size` random cells for `sampled`."""
+        sampled = np.zeros(len(self.cells), dtype=bool)
+        sampled[sampled_rows(len(self.cells), size, seed)] = True
+        return replace(self, sampled=sampled)
+
+    @property
+    def note(self) -> str:
+        """What the reader of a score must know of the sample, "" where it holds all cells."""
+        if self.sampled.all():
+            return ""
+        return f"asked about, and forests grown on, {self.sampled.sum()} of {len(self.cells)} cells"
 
     @property
     def n(self) -> int:
@@ -205,6 +226,7 @@ class _Features:
     Attributes:
         matrix: float32, dense or CSR, shape (n_cells, n_dims).
         rows: those of the cells that are predicted.
+        sampled: which of these forests see, bool, shape (len(rows),).
         common_units: whether profile corrected takes the columns as they are; reference scales each of them.
         dense: whether the rows of a CSR matrix are used densely.
         own_forest: whether forests are grown by us, see `forest.worthwhile`.
@@ -213,6 +235,7 @@ class _Features:
 
     matrix: Matrix
     rows: np.ndarray
+    sampled: np.ndarray
     common_units: bool = False
     dense: bool = True
     own_forest: bool = False
@@ -224,19 +247,27 @@ class _Features:
     ) -> _Features:
         matrix = cells.expression() if on_counts else cells.matrix
         rows, n_columns = classes.rows, matrix.shape[1]
-        own_forest = worthwhile(len(rows), n_columns, n_trees, classes.n)
+        sampled = classes.sampled[classes.places >= 0]
+        own_forest = worthwhile(int(sampled.sum()), n_columns, n_trees, classes.n)
         if not on_counts:
-            return cls(matrix, rows, cells.common_units, own_forest=own_forest)
+            return cls(matrix, rows, sampled, cells.common_units, own_forest=own_forest, note=classes.note)
         own_forest &= 1e-9 * rank_type(len(rows))().nbytes * len(rows) * n_columns <= max_dense_gb
         own_forest &= matrix.nnz == 0 or float(matrix.data.min()) >= 0
         size = 4e-9 * len(rows) * n_columns
         if size <= max_dense_gb:
-            return cls(matrix, rows, False, True, own_forest, "classifiers trained on raw counts, not on the PCA")
+            return cls(
+                matrix, rows, sampled, False, True, own_forest, "classifiers trained on raw counts, not on the PCA"
+            )
         note = (
             "classifiers trained on raw counts, not on the PCA, and not centered: "
             f"dense counts would take {size:.3g} GB, limit {max_dense_gb:g} GB"
         )
-        return cls(matrix, rows, False, False, own_forest, note)
+        return cls(matrix, rows, sampled, False, False, own_forest, note)
+
+    @cached_property
+    def of_forests(self) -> _Features:
+        """The features of the cells that forests see."""
+        return replace(self, rows=self.rows[self.sampled], sampled=self.sampled[self.sampled])
 
     @cached_property
     def _buffer(self) -> np.ndarray:
@@ -321,6 +352,8 @@ class _Fold:
     """The cells of one fold: rows of the features, class codes and, of the test cells, donors.
 
     Attributes:
+        grown: which of the training cells forests are grown on, bool, shape (len(train),).
+        in_sample: the place of each row among those that forests see, shape (n_rows,).
         trained: which classes are among the training cells, embedded or not.
         left_out: class codes and donors of the test cells without a row.
     """
@@ -328,6 +361,8 @@ class _Fold:
     number: int
     train: np.ndarray
     codes: np.ndarray
+    grown: np.ndarray
+    in_sample: np.ndarray
     test: np.ndarray
     truth: np.ndarray
     donors: np.ndarray
@@ -340,12 +375,15 @@ class _Fold:
         donors = np.zeros(len(classes.codes), dtype=np.int64) if scheme.donors is None else scheme.donors
         train, test = scheme.folds[number]
         trained = np.bincount(classes.codes[train], minlength=classes.n) > 0
+        test = test[classes.sampled[test]]
         train, lost = train[classes.places[train] >= 0], test[classes.places[test] < 0]
         test = test[classes.places[test] >= 0]
         return cls(
             number,
             classes.places[train],
             classes.codes[train],
+            classes.sampled[train],
+            np.cumsum(classes.sampled[classes.places >= 0]) - 1,
             classes.places[test],
             classes.codes[test],
             donors[test],
@@ -409,8 +447,9 @@ def _fit_folds(
             results += [_Result(name, fold.number, profile, reason) for name in fits for profile in scheme.profiles]
             continue
         if "random_forest" in fits:
-            rows = fold.train, fold.test
-            results += _fit("random_forest", fits["random_forest"], *rows, fold, classes, scheme.profiles)
+            rows = fold.in_sample[fold.train[fold.grown]], fold.in_sample[fold.test]
+            grown = replace(fold, codes=fold.codes[fold.grown])
+            results += _fit("random_forest", fits["random_forest"], *rows, grown, classes, scheme.profiles)
         others = [name for name in fits if name != "random_forest"]
         if not others:
             continue
