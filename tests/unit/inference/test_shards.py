@@ -52,9 +52,8 @@ def contents(path):
     with h5py.File(path) as file:
         held = {}
         file.visititems(lambda name, item: held.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return {
-        name: np.asarray(value).tobytes() for name, value in held.items() if name.rpartition("/")[2] not in MEASURED
-    }
+    held = {name: np.asarray(value) for name, value in held.items() if name.rpartition("/")[2] not in MEASURED}
+    return {name: value.tolist() if value.dtype == object else value.tobytes() for name, value in held.items()}
 
 
 @settings(max_examples=300)
@@ -90,6 +89,9 @@ def test_joined_shards_are_what_one_job_writes(checkpoints, tmp_path_factory, da
 def test_every_family_embeds_shards_as_the_whole(checkpoints, tmp_path, monkeypatch, family):
     monkeypatch.setattr(windows, "WINDOW", 8)
     split = tiny.split_file(tmp_path, n_cells=50)
+    data = Split.open(split).to_anndata()
+    data.obs["n_counts"] = np.arange(50) + 40.0  # which Geneformer takes for totals, cell by cell
+    data.write_h5ad(split)
     whole, joined = embed_both(tmp_path, family, checkpoints[family], split, 3)
     assert contents(joined) == contents(whole)
     uns = Embedding.read(joined).uns

@@ -41,6 +41,7 @@ class Split:
         organism: the canonical name of the species (`cellgauge.data.organisms`).
         cells: cell ids, str, shape (n_cells,), unique.
         rows: which rows of the file these cells are; `slice(None)` for a whole split.
+        of: the split that these cells are a part of, None for a whole split.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Split:
     organism: str
     cells: np.ndarray
     rows: slice = field(default_factory=lambda: slice(None))
+    of: Split | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Split:
@@ -69,7 +71,12 @@ class Split:
     @property
     def is_part(self) -> bool:
         """Whether these are some of a split's cells."""
-        return self.rows != slice(None)
+        return self.of is not None
+
+    @property
+    def whole(self) -> Split:
+        """The split with all its cells."""
+        return self.of or self
 
     def part(self, rows: slice) -> Split:
         """Return the split as if it had these cells alone.
@@ -77,7 +84,7 @@ class Split:
         Args:
             rows: of a whole split of modality expression, with both ends.
         """
-        return replace(self, cells=self.cells[rows], rows=rows)
+        return replace(self, cells=self.cells[rows], rows=rows, of=self)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -235,7 +242,8 @@ class Split:
         from anndata.io import read_elem
 
         with open_stage(self.path) as file:
-            return read_elem(file)[self.rows]
+            data = read_elem(file)
+        return data[self.rows].copy() if self.is_part else data
 
 
 def write_split(path: str | Path, data: anndata.AnnData) -> None:

@@ -101,9 +101,9 @@ def embed_split(
     network = Network(encoder.forward, device, precision, len(split.cells))
     pipeline = HostPipeline(split, encoder, tokens_per_batch, window, default_processes(device))
     with pipeline as batches, torch.inference_mode(), onednn(device):
-        if split.rows.start:  # all parts of a split are computed as its first mini-batch decides
-            whole = type(split).open(split.path)
-            if first := next(_mini_batches(whole, encoder, tokens_per_batch, window, 0, window), None):
+        # all parts of a split are computed as its first mini-batch decides
+        if split.rows.start:
+            if first := next(_mini_batches(split.whole, encoder, tokens_per_batch, window, 0, window), None):
                 network.choose(first)
         for batch, rows in network.run(batches):
             if not np.isfinite(rows).all():
