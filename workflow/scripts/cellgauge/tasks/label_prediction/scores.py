@@ -458,11 +458,13 @@ def _fit_folds(
         if scaled:
             rows = features.scaled(fold.train, fold.test)
             results += [result for name in others for result in _fit(name, fits[name], *rows, fold, classes, scaled)]
+            del rows  # before others are taken: of large splits memory holds one copy of the training cells
         if as_they_are:
             rows = features.take(fold.train), features.take(fold.test)
             results += [
                 result for name in others for result in _fit(name, fits[name], *rows, fold, classes, as_they_are)
             ]
+            del rows
     return results
 
 
