@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 AGREEMENT = ("ari", "nmi", "ami")
 """The metrics that need the graph of neighbors."""
+WIDTHS = 20_000
+"""Cells whose silhouette widths are computed where they are estimated: their mean has a standard error of .0035 at most."""
 KEPT_FOR = {"metrics": AGREEMENT}
 
 
@@ -39,7 +41,7 @@ def find(
     Returns:
         `indices`, int32, and `distances`, float32, shape (n_cells, k), nearest first, itself among them, where `AGREEMENT` is
         asked for; `widths`, float64, shape (n_cells,), where the silhouette is. Where they are estimated, also `recall`, the
-        share of true neighbors, shape (); and the rows that `widths` are of, `sample`, int64, shape (exact_up_to,).
+        share of true neighbors, shape (); and the rows that `widths` are of, `sample`, int64, shape (n_sampled,).
 
     Raises:
         NotScorable: all cells carry the same label.
@@ -56,7 +58,7 @@ def find(
             arrays["indices"], arrays["distances"], recall = approximate_neighbors(cells.matrix, k, seed)
             arrays["recall"] = np.array(recall)
         if with_widths:
-            arrays["sample"] = sampled_rows(len(labels), exact_up_to, seed)
+            arrays["sample"] = sampled_rows(len(labels), min(exact_up_to, WIDTHS), seed)
             arrays["widths"] = silhouette_widths(cells.matrix, codes, cells.device, of=arrays["sample"])
         return arrays
     in_one_pass = with_graph and with_widths and can_share(len(labels), len(names), cells.device)

@@ -65,7 +65,7 @@ def score(
         resolutions: ascending.
         flavor: the implementation of Leiden, "igraph" (the reference's) or "leidenalg".
         exact_up_to: number of cells beyond which a run in profile corrected alone takes approximate neighbors, and the
-            silhouette widths of so many random cells, each among all.
+            silhouette widths of random cells, each among all.
 
     Raises:
         CellgaugeError: an unknown metric or flavor.
