@@ -198,13 +198,17 @@ def embed_memory(wildcards, input, attempt):
 
 def shard_memory(wildcards, input, attempt):
     """Return the memory that a shard asks for: that of the checkpoint and of its share of the split."""
-    shares_mb = size_mb(input.splits) / int(wildcards.n_shards) + (size_mb(input.weights) if input.weights else 0)
-    return int((2000 + 2 * shares_mb) * attempt)
+    size_mb(input)
+    sizes_mb = dict(zip(input, input.size_files_mb))
+    splits_mb, weights_mb = (sum(sizes_mb[file] for file in files) for files in (input.splits, input.weights))
+    return int((2000 + 2 * (splits_mb / int(wildcards.n_shards) + weights_mb)) * attempt)
 
 
 def join_memory(wildcards, input, attempt):
     """Return the memory that a joining job asks for: that of the embedding, and of the cells' ids."""
-    return int((1000 + 2 * size_mb(input.shards)) * attempt)
+    size_mb(input)
+    sizes_mb = dict(zip(input, input.size_files_mb))
+    return int((1000 + 2 * sum(sizes_mb[file] for file in input.shards)) * attempt)
 
 
 def shared_memory(wildcards, input, attempt):
