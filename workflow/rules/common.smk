@@ -57,7 +57,7 @@ WITH_CONTAINERS = DeploymentMethod.APPTAINER in workflow.deployment_settings.dep
 try:
     # the modifier of paths of now: later Snakemake may have that of another module
     inputs = Inputs(Grid(settings.completed(config)), Places(workflow.modifier.modify_path))
-    outputs = inputs.run.outputs
+    outputs, divided_jobs = inputs.run.outputs, inputs.divided.values()
     prefer_this_python()
     if workflow.is_main_process:
         remove_stale_lock()
@@ -205,6 +205,21 @@ def embed_memory(wildcards, input, attempt):
 
 
 @with_parameters
+def shard_memory(wildcards, input, attempt):
+    """Return the memory that a shard asks for: that of the checkpoint and of its share of the split."""
+    size_mb = dict(zip(input, sizes_mb(input)))
+    splits_mb, weights_mb = (sum(size_mb[file] for file in files) for files in (input.splits, input.weights))
+    return int((2000 + 2 * (splits_mb / int(wildcards.n_shards) + weights_mb)) * attempt)
+
+
+@with_parameters
+def join_memory(wildcards, input, attempt):
+    """Return the memory that a joining job asks for: that of the embedding, and of the cells' ids."""
+    size_mb = dict(zip(input, sizes_mb(input)))
+    return int((1000 + 2 * sum(size_mb[file] for file in input.shards)) * attempt)
+
+
+@with_parameters
 def shared_memory(wildcards, input, attempt):
     """Return the memory that an embedding job of several splits asks for: that of the checkpoint and the largest split."""
     size_mb = dict(zip(input, sizes_mb(input)))
@@ -220,4 +235,6 @@ wildcard_constraints:
     object=inputs.pattern("object"),
     file=inputs.pattern("file"),
     species=inputs.pattern("species"),
+    number=inputs.pattern("number"),
+    n_shards=inputs.pattern("n_shards"),
     source=inputs.pattern("source"),

@@ -1,4 +1,4 @@
-"""Embed the cells: one rule for all models, and one for each job that takes several splits."""
+"""Embed the cells: one rule for all models, one for shards of splits, and one for each job of several splits or shards."""
 
 
 rule embed:
@@ -68,3 +68,67 @@ for job in inputs.shared_jobs:
             "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
             " --model {params.model:q} --options {params.options:q} --code {params.code_digest:q}"
             " --benchmarks {params.benchmarks:q} --output {output.embeddings:q} > {log:q} 2>&1"
+
+
+rule embed_shard:
+    input:
+        script=ancient(script("embed_cells")),
+        splits=inputs.splits,
+        weights=users_files(inputs.weights, paths.SHARD),
+    output:
+        temp(paths.SHARD),
+    log:
+        paths.log("embed_shard", paths.SHARD),
+    conda:
+        environment("embed_shard", inputs.env)
+    container:
+        image(inputs.env)
+    threads: inputs.threads
+    resources:
+        gpu=inputs.gpus,
+        mem_mb=shard_memory,
+    params:
+        code=inputs.model_code,
+        adapter=inputs.adapter,
+        weights=inputs.weights_argument,
+        options=inputs.model_options,
+        shard=inputs.shard_number,
+    message:
+        "Embed shard {wildcards.number} of {wildcards.n_shards} of {wildcards.dataset}/{wildcards.split} with {wildcards.model}"
+    shell:
+        "python {input.script:q} {params.adapter:q} --split {input.splits:q} --weights {params.weights:q}"
+        " --model {wildcards.model:q} --shard {params.shard:q} --options {params.options:q} --output {output:q} > {log:q} 2>&1"
+
+
+for job in divided_jobs:
+
+    # Shards are removed once they are joined, so that what they are made from is what an embedding is made from.
+    rule:
+        name:
+            job.name
+        input:
+            script=ancient(script("join_shards")),
+            shards=job.shards,
+            split=inputs.splits(job),
+            weights=users_files(inputs.weights, job.embedding, job),
+        output:
+            embedding=job.embedding,
+            benchmark=inputs.stored_benchmark(job),
+        log:
+            paths.log("embed", job.embedding),
+        conda:
+            inputs.env(job)
+        container:
+            image(inputs.env(job))
+        resources:
+            mem_mb=join_memory,
+        params:
+            code=of(job, inputs.join_code),
+            adapter=inputs.adapter(job),
+            options=inputs.model_options(job),
+            benchmark=inputs.at(job.benchmark),
+        message:
+            f"Join {job.n_shards} shards of {job.dataset}/{job.split} with {job.model}"
+        shell:
+            "python {input.script:q} {input.shards:q} --split {input.split:q} --benchmark {params.benchmark:q}"
+            " --output {output.embedding:q} > {log:q} 2>&1"

@@ -44,6 +44,19 @@ def test_far_from_the_origin_and_at_any_scale(offset, scale):
     check((offset + scale * matrix).astype(np.float32), labels)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 300), st.integers(1, 300), st.integers(2, 9), st.integers(8, 64), st.integers(0, 99))
+def test_some_cells_among_all_have_the_widths_that_they_have_with_all(n, n_asked, groups, edge, seed):
+    matrix, _ = cells(n=n, seed=seed)
+    labels = np.random.default_rng(seed).integers(0, groups, n)
+    labels[:2] = (0, 1)
+    asked = np.sort(np.random.default_rng(seed).choice(n, min(n, n_asked), replace=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distances, "TILE_EDGE", edge)
+        found = silhouette_widths(matrix, labels, of=asked)
+    np.testing.assert_allclose(found, silhouette_widths(matrix, labels)[asked], atol=PER_CELL)
+
+
 def test_tight_clusters_far_apart():
     """Most distances are then a millionth of the lengths, of which a float32 product keeps no digit."""
     matrix, labels = cells(spread=0.5)

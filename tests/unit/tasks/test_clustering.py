@@ -1,5 +1,8 @@
 """The clustering task: what it yields, for which profile, and for odd data."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from effort import examples
@@ -254,3 +257,40 @@ def test_no_cells_are_worth_leaving_out(which, sizes):
             scores.append(values(score(data, ["corrected"]), "corrected", seed=None))
     for name in ("ari", "nmi", "ami"):
         assert np.mean([c[name] for c in cut]) < np.mean([f[name] for f in full]), name
+
+
+# --- large splits ----------------------------------------------------------------------------------------------------
+
+
+def test_up_to_the_limit_and_beside_the_reference_scores_are_exact():
+    data = cells(400)
+    expected = score(data, ["corrected"])
+    assert score(data, ["corrected"], exact_up_to=400) == expected
+    both = score(data, BOTH, exact_up_to=100)
+    assert both == score(data, BOTH) and not any("approximate" in row.reason for row in both)
+
+
+def test_beyond_the_limit_corrected_alone_is_estimated_and_says_so():
+    data = cells(800, types=4)
+    data.obs["donor"] = np.asarray([f"donor {row % 5}" for row in range(800)], dtype=object)
+    exact, estimated = score(data, ["corrected"]), score(data, ["corrected"], exact_up_to=300)
+    assert [replace(row, value=0.0, reason="") for row in estimated] == [
+        replace(row, value=0.0, reason="") for row in exact
+    ]
+    for row in estimated:
+        if row.metric in ("ari", "nmi", "ami", "n_clusters", "resolution"):
+            assert re.search(r"approximate neighbors, \d+\.\d% of them right$", row.reason)
+    expected, rows = values(exact, "corrected", seed=None), values(estimated, "corrected", seed=None)
+    assert rows["nmi"] == pytest.approx(expected["nmi"], abs=0.05)
+    (silhouette,) = [row for row in estimated if row.metric == "silhouette"]
+    error = float(re.fullmatch(r"of 300 of 800 cells, standard error ([\d.e-]+)", silhouette.reason)[1])
+    assert 0 < abs(silhouette.value - expected["silhouette"]) < 4 * error < 0.1
+
+
+def test_what_was_searched_before_scores_the_same():
+    data = cells(500)
+    params = {"metrics": clustering.METRICS, "n_neighbors": 15, "exact_up_to": 200}
+    found = neighbors.find(data, seed=42, profiles=["corrected"], **params)
+    assert found["sample"].shape == found["widths"].shape == (200,) and 0.9 < found["recall"] <= 1
+    kept = replace(data, matrix=None, neighbors=found)
+    assert score(kept, ["corrected"], exact_up_to=200) == score(data, ["corrected"], exact_up_to=200)

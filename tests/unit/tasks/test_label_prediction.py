@@ -563,3 +563,76 @@ def test_a_sparse_matrix_is_never_made_dense(expression, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4e6 < 108 * 20_000 * 4
+
+
+# --- large splits ----------------------------------------------------------------------------------------------------
+
+
+def test_up_to_the_limit_and_beside_the_reference_all_cells_are_asked_about():
+    data = cells()
+    assert score(data, ["corrected"], exact_up_to=180) == score(data, ["corrected"])
+    assert score(data, BOTH, exact_up_to=50) == score(data, BOTH)
+
+
+def test_beyond_the_limit_a_sample_is_asked_about_and_every_row_says_so(monkeypatch):
+    data = cells((400, 300, 200), dims=10, spread=1.5, donors=5)
+    asked, trained = [], {}
+    plain_fit = label_prediction._fit
+
+    def fit(name, fit, train, test, fold, classes, profiles):
+        asked.append(len(fold.test))
+        trained.setdefault(name, []).append(len(train))
+        return plain_fit(name, fit, train, test, fold, classes, profiles)
+
+    monkeypatch.setattr(label_prediction, "_fit", fit)
+    estimated, exact = score(data, ["corrected"], exact_up_to=300), score(data, ["corrected"])
+    of_folds, n = [row for row in estimated if row.fold is not None and row.metric == "accuracy"], len(CLASSIFIERS)
+    assert sum(asked[: 10 * n]) == 2 * n * 300 and sum(asked[10 * n :]) == 2 * n * 900
+    for name in ("logistic_regression", "knn"):  # trained on all training cells
+        assert trained[name][:10] == trained[name][10:]
+    assert sum(trained["random_forest"][:10]) == 2 * 4 * 300
+    note = "asked about, and forests grown on, 300 of 900 cells"
+    assert len(of_folds) == 10 * n and all(row.reason == note for row in of_folds)
+    for subset in ("random_folds", "donor_folds"):
+        for name in CLASSIFIERS:
+            rows = [pick(scores, "accuracy", "corrected", name, subset) for scores in (estimated, exact)]
+            assert (
+                rows[0].value == pytest.approx(rows[1].value, abs=0.08)
+                and note in rows[0].reason
+                and not rows[1].reason
+            )
+
+
+def test_the_cells_that_are_asked_about_are_predicted_as_without_a_limit(monkeypatch):
+    """Logistic regression and nearest neighbors are trained on the same cells; a forest on fewer."""
+    data, predictions = cells((300, 200, 100), donors=5), []
+    for name in ("logistic_regression", "k_nearest_neighbors"):
+        plain = getattr(label_prediction, name)
+
+        def keep(train, codes, test, n_classes, *, plain=plain, **options):
+            predicted = plain(train, codes, test, n_classes, **options)
+            last = predicted[-1] if isinstance(predicted, list) else predicted
+            predictions.append({tuple(row): tuple(p) for row, p in zip(test.tolist(), last.probabilities, strict=True)})
+            return predicted
+
+        monkeypatch.setattr(label_prediction, name, keep)
+    score(data, ["corrected"], classifiers=["logistic_regression", "knn"])
+    n_fits = len(predictions)
+    score(data, ["corrected"], classifiers=["logistic_regression", "knn"], exact_up_to=200)
+    whole, sampled = predictions[:n_fits], predictions[n_fits:]
+    assert len(sampled) == n_fits == 20 and sum(map(len, sampled)) == 4 * 200
+    for all_cells, some in zip(whole, sampled, strict=True):
+        for row, probabilities in some.items():
+            np.testing.assert_allclose(probabilities, all_cells[row], atol=1e-5)
+
+
+def test_cells_that_were_not_embedded_are_sampled_too():
+    """As the others they count as wrong, as often as they are drawn."""
+    data = cells((300, 300), dims=4, spread=4.0, donors=0)
+    lost = np.arange(600) % 3 == 0
+    obs = {name: column[~lost] for name, column in data.obs.items()}
+    left_out = {name: column[lost] for name, column in data.obs.items()}
+    part = replace(data, matrix=data.matrix[~lost], obs=obs, left_out=left_out, kept=~lost)
+    rows = score(part, ["corrected"], classifiers=["knn"], exact_up_to=200)
+    accuracy = pick(rows, "accuracy", "corrected", "knn", "random_folds").value
+    assert accuracy == pytest.approx(2 / 3, abs=0.1)

@@ -134,7 +134,8 @@ def write_embedding(
             in `not_applicable` all rows may be NaN.
 
     Raises:
-        ContractError: wrong shape, other cells or order, a row partly NaN or with an infinite value, no row at all.
+        ContractError: wrong shape, other cells or order, a row partly NaN or with an infinite value, no row at all (of a
+            part of a split there may be none).
     """
     matrix = np.ascontiguousarray(matrix, dtype=np.float32)
     expected = np.concatenate([split.cells for split in splits])
@@ -144,7 +145,8 @@ def write_embedding(
     if not np.array_equal(ids, expected):
         raise ContractError(f"the rows are not the split's cells in their order ({first_difference(ids, expected)})")
     unembedded = np.isnan(matrix).all(axis=1)
-    if unembedded.all() and not uns.get("not_applicable"):
+    in_full = not any(split.is_part for split in splits)
+    if in_full and unembedded.all() and not uns.get("not_applicable"):
         raise ContractError("no cell was embedded: every row is NaN")
     if not np.isfinite(matrix[~unembedded]).all():
         row = np.flatnonzero(~np.isfinite(matrix).all(axis=1) & ~unembedded)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,8 @@ class Split:
         dataset, name: the catalogue's dataset and the split's slug.
         organism: the canonical name of the species (`cellgauge.data.organisms`).
         cells: cell ids, str, shape (n_cells,), unique.
+        rows: which rows of the file these cells are; `slice(None)` for a whole split.
+        of: the split that these cells are a part of, None for a whole split.
     """
 
     path: Path
@@ -48,6 +50,8 @@ class Split:
     name: str
     organism: str
     cells: np.ndarray
+    rows: slice = field(default_factory=lambda: slice(None))
+    of: Split | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Split:
@@ -65,6 +69,24 @@ class Split:
         check_unique(cells, path)
         return cls(path, str(uns["dataset"]), str(uns["split"]), str(uns["organism"]), cells)
 
+    @property
+    def is_part(self) -> bool:
+        """Whether these are some of a split's cells."""
+        return self.of is not None
+
+    @property
+    def whole(self) -> Split:
+        """The split with all its cells."""
+        return self.of or self
+
+    def part(self, rows: slice) -> Split:
+        """Return the split as if it had these cells alone.
+
+        Args:
+            rows: of a whole split of modality expression, with both ends.
+        """
+        return replace(self, cells=self.cells[rows], rows=rows, of=self)
+
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns of obs."""
@@ -74,7 +96,7 @@ class Split:
     def column(self, name: str) -> np.ndarray:
         """Return one column of obs as str, shape (n_cells,); raise ContractError when it is missing."""
         with open_stage(self.path) as file:
-            return read_column(file, "obs", name, self.path)
+            return read_column(file, "obs", name, self.path)[self.rows]
 
     def numbers(self, name: str) -> np.ndarray:
         """Return one column of obs as numbers, shape (n_cells,), in the type that they are stored in (text: float64).
@@ -84,8 +106,10 @@ class Split:
         """
         with open_stage(self.path) as file:
             item = file["obs"].get(name)
-            if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f") and item.shape == self.cells.shape:
-                return item[:]
+            if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f") and item.ndim == 1:
+                values = item[self.rows]
+                if values.shape == self.cells.shape:
+                    return values
         try:
             return self.column(name).astype(np.float64)
         except ValueError as error:
@@ -123,7 +147,9 @@ class Split:
     def counts(self, rows: np.ndarray | None = None) -> csr_matrix:
         """Return the raw counts of all cells, or of `rows` (ascending positions), CSR float32, read anew at each call."""
         with open_stage(self.path) as file:
-            return read_csr(file["X"], self.path) if rows is None else read_rows(file["X"], rows, self.path)
+            if rows is None:
+                return read_csr(file["X"], self.path)[self.rows]
+            return read_rows(file["X"], rows + (self.rows.start or 0), self.path)
 
     def count_blocks(
         self, rows_per_block: int = ROWS_AT_ONCE, first: int = 0, last: int | None = None
@@ -139,15 +165,16 @@ class Split:
         Raises:
             ContractError: a count that is negative or not finite, or a block that cannot be read.
         """
+        before, end = self.rows.start or 0, len(self.cells) if last is None else min(last, len(self.cells))
         with open_stage(self.path) as file, self._reading_counts():
-            for start, block in read_row_blocks(file["X"], rows_per_block, self.path, first, last):
+            for start, block in read_row_blocks(file["X"], rows_per_block, self.path, before + first, before + end):
                 least = block.data.min(initial=np.inf)
                 if not (least >= 0 and block.data.max(initial=0) < np.inf):  # neither holds of NaN
                     raise ContractError(f"{self.path}: X holds counts that are negative or not finite")
                 block.sum_duplicates()
                 if least == 0:
                     block.eliminate_zeros()
-                yield start, block
+                yield start - before, block
 
     def library_sizes(self) -> np.ndarray:
         """Return the sum of each cell's counts, float64, shape (n_cells,); which genes they are of is not even read.
@@ -158,8 +185,9 @@ class Split:
         with open_stage(self.path) as file, self._reading_counts():
             item = file["X"]
             if item.attrs.get("encoding-type", "array") != "csr_matrix":
-                return np.asarray(read_csr(item, self.path).astype(np.float64).sum(axis=1)).ravel()
+                return np.asarray(read_csr(item, self.path).astype(np.float64).sum(axis=1)).ravel()[self.rows]
             sizes, ends = np.empty(len(self.cells)), item["indptr"][:]
+            ends = ends[self.rows.start or 0 :][: len(sizes) + 1]
             for start in range(0, len(sizes), ROWS_AT_ONCE):
                 bounds = ends[start : start + ROWS_AT_ONCE + 1]
                 sums = np.cumsum(item["data"][bounds[0] : bounds[-1]], dtype=np.float64)
@@ -196,7 +224,8 @@ class Split:
         from anndata.io import read_elem
 
         with open_stage(self.path) as file:
-            return read_elem(file)
+            data = read_elem(file)
+        return data[self.rows].copy() if self.is_part else data
 
 
 def write_split(path: str | Path, data: anndata.AnnData) -> None:

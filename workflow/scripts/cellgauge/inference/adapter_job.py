@@ -37,6 +37,7 @@ class Traits:
     reference_on_counts: bool = False
     common_units: bool = False
     czbenchmarks: str = ""
+    by_cell: Mapping[str, Any] | None = None
     species_sources: tuple[str, ...] = ()
     species_options: tuple[str, ...] = ()
 
@@ -45,6 +46,10 @@ class Traits:
         """Return the constants that a module has, and `others`."""
         names = [field.name for field in fields(cls) if field.name.upper() in module.constants]
         return cls(**{name: module.constant(name.upper()) for name in names}, **others)
+
+    def embeds_by_cell(self, params: Mapping[str, Any]) -> bool:
+        """Return whether with these params the embedding of a cell depends on no other cell."""
+        return self.by_cell is not None and all(params.get(name, v) == v for name, v in self.by_cell.items())
 
 
 class Stopwatch:

@@ -96,7 +96,7 @@ class Network:
         began = time.perf_counter()
         for batch in self._awaited(batches):
             if not self._precision:
-                began += self._choose(batch)
+                began += self.choose(batch)
             pending.append((batch, self._start(batch)))
             while len(pending) > IN_FLIGHT * self._on_gpu:
                 yield self._finish(*pending.popleft())
@@ -143,10 +143,11 @@ class Network:
             began = time.perf_counter()
         self._waiting += time.perf_counter() - began
 
-    def _choose(self, batch: MiniBatch) -> float:
+    def choose(self, batch: MiniBatch) -> float:
         """Choose the precision and the kernels; return the seconds that it took, which are not part of the run's.
 
-        The rows in fp32 with plain kernels are the reference, so a kernel that errs is found here as well.
+        `run` does so with its first mini-batch, unless it was done before. The rows in fp32 with plain kernels are the
+        reference, so a kernel that errs is found here as well.
         """
         candidates = [self._requested]
         if self._requested == "auto":

@@ -17,13 +17,14 @@ from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from cellgauge.core import spawned, threads
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.inference import windows
 from cellgauge.inference.device import MiniBatch, Network, default_tokens
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def embed_split(
     device: str,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
-    cells_per_window: int = 2048,
+    cells_per_window: int | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the embedding, float32, shape (n_cells, n_dims), in the split's order, and facts about the run.
 
@@ -87,9 +88,9 @@ def embed_split(
             NVIDIA GPU the fastest that agrees with it, elsewhere fp32 (see `device.Network`).
         tokens_per_batch: most tokens of a mini-batch, padding included (default: `default_tokens` of the device). A
             mini-batch holds at least one cell.
-        cells_per_window: number of embeddable cells that are sorted by length before they are divided into mini-batches.
-            The division changes no result. For a model where it would, `tokens_per_batch=math.inf` makes every window
-            one mini-batch.
+        cells_per_window: number of cells of the split that are sorted by length before they are divided into mini-batches
+            (default: `windows.WINDOW`). The division changes no result but by rounding. For a model where it would,
+            `tokens_per_batch=math.inf` makes so many embeddable cells one mini-batch.
 
     Raises:
         CellgaugeError: a single cell does not fit in the device's memory, or the network returns a value that is not finite.
@@ -98,11 +99,15 @@ def embed_split(
 
     from cellgauge.inference.onednn import onednn
 
-    tokens_per_batch = tokens_per_batch or default_tokens(device)
+    tokens_per_batch, window = tokens_per_batch or default_tokens(device), cells_per_window or windows.WINDOW
     matrix = np.full((len(split.cells), encoder.n_dims), np.nan, dtype=np.float32)
     network = Network(encoder.forward, device, precision, len(split.cells))
-    pipeline = host_pipeline(split, encoder, tokens_per_batch, cells_per_window, default_processes(device))
+    pipeline = host_pipeline(split, encoder, tokens_per_batch, window, default_processes(device))
     with pipeline as batches, torch.inference_mode(), onednn(device):
+        # all parts of a split are computed as its first mini-batch decides
+        of_whole = _mini_batches(split.whole, encoder, tokens_per_batch, window, 0, window)
+        if split.rows.start and (first := next(of_whole, None)):
+            network.choose(first)
         for batch, rows in network.run(batches):
             if not np.isfinite(rows).all():
                 cell = split.cells[batch.rows[np.argmin(np.isfinite(rows).all(axis=1))]]
@@ -250,6 +255,9 @@ def host_pipeline(
         parts = partial(_windows, split, host_part(encoder), budget, window)
         processes = spawned.Spawned(parts, min(n_processes, -(-len(split.cells) // window)))
         batches = iter(processes)
+    elif math.isfinite(budget):  # windows begin at the same cells as in processes, and in every part of the split
+        starts = range(0, len(split.cells), window)
+        batches = chain.from_iterable(_mini_batches(split, encoder, budget, window, at, at + window) for at in starts)
     prefetched = _prefetched(batches)
     try:
         yield prefetched

@@ -53,10 +53,7 @@ def embed_several(
         embed(adapter, [split], stage, weights=weights, model=model, options=options)
         print(f"{output.stem}: embedded, {number + 1} of {len(outputs)}", flush=True)
         if benchmarks:
-            path, used = Path(benchmarks[number]), clock.read()
-            values = (used["wall_seconds"], used["peak_memory_mb"], used["cpu_seconds"])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("s\tmax_rss\tcpu_time\n" + "\t".join(map(str, values)) + "\n", encoding="utf-8")
+            write_benchmark(Path(benchmarks[number]), clock.read())
     for stage, output in stages:
         stage.replace(output)
 
@@ -73,3 +70,10 @@ def _files(weights: str | Path | None) -> list[Path]:
     if weights is None:
         return []
     return sorted(path for path in Path(weights).rglob("*") if path.is_file()) or [Path(weights)]
+
+
+def write_benchmark(path: Path, used: Mapping[str, float]) -> None:
+    """Write what `Stopwatch.read` returns as Snakemake writes a benchmark."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = (used["wall_seconds"], used["peak_memory_mb"], used["cpu_seconds"])
+    path.write_text("s\tmax_rss\tcpu_time\n" + "\t".join(map(str, values)) + "\n", encoding="utf-8")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 COLUMN_BYTES = 8 << 20
 """Largest block of columns, or of counts, that is scaled at a time."""
+LEAST_COLUMNS = 16
+"""Columns that are scaled at a time at least: the float32 of one line of the processor's cache."""
 EPSILON = np.finfo(np.float64).eps
 
 
@@ -50,7 +52,7 @@ def standardize(train: Matrix, test: Matrix) -> None:
         scaler = StandardScaler(with_mean=False, copy=False).fit(train)
         train.data, test.data = scaler.transform(train).data, scaler.transform(test).data
         return
-    for part in slices(train.shape[1], max(1, COLUMN_BYTES // (8 * len(train)))):
+    for part in slices(train.shape[1], max(LEAST_COLUMNS, COLUMN_BYTES // (8 * len(train)))):
         scaler = StandardScaler().fit(train[:, part])
         for matrix in (train, test):
             matrix[:, part] = scaler.transform(matrix[:, part])

@@ -39,7 +39,9 @@ SAME_DIRECTION = 1e-12
 """A mean cosine distance below this, an angle of 1.4e-6, is rounding and counts as 0."""
 
 
-def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None = None) -> np.ndarray:
+def silhouette_widths(
+    matrix: np.ndarray, groups: np.ndarray, device: str | None = None, of: np.ndarray | None = None
+) -> np.ndarray:
     """Compute the silhouette width of every cell, (b - a) / max(a, b).
 
     a is the mean distance to the other cells of its group, b the smallest mean distance to those of another group.
@@ -48,15 +50,20 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None
         matrix: float32, finite, shape (n_cells, n_dims).
         groups: any comparable values, shape (n_cells,).
         device: where distances are computed, as PyTorch names it; None is numpy.
+        of: the rows whose widths are asked for, each among all cells, ascending, shape (n,); None is all of them.
 
     Returns:
-        float64, shape (n_cells,), in [-1, 1].
+        float64, shape (n_cells,) or (n,), in [-1, 1].
 
     Raises:
         ValueError: there are fewer than two groups.
     """
     codes = np.unique(groups, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")  # group after group: the distances to one group stand side by side
+    if of is not None:
+        asked = np.zeros(len(codes), dtype=bool)
+        asked[of] = True
+        order = np.concatenate([order[asked[order]], order[~asked[order]]])
     rows = CentredRows.of(matrix)
     if device is None:
         distances = Distances(DistanceTiles(rows, order))
@@ -65,8 +72,10 @@ def silhouette_widths(matrix: np.ndarray, groups: np.ndarray, device: str | None
 
         edge = tile_edge(matrix.shape[1], DEVICE_EDGE)
         distances = DistancesOnDevice(rows, order, edge, device, NEAR, FEW)
+    if of is not None:
+        return _widths_block_by_block(distances, codes, order, len(of))[of]
     if not sums_fit(len(codes), codes.max() + 1):
-        return _widths_block_by_block(distances, codes, order)
+        return _widths_block_by_block(distances, codes, order, len(codes))
     sums = DistanceSums(distances, codes)
     for part, other in block_pairs(len(codes), distances.edge):
         sums.take(part, other, distances.among(part, other))
@@ -114,14 +123,14 @@ class DistanceSums:
 
 
 def _widths_block_by_block(
-    distances: Distances | DistancesOnDevice, codes: np.ndarray, order: np.ndarray
+    distances: Distances | DistancesOnDevice, codes: np.ndarray, order: np.ndarray, n_first: int
 ) -> np.ndarray:
-    """Return the widths in the memory of one block's sums, computing each distance twice."""
+    """Return the widths of the first cells of `order`, in the memory of one block's sums, computing each distance twice."""
     _check_groups(codes)
-    n_cells, codes, widths = len(codes), codes[order], np.empty(len(codes))
+    n_cells, codes, widths = len(codes), codes[order], np.full(len(codes), np.nan)
     sizes = np.bincount(codes)
     step = min(distances.edge, max(1, SUMS_BYTES // (8 * len(sizes))))
-    for part in slices(n_cells, step):
+    for part in slices(n_first, step):
         sums = np.zeros((part.stop - part.start, len(sizes)))
         for other in slices(n_cells, distances.edge):
             distances.add_by_group(sums, distances.among(part, other), codes[other])
@@ -242,13 +251,13 @@ class Distances:
         return np.sqrt(squared, out=squared)
 
     def add_by_group(self, sums: np.ndarray, distances: np.ndarray, codes: np.ndarray) -> None:
-        """Add each row's distances, summed by group, to `sums`; `codes` are the columns' groups, ascending."""
+        """Add each row's distances, summed by group, to `sums`; `codes` are the columns' groups, in runs."""
         for code, members in group_slices(codes):
             sums[:, code] += distances[:, members].sum(axis=1)
 
 
 def group_slices(codes: np.ndarray) -> Iterator[tuple[int, slice]]:
-    """Yield each group and where its members stand; `codes` are ascending."""
+    """Yield each group and where its members stand, once for each run of one group in `codes`."""
     starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
     for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
         yield int(codes[start]), slice(start, end)

@@ -14,6 +14,7 @@ An adapter is a module with these constants, which may be left out where they ar
     COMMON_UNITS = False     # True: all dimensions have one unit, so classifiers see them as they are (profile corrected)
     REFERENCE_ON_COUNTS = False  # True: cz-benchmarks trains classifiers on raw counts, and so does profile reference
     CZBENCHMARKS = ""        # what cz-benchmarks calls such models, where it knows them
+    BY_CELL = None           # {param: value}: each cell is embedded by itself where the params have these values ({}: always)
 
     def embed(cells, weights, *, device, seed, **options):
         '''Return Embedded: one float32 row per cell, with the ids of the cells that they belong to.'''
@@ -66,7 +67,8 @@ class Embedded:
     Attributes:
         matrix: shape (n_cells, n_dims); NaN in the whole row of a cell that the model cannot embed.
         cells: the ids of the rows, shape (n_cells,).
-        facts: what else is worth knowing, such as matched_genes, revision, gpu_seconds (str, int, float or bool).
+        facts: what else is worth knowing, such as matched_genes, revision, gpu_seconds (str, int, float or bool). Numbers
+            of cells are called `cells_of_...`: they add up where a split is embedded in parts (`inference.shards`).
     """
 
     matrix: np.ndarray
@@ -104,6 +106,7 @@ def embed_files(
     model: str = "",
     split_set: str = "",
     options: Mapping[str, Any] | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> None:
     """Embed the cells of one or several splits and write the embedding file.
 
@@ -112,12 +115,18 @@ def embed_files(
         model: the catalogue's name of the model; by default the adapter's.
         split_set: the name of the set that splits embedded together make; by default one made of theirs.
         options: `seed` (default 42), `device` (default "auto"), `shared_space`, and the adapter's own.
+        shard: number, from 1, and number of all shards: only these cells of the split are embedded, see `inference.windows`.
+
+    Raises:
+        CellgaugeError: unknown adapter or option, shards of an adapter that embeds cells together, or what the adapter or
+            the contract finds wrong.
     """
     import numpy as np
 
     from cellgauge.core.gpu import pick_device
     from cellgauge.files.embedding import write_embedding
     from cellgauge.files.split import Split
+    from cellgauge.inference.windows import rows_of_shard
 
     module, about = load_adapter(adapter), traits(adapter)
     settings = dict(options or {})
@@ -130,6 +139,12 @@ def embed_files(
     datasets = {split.dataset for split in splits}
     if len(datasets) != 1:
         raise CellgaugeError(f"the splits must be of one dataset, not of {', '.join(sorted(datasets))}")
+    if shard and not about.embeds_by_cell(settings):
+        raise CellgaugeError(
+            f"adapter '{adapter}' embeds the cells of a split together (with these options): no shards"
+        )
+    if shard:
+        splits = [split.part(rows_of_shard(len(split.cells), *shard)) for split in splits]
 
     seed_everything(seed)
     device = pick_device(device) if about.needs_device else "cpu"

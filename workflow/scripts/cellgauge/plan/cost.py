@@ -118,9 +118,16 @@ def jobs(inputs: Inputs, costs: Costs, cells: int, speeds: Mapping[str, float] |
         epochs = params.get("max_epochs") or min(EPOCHS, round(EPOCHS * EPOCH_CELLS / n_cells))
         stage = "predict" if run.modality(cell.dataset) == "perturbation" else "embed"
         tflops = costs["tflops"][params.get("precision", "auto")] if inputs.gpus(cell) else 0
-        job = _job(path, stage, cell.model, _of_model(run, costs, cell), n_cells, 0, epochs, tflops)
-        speed = (speeds or {}).get(cell.model.partition("@")[0]) if tflops and stage == "embed" else None
-        yield job._replace(gpu_hours=n_cells / speed / 3600) if speed else job
+        laws, speed = _of_model(run, costs, cell), (speeds or {}).get(cell.model.partition("@")[0])
+        parts = [path]
+        if path in inputs.divided:
+            yield _job(path, stage, cell.model, costs["join"], n_cells, laws.get("dims", 0))
+            parts = inputs.divided[path].shards
+            n_cells = -(-n_cells // len(parts))
+        for part in parts:
+            job = _job(part, stage, cell.model, laws, n_cells, 0, epochs, tflops)
+            measured = speed and tflops and stage == "embed"
+            yield job._replace(gpu_hours=n_cells / speed / 3600) if measured else job
     for cell in grid.cells:
         laws = costs["tasks"].get(cell.task, {})
         if "reference" in run.profiles and run.traits(cell.model).reference_on_counts:

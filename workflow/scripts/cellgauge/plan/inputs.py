@@ -31,7 +31,8 @@ SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
 COSTS = ("embed", "predict", "neighbors", "score")
 """The rules whose time and memory the tables show."""
 Wildcards = SimpleNamespace
-"""The wildcards of a job: some of `task`, `model`, `dataset`, `split`, `object`, `file`, `species` and `source`."""
+"""The wildcards of a job: some of `task`, `model`, `dataset`, `split`, `object`, `file`, `species`, `source`, `number` and
+`n_shards`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,33 @@ class SharedJob:
         return [pattern.format(model=self.model, dataset=self.dataset, split=split) for split in self.splits]
 
 
+@dataclass(frozen=True)
+class DividedJob:
+    """A split that several jobs embed, and one joins."""
+
+    model: str
+    dataset: str
+    split: str
+    n_shards: int
+
+    @property
+    def name(self) -> str:
+        return f"join_{self.model}_{self.dataset}_{self.split}".replace("@", "_")
+
+    @property
+    def embedding(self) -> str:
+        return paths.EMBEDDING.format(model=self.model, dataset=self.dataset, split=self.split)
+
+    @property
+    def benchmark(self) -> str:
+        return paths.benchmark("embed", self.embedding)
+
+    @property
+    def shards(self) -> list[str]:
+        numbers = range(1, self.n_shards + 1)
+        return [paths.SHARD.format(**{**vars(self), "number": number}) for number in numbers]
+
+
 class Inputs:
     """Snakemake's view of a grid.
 
@@ -79,7 +107,13 @@ class Inputs:
         if kind == "file":
             files = (path.removeprefix(f"{paths.WEIGHTS}/") for path in self.weights_of.remote)
             return "|".join(sorted(map(re.escape, files))) or r"(?!)"
-        return {"split": r"[a-z0-9_+]+", "object": r"[^/]+", "species": r"[a-z_]+"}[kind]
+        return {
+            "split": r"[a-z0-9_+]+",
+            "number": r"\d+",
+            "n_shards": r"\d+",
+            "object": r"[^/]+",
+            "species": r"[a-z_]+",
+        }[kind]
 
     # --- targets -----------------------------------------------------------------------------------------------------
 
@@ -135,8 +169,8 @@ class Inputs:
 
     def rules(self) -> set[str]:
         """Return the rules that have jobs in the run."""
-        shared = {path for job in self.shared_jobs for path in job.each(paths.EMBEDDING)}
-        return {rule for cell in self.grid.cells for rule, result in self._jobs(cell) if result not in shared}
+        others = {path for job in self.shared_jobs for path in job.each(paths.EMBEDDING)} | {*self.divided}
+        return {rule for cell in self.grid.cells for rule, result in self._jobs(cell) if result not in others}
 
     def jobs(self, cell: Cell) -> Iterator[tuple[str, str, str]]:
         """Yield (rule, result, log) of every job that a score needs, upstream first."""
@@ -163,7 +197,9 @@ class Inputs:
                     yield "download_weights", path
             yield "build_species", weights.species_folder(cell.model, name)
         predicts = run.traits(cell.model).modality == "perturbation"
-        yield from (("predict" if predicts else "embed", path) for path in self.results(cell))
+        for path in self.results(cell):
+            yield from (("embed_shard", shard) for shard in (self.divided[path].shards if path in self.divided else ()))
+            yield "predict" if predicts else "embed", path
         yield from (("truth", path) for path in self.score_splits(cell) if predicts)
         yield from (("neighbors", path) for path in self.neighbors(cell))
         yield "score", cell.path
@@ -280,7 +316,8 @@ class Inputs:
         splits: dict[tuple[str, str, int], list[str]] = {}
         for model, dataset, split in self.grid.parts:
             size = self.run.model(model).get("splits_per_job", 1)
-            if size > 1 and self.run.traits(model).scope == "split":
+            divided = paths.EMBEDDING.format(model=model, dataset=dataset, split=split) in self.divided
+            if size > 1 and not divided and self.run.traits(model).scope == "split":
                 splits.setdefault((model, dataset, size), []).append(split)
         return [
             SharedJob(model, dataset, tuple(sorted(names))[start : start + size])
@@ -288,6 +325,41 @@ class Inputs:
             for start in range(0, len(names), size)
             if len(names) - start > 1
         ]
+
+    @cached_property
+    def divided(self) -> dict[str, DividedJob]:
+        """The splits that are embedded in shards, by embedding: those of more than `shard_cells` cells, by models that can.
+
+        Raises:
+            CellgaugeError: the catalogue does not say how many cells such a split has.
+        """
+        most = self.run.options.get("shard_cells")
+        parts = {
+            (cell.model, cell.dataset, split): self.run.n_cells(cell.dataset, split)
+            for cell in (self.grid.cells if most else ())
+            if self.run.embeds_by_cell(cell.model)
+            for split in self.run.splits_of(cell.dataset, cell.split)
+        }
+        for (_, dataset, split), n_cells in parts.items():
+            if not n_cells:
+                raise CellgaugeError(
+                    f"run.shard_cells: nothing says how many cells split '{split}' of dataset '{dataset}' has; write"
+                    " `n_cells` into the entry of the split or of the dataset, or leave shard_cells out"
+                )
+        jobs = (DividedJob(*part, -(-n_cells // most)) for part, n_cells in parts.items())
+        return {job.embedding: job for job in jobs if job.n_shards > 1}
+
+    def shard_number(self, w: Wildcards) -> list[str]:
+        """Return the number of a shard and that of all shards of its split."""
+        return [w.number, w.n_shards]
+
+    def join_code(self, job: DividedJob) -> dict[str, str]:
+        """Return the digests of our files that a joining job, or a shard, runs."""
+        return {**self.model_code(job), **code("join_shards")}
+
+    def stored_benchmark(self, job: DividedJob) -> list[str]:
+        """Return the benchmark that a joining job writes where it is an output, as `stored_benchmarks`."""
+        return [job.benchmark] if self.places.stored else []
 
     def shared_weights(self, job: SharedJob) -> list[str]:
         """Return the files that a model needs beside the splits of a shared job."""

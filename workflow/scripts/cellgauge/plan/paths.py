@@ -20,6 +20,7 @@ BENCHMARKS = "benchmarks"
 
 SPLIT = "results/splits/{dataset}/{split}.h5ad"
 EMBEDDING = "results/embeddings/{model}/{dataset}/{split}.h5ad"
+SHARD = "results/shards/{model}/{dataset}/{split}/{number}of{n_shards}.h5ad"
 LAYOUT = "results/layouts/{model}/{dataset}/{split}.tsv"
 PREDICTION = "results/predictions/{model}/{dataset}/{split}.h5ad"
 TRUTH = "results/truths/{dataset}/{split}.h5ad"

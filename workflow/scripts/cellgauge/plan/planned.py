@@ -86,12 +86,13 @@ def planned_jobs(arguments: Sequence[str]) -> list[PlannedJob]:
 
 def table(jobs: Sequence[PlannedJob], inputs: Inputs) -> Iterator[str]:
     """Yield the lines of a table: how many jobs of each stage would run, why, and of which tasks, models and data."""
-    shared = {job.name: {"model": job.model, "dataset": job.dataset} for job in inputs.shared_jobs}
+    of_rules = {job.name: {"model": job.model, "dataset": job.dataset} for job in inputs.shared_jobs}
+    joins = {job.name: {"model": job.model, "dataset": job.dataset} for job in inputs.divided.values()}
     rows: dict[tuple[str, str], list[Mapping[str, str]]] = {}
     for job in jobs:
         if job.outputs:  # all but the rule `all`, which does nothing
-            stage = "embed" if job.rule in shared else job.rule
-            rows.setdefault((stage, job.short_reason), []).append(shared.get(job.rule, job.wildcards))
+            stage = "embed" if job.rule in of_rules else "join_shards" if job.rule in joins else job.rule
+            rows.setdefault((stage, job.short_reason), []).append((of_rules | joins).get(job.rule, job.wildcards))
     yield f"{'stage':18}{'jobs':>6}  {'reason':20}of"
     for (stage, reason), wildcards in rows.items():
         about = (_about(kind, {each[kind] for each in wildcards if kind in each}) for kind in KINDS)

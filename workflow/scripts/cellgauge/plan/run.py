@@ -120,6 +120,10 @@ class Run:
         """Return the options of a model's adapter."""
         return self.model(model).get("params", {})
 
+    def embeds_by_cell(self, model: str) -> bool:
+        """Return whether the embedding of a cell by this model depends on no other cell."""
+        return self.traits(model).embeds_by_cell(self.params(model))
+
     def added_species(self, model: str) -> dict[str, Mapping[str, str]]:
         """Return what the files of each species that the user adds to a model are made of, by its canonical name."""
         return {organism(name).name: files for name, files in self.model(model).get("new_species", {}).items()}

@@ -152,6 +152,19 @@ def _columns(splits: Sequence[Split], needed: Sequence[str]) -> dict[str, list[n
     return columns
 
 
+def is_estimated(n_cells: int, profiles: Sequence[str], exact_up_to: int) -> bool:
+    """Return whether scores of so many cells are estimated from a sample of `exact_up_to` of them (docs/adr/0043).
+
+    Those of profile reference are exact at any size, and where they are asked for, so are those of corrected: they are at hand.
+    """
+    return n_cells > exact_up_to and "reference" not in profiles
+
+
+def sampled_rows(n_cells: int, size: int, seed: int) -> np.ndarray:
+    """Return `size` of so many rows, drawn without replacement, ascending, int64."""
+    return np.sort(np.random.default_rng(seed).choice(n_cells, size, replace=False))
+
+
 def without_donors(metric: str, values: Mapping[str, float], **where: str) -> Iterator[Score]:
     """Yield a score of profile corrected without each donor, of which the tables make intervals and tests.
 

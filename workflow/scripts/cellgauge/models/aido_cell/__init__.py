@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 NEEDS_DEVICE = True
 PACKAGES = ("torch", "safetensors")
 CZBENCHMARKS = "AIDO"
+BY_CELL = {}
 
 LIBRARY_SIZE = 1e4
 MAX_VALUE = 20.0

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NEEDS_DEVICE = True
 PACKAGES = ("torch", "transformers", "safetensors")
 CZBENCHMARKS = "GENEFORMER"
+BY_CELL = {}
 
 POOLINGS = ("cell", "cls")
 

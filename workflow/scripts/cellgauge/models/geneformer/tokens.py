@@ -84,7 +84,7 @@ class Ranker:
         self._inverse_medians = 1.0 / np.asarray([dictionaries.medians[gene] for gene in order])
         self._cls, self._eos = dictionaries.tokens["<cls>"], dictionaries.tokens["<eos>"]
         self._max_genes = max_length - 2
-        self._totals = _stored_totals(cells)
+        self._totals = _stored_totals(cells.whole)
 
     def tokenize(self, counts: csr_matrix, cells: Sequence[str]) -> Iterator[Record | None]:
         """Yield (ids,), int64, <cls> first and <eos> last, for each row of `counts` (n, n_genes); None if no gene is known."""

@@ -29,6 +29,7 @@ STOCHASTIC = True
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
 CZBENCHMARKS = "SCGPT"
+BY_CELL = {"random_stream": "cell"}
 
 CELLS_AT_ONCE = 64  # that are tokenized together: their values stay in the processor's cache
 

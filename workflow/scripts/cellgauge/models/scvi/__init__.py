@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
 CZBENCHMARKS = "SCVI"
+BY_CELL = {}
 
 SETTINGS = {"log_variational": True, "encode_covariates": False, "extra_encoder_kwargs": None}
 LENGTH = 16  # a cell needs as much memory as this many tokens of a transformer

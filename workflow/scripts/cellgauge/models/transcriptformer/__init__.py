@@ -31,6 +31,7 @@ NEEDS_DEVICE = True
 NEEDS_ENSEMBL = True
 PACKAGES = ("torch", "h5py")
 CZBENCHMARKS = "TRANSCRIPTFORMER"
+BY_CELL = {}
 
 UNKNOWN = "unknown"
 
@@ -79,12 +80,12 @@ def embed(
 
     tensors, network = read_once(load_transcriptformer, find_file(home, "model_weights.pt"), settings)
     tables = [network.aux_embeddings[column].num_embeddings for column in settings.columns]
-    covariates, unknown = _covariates(cells, home, settings.columns, tables)
+    covariates, unknown = _covariates(cells.whole, home, settings.columns, tables)
     special = Special.of(settings.special, surgery)
     rows = [settings.special.index(name) for name in special.order]
     special_rows = tensors.tensors["gene_embeddings.embedding.weight"][rows].float()
     distinct = {row.tobytes(): row for row in covariates}  # few, and shared by cells to save memory
-    of_cell = {cell: distinct[row.tobytes()] for cell, row in zip(cells.cells, covariates, strict=True)}
+    of_cell = {cell: distinct[row.tobytes()] for cell, row in zip(cells.whole.cells, covariates, strict=True)}
     sentences = Sentences(indices, special, settings.positions, clip_counts, of_cell)
     vectors = torch.from_numpy(proteins.vectors(indices[sentences.columns], special_rows.shape[1]))
     encoder = Encoder(sentences, network.to(device), torch.cat([special_rows, vectors]), unknown)
@@ -93,7 +94,7 @@ def embed(
         "matched_genes": matched,
         "species": species.name,
         "proteins": f"{proteins.path.parent.name}/{proteins.path.name}",
-        "cells_of_unknown_assay": int((covariates == np.asarray(unknown)).any(axis=1).sum()),
+        "cells_of_unknown_assay": int((covariates[cells.rows] == np.asarray(unknown)).any(axis=1).sum()),
         "revision": tensors.revision(),
     }
     return Embedded(matrix, cells.cells, {**model_facts, **facts})

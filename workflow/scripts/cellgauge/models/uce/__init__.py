@@ -31,6 +31,7 @@ STOCHASTIC = True
 NEEDS_DEVICE = True
 PACKAGES = ("torch",)
 CZBENCHMARKS = "UCE"
+BY_CELL = {"random_stream": "cell", "padding": "hidden", "min_cells": 0}
 
 
 def embed(
@@ -92,7 +93,7 @@ def embed(
     filtered = np.flatnonzero(n_cells >= min_cells)
     sentences = Sentences(loci, first_chromosome, filtered, sample_size, min_genes, seed, random_stream)
     encoder = Encoder(sentences, network, proteins, additive=padding == "additive")
-    budget, window = (math.inf, batch_size) if padding == "additive" else (tokens_per_batch, 2048)
+    budget, window = (math.inf, batch_size) if padding == "additive" else (tokens_per_batch, None)
     matrix, facts = embed_split(
         cells, encoder, device=device, precision=precision, tokens_per_batch=budget, cells_per_window=window
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,6 +38,7 @@ def score(
     n_iterations: int = 2,
     n_seeds: int = 10,
     flavor: str = "igraph",
+    exact_up_to: int = 100_000,
 ) -> Iterator[Score]:
     """Yield agreement of Leiden's communities with the labels, and the labels' silhouette.
 
@@ -53,6 +55,8 @@ def score(
     Args:
         resolutions: ascending.
         flavor: the implementation of Leiden, "igraph" (the reference's) or "leidenalg".
+        exact_up_to: number of cells beyond which a run in profile corrected alone takes approximate neighbors, and the
+            silhouette widths of random cells, each among all.
 
     Raises:
         CellgaugeError: an unknown metric or flavor.
@@ -63,7 +67,8 @@ def score(
             raise CellgaugeError(f"clustering: unknown {kind} '{min(unknown)}'; there are {', '.join(known)}")
     arrays = cells.neighbors
     if arrays is None:
-        arrays = find(cells, seed=seed, metrics=metrics, n_neighbors=n_neighbors)
+        options = {"seed": seed, "profiles": profiles, "metrics": metrics, "n_neighbors": n_neighbors}
+        arrays = find(cells, **options, exact_up_to=exact_up_to)
     agreement = [name for name in AGREEMENT if name in metrics]
     if agreement:
         edges = fuzzy_edges(arrays["indices"].astype(np.int64), arrays["distances"])
@@ -72,13 +77,24 @@ def score(
             yield from _reference(cells.obs["label"], leiden.communities(seed, resolution), agreement)
         if "corrected" in profiles:
             seeds = range(seed, seed + n_seeds)
-            yield from _corrected(cells, leiden, agreement, seeds, sorted(resolutions), n_neighbors)
+            scores = _corrected(cells, leiden, agreement, seeds, sorted(resolutions), n_neighbors)
+            note = f"approximate neighbors, {arrays['recall']:.1%} of them right" if "recall" in arrays else ""
+            yield from (replace(score, reason=_join(score.reason, note)) for score in scores)
     if "silhouette" in metrics:
-        widths = scaled(arrays["widths"])
-        yield from (Score("silhouette", float(widths.mean()), profile) for profile in profiles)
+        widths, sample = scaled(arrays["widths"]), arrays.get("sample", slice(None))
+        note = ""
+        if "sample" in arrays:
+            error = widths.std() / np.sqrt(len(widths))
+            note = f"of {len(widths)} of {cells.n_cells} cells, standard error {error:.1g}"
+        yield from (Score("silhouette", float(widths.mean()), profile, reason=note) for profile in profiles)
         donors = _donors(cells.obs.get("donor")) if "corrected" in profiles else None
         if donors is not None:
+            donors = donors[sample]
             yield from without_donors("silhouette", means_without(widths, donors))
+
+
+def _join(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
 
 
 def _reference(labels: np.ndarray, communities: np.ndarray, metrics: Sequence[str]) -> Iterator[Score]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, random_forest, rank_type, worthwhile
 from cellgauge.metrics.knn.distances import Matrix
-from cellgauge.tasks.cells import CellsToScore, NotScorable, without_donors
+from cellgauge.tasks.cells import CellsToScore, NotScorable, is_estimated, sampled_rows, without_donors
 
 SCOPE = "split"
 NEEDS = ("label",)
@@ -53,6 +53,7 @@ def score(
     n_trees: int = 100,
     max_iterations: int = 1000,
     max_dense_gb: float = 4.0,
+    exact_up_to: int = 100_000,
 ) -> Iterator[Score]:
     """Yield the scores of cross-validated classifiers: per fold, mean over folds, and mean over classifiers.
 
@@ -64,6 +65,8 @@ def score(
     Args:
         max_iterations: of logistic regression in profile corrected; reference stops at 100, converged or not.
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
+        exact_up_to: number of cells beyond which a run in profile corrected alone draws so many of them at random: classifiers
+            are asked about these, and forests are grown on these. Others are trained on all cells.
 
     Raises:
         CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
@@ -82,6 +85,8 @@ def score(
     for together in [list(profiles)] if alike else [[profile] for profile in profiles]:
         try:
             classes = _Classes.of(cells, "corrected" in together, min_class_size)
+            if is_estimated(len(classes.cells), profiles, exact_up_to):
+                classes = classes.sample(exact_up_to, seed)
         except NotScorable as reason:
             if together == list(profiles):
                 raise
@@ -94,7 +99,7 @@ def score(
             "logistic_regression": partial(logistic_regression, max_iterations=limits, device=cells.device),
             "knn": _alone(partial(k_nearest_neighbors, n_neighbors=n_neighbors, device=cells.device)),
             "random_forest": _alone(
-                partial(random_forest, features, n_trees=n_trees, seed=seed, n_threads=n_threads())
+                partial(random_forest, features.of_forests, n_trees=n_trees, seed=seed, n_threads=n_threads())
             ),
         }
         fits = {name: fits[name] for name in CLASSIFIERS if name in classifiers}
@@ -136,6 +141,8 @@ class _Classes:
     rare: np.ndarray  # which of the labels are rare, shape (n,)
     n_dropped: int  # how many labels were too small
     n_cells: int  # how many cells there were before
+    # which of the cells classifiers are asked about and forests are grown on, bool, shape (len(cells),)
+    sampled: np.ndarray
 
     @classmethod
     def of(cls, cells: CellsToScore, with_left_out: bool, min_size: int) -> _Classes:
@@ -159,7 +166,21 @@ class _Classes:
             rare=sizes[large] < RARE * len(labels),
             n_dropped=int((~large).sum()),
             n_cells=len(labels),
+            sampled=np.full(len(chosen), True),
         )
+
+    def sample(self, size: int, seed: int) -> _Classes:
+        """Return the same with `size` random cells for `sampled`."""
+        sampled = np.zeros(len(self.cells), dtype=bool)
+        sampled[sampled_rows(len(self.cells), size, seed)] = True
+        return replace(self, sampled=sampled)
+
+    @property
+    def note(self) -> str:
+        """What the reader of a score must know of the sample, "" where it holds all cells."""
+        if self.sampled.all():
+            return ""
+        return f"asked about, and forests grown on, {self.sampled.sum()} of {len(self.cells)} cells"
 
     @property
     def n(self) -> int:
@@ -181,6 +202,7 @@ class _Features:
 
     matrix: Matrix  # float32, dense or CSR, shape (n_cells, n_dims)
     rows: np.ndarray  # those of the cells that are predicted
+    sampled: np.ndarray  # which of these forests see, bool, shape (len(rows),)
     common_units: bool = False  # whether profile corrected takes the columns as they are; reference scales each of them
     dense: bool = True  # whether the rows of a CSR matrix are used densely
     fast_forest: bool = False  # whether forests are grown by us, see `forest.worthwhile`
@@ -192,15 +214,21 @@ class _Features:
     ) -> _Features:
         matrix = cells.expression() if on_counts else cells.matrix
         rows, n_columns = classes.rows, matrix.shape[1]
-        fast_forest = worthwhile(len(rows), n_columns, n_trees, classes.n)
+        sampled = classes.sampled[classes.places >= 0]
+        fast_forest = worthwhile(int(sampled.sum()), n_columns, n_trees, classes.n)
         if not on_counts:
-            return cls(matrix, rows, cells.common_units, fast_forest=fast_forest)
+            return cls(matrix, rows, sampled, cells.common_units, fast_forest=fast_forest, note=classes.note)
         fast_forest &= 1e-9 * rank_type(len(rows))().nbytes * len(rows) * n_columns <= max_dense_gb
         fast_forest &= matrix.nnz == 0 or float(matrix.data.min()) >= 0
         size, note = 4e-9 * len(rows) * n_columns, "classifiers trained on raw counts, not on the PCA"
         if size > max_dense_gb:
             note += f", and not centered: dense counts would take {size:.3g} GB, limit {max_dense_gb:g} GB"
-        return cls(matrix, rows, False, size <= max_dense_gb, fast_forest, note)
+        return cls(matrix, rows, sampled, False, size <= max_dense_gb, fast_forest, note)
+
+    @cached_property
+    def of_forests(self) -> _Features:
+        """The features of the cells that forests see."""
+        return replace(self, rows=self.rows[self.sampled], sampled=self.sampled[self.sampled])
 
     @cached_property
     def _buffer(self) -> np.ndarray:
@@ -278,6 +306,8 @@ class _Fold:
     number: int
     train: np.ndarray
     codes: np.ndarray
+    grown: np.ndarray  # which of the training cells forests are grown on, bool, shape (len(train),)
+    in_sample: np.ndarray  # the place of each row among those that forests see, shape (n_rows,)
     test: np.ndarray
     truth: np.ndarray
     donors: np.ndarray
@@ -290,12 +320,15 @@ class _Fold:
         donors = np.zeros(len(classes.codes), dtype=np.int64) if scheme.donors is None else scheme.donors
         train, test = scheme.folds[number]
         trained = np.bincount(classes.codes[train], minlength=classes.n) > 0
+        test = test[classes.sampled[test]]
         train, lost = train[classes.places[train] >= 0], test[classes.places[test] < 0]
         test = test[classes.places[test] >= 0]
         return cls(
             number,
             classes.places[train],
             classes.codes[train],
+            classes.sampled[train],
+            np.cumsum(classes.sampled[classes.places >= 0]) - 1,
             classes.places[test],
             classes.codes[test],
             donors[test],
@@ -358,24 +391,27 @@ def _fit_folds(
             reason = f"fold {fold.number} has {n_train} training and {n_test} test cells"
             results += [_Result(name, fold.number, profile, reason) for name in fits for profile in scheme.profiles]
             continue
-        for names, profiles, rows in _inputs(features, fold, list(fits), scheme.profiles):
-            results += [result for name in names for result in _fit(name, fits[name], *rows, fold, classes, profiles)]
+        for names, profiles, codes, rows in _inputs(features, fold, list(fits), scheme.profiles):
+            seen = replace(fold, codes=codes)
+            results += [result for name in names for result in _fit(name, fits[name], *rows, seen, classes, profiles)]
+            del rows  # before others are taken: of large splits memory holds one copy of the training cells
     return results
 
 
 def _inputs(
     features: _Features, fold: _Fold, names: Sequence[str], profiles: Sequence[str]
-) -> Iterator[tuple[Sequence[str], Sequence[str], tuple[Any, Any]]]:
-    """Yield classifiers, profiles, and what the classifiers see of training and test cells in these profiles."""
+) -> Iterator[tuple[Sequence[str], Sequence[str], np.ndarray, tuple[Any, Any]]]:
+    """Yield classifiers, profiles, the training cells' classes, and what is seen of training and test cells there."""
     if "random_forest" in names:
-        yield ["random_forest"], profiles, (fold.train, fold.test)
+        rows = fold.in_sample[fold.train[fold.grown]], fold.in_sample[fold.test]
+        yield ["random_forest"], profiles, fold.codes[fold.grown], rows
     others = [name for name in names if name != "random_forest"]
     as_they_are = [profile for profile in profiles if profile == "corrected" and features.common_units]
     scaled = [profile for profile in profiles if profile not in as_they_are]
     if others and scaled:
-        yield others, scaled, features.scaled(fold.train, fold.test)
+        yield others, scaled, fold.codes, features.scaled(fold.train, fold.test)
     if others and as_they_are:
-        yield others, as_they_are, (features.take(fold.train), features.take(fold.test))
+        yield others, as_they_are, fold.codes, (features.take(fold.train), features.take(fold.test))
 
 
 def _fit(
