@@ -418,11 +418,12 @@ class Observed:
 
 
 @contextmanager
-def observed(*, null: bool = False) -> Iterator[Observed]:
-    """Observe `embed_split`, which every adapter calls; with `null`, let it run with a network that returns at once."""
-    from cellgauge.inference import run
+def observed(adapter: str, *, null: bool = False) -> Iterator[Observed]:
+    """Observe `embed_split` of an adapter; with `null`, let it run with a network that returns at once."""
+    from cellgauge.models.base import load_adapter
 
-    seen, original = Observed(), run.embed_split
+    module = load_adapter(adapter)
+    seen, original = Observed(), module.embed_split
 
     def embed_split(split: Any, encoder: Any, **options: Any) -> Any:
         network = NullNetwork(encoder.n_dims)
@@ -434,11 +435,11 @@ def observed(*, null: bool = False) -> Iterator[Observed]:
         finally:
             seen.ended, seen.tokens_per_cell = time.time(), network.tokens_per_cell
 
-    run.embed_split = embed_split
+    module.embed_split = embed_split
     try:
         yield seen
     finally:
-        run.embed_split = original
+        module.embed_split = original
 
 
 class Utilization:
@@ -572,7 +573,7 @@ def _run(
 ) -> tuple[dict[str, Any], Any]:
     """Embed a split of a family; return what was measured and the embedding."""
     home = context.scratch / name
-    with observed(null=null) as seen:
+    with observed(FAMILIES[name].adapter, null=null) as seen:
         began = time.perf_counter()
         embedding = _embed(
             context, FAMILIES[name].adapter, home / f"{split}.h5ad", home / "weights", home / "out.h5ad", **options

@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from cellgauge.models.base import embed_files
+from cellgauge.models.base import embed_files, load_adapter
 
 
 def cpu_seconds() -> float:
@@ -57,9 +57,11 @@ def main() -> None:
     torch.set_num_threads(1)
     result: dict[str, Any] = {}
 
-    def prepare_alone(split: Any, encoder: Any, *, cells_per_window: int = 2048, **_: Any) -> tuple[Any, dict]:
+    def prepare_alone(split: Any, encoder: Any, *, cells_per_window: int | None = None, **_: Any) -> tuple[Any, dict]:
         cpu, wall = cpu_seconds(), time.perf_counter()
-        pipeline = run.host_pipeline(split, encoder, run.default_tokens("cuda"), cells_per_window, args.processes)
+        pipeline = run.host_pipeline(
+            split, encoder, run.default_tokens("cuda"), cells_per_window or 2048, args.processes
+        )
         n_cells, child = 0, 0.0
         with pipeline as batches:
             for i, batch in enumerate(batches):
@@ -68,7 +70,7 @@ def main() -> None:
         result.update(cells=n_cells, largest_child_mb=child, cpu=cpu_seconds() - cpu, wall=time.perf_counter() - wall)
         return np.zeros((len(split.cells), encoder.n_dims), dtype=np.float32), {}
 
-    run.embed_split = prepare_alone
+    load_adapter(args.family).embed_split = prepare_alone
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "embedding.h5ad"
         embed_files(args.family, [args.split], output, weights=args.weights, options={"device": "cpu", **args.options})

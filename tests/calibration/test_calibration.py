@@ -118,7 +118,7 @@ def test_a_score_that_noise_wins_is_found_out():
     (problem,) = calibrate.disagreements(scores)
     assert "“noise” beats “labels blurred”" in problem and "“noise” gets 0.90, not 0" in problem
     text = calibrate.page(scores_of_all(scores), 3)
-    assert "is not fit to be it" in text and "**0.90** (not 0)" in text
+    assert "should not be, see below" in text and "**0.90** (not 0)" in text
 
 
 def scores_of_all(scores):

@@ -64,7 +64,7 @@ try:
     if WITH_CONTAINERS:
         inputs.check_images(WITH_CONDA)
         workflow.deployment_settings.apptainer_args += f" --bind {shlex.quote(str(sources.SCRIPTS.parents[1]))}"
-    elif not WITH_CONDA and workflow.modifier.is_module:  # Snakemake runs no onstart of a module
+    elif not WITH_CONDA and workflow.modifier.parent_modifier:  # Snakemake runs no onstart of a module
         inputs.check_environments()
 except CellgaugeError as error:
     sys.exit(f"error: {error}")  # as a WorkflowError it would name a line of this file

@@ -287,7 +287,7 @@ def test_a_pickle_in_an_npy_is_not_opened(human, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("x.pkl", b"", "unknown format '.pkl'; supported: .npy"),
+        ("x.pkl", b"", "unknown format '.pkl'; supported for embeddings: .npy"),
         ("x.h5ad", b"junk", "not a readable h5ad file"),
         ("x.csv", b"cell,a\nnobody,1\n", "none of its 1 cell ids"),
         ("x.csv", b"cell,a\nhuman-cell0,1\nhuman-cell0,2\n", "'human-cell0' appears more than once"),

@@ -147,7 +147,7 @@ def test_models_of_cz_benchmarks_own_results_are_named_by_type_and_options(impor
     ("fields", "words"),
     [
         ({"value": "much"}, "much"),
-        ({"status": "fine"}, "none of ok"),
+        ({"status": "fine"}, "is not one of ok"),
         ({"value": None}, "finite value"),
         ({"fold": 1.5}, "1.5"),
         ({"extra": "x"}, "the columns are"),

@@ -191,7 +191,7 @@ def test_pcr_over_species_is_compared_with_the_joint_components(tmp_path):
     cells = two_species(tmp_path)
     suite = scib._Suite(cells, cells.obs["label"], cells.obs["organism"], "", 20, 5, 42)
     _, joint = components_of(cells.splits, 20, 5, 42)
-    np.testing.assert_array_equal(suite.unintegrated(), joint[cells.kept])
+    np.testing.assert_array_equal(suite.unintegrated(), joint[cells.has_row])
 
 
 def test_without_orthologs_pcr_over_species_is_not_applicable(library, monkeypatch, tmp_path):

@@ -56,7 +56,7 @@ def reading_one_of(formats: Collection[str], path: Path, what: str) -> Iterator[
     """Yield the ending of a file's name, ".gz" included; raise CellgaugeError for other formats, and for damage."""
     ending = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     if ending not in formats:
-        raise CellgaugeError(f"{path}: unknown format '{ending}'; {what} are read from {', '.join(formats)}")
+        raise CellgaugeError(f"{path}: unknown format '{ending}'; supported for {what}: {', '.join(formats)}")
     if not path.is_file():
         raise CellgaugeError(f"{path}: no such file")
     with reading(f"{path}: cannot be read as {ending[1:]}"):

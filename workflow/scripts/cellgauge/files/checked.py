@@ -63,7 +63,7 @@ class CheckedFile(io.RawIOBase):
 
     def _last_line(self, end: int) -> tuple[int, bytes]:
         """Return the number of bytes before the last line and their checksums, 4 bytes each."""
-        with suppress(ValueError, OSError):  # whatever stands where the numbers should
+        with suppress(ValueError, OSError, OverflowError):  # whatever stands where the numbers should
             size = int(self._read(end - END, END), 16)
             line = self._read(size, end - END - size)
             sums = bytes.fromhex(line.removeprefix(MARK).decode())
