@@ -70,7 +70,9 @@ def load_geneformer(checkpoint: Checkpoint, config: dict[str, Any], layer: int, 
         raise CheckpointError(f"{where}: not the settings of a BERT such as Geneformer's ({fault})")
     layers = config["num_hidden_layers"]
     if not -layers < layer <= 0:
-        raise CheckpointError(f"{checkpoint.path}: `layer` must be from {1 - layers} to 0 (the last), not {layer}")
+        raise CheckpointError(
+            f"{checkpoint.path}: `layer` must be from {1 - layers} to 0 (the last layer), not {layer}"
+        )
     checkpoint.check_heads(config["hidden_size"], config["num_attention_heads"])
     settings = BertConfig(**{**config, "use_cache": False, "is_decoder": False})
     network = checkpoint.load(lambda: Geneformer(settings), UNUSED)
