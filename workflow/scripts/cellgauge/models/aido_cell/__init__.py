@@ -64,8 +64,8 @@ def embed(
     n_positions = network.position_embedding.num_embeddings
     if n_positions != len(genes) + DEPTH_TOKENS:
         raise CellgaugeError(
-            f"{folder}: the network has {n_positions} positions, but the list has {len(genes)} genes, to which {DEPTH_TOKENS}"
-            " tokens of depth are added; they do not belong together"
+            f"{folder}: the network has {n_positions} positions, but the list has {len(genes)} genes, to which 2 tokens of"
+            " depth are added; they do not belong together"
         )
     positions = np.asarray([genes.get(symbol, -1) for symbol in cells.symbols])
     matched = int((positions >= 0).sum())
