@@ -2,7 +2,6 @@
 
 import os
 import threading
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,7 +65,7 @@ def test_without_a_gpu(monkeypatch):
 
 
 def make_gpus_known(monkeypatch, known=True):
-    monkeypatch.setattr(scoring, "Path", lambda path: SimpleNamespace(glob=lambda pattern: iter([path] * known)))
+    monkeypatch.setattr(scoring, "_has_gpu", lambda: known)
     for name in ("SCIPY_ARRAY_API", "PYTORCH_NVML_BASED_CUDA_CHECK"):
         monkeypatch.setenv(name, "1")  # set by the function; put back afterwards
 
