@@ -23,6 +23,7 @@ from project import CONFIG, ROOT, Project, make_project
 PROFILE = ROOT / "profiles/slurm"
 FLAGS = ("--profile", str(PROFILE), "--slurm-init-seconds-before-status-checks", "2", "--slurm-keep-successful-logs")
 ADAPTER = "workflow/scripts/cellgauge/models/oracle.py"
+FIRST_LINE = "    labels, codes = np.unique("
 RECORD = """
     import os, time
     from pathlib import Path
@@ -83,7 +84,8 @@ def finished(slurm, plugin, tmp_path_factory):
     project.show_details()
     adapter = project.folder / ADAPTER
     text = adapter.read_text(encoding="utf-8")
-    adapter.write_text(text.replace("    import zlib\n", f"{RECORD}    import zlib\n", 1), encoding="utf-8")
+    assert FIRST_LINE in text
+    adapter.write_text(text.replace(FIRST_LINE, f"{RECORD}{FIRST_LINE}", 1), encoding="utf-8")
     done = on_slurm(project, plugin, "results/report.html")
     adapter.write_text(text, encoding="utf-8")
     return project, done.stdout

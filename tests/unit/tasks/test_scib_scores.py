@@ -130,6 +130,7 @@ def test_an_older_library_is_refused(monkeypatch):
     import sys
     from types import ModuleType
 
+    monkeypatch.setattr(scib.os, "environ", {})  # which the function changes, for every test after this one
     monkeypatch.setattr(scib.metadata, "version", lambda name: "0.5.10")
     monkeypatch.setitem(sys.modules, "scib_metrics", ModuleType("scib_metrics"))
     with pytest.raises(CellgaugeError, match=r"needs scib-metrics 0\.6 or newer, this Python has 0\.5\.10"):
