@@ -632,7 +632,7 @@ def test_cells_that_were_not_embedded_are_sampled_too():
     lost = np.arange(600) % 3 == 0
     obs = {name: column[~lost] for name, column in data.obs.items()}
     left_out = {name: column[lost] for name, column in data.obs.items()}
-    part = replace(data, matrix=data.matrix[~lost], obs=obs, left_out=left_out, kept=~lost)
+    part = replace(data, matrix=data.matrix[~lost], obs=obs, left_out=left_out, has_row=~lost)
     rows = score(part, ["corrected"], classifiers=["knn"], exact_up_to=200)
     accuracy = pick(rows, "accuracy", "corrected", "knn", "random_folds").value
     assert accuracy == pytest.approx(2 / 3, abs=0.1)

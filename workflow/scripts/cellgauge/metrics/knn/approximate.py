@@ -52,5 +52,6 @@ def _itself_first(indices: np.ndarray, distances: np.ndarray) -> tuple[np.ndarra
 def _recall(matrix: np.ndarray, indices: np.ndarray, seed: int) -> float:
     n_cells, k = indices.shape
     rows = np.random.default_rng(seed).choice(n_cells, min(RECALL_CELLS, n_cells), replace=False)
-    exact, _ = nearest_neighbors(matrix, k, matrix[rows], itself=rows)
-    return float(np.mean([np.isin(exact[place, 1:], indices[row, 1:]).mean() for place, row in enumerate(rows)]))
+    exact, _ = nearest_neighbors(matrix, k, matrix[rows])
+    others = [of_row[of_row != row][: k - 1] for of_row, row in zip(exact, rows, strict=True)]
+    return float(np.mean([np.isin(of_row, indices[row, 1:]).mean() for of_row, row in zip(others, rows, strict=True)]))
