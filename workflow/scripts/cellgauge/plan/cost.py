@@ -126,8 +126,9 @@ def jobs(inputs: Inputs, costs: Costs, cells: int, speeds: Mapping[str, float] |
             n_cells = -(-n_cells // len(parts))
         for part in parts:
             job = _job(part, stage, cell.model, laws, n_cells, 0, epochs, tflops)
-            measured = speed and tflops and stage == "embed"
-            yield job._replace(gpu_hours=n_cells / speed / 3600) if measured else job
+            if speed and tflops and stage == "embed":
+                job = job._replace(gpu_hours=n_cells / speed / 3600)
+            yield job
     for cell in grid.cells:
         laws = costs["tasks"].get(cell.task, {})
         if "reference" in run.profiles and run.traits(cell.model).reference_on_counts:

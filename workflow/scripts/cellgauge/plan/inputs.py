@@ -334,19 +334,17 @@ class Inputs:
             CellgaugeError: the catalogue does not say how many cells such a split has.
         """
         most = self.run.options.get("shard_cells")
-        parts = {
-            (cell.model, cell.dataset, split): self.run.n_cells(cell.dataset, split)
-            for cell in (self.grid.cells if most else ())
-            if self.run.embeds_by_cell(cell.model)
-            for split in self.run.splits_of(cell.dataset, cell.split)
-        }
-        for (_, dataset, split), n_cells in parts.items():
-            if not n_cells:
+        if not most:
+            return {}
+        jobs = []
+        for model, dataset, split in self.grid.parts:
+            n_cells = self.run.n_cells(dataset, split) if self.run.embeds_by_cell(model) else 0
+            if n_cells is None:
                 raise CellgaugeError(
                     f"run.shard_cells: nothing says how many cells split '{split}' of dataset '{dataset}' has; write"
                     " `n_cells` into the entry of the split or of the dataset, or leave shard_cells out"
                 )
-        jobs = (DividedJob(*part, -(-n_cells // most)) for part, n_cells in parts.items())
+            jobs.append(DividedJob(model, dataset, split, -(-n_cells // most)))
         return {job.embedding: job for job in jobs if job.n_shards > 1}
 
     def shard_number(self, w: Wildcards) -> list[str]:
@@ -355,7 +353,7 @@ class Inputs:
 
     def join_code(self, job: DividedJob) -> dict[str, str]:
         """Return the digests of our files that a joining job, or a shard, runs."""
-        return {**self.model_code(job), **code("join_shards")}
+        return {**self.model_code(Wildcards(model=job.model)), **code("join_shards")}
 
     def stored_benchmark(self, job: DividedJob) -> list[str]:
         """Return the benchmark that a joining job writes where it is an output, as `stored_benchmarks`."""

@@ -197,8 +197,17 @@ def _values(
         if not math.isfinite(value):
             raise PublishedError(f"{place}: the value is {value}, not a number")
         classifier, subset, set_name = _params(task, metric.get("params"), place)
-        cell = {"task": TASKS.get(task, task), "model": model, "dataset": dataset, "split": set_name or split}
-        row = Score(our_metrics[kind], float(value), PROFILE, classifier, subset, **cell)
+        row = Score(
+            our_metrics[kind],
+            float(value),
+            PROFILE,
+            classifier,
+            subset,
+            task=TASKS.get(task, task),
+            model=model,
+            dataset=dataset,
+            split=set_name or split,
+        )
         coverage = (metric.get("params") or {}).get("coverage")
         yield _unusable(row, f"the value is of {coverage}") if coverage else row
 
