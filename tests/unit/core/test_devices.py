@@ -60,7 +60,7 @@ def test_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert gpu.pick_device() == "cpu"
     for name in ("cuda", "cuda:1", "mps", "tpu"):
-        with pytest.raises(CellgaugeError, match=f"device '{name}' is not available here \\(there is cpu\\)"):
+        with pytest.raises(CellgaugeError, match=f"device '{name}' is not available here \\(available: cpu\\)"):
             gpu.pick_device(name)
 
 

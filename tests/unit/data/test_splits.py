@@ -82,7 +82,7 @@ def test_counts_wherever_they_lie(make, data, form):
         ({"split_by": "tissue", "value": "Brain"}, "no cell has tissue = 'Brain' (found: Large Intestine, Lung)"),
         ({"split_by": "organ"}, "no column 'organ' for split_by"),
         ({"lable": "x"}, "unknown split option 'lable', did you mean 'label'?"),
-        ({"label": ""}, "must name 'label'"),
+        ({"label": ""}, "must give 'label'"),
     ],
 )
 def test_wrong_options_are_one_sentence(make, changes, words):

@@ -224,7 +224,7 @@ def test_other_columns_are_refused_by_name_or_left_out_when_told(good, embed, tm
     frame.to_csv(path, index_label="cell") if form == "csv" else frame.rename_axis("cell").to_parquet(path)
     with pytest.raises(CellgaugeError) as error:
         embed(path)
-    assert f"{name} (" in str(error.value) and 'such as `columns: "d*"`' in str(error.value)
+    assert f"{name} (" in str(error.value) and 'for example `columns: "d*"`' in str(error.value)
     np.testing.assert_array_equal(embed(path, columns="d*").matrix, good)
     np.testing.assert_array_equal(embed(path, columns=["d?", "d1*"]).matrix, good)
     with pytest.raises(CellgaugeError, match="no column is called 'z\\*'"):

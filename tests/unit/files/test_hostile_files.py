@@ -140,7 +140,7 @@ def test_a_pickle_takes_what_its_file_holds(tmp_path):
     with pytest.raises(CheckpointError, match="keys that are no text"):
         read_pickled_dict(path, int)
     path.write_bytes(pickle.dumps({"a": {1, 2}}, 4))
-    with pytest.raises(CheckpointError, match="holds sets"):
+    with pytest.raises(CheckpointError, match="contains sets"):
         read_pickled_dict(path, int)
 
 

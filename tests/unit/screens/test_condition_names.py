@@ -126,7 +126,7 @@ def test_half_of_the_controls_have_another_name(read):
     plain = read(lambda name, n: name).data.obs["label"].astype(str)
     other = read(lambda name, n: "ctrl+ctrl" if name == "ctrl" and n % 2 else name).data.obs["label"].astype(str)
     assert (plain == other).all()
-    with pytest.raises(CellgaugeError, match=r"'ctrl' is a condition beside .* add it to `control`: \[control, ctrl\]"):
+    with pytest.raises(CellgaugeError, match=r"'ctrl' is a condition besides .* add it to `control`: \[control, ctrl\]"):
         read(lambda name, n: "control" if name == "ctrl" and n % 2 else name, control="control")
     with pytest.raises(
         CellgaugeError, match=r"'NT' stands in \d+ conditions and is no gene; .*`control`: \[ctrl, NT\]"
