@@ -129,7 +129,7 @@ def test_half_of_the_controls_have_another_name(read):
     with pytest.raises(CellgaugeError, match=r"'ctrl' is a condition besides .* add it to `control`: \[control, ctrl\]"):
         read(lambda name, n: "control" if name == "ctrl" and n % 2 else name, control="control")
     with pytest.raises(
-        CellgaugeError, match=r"'NT' stands in \d+ conditions and is no gene; .*`control`: \[ctrl, NT\]"
+        CellgaugeError, match=r"'NT' is in \d+ conditions and is not a gene; .*`control`: \[ctrl, NT\]"
     ):
         read(lambda name, n: name.replace("+ctrl", "+NT"))
 
