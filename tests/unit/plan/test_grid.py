@@ -230,7 +230,12 @@ def test_neighbors_are_kept_where_the_task_says_so():
 def test_only_what_changes_neighbors_is_an_option_of_their_search():
     job = w(model="random@7", task="clustering")
     options = json.loads(keeping(device="auto").neighbor_options(job))
-    assert options == {"metrics": ["ari", "nmi", "ami", "silhouette"], "n_neighbors": 15, "seed": 7, "device": "auto"}
+    limits = {
+        "profiles": ["reference", "corrected"],
+        "exact_up_to": 100_000,
+    }  # what decides whether they are approximate
+    metrics = ["ari", "nmi", "ami", "silhouette"]
+    assert options == {"metrics": metrics, "n_neighbors": 15, "seed": 7, "device": "auto", **limits}
     assert keeping(resolution=2.0).neighbor_options(job) == keeping().neighbor_options(job)
     assert keeping(resolution=2.0).task_options(job) != keeping().task_options(job)
     assert keeping(n_neighbors=30).neighbor_options(job) != keeping().neighbor_options(job)
