@@ -70,6 +70,12 @@ def slurm(tmp_path_factory):
     machine.stop()
 
 
+def beginning_with(lines: str, adapter: str) -> str:
+    """Return the text of an adapter whose `embed` begins with some lines."""
+    assert FIRST_LINE in adapter
+    return adapter.replace(FIRST_LINE, f"{lines}{FIRST_LINE}", 1)
+
+
 def on_slurm(project: Project, plugin: Path, *flags: str, check: bool = True) -> subprocess.CompletedProcess:
     return project.run(*FLAGS, *flags, check=check, PYTHONPATH=str(plugin))
 
@@ -84,8 +90,7 @@ def finished(slurm, plugin, tmp_path_factory):
     project.show_details()
     adapter = project.folder / ADAPTER
     text = adapter.read_text(encoding="utf-8")
-    assert FIRST_LINE in text
-    adapter.write_text(text.replace(FIRST_LINE, f"{RECORD}{FIRST_LINE}", 1), encoding="utf-8")
+    adapter.write_text(beginning_with(RECORD, text), encoding="utf-8")
     done = on_slurm(project, plugin, "results/report.html")
     adapter.write_text(text, encoding="utf-8")
     return project, done.stdout
@@ -168,7 +173,7 @@ def test_after_kill_9_nothing_is_submitted_twice(finished, slurm, plugin):
     text = adapter.read_text(encoding="utf-8")
     target = "results/embeddings/oracle@7/tiny/human.h5ad"
     wait = "    import time\n\n    from pathlib import Path\n\n    while not Path('go').exists():\n        time.sleep(0.2)\n"
-    adapter.write_text(text.replace("    import zlib\n", f"{wait}    import zlib\n", 1), encoding="utf-8")
+    adapter.write_text(beginning_with(wait, text), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", *FLAGS, target]
     environment = {**os.environ, "HOME": str(project.folder), "PYTHONPATH": str(plugin)}
     with (project.folder / "killed.log").open("w") as log:

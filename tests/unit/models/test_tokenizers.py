@@ -177,6 +177,7 @@ def test_geneformer(counts, max_length, given_totals):
         ranked = expressed[np.argsort(-values, kind="stable")[: max_length - 2]]
         return (np.asarray([200, *(ids[order[gene]] for gene in ranked), 201]),)
 
+    split.whole = split
     same_records(geneformer.Ranker(split, dictionaries, max_length), counts, plain)
 
 
