@@ -71,7 +71,7 @@ except CellgaugeError as error:
 
 
 def with_parameters(function):
-    """Return a function that carries its parameters: else Snakemake reads them from its signature, thrice for each job."""
+    """Return a function with its parameters attached, which Snakemake otherwise reads from its signature at every call."""
     overwrite_function_params(function, signature(function).parameters)
     return function
 

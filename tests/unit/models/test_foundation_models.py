@@ -496,15 +496,16 @@ def test_aido_cell_takes_the_last_column_of_a_symbol_and_counts_depth_over_it_al
     np.testing.assert_allclose(result.matrix, embedding("aido_cell", split, checkpoints["aido_cell"]).matrix, atol=1e-5)
 
 
+def silent(data):
+    """Return cells in which two genes have no counts."""
+    counts = data.X.toarray()
+    counts[:, [30, 31]] = 0
+    data.X = csr_matrix(counts)
+    return data
+
+
 def test_aido_cell_lets_absent_genes_take_part_as_zeros_and_averages_the_others(checkpoints, split, tmp_path):
     """Genes without counts that are left out change what is averaged and nothing else: their contributions add up."""
-
-    def silent(data):
-        counts = data.X.toarray()
-        counts[:, [30, 31]] = 0
-        data.X = csr_matrix(counts)
-        return data
-
     path = changed(split, tmp_path / "silent.h5ad", silent)
 
     def sums(*left_out):
@@ -647,12 +648,6 @@ def edit_model(path, **changes):
 
 
 def test_scvi_counts_missing_genes_as_zeros_and_ignores_the_order_of_columns(checkpoints, split, tmp_path):
-    def silent(data):
-        counts = data.X.toarray()
-        counts[:, [30, 31]] = 0
-        data.X = csr_matrix(counts)
-        return data
-
     path = changed(split, tmp_path / "silent.h5ad", silent)
     columns = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(60), [30, 31]))
     part = changed(path, tmp_path / "part.h5ad", lambda data: data[:, columns])

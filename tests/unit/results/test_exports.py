@@ -3,15 +3,19 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cellgauge.core.version import VERSION
 from cellgauge.files.score import Score, write_scores
 from cellgauge.report import render
+from cellgauge.results.compare import Result
 from cellgauge.results.czbenchmarks import METRICS
 from cellgauge.results.export import export
 from cellgauge.results.read import Tables
@@ -109,6 +113,17 @@ def test_a_mean_over_fewer_folds_is_marked_in_every_export_and_in_the_report(tmp
     results = json.loads((tmp_path / "czbenchmarks.json").read_text())["task_results"]
     noted = {r["model"]["args"]["model"]: {m["params"].get("coverage") for m in r["metrics"]} for r in results}
     assert noted == {"whole": {None}, "broken": {"2 of 3 folds"}}
+
+
+@given(st.dictionaries(st.sampled_from(["s0", "s1", "s2", "s3"]), st.sampled_from(["exact to .9", "exact to .8"])))
+def test_a_mean_says_what_the_score_files_say_of_some_of_its_splits(texts):
+    tables = SimpleNamespace(remarks={("m", split): text for split, text in texts.items()})
+    remark = Result.remark(SimpleNamespace(tables=tables, _of=lambda values: values), "m", ["s0", "s1", "s2", "s3"])
+    assert (remark is None) == (not texts)
+    if remark:
+        same = len(texts) == 4 and len(set(texts.values())) == 1
+        where = "" if same else f"on {len(texts)} of 4 splits, for example: "
+        assert remark.reason.startswith(where) and remark.reason.removeprefix(where) in texts.values()
 
 
 def test_names_are_escaped(written):

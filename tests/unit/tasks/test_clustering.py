@@ -290,7 +290,20 @@ def test_beyond_the_limit_corrected_alone_is_estimated_and_says_so():
 def test_what_was_searched_before_scores_the_same():
     data = cells(500)
     params = {"metrics": clustering.METRICS, "n_neighbors": 15, "exact_up_to": 200}
-    found = neighbors.find(data, seed=42, profiles=["corrected"], **params)
-    assert found["sample"].shape == found["widths"].shape == (200,) and 0.9 < found["recall"] <= 1
-    kept = replace(data, matrix=None, neighbors=found)
-    assert score(kept, ["corrected"], exact_up_to=200) == score(data, ["corrected"], exact_up_to=200)
+    arrays = neighbors.find(data, seed=42, profiles=["corrected"], **params)
+    assert arrays["sample"].shape == arrays["widths"].shape == (200,) and 0.9 < arrays["recall"] <= 1
+    searched = replace(data, matrix=None, neighbors=arrays)
+    assert score(searched, ["corrected"], exact_up_to=200) == score(data, ["corrected"], exact_up_to=200)
+
+
+def test_a_model_that_lacks_cells_is_estimated_as_the_others_are():
+    """Else the exact scores of one would stand beside estimates of the others."""
+    data = cells(600)
+    part = without(data, np.arange(600) >= 250)
+    for exact_up_to, is_estimated in ((599, True), (600, False)):
+        rows = [
+            *score(part, ["corrected"], exact_up_to=exact_up_to),
+            *score(data, ["corrected"], exact_up_to=exact_up_to),
+        ]
+        of_nmi = [row for row in rows if row.metric == "nmi"]
+        assert len(of_nmi) > 2 and {"approximate" in row.reason for row in of_nmi} == {is_estimated}

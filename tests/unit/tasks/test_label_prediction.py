@@ -591,7 +591,7 @@ def test_beyond_the_limit_a_sample_is_asked_about_and_every_row_says_so(monkeypa
     for name in ("logistic_regression", "knn"):  # trained on all training cells
         assert trained[name][:10] == trained[name][10:]
     assert sum(trained["random_forest"][:10]) == 2 * 4 * 300
-    note = "asked about, and forests grown on, 300 of 900 cells"
+    note = "tested, and forests trained, on 300 of 900 cells"
     assert len(of_folds) == 10 * n and all(row.reason == note for row in of_folds)
     for subset in ("random_folds", "donor_folds"):
         for name in CLASSIFIERS:

@@ -1,4 +1,4 @@
-"""Classifiers of cells, trained on one part and asked about another: scikit-learn's, with its own defaults.
+"""Classifiers of cells, trained on one part and tested on another: scikit-learn's, with its own defaults.
 
 The nearest-neighbor classifier searches once for classes and probabilities together; it equals scikit-learn's, whose
 `predict` and `predict_proba` search once each. Random forests are in `forest`, which not every task with classifiers uses.

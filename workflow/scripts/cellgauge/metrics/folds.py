@@ -1,4 +1,4 @@
-"""Folds of cross-validation: which cells train and which are asked about."""
+"""Folds of cross-validation: which cells train and which test."""
 
 from __future__ import annotations
 

@@ -61,9 +61,9 @@ def silhouette_widths(
     codes = np.unique(groups, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")  # group after group: the distances to one group stand side by side
     if of is not None:
-        asked = np.zeros(len(codes), dtype=bool)
-        asked[of] = True
-        order = np.concatenate([order[asked[order]], order[~asked[order]]])
+        is_of = np.zeros(len(codes), dtype=bool)
+        is_of[of] = True
+        order = np.concatenate([order[is_of[order]], order[~is_of[order]]])
     rows = CentredRows.of(matrix)
     if device is None:
         distances = Distances(DistanceTiles(rows, order))

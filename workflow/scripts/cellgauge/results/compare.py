@@ -145,10 +145,14 @@ class Result:
         return [self.variant.set] if self.variant.set else self.tables.splits(self.task, self.dataset)
 
     def remark(self, model: str, splits: Sequence[str]) -> Missing | None:
-        """Return what the score files say of a model's values on `splits`, where they say the same of all."""
-        remarks = {self._of(self.tables.remarks).get((model, split), "") for split in splits}
-        text = remarks.pop() if len(remarks) == 1 else ""
-        return Missing("ok", text) if text else None
+        """Return what the score files say of a model's values on `splits`: of all of them, or an example and of how many."""
+        of_splits = self._of(self.tables.remarks)
+        remarks = [of_splits[model, split] for split in splits if (model, split) in of_splits]
+        if not remarks:
+            return None
+        is_of_all = len(remarks) == len(splits) and len(set(remarks)) == 1
+        where = "" if is_of_all else f"on {len(remarks)} of {len(splits)} splits, for example: "
+        return Missing("ok", f"{where}{remarks[0]}")
 
     @cached_property
     def _spread(self) -> Result:

@@ -48,13 +48,13 @@ def find(
         raise NotScorable(f"all {len(labels)} cells have the label '{labels[0]}', so there is nothing to compare")
     with_graph, with_widths = bool(set(AGREEMENT) & set(metrics)), "silhouette" in metrics
     k = neighbor_count(len(labels), n_neighbors)
-    if is_estimated(len(labels), profiles, exact_up_to):
+    if is_estimated(len(cells.embedded), profiles, exact_up_to):  # of all cells: the same for every model
         arrays = {}
         if with_graph:
             arrays["indices"], arrays["distances"], recall = approximate_neighbors(cells.matrix, k, seed)
             arrays["recall"] = np.array(recall)
         if with_widths:
-            arrays["sample"] = sampled_rows(len(labels), min(exact_up_to, WIDTHS), seed)
+            arrays["sample"] = sampled_rows(len(labels), min(exact_up_to, WIDTHS, len(labels)), seed)
             arrays["widths"] = silhouette_widths(cells.matrix, codes, cells.device, of=arrays["sample"])
         return arrays
     in_one_pass = with_graph and with_widths and can_share(len(labels), len(names), cells.device)

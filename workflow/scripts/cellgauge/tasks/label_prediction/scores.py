@@ -66,7 +66,7 @@ def score(
         max_iterations: of logistic regression in profile corrected; reference stops at 100, converged or not.
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
         exact_up_to: number of cells beyond which a run in profile corrected alone draws so many of them at random: classifiers
-            are asked about these, and forests are grown on these. Others are trained on all cells.
+            are tested on these, and forests are trained on these. Others are trained on all cells.
 
     Raises:
         CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
@@ -141,7 +141,7 @@ class _Classes:
     rare: np.ndarray  # which of the labels are rare, shape (n,)
     n_dropped: int  # how many labels were too small
     n_cells: int  # how many cells there were before
-    # which of the cells classifiers are asked about and forests are grown on, bool, shape (len(cells),)
+    # which of the cells classifiers are tested on and forests are trained on, bool, shape (len(cells),)
     sampled: np.ndarray
 
     @classmethod
@@ -180,7 +180,7 @@ class _Classes:
         """What the reader of a score must know of the sample, "" where it holds all cells."""
         if self.sampled.all():
             return ""
-        return f"asked about, and forests grown on, {self.sampled.sum()} of {len(self.cells)} cells"
+        return f"tested, and forests trained, on {self.sampled.sum()} of {len(self.cells)} cells"
 
     @property
     def n(self) -> int:
