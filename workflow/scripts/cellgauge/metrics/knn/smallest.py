@@ -78,10 +78,11 @@ class _Block:
         self._new, self._n_new = [], 0
         order = np.argsort(rows, kind="stable")
         rows, keys = rows[order], keys[order]
+        bounds = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=self._n_rows))))
         place = self._smallest.shape[1] + places(rows, self._n_rows)
         smallest = np.empty((self._n_rows, self._n), dtype=np.int64)
         for part in slices(self._n_rows, CACHE_ROWS):
-            new = slice(*np.searchsorted(rows, (part.start, part.stop)))
+            new = slice(bounds[part.start], bounds[part.stop])
             width = max(self._n, place[new].max(initial=0) + 1)
             table = np.full((part.stop - part.start, width), NOTHING)
             table[:, : self._smallest.shape[1]] = self._smallest[part]
