@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 
@@ -68,25 +69,28 @@ def jobs_of(run: psutil.Popen) -> list[psutil.Process]:
     """Return the processes of a run that work in scripts of ours."""
     processes = []
     for process in run.children(recursive=True):
-        try:
+        with suppress(psutil.Error):  # it may have ended just now
             if "workflow/scripts" in " ".join(process.cmdline()[1:2]):
                 processes.append(process)
-        except psutil.Error:  # it ended just now
-            pass
     return processes
 
 
 def kill(run: psutil.Popen, what: str, rng: random.Random) -> bool:
     """Kill -9 Snakemake, a job, or everything; return whether there was something to kill."""
     if what == "a job":
-        while not (victims := jobs_of(run)) and run.poll() is None:
+        victims: list[psutil.Process] = []
+        while not victims and run.poll() is None:  # a run that has ended and was waited for has no children to ask for
             time.sleep(0.01)
+            victims = jobs_of(run)
         victims = victims and [rng.choice(victims)]
     else:
         victims = [run, *(run.children(recursive=True) if what == "everything" else ())] if run.poll() is None else []
+    killed = []
     for victim in victims:
-        victim.kill()
-    return bool(victims)
+        with suppress(psutil.NoSuchProcess):  # it ended just now
+            victim.kill()
+            killed.append(victim)
+    return bool(killed)
 
 
 @pytest.mark.reliability(
