@@ -2,17 +2,17 @@
 
 import re
 import subprocess
-import sys
 
 import numpy as np
 import pytest
+from warm_python import warm_python
 
 CLEAN = ("Traceback", "common.smk", "Exception", ".smk")
 
 
 def check(project, *arguments):
     """Run what `make check` runs in the folder of a project."""
-    command = [sys.executable, "workflow/scripts/check_inputs.py", *arguments]
+    command = [warm_python(), "workflow/scripts/check_inputs.py", *arguments]
     return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
 
 
