@@ -11,9 +11,9 @@ from project import Project, make_project
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory) -> Project:
-    """The tiny project after a complete run, as users start it. Do not edit it: take `project`."""
+    """The tiny project after a complete run. Do not edit it: take `project`."""
     project = make_project(tmp_path_factory.mktemp("finished") / "project")
-    project.run(real=True)
+    project.run()
     return project
 
 

@@ -48,7 +48,7 @@ def projects(tmp_path_factory):
     config["run"]["shard_cells"] = 2048
     divided.configure(config)
     whole.run()
-    return whole, divided, divided.run().stdout
+    return whole, divided, divided.run(real=True).stdout
 
 
 def test_tables_and_embedding_are_those_of_one_job(projects):
