@@ -72,14 +72,15 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     """Keep the tests of a file in one process, the longest first; let the mark of a test travel with its report.
 
-    What a module's fixtures make, and what numba compiles, is then made once. A process that begins a long group last would
-    leave the others idle.
+    What a module's fixtures make, and what numba compiles, is then made once; so is `finished_project`, which several files
+    read. A process that begins a long group last would leave the others idle.
     """
     for item in items:
         if mark := item.get_closest_marker("reliability"):
             item.user_properties.append(("reliability", mark.kwargs))
         if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            group = "workflow" if "finished_project" in item.fixturenames else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.get_closest_marker("xdist_group").args[0], len(places)))
 

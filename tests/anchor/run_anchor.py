@@ -1,6 +1,7 @@
 """Run one task of cz-benchmarks on arrays and write its metrics as JSON. Runs in the anchor's environment.
 
     python run_anchor.py TASK --matrix X.npy --labels LABELS.npy [--species SPECIES.npy] --output OUT.json
+    python run_anchor.py --jobs JOBS.json    # a list of such command lines: importing cz-benchmarks takes a quarter of a minute
 
 Tasks: clustering, silhouette, label_prediction (and without_forest), cross_species, and pca_baseline (of counts; it has no
 metrics). Label prediction centres the features, as release 0.10.2 does and the installed 0.15.1 does not; everything else
@@ -13,6 +14,7 @@ import argparse
 import json
 import logging
 import resource
+import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -99,6 +101,15 @@ TASKS = (clustering, silhouette, label_prediction, without_forest, cross_species
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--jobs"]:
+        for arguments in json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")):
+            run(arguments)
+    else:
+        run(sys.argv[1:])
+
+
+def run(arguments: list[str]) -> None:
+    """Run the task of a command line."""
     tasks = {task.__name__: task for task in TASKS}
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("task", choices=sorted(tasks))
@@ -106,7 +117,7 @@ def main() -> None:
     cli.add_argument("--labels", required=True)
     cli.add_argument("--species")
     cli.add_argument("--output", required=True)
-    args = cli.parse_args()
+    args = cli.parse_args(arguments)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     arrays = [np.load(path, allow_pickle=False) if path else None for path in (args.matrix, args.labels, args.species)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import tiny
 import yaml
+from warm_python import warm_python
 
 from cellgauge.plan.sources import SCRIPTS
 
@@ -105,9 +106,16 @@ class Project:
             path.write_text(re.sub(r"^ +message:\n +f?\".*\"\n", "", rules, flags=re.MULTILINE), encoding="utf-8")
 
     def run(
-        self, *flags: str, check: bool = True, before: Sequence[str] = (), **environment: str
+        self, *flags: str, check: bool = True, before: Sequence[str] = (), real: bool = False, **environment: str
     ) -> subprocess.CompletedProcess:
-        command = [*before, sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", *flags]
+        """Run Snakemake in the folder.
+
+        Args:
+            before: a command that is to run it, such as one that sets limits; implies `real`.
+            real: start a Python for Snakemake and for each job, as users do, and not fork one that has imported its libraries.
+        """
+        python = sys.executable if real or before else warm_python()
+        command = [*before, python, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", *flags]
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -125,7 +133,7 @@ class Project:
         """Return the outputs that a dry run would make, each with Snakemake's reason."""
         command = "from cellgauge.plan.planned import planned_jobs; print(json.dumps(planned_jobs(sys.argv[1:])))"
         done = subprocess.run(
-            [sys.executable, "-c", f"import json, sys; {command}", "--cores", "2", "--configfile", "tiny.yaml", *flags],
+            [warm_python(), "-c", f"import json, sys; {command}", "--cores", "2", "--configfile", "tiny.yaml", *flags],
             cwd=self.folder,
             env={**os.environ, "HOME": str(self.folder), "PYTHONPATH": str(self.folder / "workflow/scripts")},
             capture_output=True,

@@ -28,6 +28,13 @@ pytestmark = [
 RUNNER = Path(__file__).resolve().parents[1] / "anchor" / "run_anchor.py"
 CLASSIFIERS = {"lr": "logistic_regression", "knn": "knn", "rf": "random_forest", "MEAN(knn,lr,rf)": "mean"}
 METRICS = ("accuracy", "f1", "precision", "recall", "auroc")
+JOBS = (
+    ("clustering", "human"),
+    ("silhouette", "human"),
+    ("label_prediction", "human"),
+    ("label_prediction", "two_types"),
+    ("cross_species", "two_species"),
+)
 
 
 class Cells(NamedTuple):
@@ -78,34 +85,32 @@ def two_species(baron):
 
 
 @pytest.fixture(scope="module")
-def anchor(tmp_path_factory, unavailable):
-    """Return a function that runs a task of cz-benchmarks on cells and returns its metrics."""
+def anchor(tmp_path_factory, unavailable, human, two_types, two_species):
+    """Return the metrics of cz-benchmarks: (task, name of the cells) -> metric -> value. One process runs all tasks."""
     try:
         python = anchor_python()
     except AnchorUnavailable as reason:
         unavailable(reason)
-
-    def run(task: str, cells: Cells) -> dict[str, float]:
-        folder = tmp_path_factory.mktemp(task)
-        arguments = []
-        for name in (name for name in cells._fields if getattr(cells, name) is not None):
-            values = getattr(cells, name)
-            np.save(folder / f"{name}.npy", values if name == "matrix" else values.astype(str), allow_pickle=False)
-            arguments.append(f"--{name}={folder / name}.npy")
-        output = folder / "metrics.json"
-        # the runner's imports must be its own environment's, and jax would look for accelerators
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
-            "JAX_PLATFORMS": "cpu"
-        }
-        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-        command = [str(python), str(RUNNER), task, *arguments, f"--output={output}"]
-        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        assert result.returncode == 0, result.stderr[-3000:]
-        report = json.loads(output.read_text(encoding="utf-8"))
-        assert report["versions"]["cz-benchmarks"] == "0.15.1"
-        return report["metrics"]
-
-    return run
+    folder = tmp_path_factory.mktemp("anchor")
+    cells = {"human": human, "two_types": two_types, "two_species": two_species}
+    for name, part in cells.items():
+        for field, values in part._asdict().items():
+            if values is not None:
+                np.save(folder / f"{name}.{field}.npy", values if field == "matrix" else values.astype(str))
+    jobs = []
+    for task, name in JOBS:
+        arrays = [f"--{path.name.split('.')[1]}={path}" for path in sorted(folder.glob(f"{name}.*.npy"))]
+        jobs.append([task, *arrays, f"--output={folder / f'{task}.{name}.json'}"])
+    (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    # the runner's imports must be its own environment's, and jax would look for accelerators
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"JAX_PLATFORMS": "cpu"}
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    command = [str(python), str(RUNNER), "--jobs", str(folder / "jobs.json")]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    reports = {job: json.loads((folder / f"{'.'.join(job)}.json").read_text(encoding="utf-8")) for job in JOBS}
+    assert {report["versions"]["cz-benchmarks"] for report in reports.values()} == {"0.15.1"}
+    return {job: report["metrics"] for job, report in reports.items()}
 
 
 def reference(task: str, cells: Cells, **params) -> dict[tuple[str, str], float]:
@@ -121,14 +126,14 @@ def reference(task: str, cells: Cells, **params) -> dict[tuple[str, str], float]
 
 def test_clustering(anchor, human):
     """Below 8,192 cells both search neighbors exactly, so the partitions are the same."""
-    theirs, ours = anchor("clustering", human), reference("clustering", human)
+    theirs, ours = anchor["clustering", "human"], reference("clustering", human)
     assert theirs["adjusted_rand_index"] == pytest.approx(ours["ari", ""], abs=1e-12)
     assert theirs["normalized_mutual_info"] == pytest.approx(ours["nmi", ""], abs=1e-12)
     assert 0.1 < ours["ari", ""] < 0.9  # neither a trivial nor a failed clustering
 
 
 def test_silhouette(anchor, human):
-    theirs, ours = anchor("silhouette", human), reference("clustering", human, metrics=["silhouette"])
+    theirs, ours = anchor["silhouette", "human"], reference("clustering", human, metrics=["silhouette"])
     assert theirs["silhouette_score"] == pytest.approx(ours["silhouette", ""], abs=1e-6)
 
 
@@ -136,7 +141,7 @@ def test_silhouette(anchor, human):
 def test_label_prediction(anchor, name, request):
     """Two labels, too: the reference then scores the second one alone."""
     cells = request.getfixturevalue(name)
-    theirs, ours = anchor("label_prediction", cells), reference("label_prediction", cells)
+    theirs, ours = anchor["label_prediction", name], reference("label_prediction", cells)
     for their_name, classifier in CLASSIFIERS.items():
         # equal neighbors and trees to the last cell; logistic regression stops before it converges, so that its
         # 100th step hangs on the order in which the processor adds
@@ -148,7 +153,7 @@ def test_label_prediction(anchor, name, request):
 
 def test_cross_species(anchor, two_species):
     """The reference's neighbors are approximate, hence the tolerance of the entropy."""
-    theirs, ours = anchor("cross_species", two_species), reference("cross_species", two_species)
+    theirs, ours = anchor["cross_species", "two_species"], reference("cross_species", two_species)
     assert theirs["entropy_per_cell"] == pytest.approx(ours["entropy_per_cell", ""], abs=1e-3)
     assert theirs["batch_silhouette"] == pytest.approx(ours["batch_silhouette", ""], abs=1e-6)
     assert 0.05 < ours["entropy_per_cell", ""] < 0.95

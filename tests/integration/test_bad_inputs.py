@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import pytest
 import tiny
 import yaml
 from servers import ObjectServer
+from warm_python import warm_python
 
 from cellgauge.files.embedding import write_embedding
 from cellgauge.files.score import read_scores
@@ -21,7 +21,7 @@ TASKS = ("clustering", "label_prediction", "cross_species")
 
 
 def call(script, *arguments):
-    command = [sys.executable, SCRIPTS / f"{script}.py", *map(str, arguments)]
+    command = [warm_python(), SCRIPTS / f"{script}.py", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -41,7 +41,8 @@ def score(folder, splits, task, matrix=None, **options):
         files.append(folder / f"embedding{number}.h5ad")
         write_embedding(files[-1], rows, split.cells, [split], {"model": "m", "dataset": "tiny", "split": split.name})
     target = folder / f"{task}.tsv"
-    flags = ["--embeddings", *files, "--splits", *splits, "--output", target, "--options", json.dumps(options)]
+    few = {"n_trees": 5} if task == "label_prediction" else {}
+    flags = ["--embeddings", *files, "--splits", *splits, "--output", target, "--options", json.dumps(few | options)]
     done = call("score_task", task, *flags)
     assert done.returncode == 0, done.stderr
     return read_scores(target)

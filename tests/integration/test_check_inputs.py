@@ -6,13 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+from warm_python import warm_python
 
 CLEAN = ("Traceback", "common.smk", "Exception", ".smk")
 
 
-def check(project, *arguments):
+def check(project, *arguments, python=""):
     """Run what `make check` runs in the folder of a project."""
-    command = [sys.executable, "workflow/scripts/check_inputs.py", *arguments]
+    command = [python or warm_python(), "workflow/scripts/check_inputs.py", *arguments]
     return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
 
 
@@ -129,5 +130,5 @@ def test_the_check_answers_for_broken_yaml_and_a_misplaced_target(fresh_project)
             "'results/splits/tiny/human.h5ad' comes after --configfile",
         ),
     ):
-        told = check(fresh_project, "--configfile", *arguments)
+        told = check(fresh_project, "--configfile", *arguments, python=sys.executable)
         assert told.returncode == 1 and len(told.stderr.splitlines()) == 1 and sentence in told.stderr

@@ -184,7 +184,7 @@ def test_snakedeploy(fresh_project, tmp_path):
     subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True)
     snakefile = fresh_project.folder / "workflow/Snakefile"
     assert 'github("lab/cellgauge", path="workflow/Snakefile", tag="v1")' in snakefile.read_text()
-    done = fresh_project.run("--", PUBLISHED_ROWS, **environment)
+    done = fresh_project.run("--", PUBLISHED_ROWS, real=True, **environment)
     assert (fresh_project.folder / PUBLISHED_ROWS).is_file() and "total" in done.stdout
     script = hosted / "workflow/scripts/import_published.py"
     script.write_text(f"# a comment\n{script.read_text()}")

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 
 import completeness
 import pandas as pd
@@ -12,6 +11,7 @@ import yaml
 from made_up import inputs_of
 from project import ROOT
 from served_catalogue import fetch_packages
+from warm_python import warm_python
 
 from cellgauge.plan import config as settings
 
@@ -27,7 +27,7 @@ def finished(tmp_path_factory, unavailable):
     except subprocess.CalledProcessError:
         unavailable(f"pip download {' '.join(PACKAGES)} failed")
     folder = tmp_path_factory.mktemp("grid")
-    command = [sys.executable, ROOT / "bench/full_grid.py", "--folder", folder, "--configfile", *CONFIGS]
+    command = [warm_python(), ROOT / "bench/full_grid.py", "--folder", folder, "--configfile", *CONFIGS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder / "run", done.stdout

@@ -42,7 +42,7 @@ def project(tmp_path_factory):
         for name in ("GENE4+ctrl", "GENE2+GENE0")
     }
     pd.DataFrame(rows, index=data.var["feature_name"]).T.to_csv(project.folder / "mine/tiny_screen.csv")
-    project.run()
+    project.run(real=True)
     return project
 
 

@@ -77,7 +77,7 @@ def beginning_with(lines: str, adapter: str) -> str:
 
 
 def on_slurm(project: Project, plugin: Path, *flags: str, check: bool = True) -> subprocess.CompletedProcess:
-    return project.run(*FLAGS, *flags, check=check, PYTHONPATH=str(plugin))
+    return project.run(*FLAGS, *flags, check=check, real=True, PYTHONPATH=str(plugin))
 
 
 @pytest.fixture(scope="module")

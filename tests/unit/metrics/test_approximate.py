@@ -6,6 +6,8 @@ import pytest
 from cellgauge.metrics.knn.approximate import approximate_neighbors
 from cellgauge.metrics.knn.exact import nearest_neighbors
 
+pytestmark = pytest.mark.xdist_group("test_clustering")  # which compiles pynndescent too: 40 seconds of CPU
+
 
 def points(n=900, dims=24, seed=0):
     generator = np.random.default_rng(seed)
