@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 from cellgauge.core.errors import CellgaugeError, did_you_mean
 
@@ -68,7 +67,6 @@ _ALIASES = {_key(organism.scientific): organism.name for organism in _TABLE} | {
 _BY_TAXON = {str(organism.taxon): organism.name for organism in _TABLE}
 
 
-@cache  # planning asks for every part of the grid
 def organism(name: str) -> Organism:
     """Return the organism of a canonical, common or scientific name, or of an NCBI taxon ("NCBITaxon:9606").
 
