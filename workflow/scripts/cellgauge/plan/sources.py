@@ -74,8 +74,15 @@ class Module(NamedTuple):
 
 @cache  # planning asks for most files in most closures
 def _file(path: Path) -> Module:
-    tree = _parse(path.read_text(encoding="utf-8"))
-    return Module(tuple(_imports(tree)), syntax_digest(tree))
+    text = path.read_text(encoding="utf-8")
+    was_enabled = gc.isenabled()
+    gc.disable()  # a tree is no garbage until it goes, and searching its thousands of nodes takes longer than the parser
+    try:
+        tree = ast.parse(text)
+        return Module(tuple(_imports(tree)), syntax_digest(tree))
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def syntax_digest(tree: ast.Module) -> str:
@@ -147,17 +154,6 @@ def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
     return tuple(name for name in kind._fields if name not in NOT_MEANING)
 
 
-def _parse(text: str) -> ast.Module:
-    """Return a syntax tree; its thousands of nodes are no garbage, and searching them for some takes longer than the parser."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return ast.parse(text)
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 def _canonical(tree: ast.AST) -> str:
     """Return a syntax tree as text, without places and without what is empty or has no meaning."""
     parts: list[str] = []
@@ -172,7 +168,10 @@ def _write(node: ast.AST, add: Callable[[str], None]) -> None:
         value = getattr(node, name, None)
         if value is None:
             continue
-        if isinstance(value, list):
+        if isinstance(value, ast.AST):
+            add(f"{name}=")
+            _write(value, add)
+        elif isinstance(value, list):
             children = list(filter(_has_meaning, value)) if name == "body" else value
             if children:
                 add(f"{name}=[")
@@ -182,9 +181,6 @@ def _write(node: ast.AST, add: Callable[[str], None]) -> None:
                     else:
                         add(f"{child!r},")
                 add("]")
-        elif isinstance(value, ast.AST):
-            add(f"{name}=")
-            _write(value, add)
         else:
             add(f"{name}={value!r},")
     add(")")
