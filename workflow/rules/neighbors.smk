@@ -3,9 +3,8 @@
 
 rule neighbors:
     input:
+        unpack(inputs.search_files),
         script=ancient(script("find_neighbors")),
-        embeddings=inputs.results,
-        splits=inputs.score_splits,
     output:
         paths.NEIGHBORS,
     log:
@@ -18,7 +17,7 @@ rule neighbors:
         image(inputs.task_env)
     threads: inputs.task_threads
     resources:
-        gpu=inputs.search_gpus,
+        gpu=inputs.search_gpus if TASKS_USE_GPUS else 0,
         mem_mb=score_memory,
     params:
         code=inputs.neighbor_code,

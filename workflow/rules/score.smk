@@ -3,10 +3,8 @@
 
 rule score:
     input:
+        unpack(inputs.score_files),
         script=ancient(script("score_task")),
-        results=inputs.results,
-        splits=inputs.score_splits,
-        neighbors=inputs.neighbors,
     output:
         paths.SCORE,
     log:
@@ -19,7 +17,7 @@ rule score:
         image(inputs.task_env)
     threads: inputs.task_threads
     resources:
-        gpu=inputs.task_gpus,
+        gpu=inputs.task_gpus if TASKS_USE_GPUS else 0,
         mem_mb=score_memory,
     params:
         code=inputs.task_code,

@@ -89,6 +89,12 @@ def _shipped() -> dict[str, Any]:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    """Return what a file of ours holds, for the caller to change."""
+    return deepcopy(_parsed(path))
+
+
+@cache  # planning reads the catalogue, and compares with it what a run uses
+def _parsed(path: Path) -> dict[str, Any]:
     """Return what a file of ours holds, which needs none of the care that is taken with others'."""
     import yaml
 

@@ -427,6 +427,14 @@ class Inputs:
             return [paths.TRUTH.format(dataset=w.dataset, split=w.split)]
         return self.splits(w)
 
+    def search_files(self, w: Wildcards) -> dict[str, list[str]]:
+        """Return what a search of neighbors reads, by the names of its inputs: Snakemake asks once for all of them."""
+        return {"embeddings": self.results(w), "splits": self.score_splits(w)}
+
+    def score_files(self, w: Wildcards) -> dict[str, list[str]]:
+        """Return what a scoring job reads, by the names of its inputs."""
+        return {"results": self.results(w), "splits": self.score_splits(w), "neighbors": self.neighbors(w)}
+
     def neighbors(self, w: Cell | Wildcards) -> list[str]:
         """Return the file of neighbors that a scoring job reads, as a list of one or none."""
         if not self.keeps_neighbors(w.task):

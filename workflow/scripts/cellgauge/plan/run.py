@@ -52,6 +52,7 @@ class Run:
         self.options: Mapping[str, Any] = config["run"]
         self.outputs = Outputs(config.get("results", Outputs.folder))
         self.name: str = config.get("name") or PurePath(self.outputs.folder).name
+        self._sources: dict[tuple[str, str], SplitSource] = {}  # every job of a split asks for its source
 
     @cached_property
     def models(self) -> list[str]:
@@ -70,7 +71,7 @@ class Run:
         chosen: dict[str, list[str]] = {}
         for item in self.options["datasets"]:
             dataset, _, split = item.partition("/")
-            splits = self._named_sets(dataset).get(split, [split]) if split else list(self.dataset(dataset)["splits"])
+            splits = self._named_sets[dataset].get(split, [split]) if split else list(self.dataset(dataset)["splits"])
             chosen[dataset] = list(dict.fromkeys([*chosen.get(dataset, []), *splits]))
         return chosen
 
@@ -79,7 +80,7 @@ class Run:
         """The sets of splits of each dataset of the run: those of its entry, or where the run names splits the set of these."""
         chosen = {}
         for dataset, splits in self.datasets.items():
-            named, choice = self._named_sets(dataset), ordered(splits)
+            named, choice = self._named_sets[dataset], ordered(splits)
             name = next((name for name, members in named.items() if members == choice), name_of(choice))
             chosen[dataset] = named if dataset in self.options["datasets"] else {name: choice}
         return chosen
@@ -136,9 +137,18 @@ class Run:
         """Return what a dataset holds: expression (cells with labels) or perturbation (a screen)."""
         return self.dataset(dataset)["modality"]
 
-    def _named_sets(self, dataset: str) -> dict[str, tuple[str, ...]]:
-        entry = self.dataset(dataset)
-        return {name: ordered(splits) for name, splits in entry.get("sets", {ALL: entry["splits"]}).items()}
+    @cached_property
+    def _named_sets(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """The sets of splits that the entries of datasets name."""
+        return {
+            dataset: {name: ordered(splits) for name, splits in entry.get("sets", {ALL: entry["splits"]}).items()}
+            for dataset, entry in self.entries["datasets"].items()
+        }
+
+    @cached_property
+    def _all_sets(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """The sets of splits of each dataset of the catalogue: those of its entry and those of the run."""
+        return {dataset: named | self.sets.get(dataset, {}) for dataset, named in self._named_sets.items()}
 
     def splits_of(self, dataset: str, name: str) -> list[str]:
         """Return the splits that a part of a path stands for: those of a set, or the split of this name.
@@ -146,8 +156,7 @@ class Run:
         Raises:
             CellgaugeError: the dataset has neither.
         """
-        sets = self._named_sets(dataset) | self.sets.get(dataset, {})
-        splits = list(self.dataset(dataset)["splits"])
+        sets, splits = self._all_sets[dataset], self.dataset(dataset)["splits"]
         if name not in sets and name not in splits:
             raise CellgaugeError(
                 f"dataset '{dataset}' has no split or set '{name}'; it has {', '.join([*splits, *sets])}"
@@ -156,6 +165,11 @@ class Run:
 
     def source(self, dataset: str, split: str) -> SplitSource:
         """Return where a split comes from."""
+        if (dataset, split) not in self._sources:
+            self._sources[dataset, split] = self._read_source(dataset, split)
+        return self._sources[dataset, split]
+
+    def _read_source(self, dataset: str, split: str) -> SplitSource:
         entry = self.dataset(dataset)
         of_split = entry["splits"][split]
         of_split = {"url": of_split} if isinstance(of_split, str) else dict(of_split or {})

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 DIGEST_LENGTH = 8  # hexadecimal digits: it tells versions of one file apart, and is read by people
@@ -74,8 +74,15 @@ class Module(NamedTuple):
 
 @cache  # planning asks for most files in most closures
 def _file(path: Path) -> Module:
-    tree = _parse(path.read_text(encoding="utf-8"))
-    return Module(tuple(_imports(tree)), syntax_digest(tree))
+    text = path.read_text(encoding="utf-8")
+    was_enabled = gc.isenabled()
+    gc.disable()  # a tree is no garbage until it goes, and searching its thousands of nodes takes longer than the parser
+    try:
+        tree = ast.parse(text)
+        return Module(tuple(_imports(tree)), syntax_digest(tree))
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def syntax_digest(tree: ast.Module) -> str:
@@ -147,17 +154,6 @@ def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
     return tuple(name for name in kind._fields if name not in NOT_MEANING)
 
 
-def _parse(text: str) -> ast.Module:
-    """Return a syntax tree; its thousands of nodes are no garbage, and searching them for some takes longer than the parser."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return ast.parse(text)
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 def _canonical(tree: ast.AST) -> str:
     """Return a syntax tree as text, without places and without what is empty or has no meaning."""
     parts: list[str] = []
@@ -165,25 +161,29 @@ def _canonical(tree: ast.AST) -> str:
     return "".join(parts)
 
 
-def _write(node: object, add: Callable[[str], None]) -> None:
-    if isinstance(node, ast.AST):
-        kind: Any = type(node)
-        add(f"{kind.__name__}(")
-        for name in _fields(kind):
-            value = getattr(node, name, None)
-            if name == "body" and isinstance(value, list):
-                value = list(filter(_has_meaning, value))
-            if value not in (None, []):
-                add(f"{name}=")
-                _write(value, add)
-        add(")")
-    elif isinstance(node, list):
-        add("[")
-        for child in node:
-            _write(child, add)
-        add("]")
-    else:
-        add(f"{node!r},")
+def _write(node: ast.AST, add: Callable[[str], None]) -> None:
+    """Add the text of a node; a call for each node alone, and none for what it holds, is what makes this fast."""
+    add(f"{type(node).__name__}(")
+    for name in _fields(type(node)):
+        value = getattr(node, name, None)
+        if value is None:
+            continue
+        if isinstance(value, ast.AST):
+            add(f"{name}=")
+            _write(value, add)
+        elif isinstance(value, list):
+            children = list(filter(_has_meaning, value)) if name == "body" else value
+            if children:
+                add(f"{name}=[")
+                for child in children:
+                    if isinstance(child, ast.AST):
+                        _write(child, add)
+                    else:
+                        add(f"{child!r},")
+                add("]")
+        else:
+            add(f"{name}={value!r},")
+    add(")")
 
 
 def digest(files: dict[str, str]) -> str:
