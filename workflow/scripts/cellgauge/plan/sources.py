@@ -163,8 +163,9 @@ def _canonical(tree: ast.AST) -> str:
 
 def _write(node: ast.AST, add: Callable[[str], None]) -> None:
     """Add the text of a node; a call for each node alone, and none for what it holds, is what makes this fast."""
-    add(f"{type(node).__name__}(")
-    for name in _fields(type(node)):
+    kind: Any = type(node)
+    add(f"{kind.__name__}(")
+    for name in _fields(kind):
         value = getattr(node, name, None)
         if value is None:
             continue
