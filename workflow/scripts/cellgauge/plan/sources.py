@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 DIGEST_LENGTH = 8  # hexadecimal digits: it tells versions of one file apart, and is read by people
