@@ -11,6 +11,9 @@ import numpy as np
 from cellgauge.core.threads import n_threads
 from cellgauge.metrics.knn.exact import nearest_neighbors
 
+WIDTH = 2
+"""How many times as many neighbors are searched as are asked for. Of the 15 neighbors of 100,000 made-up cells of 512
+dimensions 86 % were right in a search of 15, and 98 % in one of 30, for 2.3 times the CPU seconds."""
 RECALL_CELLS = 1000
 """Cells whose neighbors are also searched exactly: a recall of .9 has a standard error of .003 at most."""
 
@@ -29,10 +32,13 @@ def approximate_neighbors(matrix: np.ndarray, k: int, seed: int) -> tuple[np.nda
     """
     from pynndescent import NNDescent
 
-    index = NNDescent(matrix, n_neighbors=k, metric="euclidean", random_state=seed, n_jobs=n_threads(), low_memory=True)
+    width = min(WIDTH * k, len(matrix))
+    index = NNDescent(
+        matrix, n_neighbors=width, metric="euclidean", random_state=seed, n_jobs=n_threads(), low_memory=True
+    )
     indices, distances = index.neighbor_graph
     del index
-    indices, distances = _itself_first(indices, distances)
+    indices, distances = (values[:, :k].copy() for values in _itself_first(indices, distances))
     return indices, distances, _recall(matrix, indices, seed)
 
 
