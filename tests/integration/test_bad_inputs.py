@@ -41,8 +41,9 @@ def score(folder, splits, task, matrix=None, **options):
         files.append(folder / f"embedding{number}.h5ad")
         write_embedding(files[-1], rows, split.cells, [split], {"model": "m", "dataset": "tiny", "split": split.name})
     target = folder / f"{task}.tsv"
-    few = {"n_trees": 5} if task == "label_prediction" else {}
-    flags = ["--embeddings", *files, "--splits", *splits, "--output", target, "--options", json.dumps(few | options)]
+    if task == "label_prediction":
+        options = {"n_trees": 5, **options}
+    flags = ["--embeddings", *files, "--splits", *splits, "--output", target, "--options", json.dumps(options)]
     done = call("score_task", task, *flags)
     assert done.returncode == 0, done.stderr
     return read_scores(target)

@@ -15,8 +15,8 @@ from snakemake.io import IOFile
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-# The modules of Snakemake, some 200,000 objects, stay to the end of the process. Left out of the search for garbage, they are
-# not looked through each time that the plan of a large run has grown by a quarter.
+# The modules of Snakemake, some 200,000 objects, stay until the process ends. The garbage collector need not search them each
+# time that the plan of a large run has grown by a quarter.
 gc.freeze()
 
 
@@ -86,7 +86,7 @@ for method in filter(isfunction, vars(Inputs).values()):
     overwrite_function_params(method, dict([*signature(method).parameters.items()][1:]))  # without `self`
 
 
-# Snakemake asks a function for each of thousands of jobs; it need not ask for the GPUs of tasks that use none.
+# Whether tasks compute on a GPU at all. A constant 0 saves Snakemake a call for each of thousands of jobs.
 TASKS_USE_GPUS = inputs.run.score_device == "cuda"
 
 # What Snakemake writes down of rules without jobs, no function can tell it.

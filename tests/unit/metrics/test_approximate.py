@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cellgauge.metrics.knn import approximate
 from cellgauge.metrics.knn.approximate import approximate_neighbors
 from cellgauge.metrics.knn.exact import nearest_neighbors
 
@@ -48,3 +49,12 @@ def test_duplicates_come_after_the_cell_itself():
     indices, distances, _ = approximate_neighbors(matrix, 8, seed=0)
     assert (indices[:, 0] == np.arange(600)).all() and (distances[:, 0] == 0).all()
     assert all(len(set(row)) == 8 for row in indices.tolist())
+
+
+def test_a_search_of_twice_as_many_is_right_more_often(monkeypatch):
+    """Noise without structure is where NN-descent misses most."""
+    matrix = np.random.default_rng(0).normal(size=(3000, 40)).astype(np.float32)
+    wide = approximate_neighbors(matrix, 10, seed=0)[2]
+    monkeypatch.setattr(approximate, "WIDTH", 1)
+    narrow = approximate_neighbors(matrix, 10, seed=0)[2]
+    assert narrow < 0.9 < wide, (narrow, wide)

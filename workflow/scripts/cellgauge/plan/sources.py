@@ -162,7 +162,7 @@ def _canonical(tree: ast.AST) -> str:
 
 
 def _write(node: ast.AST, add: Callable[[str], None]) -> None:
-    """Add the text of a node; a call for each node alone, and none for what it holds, is what makes this fast."""
+    """Add the text of a node. Lists and values are written in place, since a call for each of them takes most of the time."""
     kind: Any = type(node)
     add(f"{kind.__name__}(")
     for name in _fields(kind):

@@ -79,7 +79,7 @@ class _Block:
         order = np.argsort(rows, kind="stable")
         rows, keys = rows[order], keys[order]
         bounds = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=self._n_rows))))
-        place = self._smallest.shape[1] + places(rows, self._n_rows)
+        place = self._smallest.shape[1] + np.arange(len(rows)) - np.repeat(bounds[:-1], np.diff(bounds))
         smallest = np.empty((self._n_rows, self._n), dtype=np.int64)
         for part in slices(self._n_rows, CACHE_ROWS):
             new = slice(bounds[part.start], bounds[part.stop])
@@ -139,9 +139,3 @@ def _rims(values: np.ndarray, n: int) -> np.ndarray:
         for part in slices(len(values), CACHE_ROWS):
             rims[part] = np.partition(values[part], n - 1, axis=1)[:, n - 1]
     return rims
-
-
-def places(rows: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return how many of the same row stand before each; `rows` ascend."""
-    counts = np.bincount(rows, minlength=n_rows)
-    return np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
