@@ -582,16 +582,18 @@ def test_beyond_the_limit_a_sample_is_asked_about_and_every_row_says_so(monkeypa
     def fit(name, fit, train, test, fold, classes, profiles):
         asked.append(len(fold.test))
         trained.setdefault(name, []).append(len(train))
+        if name != "random_forest":  # scaled by the cells that the classifier is trained on
+            np.testing.assert_allclose([train.mean(axis=0), train.var(axis=0)], [[0] * 10, [1] * 10], atol=1e-4)
         return plain_fit(name, fit, train, test, fold, classes, profiles)
 
     monkeypatch.setattr(label_prediction, "_fit", fit)
     estimated, exact = score(data, ["corrected"], exact_up_to=300), score(data, ["corrected"])
     of_folds, n = [row for row in estimated if row.fold is not None and row.metric == "accuracy"], len(CLASSIFIERS)
     assert sum(asked[: 10 * n]) == 2 * n * 300 and sum(asked[10 * n :]) == 2 * n * 900
-    for name in ("logistic_regression", "knn"):  # trained on all training cells
-        assert trained[name][:10] == trained[name][10:]
-    assert sum(trained["random_forest"][:10]) == 2 * 4 * 300
-    note = "tested, and forests trained, on 300 of 900 cells"
+    assert trained["knn"][:10] == trained["knn"][10:]  # all training cells
+    for name in ("logistic_regression", "random_forest"):
+        assert sum(trained[name][:10]) == 2 * 4 * 300
+    note = "of a sample of 300 of 900 cells; nearest neighbors are of all training cells"
     assert len(of_folds) == 10 * n and all(row.reason == note for row in of_folds)
     for subset in ("random_folds", "donor_folds"):
         for name in CLASSIFIERS:
@@ -603,24 +605,21 @@ def test_beyond_the_limit_a_sample_is_asked_about_and_every_row_says_so(monkeypa
             )
 
 
-def test_the_cells_that_are_asked_about_are_predicted_as_without_a_limit(monkeypatch):
-    """Logistic regression and nearest neighbors are trained on the same cells; a forest on fewer."""
-    data, predictions = cells((300, 200, 100), donors=5), []
-    for name in ("logistic_regression", "k_nearest_neighbors"):
-        plain = getattr(label_prediction, name)
+def test_neighbors_of_the_sampled_cells_are_those_without_a_limit(monkeypatch):
+    data, predictions, plain = cells((300, 200, 100), donors=5), [], label_prediction.k_nearest_neighbors
 
-        def keep(train, codes, test, n_classes, *, plain=plain, **options):
-            predicted = plain(train, codes, test, n_classes, **options)
-            last = predicted[-1] if isinstance(predicted, list) else predicted
-            predictions.append({tuple(row): tuple(p) for row, p in zip(test.tolist(), last.probabilities, strict=True)})
-            return predicted
+    def keep(train, codes, test, n_classes, **options):
+        predicted = plain(train, codes, test, n_classes, **options)
+        rows = zip(test.tolist(), predicted.probabilities, strict=True)
+        predictions.append({tuple(row): tuple(probabilities) for row, probabilities in rows})
+        return predicted
 
-        monkeypatch.setattr(label_prediction, name, keep)
-    score(data, ["corrected"], classifiers=["logistic_regression", "knn"])
+    monkeypatch.setattr(label_prediction, "k_nearest_neighbors", keep)
+    score(data, ["corrected"], classifiers=["knn"])
     n_fits = len(predictions)
-    score(data, ["corrected"], classifiers=["logistic_regression", "knn"], exact_up_to=200)
+    score(data, ["corrected"], classifiers=["knn"], exact_up_to=200)
     whole, sampled = predictions[:n_fits], predictions[n_fits:]
-    assert len(sampled) == n_fits == 20 and sum(map(len, sampled)) == 4 * 200
+    assert len(sampled) == n_fits == 10 and sum(map(len, sampled)) == 2 * 200
     for all_cells, some in zip(whole, sampled, strict=True):
         for row, probabilities in some.items():
             np.testing.assert_allclose(probabilities, all_cells[row], atol=1e-5)

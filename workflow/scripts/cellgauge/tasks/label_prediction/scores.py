@@ -66,7 +66,7 @@ def score(
         max_iterations: of logistic regression in profile corrected; reference stops at 100, converged or not.
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
         exact_up_to: number of cells beyond which a run in profile corrected alone draws so many of them at random: classifiers
-            are tested on these, and forests are trained on these. Others are trained on all cells.
+            are tested on these, and trained on those of them in other folds; nearest neighbors are searched among all cells.
 
     Raises:
         CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
@@ -141,7 +141,7 @@ class _Classes:
     rare: np.ndarray  # which of the labels are rare, shape (n,)
     n_dropped: int  # how many labels were too small
     n_cells: int  # how many cells there were before
-    # which of the cells classifiers are tested on and forests are trained on, bool, shape (len(cells),)
+    # which of the cells classifiers are tested on, and all but nearest neighbors trained on, bool, shape (len(cells),)
     sampled: np.ndarray
 
     @classmethod
@@ -180,7 +180,7 @@ class _Classes:
         """What the reader of a score must know of the sample, "" where it holds all cells."""
         if self.sampled.all():
             return ""
-        return f"tested, and forests trained, on {self.sampled.sum()} of {len(self.cells)} cells"
+        return f"of a sample of {self.sampled.sum()} of {len(self.cells)} cells; nearest neighbors are of all training cells"
 
     @property
     def n(self) -> int:
@@ -306,7 +306,9 @@ class _Fold:
     number: int
     train: np.ndarray
     codes: np.ndarray
-    grown: np.ndarray  # which of the training cells forests are grown on, bool, shape (len(train),)
+    sampled: (
+        np.ndarray
+    )  # which of the training cells all but nearest neighbors are trained on, bool, shape (len(train),)
     in_sample: np.ndarray  # the place of each row among those that forests see, shape (n_rows,)
     test: np.ndarray
     truth: np.ndarray
@@ -403,15 +405,22 @@ def _inputs(
 ) -> Iterator[tuple[Sequence[str], Sequence[str], np.ndarray, tuple[Any, Any]]]:
     """Yield classifiers, profiles, the training cells' classes, and what is seen of training and test cells there."""
     if "random_forest" in names:
-        rows = fold.in_sample[fold.train[fold.grown]], fold.in_sample[fold.test]
-        yield ["random_forest"], profiles, fold.codes[fold.grown], rows
-    others = [name for name in names if name != "random_forest"]
+        rows = fold.in_sample[fold.train[fold.sampled]], fold.in_sample[fold.test]
+        yield ["random_forest"], profiles, fold.codes[fold.sampled], rows
+    everything = np.full(len(fold.train), True)
+    trained_on = {"logistic_regression": fold.sampled, "knn": everything}
+    if fold.sampled.all():  # what both see is scaled once
+        groups = [([name for name in names if name in trained_on], everything)]
+    else:
+        groups = [([name], rows) for name, rows in trained_on.items() if name in names]
     as_they_are = [profile for profile in profiles if profile == "corrected" and features.common_units]
     scaled = [profile for profile in profiles if profile not in as_they_are]
-    if others and scaled:
-        yield others, scaled, fold.codes, features.scaled(fold.train, fold.test)
-    if others and as_they_are:
-        yield others, as_they_are, fold.codes, (features.take(fold.train), features.take(fold.test))
+    for others, seen in groups:
+        train, codes = fold.train[seen], fold.codes[seen]
+        if others and scaled:
+            yield others, scaled, codes, features.scaled(train, fold.test)
+        if others and as_they_are:
+            yield others, as_they_are, codes, (features.take(train), features.take(fold.test))
 
 
 def _fit(
