@@ -15,7 +15,6 @@ from cellgauge.core.forked import run_apart
 from cellgauge.core.optional_imports import without_optional
 from cellgauge.core.threads import n_threads
 from cellgauge.files.score import Score
-from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.classifiers import (
     Prediction,
     k_nearest_neighbors,
@@ -276,27 +275,23 @@ class _Result:
     fold: int
     profile: str
     failure: str = ""
-    # of the cells that have a row, true by predicted classes, shape (n_classes, n_classes)
-    confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
-    # under the ROC curve, per class, NaN where undefined; shape (n_classes,). For profile reference
-    areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    # what all test cells add to the scores, by donor where whole donors are held out; None where it could not be fitted
+    counts: DonorCounts | None = None
+    # of the cells that have a row, true by predicted classes, shape (n_classes, n_classes); None likewise
+    confusion: np.ndarray | None = None
     iterations: int = 0
     converged: bool = True
-    # what all test cells add to the scores, by donor where whole donors are held out. For profile corrected
-    counts: DonorCounts | None = None
 
     def values(self) -> dict[str, float]:
         """Return the scores of the fold's test cells, NaN where undefined; none where the classifier could not be fitted."""
-        if self.failure:
+        if self.counts is None:
             return {}
-        if self.counts is not None:
-            scores = self.counts.scores(np.ones((1, len(self.counts.donors)), dtype=np.int64))
-            return {metric: float(values[0]) for metric, values in scores.items()}
         # cz-benchmarks scores the second class in alphabetical order where there are two
-        chosen = [1] if len(self.areas) == 2 else self.confusion.sum(axis=1) > 0
-        scores = {name: values[chosen] for name, values in class_scores(self.confusion).items()}
-        scores["auroc"] = self.areas[chosen]
-        return {"accuracy": accuracy(self.confusion)} | {name: float(np.mean(v)) for name, v in scores.items()}
+        second_alone = self.profile == "reference" and len(self.counts.trained) == 2
+        everyone = np.ones((1, len(self.counts.donors)), dtype=np.int64)
+        scores = self.counts.scores(everyone, [1] if second_alone else None)
+        values = {metric: float(of_all[0]) for metric, of_all in scores.items()}
+        return {**values, "recall": values["balanced_accuracy"]}
 
 
 @dataclass(frozen=True)
@@ -434,15 +429,12 @@ def _fit(
         yield from (_Result(name, fold.number, profile, reason) for profile in profiles)
         return
     for profile in profiles:
-        prediction = predictions[0 if profile == "reference" else -1]
-        of_test = fold.truth, prediction.classes, prediction.probabilities
-        confusion = confusion_matrix(fold.truth, prediction.classes, classes.n)
-        solved = {"iterations": prediction.iterations, "converged": prediction.converged}
-        if profile == "reference":
-            scored = {"areas": auroc_per_class(fold.truth, prediction.probabilities)}
-        else:
-            scored = {"counts": DonorCounts.of(*of_test, fold.donors, fold.trained, classes.rare, fold.left_out)}
-        yield _Result(name, fold.number, profile, confusion=confusion, **solved, **scored)
+        predicted, probabilities, iterations, converged = predictions[0 if profile == "reference" else -1]
+        confusion = np.bincount(fold.truth * classes.n + predicted, minlength=classes.n**2)
+        of_test = fold.truth, predicted, probabilities, fold.donors
+        counts = DonorCounts.of(*of_test, fold.trained, classes.rare, fold.left_out)
+        confusion = confusion.reshape(classes.n, classes.n)
+        yield _Result(name, fold.number, profile, "", counts, confusion, iterations, converged)
 
 
 # --- from results to rows --------------------------------------------------------------------------------------------
