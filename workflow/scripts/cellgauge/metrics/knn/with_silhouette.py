@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellgauge.metrics.knn.distances import CentredRows, DistanceTiles
+from cellgauge.metrics.knn.distances import CentredRows
 from cellgauge.metrics.knn.exact import NeighborSearch
 from cellgauge.metrics.silhouette import Distances, DistanceSums, sums_fit
 
@@ -31,11 +31,10 @@ def neighbors_and_widths(matrix: np.ndarray, k: int, groups: np.ndarray) -> tupl
         ValueError: k is out of range, or there are fewer than two groups.
     """
     codes = np.unique(groups, return_inverse=True)[1]
-    tiles = DistanceTiles(CentredRows.of(matrix), np.argsort(codes, kind="stable"))
-    search, distances = NeighborSearch(tiles, k), Distances(tiles)
-    sums = DistanceSums(distances, codes)
-    for part, other in tiles.pairs():
-        squared = tiles.squared(part, other)
+    distances = Distances(CentredRows.of(matrix), np.argsort(codes, kind="stable"))
+    search, sums = NeighborSearch(distances, k), DistanceSums(distances, codes)
+    for part, other in distances.pairs():
+        squared = distances.squared(part, other)
         search.take(part, other, squared)
         sums.take(part, other, distances.rooted(part, other, squared))
     return *search.answers().nearest(), sums.widths()
