@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.score import Score
 from cellgauge.metrics.agreement import adjusted_mutual_info, adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.donors import agreements_without, means_without
 from cellgauge.metrics.knn.graph import Leiden, fuzzy_edges, neighbor_count
 from cellgauge.metrics.silhouette import scaled
-from cellgauge.tasks.cells import CellsToScore, without_donors
+from cellgauge.tasks.cells import CellsToScore, check_names, joined, without_donors
 from cellgauge.tasks.clustering.neighbors import find
 
 SCOPE = "split"
@@ -62,9 +61,8 @@ def score(
         CellgaugeError: an unknown metric or flavor.
         NotScorable: all cells carry the same label.
     """
-    for kind, names, known in (("metric", metrics, METRICS), ("flavor", [flavor], FLAVORS)):
-        if unknown := set(names) - set(known):
-            raise CellgaugeError(f"clustering: unknown {kind} '{min(unknown)}'; there are {', '.join(known)}")
+    check_names("clustering", "metric", metrics, METRICS)
+    check_names("clustering", "flavor", [flavor], FLAVORS)
     arrays = cells.neighbors
     if arrays is None:
         options = {"seed": seed, "profiles": profiles, "metrics": metrics, "n_neighbors": n_neighbors}
@@ -79,7 +77,7 @@ def score(
             seeds = range(seed, seed + n_seeds)
             scores = _corrected(cells, leiden, agreement, seeds, sorted(resolutions), n_neighbors)
             note = f"approximate neighbors, {arrays['recall']:.1%} of them right" if "recall" in arrays else ""
-            yield from (replace(score, reason=_join(score.reason, note)) for score in scores)
+            yield from (replace(score, reason=joined(score.reason, note)) for score in scores)
     if "silhouette" in metrics:
         widths, sample = scaled(arrays["widths"]), arrays.get("sample", slice(None))
         note = ""
@@ -91,10 +89,6 @@ def score(
         if donors is not None:
             donors = donors[sample]
             yield from without_donors("silhouette", means_without(widths, donors))
-
-
-def _join(*notes: str) -> str:
-    return "; ".join(filter(None, notes))
 
 
 def _reference(labels: np.ndarray, communities: np.ndarray, metrics: Sequence[str]) -> Iterator[Score]:

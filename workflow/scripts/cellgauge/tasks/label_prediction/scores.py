@@ -26,7 +26,15 @@ from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, random_forest, rank_type, worthwhile
 from cellgauge.metrics.knn.distances import Matrix
-from cellgauge.tasks.cells import CellsToScore, NotScorable, is_estimated, sampled_rows, without_donors
+from cellgauge.tasks.cells import (
+    CellsToScore,
+    NotScorable,
+    check_names,
+    is_estimated,
+    joined,
+    sampled_rows,
+    without_donors,
+)
 
 SCOPE = "split"
 NEEDS = ("label",)
@@ -71,10 +79,9 @@ def score(
         CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
         NotScorable: fewer than two labels have `min_class_size` cells.
     """
-    unknown = set(classifiers) - set(CLASSIFIERS)
-    if unknown or not classifiers:
-        wrong = f"unknown classifier '{min(unknown)}'" if unknown else "no classifier is named"
-        raise CellgaugeError(f"label_prediction: {wrong}; there are {', '.join(CLASSIFIERS)}")
+    check_names("label_prediction", "classifier", classifiers, CLASSIFIERS)
+    if not classifiers:
+        raise CellgaugeError(f"label_prediction: no classifier is named; there are {', '.join(CLASSIFIERS)}")
     if min_class_size < n_folds:
         raise CellgaugeError(
             f"label_prediction: min_class_size is {min_class_size}, but {n_folds} folds need classes of {n_folds} cells"
@@ -459,16 +466,16 @@ def _scores(results: Sequence[_Result], classes: _Classes, profile: str, subset:
         caveat = f"{name} did not converge in {n - n_converged} of {n} folds" if stopped else ""
         values[name] = {metric: [] for metric in metrics}
         for result in of_classifier:
-            yield from _fold_scores(result, values[name], _join(note, caveat if not result.converged else ""), common)
+            yield from _fold_scores(result, values[name], joined(note, caveat if not result.converged else ""), common)
         for metric in metrics:
-            yield _mean(metric, values[name][metric], len(of_classifier), _join(note, caveat), where)
+            yield _mean(metric, values[name][metric], len(of_classifier), joined(note, caveat), where)
         yield Score("folds_succeeded", float(n), **where)
         if name == "logistic_regression" and succeeded:
             yield Score("iterations", float(max(result.iterations for result in succeeded)), **where)
             if profile == "corrected":
                 yield Score("folds_converged", float(n_converged), **where)
     missing = [name for name in CLASSIFIERS if name not in values]
-    note = _join(note, f"mean without {', '.join(missing)}" if missing else "")
+    note = joined(note, f"mean without {', '.join(missing)}" if missing else "")
     for metric in metrics:
         yield _mean_over_classifiers(metric, values, note, common)
     if profile == "corrected" and "f1_rare" not in metrics:
@@ -497,7 +504,7 @@ def _mean(metric: str, values: Sequence[float], n_folds: int, note: str, where: 
         return Score(metric, **where, status="failed", reason=f"none of {n_folds} folds succeeded")
     others = "have no rare label" if metric == "f1_rare" else "failed"
     partial = f"mean over {len(values)} of {n_folds} folds, the others {others}" if len(values) < n_folds else ""
-    return Score(metric, float(np.mean(values)), **where, reason=_join(note, partial))
+    return Score(metric, float(np.mean(values)), **where, reason=joined(note, partial))
 
 
 def _mean_over_classifiers(
@@ -514,7 +521,7 @@ def _mean_over_classifiers(
         value = np.mean([np.mean(values) for values in per_classifier])
     failed = [name for name, values in of_classifiers.items() if not values[metric]]
     caveat = f"mean without {', '.join(failed)}" if failed else ""
-    return Score(metric, float(value), **where, reason=_join(note, caveat))
+    return Score(metric, float(value), **where, reason=joined(note, caveat))
 
 
 def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> Iterator[Score]:
@@ -541,10 +548,6 @@ def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> It
     for true_code, predicted in np.argwhere(confusion):
         pair = json.dumps([str(classes.names[true_code]), str(classes.names[predicted])], ensure_ascii=False)
         yield Score("confusion", float(confusion[true_code, predicted]), condition=pair, **where)
-
-
-def _join(*notes: str) -> str:
-    return "; ".join(filter(None, notes))
 
 
 # --- donors ----------------------------------------------------------------------------------------------------------
@@ -587,7 +590,7 @@ def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes
     if not scheme.folds:
         yield Score(**where, status=scheme.status, reason=scheme.reason)
         return
-    yield from _scores(results, classes, **where, note=_join(note, scheme.note))
+    yield from _scores(results, classes, **where, note=joined(note, scheme.note))
     yield from _per_class(results, classes, DONORS)
     for number, rows in enumerate(scheme.folds):
         train, test = (np.bincount(classes.codes[of_part], minlength=classes.n) > 0 for of_part in rows)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cellgauge.metrics import perturbation as metrics
+from cellgauge.tasks.perturbation.differences import correlation
 from cellgauge.tasks.perturbation.responses import Responses, Value
 
 
@@ -24,7 +25,7 @@ def values(responses: Responses, row: int, top: Sequence[int]) -> Iterator[Value
         yield Value("mse", name, metrics.mean_squared_error(predicted[genes], measured[genes]))
     changes = responses.predicted_change(row), responses.measured_change(row)
     for name, genes in subsets.items():
-        yield _pearson(name, *(change[genes] for change in changes))
+        yield correlation("pearson_delta", name, *(change[genes] for change in changes), scale=0.0, fewest=0)
     ranked = metrics.leading(responses.scores[prediction], max(top), responses.tie_breaker)
     for n in top:
         yield Value("jaccard", f"top{n}_de", metrics.jaccard(set(order[:n]), set(ranked[:n])))
@@ -34,13 +35,3 @@ def measures(top: Sequence[int]) -> list[tuple[str, str]]:
     """Return the metrics and genes that `values` yields."""
     subsets = ["all", *(f"top{n}_de" for n in top)]
     return [(m, s) for m in ("mse", "pearson_delta") for s in subsets] + [("jaccard", s) for s in subsets[1:]]
-
-
-def _pearson(genes: str, predicted: np.ndarray, measured: np.ndarray) -> Value:
-    for change, whose in ((predicted, "predicted"), (measured, "measured")):
-        if metrics.is_constant(change, 0.0):
-            return Value("pearson_delta", genes, None, f"the {whose} change is the same for all {len(change)} genes")
-    value = metrics.pearson(measured, predicted)
-    if not np.isfinite(value):
-        return Value("pearson_delta", genes, None, "the change is the same for all genes")
-    return Value("pearson_delta", genes, value)

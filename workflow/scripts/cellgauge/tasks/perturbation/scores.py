@@ -14,7 +14,7 @@ import numpy as np
 
 from cellgauge.files.score import Score
 from cellgauge.metrics import perturbation as metrics
-from cellgauge.tasks.cells import NotScorable
+from cellgauge.tasks.cells import NotScorable, joined
 from cellgauge.tasks.perturbation import reference
 from cellgauge.tasks.perturbation.corrected import NO_EFFECT, Corrected
 from cellgauge.tasks.perturbation.responses import Responses, Value, identity, open_responses
@@ -145,4 +145,4 @@ def _mean(metric: str, subset: str, values: Sequence[Value], profile: str, about
         why = why or "there is no condition"
         return Score(metric, None, profile, subset=subset, status="not_applicable", reason=why)
     note = f"mean over {len(known)} of {len(values)} conditions; the others, for example: {why}" if reasons else ""
-    return Score(metric, float(np.mean(known)), profile, subset=subset, reason="; ".join(filter(None, [note, about])))
+    return Score(metric, float(np.mean(known)), profile, subset=subset, reason=joined(note, about))

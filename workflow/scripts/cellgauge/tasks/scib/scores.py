@@ -17,7 +17,7 @@ import numpy as np
 
 from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.files.score import Score
-from cellgauge.tasks.cells import CellsToScore, NotScorable
+from cellgauge.tasks.cells import CellsToScore, NotScorable, check_names, joined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,9 +64,8 @@ def score(
         CellgaugeError: scib-metrics is not there, or is too old; an unknown metric or column.
         NotScorable: all cells carry the same label.
     """
-    for kind, names, known in (("metric", metrics, METRICS), ("batch column", batch_columns, BATCH_COLUMNS)):
-        if unknown := set(names) - set(known):
-            raise CellgaugeError(f"scib: unknown {kind} '{min(unknown)}'; there are {', '.join(known)}")
+    check_names("scib", "metric", metrics, METRICS)
+    check_names("scib", "batch column", batch_columns, BATCH_COLUMNS)
     labels = cells.obs["label"]
     if len(np.unique(labels)) < 2:
         raise NotScorable(f"all {len(labels)} cells have the label '{labels[0]}', so there is nothing to compare")
@@ -235,7 +234,7 @@ def _row(metric: str, suite: _Suite, note: str) -> Score:
     if not np.isfinite(value):
         return Score(metric, profile="corrected", status=status, reason=reason)
     if metric == "pcr_comparison" and value == 0:
-        note = "; ".join(filter(None, [note, "batches explain no less of the embedding than of the unintegrated PCA"]))
+        note = joined(note, "batches explain no less of the embedding than of the unintegrated PCA")
     of_batches = metric in (*BATCH_CORRECTION, "isolated_labels")
     return Score(metric, value, "corrected", reason=note if of_batches else "")
 
