@@ -213,7 +213,7 @@ def main() -> None:
     cli.add_argument("--rehearse", action="store_true", help="on the CPU, with tiny networks")
     cli.add_argument("--only", nargs="+", metavar="STEP", help="such as machine golden family:scgpt")
     args = cli.parse_args()
-    if not (args.folder / "golden" / "golden.json").is_file():
+    if not (args.folder / "cells").is_dir():
         sys.exit(f"error: {args.folder} holds no cells; make it with `make gpu-bundle` where there is a network")
     chosen = [step for step in STEPS if not args.only or _is_named(step, args.only)]
     done = check(args.folder, args.output, args.minutes, rehearse=args.rehearse, steps=chosen)

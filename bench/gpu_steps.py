@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -230,37 +230,36 @@ def _seconds(function: Callable[[], Any], device: str, times: int) -> float:
 # --- golden vectors ---------------------------------------------------------------------------------------------------
 
 
-def golden(context: Context) -> None:
-    """Emit how far every golden case is from the official vectors, in every precision."""
-    for case in json.loads((context.folder / "golden" / "golden.json").read_text()):
+def golden(context: Context, *families: str) -> None:
+    """Emit how far the golden cases (those of some families, or all) are from the official vectors, in every precision."""
+    from gpu_golden import CASES
+
+    folder = context.scratch / "golden"
+    folder.mkdir()
+    for family in families or CASES:
+        case = cache(partial(CASES[family], folder))
         for precision in context.precisions:
-            about = {"family": case["adapter"], "precision": precision}
-            context.part(lambda c=case, p=precision: _distance(*_golden(context, c, p)), "golden", **about)
+            about = {"family": family, "precision": precision}
+            context.part(lambda f=family, c=case, p=precision: _golden(context, f, c(), p), "golden", **about)
 
 
-def _golden(context: Context, case: Mapping[str, Any], precision: str) -> tuple[Any, Any]:
-    """Return our vectors and the official ones of a case."""
+def _golden(context: Context, family: str, case: Any, precision: str) -> dict[str, float]:
+    """Return how far our vectors of a `gpu_golden.Golden` are from the official ones."""
     import numpy as np
 
-    folder = context.folder / "golden"
-    name = case["weights"]
-    weights = ROOT / name.removeprefix("repository:") if name.startswith("repository:") else folder / name
-    options = {**case["options"], "precision": precision}
-    if case["conditions"]:
+    options = {**case.options, "precision": precision}
+    if case.conditions:
         from cellgauge.predictors.base import load_predictor
         from cellgauge.screens.screen import Screen
 
-        options["panel"] = str(folder / options["panel"])
-        module = load_predictor(case["adapter"])
-        predicted = module.predict(Screen.open(folder / case["split"]), weights, device=context.device, **options)
+        screen, predict = Screen.open(case.split), load_predictor(family).predict
+        predicted = predict(screen, case.weights, device=context.device, **options)
         cells = {response.condition: response.cells for response in predicted.responses}
-        expected = [ROOT / case["expected"].format(condition=c.replace("+", "_")) for c in case["conditions"]]
-        ours = np.concatenate([np.asarray(cells[condition]) for condition in case["conditions"]])
-        return ours, np.concatenate([np.load(path) for path in expected])
-    output = context.scratch / f"golden_{case['adapter']}.h5ad"
-    matrix = _embed(context, case["adapter"], folder / case["split"], weights, output, **options).matrix
-    ours = matrix if case["rows"] is None else matrix[case["rows"]]
-    return ours, np.load(ROOT / case["expected"])[: len(ours)]
+        return _distance(np.concatenate([cells[condition] for condition in case.conditions]), case.expected)
+    output = context.scratch / f"golden_{family}.h5ad"
+    return _distance(
+        _embed(context, family, case.split, case.weights, output, **options).matrix[case.rows], case.expected
+    )
 
 
 def _embed(context: Context, adapter: str, split: Path, weights: Path, output: Path, **options: Any) -> Any:
@@ -779,7 +778,11 @@ STEPS: dict[str, Callable] = {
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("step", choices=STEPS)
-    cli.add_argument("about", nargs="*", help="the family of `prepare`, `family`, `compiled`; cpu or gpu for `scoring`")
+    cli.add_argument(
+        "about",
+        nargs="*",
+        help="the family of `prepare`, `family`, `compiled`, families of `golden`; cpu or gpu for `scoring`",
+    )
     for name in ("folder", "scratch", "lines"):
         cli.add_argument(f"--{name}", type=Path, required=True)
     cli.add_argument("--device", default="cuda:0")
