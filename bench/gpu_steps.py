@@ -369,14 +369,7 @@ def write_checkpoint(name: str, folder: Path, symbols: Sequence[str], genes: Seq
     if tiny:
         import made_checkpoints
 
-        arguments = {
-            "uce": {"human": symbols},
-            "aido_cell": symbols[:60],
-            "geneformer": {gene: gene for gene in genes},
-            "transcriptformer": {"homo_sapiens": genes},
-        }
-        adapter = FAMILIES[name].adapter
-        getattr(made_checkpoints, adapter)(folder, arguments.get(adapter, symbols))
+        made_checkpoints.make(FAMILIES[name].adapter, folder, symbols, genes)
         return
     import real_size
 
