@@ -50,10 +50,6 @@ class Shape:
         whole = self.layers - 1
         return 2 * tokens * (whole * self.products + self.last) + pairs * (whole + self.attends_last)
 
-    def published_flop(self, tokens: float) -> float:
-        """Return the operations of the whole network: every layer for every token and pair."""
-        return self.layers * (2 * tokens * self.products + 4 * tokens * tokens * self.width)
-
 
 def _post_norm(layers: int, width: int, hidden: int) -> Shape:
     """Return the shape of an encoder whose output at the first token is the embedding: keys and values suffice at last."""
@@ -506,7 +502,7 @@ def family(context: Context, name: str) -> None:
     def host() -> dict[str, Any]:
         row, _ = embed("long", null=True, **options, precision="fp32")
         tokens = about.tokens or row["tokens_per_cell"]
-        context.emit("arithmetic", family=name, tokens=tokens, **_arithmetic(about.shape, tokens))
+        context.emit("arithmetic", family=name, tokens=tokens, gflop_per_cell=about.shape.flop(tokens) / 1e9)
         return row
 
     speed, fastest = partial(context.part, kind="speed", family=name, title=about.title), context.precisions[-1]
@@ -554,10 +550,6 @@ def _wait_for(path: Path, context: Context) -> None:
         if time.monotonic() > context.ends or path.with_name("failed").exists():
             raise TimeoutError(f"{path.parent.name}: cells and checkpoint are not ready")
         time.sleep(0.2)
-
-
-def _arithmetic(shape: Shape, tokens: float) -> dict[str, float]:
-    return {"gflop_per_cell": shape.flop(tokens) / 1e9, "published_gflop_per_cell": shape.published_flop(tokens) / 1e9}
 
 
 def _run(

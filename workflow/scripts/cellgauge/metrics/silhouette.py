@@ -70,8 +70,7 @@ def silhouette_widths(
     else:
         from cellgauge.metrics.knn.on_device import DistancesOnDevice
 
-        edge = tile_edge(matrix.shape[1], DEVICE_EDGE)
-        distances = DistancesOnDevice(rows, order, edge, device, NEAR, FEW)
+        distances = DistancesOnDevice(rows, order, device)
     if of is not None:
         return _widths_block_by_block(distances, codes, len(of))[of]
     if not sums_fit(len(codes), codes.max() + 1):
