@@ -14,8 +14,8 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.make_split import make_split
 from cellgauge.files.h5ad import open_h5, read_scalars
 from cellgauge.files.prediction import Prediction
-from cellgauge.predictors.base import predict_files
 from cellgauge.predictors import scgenept
+from cellgauge.predictors.base import predict_files
 from cellgauge.predictors.scgenept import CONTROLS_ON_CPU, bootstrap, chosen_controls, predict
 from cellgauge.screens.screen import Screen
 
