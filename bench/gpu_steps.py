@@ -321,43 +321,14 @@ def prepare(context: Context, name: str) -> None:
 
 def repeat_cells(base: Path, target: Path, n_cells: int) -> None:
     """Write a split of the first `n_cells` cells of another, from its first anew where it has fewer; ids are cell0, ..."""
-    import h5py
     import numpy as np
 
-    from cellgauge.files.split import Split
+    from cellgauge.files.split import Split, write_split
 
-    counts = Split.open(base).counts()
-    counts = counts[np.arange(n_cells) % counts.shape[0]]
-    text = h5py.string_dtype()
-    with h5py.File(base, "r") as source, h5py.File(target, "w") as file:
-        for name in ("var", "uns", "layers", "obsm", "obsp", "varm", "varp"):
-            source.copy(name, file)
-        file.attrs.update(source.attrs)
-        del file["uns/split"]
-        file["uns"].create_dataset("split", data=target.stem).attrs.update(source["uns/split"].attrs)
-        matrix = file.create_group("X")
-        matrix.attrs.update({**source["X"].attrs, "shape": counts.shape})
-        for name in ("data", "indices", "indptr"):
-            stored = source["X"][name]  # as splits are stored
-            how = {
-                "compression": stored.compression,
-                "compression_opts": stored.compression_opts,
-                "shuffle": stored.shuffle,
-            }
-            matrix.create_dataset(name, data=getattr(counts, name), **how)
-        frame = file.create_group("obs")
-        frame.attrs.update({**source["obs"].attrs, "column-order": np.asarray(["label", "assay"], dtype=text)})
-        index = frame.attrs["_index"]
-        columns = {index: [f"cell{row}" for row in range(n_cells)]}
-        columns |= {name: [_first_value(source["obs"], name)] * n_cells for name in ("label", "assay")}
-        for name, values in columns.items():
-            column = frame.create_dataset(name, data=np.asarray(values, dtype=object), dtype=text)
-            column.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
-
-
-def _first_value(frame: Any, name: str) -> str:
-    item = frame[name]
-    return (item["categories"] if hasattr(item, "keys") else item).asstr()[0]
+    data = Split.open(base).to_anndata()
+    data = data[np.arange(n_cells) % data.n_obs].copy()
+    data.obs_names, data.uns["split"] = [f"cell{row}" for row in range(n_cells)], target.stem
+    write_split(target, data)
 
 
 def write_checkpoint(name: str, folder: Path, symbols: Sequence[str], genes: Sequence[str], *, tiny: bool) -> None:
