@@ -120,7 +120,6 @@ def score(
                 yield from _per_class(of_profile, classes, subset)
         if "corrected" in together:
             yield from _donor_scores(schemes[DONORS], results[DONORS], classes, features.note)
-            yield from _without_donors(schemes[DONORS], results[DONORS])
 
 
 _Fit = Callable[["Matrix | np.ndarray", np.ndarray, "Matrix | np.ndarray", int], list[Prediction]]
@@ -524,16 +523,22 @@ def _mean_over_classifiers(
     return Score(metric, float(value), **where, reason=joined(note, caveat))
 
 
+def _fitted(results: Sequence[_Result]) -> dict[str, list[_Result]]:
+    """Return the results of the folds on which each classifier could be fitted."""
+    of_classifier: dict[str, list[_Result]] = {}
+    for result in results:
+        if not result.failure:
+            of_classifier.setdefault(result.classifier, []).append(result)
+    return of_classifier
+
+
 def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> Iterator[Score]:
     """Yield the F1 of each label over the test cells of all folds, and how many of its cells were given which label.
 
     Both are means over the classifiers. The condition of `confusion` is a JSON list: true label, predicted label. Cells that
     the model did not embed lower the F1, and are in no confusion.
     """
-    of_classifier: dict[str, list[_Result]] = {}
-    for result in results:
-        if not result.failure:
-            of_classifier.setdefault(result.classifier, []).append(result)
+    of_classifier = _fitted(results)
     if not of_classifier:
         return
     where = {"profile": "corrected", "classifier": "mean", "subset": subset}
@@ -585,7 +590,10 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
 
 
 def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes, note: str) -> Iterator[Score]:
-    """Yield the scores of folds that hold out whole donors, with how many classes each fold could not do justice to."""
+    """Yield the scores of folds that hold out whole donors, with how many classes each fold could not do justice to.
+
+    Then each mean over folds without one donor after the other, and the number of donors.
+    """
     where = {"profile": "corrected", "subset": DONORS}
     if not scheme.folds:
         yield Score(**where, status=scheme.status, reason=scheme.reason)
@@ -596,17 +604,8 @@ def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes
         train, test = (np.bincount(classes.codes[of_part], minlength=classes.n) > 0 for of_part in rows)
         yield Score("classes_not_in_training", float((test & ~train).sum()), **where, fold=number)
         yield Score("classes_not_in_test", float((train & ~test).sum()), **where, fold=number)
-
-
-def _without_donors(scheme: _Scheme, results: Sequence[_Result]) -> Iterator[Score]:
-    """Yield each mean over folds that hold out donors without one donor after the other, and the number of donors."""
-    if not scheme.folds:
-        return
-    yield Score("n_donors", float(len(scheme.names)), "corrected", subset=DONORS)
-    counted: dict[str, list[DonorCounts]] = {}
-    for result in results:
-        if result.counts is not None:
-            counted.setdefault(result.classifier, []).append(result.counts)
+    yield Score("n_donors", float(len(scheme.names)), **where)
+    counted = {name: [result.counts for result in folds] for name, folds in _fitted(results).items()}
     for (classifier, metric), values in predictions_without(counted, len(scheme.names)).items():
         of_donor = dict(zip(scheme.names, values.tolist(), strict=True))
         yield from without_donors(metric, of_donor, classifier=classifier, subset=DONORS)

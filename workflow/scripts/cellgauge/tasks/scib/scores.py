@@ -76,12 +76,9 @@ def score(
     rows = {name: _row(name, suite, note) for name in metrics}
     yield from _means(rows)
     yield from rows.values()
-    if rows.get("kbet", _NONE).status == "ok":
+    if "kbet" in rows and rows["kbet"].status == "ok":
         for label, value in suite.kbet_by_label.items():
             yield Score("kbet", value, "corrected", condition=label)
-
-
-_NONE = Score("none", status="not_applicable", reason="not asked for")
 
 
 def load_library() -> None:
@@ -132,11 +129,6 @@ class _Suite:
     n_components: int
     seed: int
 
-    @property
-    def matrix(self) -> np.ndarray:
-        """The embedding."""
-        return self.cells.matrix
-
     def why_not(self, metric: str) -> str:
         """Return why a metric cannot be computed of these cells, "" if it can."""
         if self.batches is None and metric in (*BATCH_CORRECTION, "isolated_labels"):
@@ -156,7 +148,7 @@ class _Suite:
     def _nearest(self) -> NeighborsResults:
         from scib_metrics.nearest_neighbors import pynndescent
 
-        return pynndescent(self.matrix, n_neighbors=MOST_NEIGHBORS, random_state=0, n_jobs=1)
+        return pynndescent(self.cells.matrix, n_neighbors=MOST_NEIGHBORS, random_state=0, n_jobs=1)
 
     def neighbors(self, metric: str) -> NeighborsResults:
         """Return the neighbors that a metric is given."""
@@ -167,7 +159,7 @@ class _Suite:
         """NMI and ARI of k-means, k the number of labels."""
         import scib_metrics
 
-        return scib_metrics.nmi_ari_cluster_labels_kmeans(self.matrix, self.labels)
+        return scib_metrics.nmi_ari_cluster_labels_kmeans(self.cells.matrix, self.labels)
 
     @cached_property
     def kbet(self) -> tuple[float, pd.DataFrame]:
@@ -203,7 +195,7 @@ class _Suite:
 def _compute(metric: str, suite: _Suite) -> float:
     import scib_metrics as library
 
-    matrix, labels, batches = suite.matrix, suite.labels, suite.batches
+    matrix, labels, batches = suite.cells.matrix, suite.labels, suite.batches
     functions: dict[str, Callable[[], Any]] = {
         "isolated_labels": lambda: library.isolated_labels(matrix, labels, batches),
         "nmi_kmeans": lambda: suite.kmeans["nmi"],
