@@ -211,7 +211,7 @@ def our_commands(
     given = {"profiles": list(profiles), **options}
     if not keeps_neighbors(bench, options):
         return [_command("score_task.py", bench, folder, given, output)]
-    kept = kept_neighbors(output)
+    kept = output.with_suffix(".npz")
     of_search = {name: value for name, value in given.items() if name in task_traits(bench.task).searched}
     return [
         _command("find_neighbors.py", bench, folder, of_search, kept),
@@ -223,11 +223,6 @@ def keeps_neighbors(bench: Bench, options: Mapping[str, object]) -> bool:
     """Return whether the workflow keeps the neighbors of a task with these options."""
     about = task_traits(bench.task)
     return not bench.counts and about.keeps_neighbors({**about.params, **options})
-
-
-def kept_neighbors(output: Path) -> Path:
-    """Return where the neighbors of a score file are kept."""
-    return output.with_suffix(".npz")
 
 
 def _command(script: str, bench: Bench, folder: Path, options: Mapping[str, object], output: Path) -> list[str]:

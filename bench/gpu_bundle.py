@@ -75,10 +75,6 @@ def real_cells(baron: Path) -> tuple[csr_matrix, list[str]]:
     return published.X.tocsr(), published.var_names.tolist()
 
 
-def size_mb(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-
-
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--folder", type=Path, default=ROOT / ".gpu-check")
@@ -88,7 +84,7 @@ def main() -> None:
     shutil.rmtree(args.folder, ignore_errors=True)
     write_cells(args.folder / "cells", *real_cells(args.baron))
     fetch_wheels(args.folder / "wheels", args.python)
-    total = size_mb(args.folder)
+    total = sum(path.stat().st_size for path in args.folder.rglob("*") if path.is_file()) / 1e6
     if total > LIMIT_MB:
         sys.exit(f"error: {args.folder} holds {total:.0f} MB, more than {LIMIT_MB}")
     print(f"{args.folder}: {total:.0f} MB for Python {args.python}; next: python bench/gpu_check.py")

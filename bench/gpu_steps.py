@@ -719,16 +719,7 @@ def memory(context: Context) -> None:
     )
 
 
-STEPS: dict[str, Callable] = {
-    "machine": machine,
-    "golden": golden,
-    "prepare": prepare,
-    "family": family,
-    "compiled": compiled,
-    "scoring": scoring,
-    "tests": tests,
-    "memory": memory,
-}
+STEPS = {step.__name__: step for step in (machine, golden, prepare, family, compiled, scoring, tests, memory)}
 
 
 def main() -> None:

@@ -119,7 +119,11 @@ def _corrected(
     n_clusters = int(of_embedded[0].max()) + 1
     reason = f"{n_clusters} clusters with seed {seeds[0]}, {n_labels} labels have at least {n_neighbors} cells"
     yield Score("resolution", float(resolution), "corrected", reason=reason)
-    yield from _over_seeds(values, seeds)
+    for name, of_seeds in values.items():
+        yield from (Score(name, value, "corrected", seed=seed) for seed, value in zip(seeds, of_seeds, strict=True))
+        yield Score(name, float(np.mean(of_seeds)), "corrected")
+        if name in AGREEMENT and len(of_seeds) > 1:
+            yield Score(f"{name}_sd", float(np.std(of_seeds, ddof=1)), "corrected")
     donors = _donors(cells.of_all("donor") if "donor" in cells.obs else None)
     if donors is not None:
         functions = {name: AGREEMENT[name] for name in metrics}
@@ -154,11 +158,3 @@ def _donors(donors: np.ndarray | None) -> np.ndarray | None:
     if donors is None or (donors == "").any() or len(np.unique(donors)) < 2:
         return None
     return donors
-
-
-def _over_seeds(values: dict[str, list[float]], seeds: Sequence[int]) -> Iterator[Score]:
-    for name, of_seeds in values.items():
-        yield from (Score(name, value, "corrected", seed=seed) for seed, value in zip(seeds, of_seeds, strict=True))
-        yield Score(name, float(np.mean(of_seeds)), "corrected")
-        if name in AGREEMENT and len(of_seeds) > 1:
-            yield Score(f"{name}_sd", float(np.std(of_seeds, ddof=1)), "corrected")

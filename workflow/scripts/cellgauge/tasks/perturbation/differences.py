@@ -23,7 +23,13 @@ def values(responses: Responses, row: int, subsets: Mapping[str, np.ndarray]) ->
     predicted, measured = responses.predicted_change(row), responses.measured_change(row)
     expression = responses.predicted[responses.prediction_of(responses.truth.condition[row])]
     for name in ("all", "unmasked"):
-        yield _explained(name, predicted[subsets[name]], measured[subsets[name]])
+        genes = subsets[name]
+        unchanged = float(np.mean(measured[genes] ** 2)) if len(genes) else 0.0
+        if unchanged == 0:
+            yield Value("r2_delta", name, None, "no gene was measured to change")
+        else:
+            error = metrics.mean_squared_error(predicted[genes], measured[genes])
+            yield Value("r2_delta", name, 1 - error / unchanged)
     for name, genes in subsets.items():
         if len(genes):
             yield Value("mse", name, metrics.mean_squared_error(expression[genes], responses.truth.means[row, genes]))
@@ -121,10 +127,3 @@ def energy(responses: Responses, row: int) -> Value:
 
 def _present(cells: np.ndarray) -> np.ndarray:
     return cells[np.isfinite(cells).all(axis=1)]
-
-
-def _explained(genes: str, predicted: np.ndarray, measured: np.ndarray) -> Value:
-    unchanged = float(np.mean(measured**2)) if len(measured) else 0.0
-    if unchanged == 0:
-        return Value("r2_delta", genes, None, "no gene was measured to change")
-    return Value("r2_delta", genes, 1 - metrics.mean_squared_error(predicted, measured) / unchanged)

@@ -16,7 +16,10 @@ from cellgauge.tasks.perturbation.responses import Responses, Value
 
 
 def values(responses: Responses, row: int, top: Sequence[int]) -> Iterator[Value]:
-    """Yield the values of one condition, a row of the truth that has a prediction."""
+    """Yield the values of one condition, a row of the truth."""
+    if reason := responses.why_not(row):
+        yield from (Value(metric, genes, None, reason) for metric, genes in measures(top))
+        return
     prediction = responses.prediction_of(responses.truth.condition[row])
     order = metrics.leading(responses.truth.scores[row], max(top), responses.tie_breaker)
     subsets = {"all": np.arange(len(responses.truth.genes))} | {f"top{n}_de": order[:n] for n in top}

@@ -57,19 +57,12 @@ def score(
     if "reference" in profiles:
         rows = [int(row) for row in np.flatnonzero(responses.truth.role == "test")]
         strata = {row: responses.truth.stratum[row] for row in rows}
-        values = {row: list(_reference_values(responses, row, top)) for row in rows}
+        values = {row: list(reference.values(responses, row, top)) for row in rows}
         yield from _rows(responses, "reference", values, strata)
     if "corrected" in profiles:
         scorer = Corrected(cells["corrected"], top, fdr)
         values = {row: list(scorer.values(row)) for row in scorer.rows}
         yield from _rows(cells["corrected"], "corrected", values, scorer.strata, scorer)
-
-
-def _reference_values(responses: Responses, row: int, top: Sequence[int]) -> Iterator[Value]:
-    if reason := responses.why_not(row):
-        yield from (Value(metric, genes, None, reason) for metric, genes in reference.measures(top))
-    else:
-        yield from reference.values(responses, row, top)
 
 
 def _check_scale(responses: Responses, tolerance: float) -> None:

@@ -77,8 +77,9 @@ def score(
     yield from _means(rows)
     yield from rows.values()
     if "kbet" in rows and rows["kbet"].status == "ok":
-        for label, value in suite.kbet_by_label.items():
-            yield Score("kbet", value, "corrected", condition=label)
+        table = suite.kbet[1].dropna()  # labels that have a rate
+        for label, rate in zip(table["cluster"], table["kBET"], strict=True):
+            yield Score("kbet", float(rate), "corrected", condition=str(label))
 
 
 def load_library() -> None:
@@ -167,12 +168,6 @@ class _Suite:
         import scib_metrics
 
         return scib_metrics.kbet_per_label(self.neighbors("kbet"), self.batches, self.labels, return_df=True)
-
-    @property
-    def kbet_by_label(self) -> dict[str, float]:
-        """The acceptance rate of each label that has one."""
-        table = self.kbet[1].dropna()
-        return {str(label): float(rate) for label, rate in zip(table["cluster"], table["kBET"], strict=True)}
 
     def unintegrated(self) -> np.ndarray:
         """Return principal components of the cells' expression, shape (n_cells, <= n_components).
