@@ -161,9 +161,6 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
-# --- machine ----------------------------------------------------------------------------------------------------------
-
-
 def machine(context: Context) -> None:
     """Emit what the machine is, and its ceilings: products of large matrices, a large copy."""
     began = time.perf_counter()
@@ -221,9 +218,6 @@ def _seconds(function: Callable[[], Any], device: str, times: int) -> float:
         wait()
         taken.append(time.perf_counter() - began)
     return sorted(taken[2:])[times // 2]
-
-
-# --- golden vectors ---------------------------------------------------------------------------------------------------
 
 
 def golden(context: Context, *families: str) -> None:
@@ -603,8 +597,6 @@ def _official(context: Context, name: str, embed: Callable, options: Mapping[str
     context.part(compare, "against_official", family=name)
 
 
-# --- scoring ----------------------------------------------------------------------------------------------------------
-
 SCORED = ((10_000, 512), (50_000, 512))
 
 
@@ -656,9 +648,6 @@ def _scored(compute: Callable[[], Any], stored: Path, where: str) -> dict[str, f
     elif stored.exists():
         row["largest_difference"] = float(np.abs(result - np.load(stored)).max())
     return row
-
-
-# --- tests, memory ----------------------------------------------------------------------------------------------------
 
 
 def gpu_tests() -> list[Path]:

@@ -555,9 +555,6 @@ def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> It
         yield Score("confusion", float(confusion[true_code, predicted]), condition=pair, **where)
 
 
-# --- donors ----------------------------------------------------------------------------------------------------------
-
-
 def _deal(
     cells: CellsToScore, classes: _Classes, profiles: Sequence[str], n_folds: int, seed: int
 ) -> dict[str, _Scheme]:
