@@ -360,12 +360,11 @@ def main() -> None:
         metavar="CELLSxDIMS",
         help="our side alone, each classifier by itself, with a memory limit",
     )
-    cli.add_argument("--output", type=Path, default=ROOT / "results" / "bench")
     args = cli.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         lines = large(args, Path(scratch)) if args.large else paired(args, Path(scratch))
     show([line.cells() for line in lines])
-    write(lines, args.output, "large" if args.large else "scorers")
+    write(lines, ROOT / "results" / "bench", "large" if args.large else "scorers")
     if any(line.misses for line in lines):
         sys.exit("error: a goal was missed, see the column `goal`")
 
