@@ -72,7 +72,11 @@ def score(
         edges = fuzzy_edges(arrays["indices"].astype(np.int64), arrays["distances"])
         leiden = Leiden(edges, n_iterations, flavor)
         if "reference" in profiles:
-            yield from _reference(cells.obs["label"], leiden.communities(seed, resolution), agreement)
+            codes = np.unique(cells.obs["label"], return_inverse=True)[1]
+            table = contingency(codes, leiden.communities(seed, resolution))
+            of_reference = [name for name in agreement if name not in CORRECTED_ONLY]
+            yield from (Score(name, AGREEMENT[name](table), "reference") for name in of_reference)
+            yield Score("n_clusters", float(len(table.second)), "reference")
         if "corrected" in profiles:
             seeds = range(seed, seed + n_seeds)
             scores = _corrected(cells, leiden, agreement, seeds, sorted(resolutions), n_neighbors)
@@ -89,13 +93,6 @@ def score(
         if donors is not None:
             donors = donors[sample]
             yield from without_donors("silhouette", means_without(widths, donors))
-
-
-def _reference(labels: np.ndarray, communities: np.ndarray, metrics: Sequence[str]) -> Iterator[Score]:
-    """Yield how far the communities agree with the labels, and how many there are."""
-    table = contingency(np.unique(labels, return_inverse=True)[1], communities)
-    yield from (Score(name, AGREEMENT[name](table), "reference") for name in metrics if name not in CORRECTED_ONLY)
-    yield Score("n_clusters", float(len(table.second)), "reference")
 
 
 def _corrected(
