@@ -436,10 +436,9 @@ def _fit(
         return
     for profile in profiles:
         predicted, probabilities, iterations, converged = predictions[0 if profile == "reference" else -1]
-        confusion = np.bincount(fold.truth * classes.n + predicted, minlength=classes.n**2)
         of_test = fold.truth, predicted, probabilities, fold.donors
         counts = DonorCounts.of(*of_test, fold.trained, classes.rare, fold.left_out)
-        confusion = confusion.reshape(classes.n, classes.n)
+        confusion = np.bincount(fold.truth * classes.n + predicted, minlength=classes.n**2).reshape(classes.n, -1)
         yield _Result(name, fold.number, profile, "", counts, confusion, iterations, converged)
 
 
