@@ -126,14 +126,6 @@ def _widths_block_by_block(distances: Distances | DistancesOnDevice, codes: np.n
     return widths
 
 
-def scaled(widths: np.ndarray) -> np.ndarray:
-    """Bring silhouette widths from [-1, 1] to [0, 1]: (width + 1) / 2, the mean of which is scib-metrics' `silhouette_label`.
-
-    Source: Luecken et al. 2022, cell type ASW.
-    """
-    return (widths + 1) / 2
-
-
 def batch_widths(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray, device: str | None = None) -> np.ndarray:
     """Compute, within each label, the silhouette width of every cell among the batches.
 

@@ -11,7 +11,6 @@ from cellgauge.files.score import Score
 from cellgauge.metrics.agreement import adjusted_mutual_info, adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.donors import agreements_without, means_without
 from cellgauge.metrics.knn.graph import Leiden, fuzzy_edges, neighbor_count
-from cellgauge.metrics.silhouette import scaled
 from cellgauge.tasks.cells import CellsToScore, check_names, joined, without_donors
 from cellgauge.tasks.clustering.neighbors import find
 
@@ -83,16 +82,15 @@ def score(
             note = f"approximate neighbors, {arrays['recall']:.1%} of them right" if "recall" in arrays else ""
             yield from (replace(score, reason=joined(score.reason, note)) for score in scores)
     if "silhouette" in metrics:
-        widths, sample = scaled(arrays["widths"]), arrays.get("sample", slice(None))
-        note = ""
+        # from [-1, 1] to [0, 1], as scib-metrics' `silhouette_label` (cell type ASW, Luecken et al. 2022)
+        widths, sample, note = (arrays["widths"] + 1) / 2, arrays.get("sample", slice(None)), ""
         if "sample" in arrays:
             error = widths.std() / np.sqrt(len(widths))
             note = f"of {len(widths)} of {cells.n_cells} cells, standard error {error:.1g}"
         yield from (Score("silhouette", float(widths.mean()), profile, reason=note) for profile in profiles)
         donors = _donors(cells.obs.get("donor")) if "corrected" in profiles else None
         if donors is not None:
-            donors = donors[sample]
-            yield from without_donors("silhouette", means_without(widths, donors))
+            yield from without_donors("silhouette", means_without(widths, donors[sample]))
 
 
 def _corrected(
