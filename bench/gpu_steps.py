@@ -381,18 +381,17 @@ def observed(adapter: str, *, null: bool = False) -> Iterator[Observed]:
 
 
 class Utilization:
-    """Samples of nvidia-smi every tenth of a second: when a kernel ran, memory, power, clock."""
-
-    FIELDS = ("busy", "memory_mb", "power_w", "clock_mhz")
-    QUERY = "timestamp,utilization.gpu,memory.used,power.draw,clocks.sm"
+    """Samples of nvidia-smi every tenth of a second: how much of the time a kernel ran."""
 
     def __init__(self, device: str) -> None:
         self._text, self._process = bytearray(), None
         if device != "cpu":
-            command = ["nvidia-smi", f"--query-gpu={self.QUERY}", "--format=csv,noheader,nounits", "-lms", "100"]
+            command = ["nvidia-smi", "--query-gpu=timestamp,utilization.gpu", "--format=csv,noheader,nounits"]
             # a terminal, because a program may hold back what it writes to a pipe or a file
             self._master, slave = pty.openpty()
-            self._process = subprocess.Popen([*command, "-i", "0"], stdout=slave, stderr=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                [*command, "-lms", "100", "-i", "0"], stdout=slave, stderr=subprocess.DEVNULL
+            )
             os.close(slave)
             threading.Thread(target=self._read, daemon=True).start()
 
@@ -404,26 +403,19 @@ class Utilization:
             pass  # the end of the process is an error of its terminal
 
     def between(self, began: float, ended: float) -> dict[str, float]:
-        """Return the mean of each field between two times, as time.time gives them; "busy" as a share."""
-        samples = [numbers for at, numbers in self.samples(self._text.decode()) if began <= at <= ended]
-        if not samples:
-            return {}
-        means = [sum(column) / len(samples) for column in zip(*samples, strict=True)]
-        row = {f"smi_{name}": mean for name, mean in zip(self.FIELDS, means, strict=True)}
-        return {**row, "smi_busy": row["smi_busy"] / 100, "smi_samples": len(samples)}
+        """Return the mean share of the time in which a kernel ran, between two times, as time.time gives them."""
+        shares = [share for at, share in self.samples(self._text.decode()) if began <= at <= ended]
+        return {"smi_busy": sum(shares) / len(shares), "smi_samples": len(shares)} if shares else {}
 
-    @classmethod
-    def samples(cls, text: str) -> Iterator[tuple[float, list[float]]]:
-        """Yield the time and the values of each line of nvidia-smi; lines cut short or without a value are left out."""
+    @staticmethod
+    def samples(text: str) -> Iterator[tuple[float, float]]:
+        """Yield the time and the share of each line of nvidia-smi; lines cut short or without a value are left out."""
         for line in text.splitlines():
-            when, *values = (value.strip() for value in line.split(","))
+            when, _, percent = line.partition(",")
             try:
-                at = datetime.strptime(when, "%Y/%m/%d %H:%M:%S.%f").timestamp()
-                numbers = [float(value) for value in values]
+                yield datetime.strptime(when.strip(), "%Y/%m/%d %H:%M:%S.%f").timestamp(), float(percent) / 100
             except ValueError:
                 continue
-            if len(numbers) == len(cls.FIELDS):
-                yield at, numbers
 
     def close(self) -> None:
         if self._process:
