@@ -250,7 +250,7 @@ def _embed(context: Context, adapter: str, split: Path, weights: Path, output: P
 
 
 def _distance(ours: Any, expected: Any) -> dict[str, float]:
-    """Return the largest difference, the largest value, and the lowest and mean cosine of an embedded row."""
+    """Return the largest difference, the largest value, and the lowest cosine of an embedded row."""
     import numpy as np
 
     ours, expected = ours.astype(np.float64), expected.astype(np.float64)
@@ -266,7 +266,6 @@ def _distance(ours: Any, expected: Any) -> dict[str, float]:
         "largest_difference": float(np.abs(ours - expected).max()),
         "largest_value": float(np.abs(expected).max()),
         "lowest_cosine": float(cosines.min()),
-        "mean_cosine": float(cosines.mean()),
     }
 
 
@@ -410,7 +409,7 @@ class Utilization:
     @staticmethod
     def samples(text: str) -> Iterator[tuple[float, float]]:
         """Yield the time and the share of each line of nvidia-smi; lines cut short or without a value are left out."""
-        for line in text.splitlines():
+        for line in text.rpartition("\n")[0].splitlines():
             when, _, percent = line.partition(",")
             try:
                 yield datetime.strptime(when.strip(), "%Y/%m/%d %H:%M:%S.%f").timestamp(), float(percent) / 100
