@@ -72,11 +72,11 @@ def test_scores_of_all_cells_are_those_of_scikit_learn(seed, n_cells, decimals):
 
 def test_means_over_some_of_the_classes():
     truth, predicted, probabilities, donors = predictions(1, 60, seed=3)
-    scores = counted(truth, predicted, probabilities, donors).scores(np.ones((1, 1), dtype=int), [1])
-    second = {"labels": [1], "average": None}
-    assert scores["f1"] == f1_score(truth, predicted, **second)
-    assert scores["balanced_accuracy"] == recall_score(truth, predicted, **second)
-    assert scores["auroc"] == pytest.approx(roc_auc_score(truth == 1, probabilities[:, 1]), abs=1e-13)
+    scores = counted(truth, predicted, probabilities, donors).scores(np.ones((1, 1), dtype=int), [2])
+    third = {"labels": [2], "average": None}
+    assert scores["f1"] == f1_score(truth, predicted, **third)
+    assert scores["balanced_accuracy"] == recall_score(truth, predicted, **third)
+    assert scores["auroc"] == pytest.approx(roc_auc_score(truth == 2, probabilities[:, 2]), abs=1e-13)
     assert scores["accuracy"] == accuracy_score(truth, predicted)
 
 
