@@ -29,7 +29,6 @@ MODELS = {
     "geneformer": {},
     "transcriptformer": {},
 }
-GENES_OF_AIDO = 60  # in its list: more are slow and no other case
 
 
 def peak_mb() -> float:
@@ -39,48 +38,27 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def write_split(path: Path, n_cells: int, n_genes: int, density: float) -> None:
+def write_split(path: Path, n_cells: int, symbols: list[str], density: float) -> None:
     """Write cells that express the first and a share of the other genes."""
-    import anndata
-    import pandas as pd
+    from real_size import write_split_of
     from scipy.sparse import random, vstack
 
     blocks = [
-        random(1000, n_genes, density, format="csr", dtype=np.float32, random_state=i)
+        random(1000, len(symbols), density, format="csr", dtype=np.float32, random_state=i)
         for i in range(-(-n_cells // 1000))
     ]
     counts = vstack(blocks, format="lil")[:n_cells]
     counts[:, 0] = 1  # no empty cell
     counts = counts.tocsr()
     counts.data = np.ceil(20 * counts.data)
-    data = anndata.AnnData(
-        X=counts,
-        obs=pd.DataFrame({"label": "cell"}, index=[f"cell{row}" for row in range(n_cells)]),
-        var=pd.DataFrame({"feature_name": symbols(n_genes)}, index=ids(n_genes)),
-        uns={"dataset": "made-up", "split": "cells", "organism": "human"},
-    )
-    data.write_h5ad(path, compression="gzip", compression_opts=1)
+    write_split_of(path, counts, symbols)
 
 
-def symbols(n_genes: int) -> list[str]:
-    return [f"GENE{i}" for i in range(n_genes)]
+def write_checkpoint(model: str, folder: Path, symbols: list[str]) -> None:
+    from made_checkpoints import make
+    from real_size import made_up_ids
 
-
-def ids(n_genes: int) -> list[str]:
-    return [f"ENSG{i:011d}" for i in range(n_genes)]
-
-
-def write_checkpoint(model: str, folder: Path, n_genes: int) -> Path:
-    import made_checkpoints
-
-    genes, names = symbols(n_genes), ids(n_genes)
-    arguments = {
-        "uce": {"human": genes},
-        "aido_cell": genes[:GENES_OF_AIDO],
-        "geneformer": {name: name for name in names},
-        "transcriptformer": {"homo_sapiens": names},
-    }
-    return getattr(made_checkpoints, model)(folder, arguments.get(model, genes))
+    make(model, folder, symbols, made_up_ids(symbols))
 
 
 def growth(model: str, splits: list[Path], weights: Path) -> dict[str, object]:
@@ -109,14 +87,14 @@ def main() -> None:
     cli.add_argument("--density", type=float, default=0.1, help="the share of genes that a cell expresses")
     args = cli.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder, symbols = Path(scratch), [f"GENE{i}" for i in range(args.genes)]
         splits = [folder / f"cells{n_cells}.h5ad" for n_cells in args.cells]
         # in a process of its own, whose memory does not count
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
             for path, n_cells in zip(splits, args.cells, strict=True):
-                other.submit(write_split, path, n_cells, args.genes, args.density).result()
+                other.submit(write_split, path, n_cells, symbols, args.density).result()
             for model in args.models:
-                other.submit(write_checkpoint, model, folder / model / "weights", args.genes).result()
+                other.submit(write_checkpoint, model, folder / model / "weights", symbols).result()
         import torch
 
         torch.set_num_threads(1)

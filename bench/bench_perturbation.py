@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ROOT / "workflow/scripts"
+from bench_scorers import ROOT, SCRIPTS, Cost, run
+
 GOAL_SECONDS, GOAL_MB = 180, 4000
 
 LISTED = ROOT / "tests/golden/gears_splits/norman_conditions.txt"
@@ -29,9 +29,8 @@ from scipy.sparse import csr_matrix, vstack
 sys.path.insert(0, sys.argv[4])
 from cellgauge.files.split import write_split
 from cellgauge.screens.screen import simulation_split, targets
-n_cells, n_genes, n_names = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[6])
+n_cells, n_genes = int(sys.argv[1]), int(sys.argv[2])
 names = open(sys.argv[5]).read().split()
-names = names[:: -(-len(names) // n_names)]
 partition, held_out = simulation_split(names)
 symbols = sorted({g for n in names for g in targets(n)})
 symbols += [f"G{i}" for i in range(n_genes - len(symbols))]
@@ -61,25 +60,6 @@ print(f"{n_cells} cells x {n_genes} genes, density {counts.nnz / n_cells / n_gen
 """
 
 
-def make_command(split: Path, n_cells: int, n_genes: int, n_conditions: int = 1000) -> list[str]:
-    """Return the command that writes a screen with some of Norman's conditions, and says how many of them are held out."""
-    sizes = (str(n_cells), str(n_genes))
-    return [sys.executable, "-c", MAKE, *sizes, str(split), str(SCRIPTS), str(LISTED), str(n_conditions)]
-
-
-def measured(command: list[str]) -> tuple[float, float, float]:
-    """Run a command on one thread; return CPU seconds, wall seconds and peak resident MiB of its process."""
-    import time
-
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    start = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, **threads})
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"failed: {' '.join(command)}")
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - start, usage.ru_maxrss / 1024
-
-
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--cells", type=int, default=100_000)
@@ -90,13 +70,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         split, truth = str(folder / "split.h5ad"), str(folder / "truth.h5ad")
-        subprocess.run(make_command(folder / "split.h5ad", args.cells, args.genes), check=True)
+        sizes = (str(args.cells), str(args.genes))
+        subprocess.run([sys.executable, "-c", MAKE, *sizes, split, str(SCRIPTS), str(LISTED)], check=True)
         print("| job | CPU s | wall s | peak MB |\n|---|---|---|---|")
 
-        def job(what: str, *command: str) -> tuple[float, float]:
-            cpu, wall, memory = measured([sys.executable, str(SCRIPTS / command[0]), *command[1:]])
-            print(f"| {what} | {cpu:.1f} | {wall:.1f} | {memory:,.0f} |", flush=True)
-            return cpu, memory
+        def job(what: str, *command: str) -> Cost:
+            began = time.perf_counter()
+            cost = run([sys.executable, str(SCRIPTS / command[0]), *command[1:]])
+            wall = time.perf_counter() - began
+            print(f"| {what} | {cost.cpu:.1f} | {wall:.1f} | {cost.memory_mb:,.0f} |", flush=True)
+            return cost
 
         once = job("truth", "measure_truth.py", split, "--output", truth)
         for model in args.models:
@@ -109,7 +92,7 @@ def main() -> None:
                     "--options", json.dumps({"profiles": ["reference", "corrected"]}), "--output", scores,
                 ),
             ]  # fmt: skip
-            seconds, memory = sum(cpu for cpu, _ in jobs), max(mb for _, mb in jobs)
+            seconds, memory = sum(cost.cpu for cost in jobs), max(cost.memory_mb for cost in jobs)
             if seconds > GOAL_SECONDS or memory > GOAL_MB:
                 missed.append(
                     f"{model}: {seconds:.0f} CPU s (goal {GOAL_SECONDS}), {memory:,.0f} MB (goal {GOAL_MB:,})"

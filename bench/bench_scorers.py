@@ -211,7 +211,7 @@ def our_commands(
     given = {"profiles": list(profiles), **options}
     if not keeps_neighbors(bench, options):
         return [_command("score_task.py", bench, folder, given, output)]
-    kept = kept_neighbors(output)
+    kept = output.with_suffix(".npz")
     of_search = {name: value for name, value in given.items() if name in task_traits(bench.task).searched}
     return [
         _command("find_neighbors.py", bench, folder, of_search, kept),
@@ -223,11 +223,6 @@ def keeps_neighbors(bench: Bench, options: Mapping[str, object]) -> bool:
     """Return whether the workflow keeps the neighbors of a task with these options."""
     about = task_traits(bench.task)
     return not bench.counts and about.keeps_neighbors({**about.params, **options})
-
-
-def kept_neighbors(output: Path) -> Path:
-    """Return where the neighbors of a score file are kept."""
-    return output.with_suffix(".npz")
 
 
 def _command(script: str, bench: Bench, folder: Path, options: Mapping[str, object], output: Path) -> list[str]:
@@ -295,54 +290,43 @@ def show(rows: Sequence[Mapping[str, str]]) -> None:
         print("  ".join(f"{row[key]:<{width}}" for key, width in widths.items()).rstrip())
 
 
-def write(lines: Sequence[Line], folder: Path, name: str, versions: Mapping[str, str]) -> None:
+def write(lines: Sequence[Line], folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [line.cells() for line in lines]
     with (folder / f"{name}.tsv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0], delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    runs = [
-        {
-            "table": row,
-            "anchor": [vars(cost) for cost in line.anchor],
-            "ours": [vars(cost) for cost in line.ours],
-            "differences": line.differences,
-        }
-        for row, line in zip(rows, lines, strict=True)
-    ]
-    (folder / f"{name}.json").write_text(json.dumps({"anchor versions": versions, "runs": runs}, indent=1) + "\n")
 
 
 def make_cells(folder: Path, *shape: int) -> None:
     run([sys.executable, str(ROOT / "bench" / "synthetic.py"), str(folder), *map(str, shape)])
 
 
-def paired(args: argparse.Namespace, scratch: Path) -> tuple[list[Line], dict[str, str]]:
+def paired(args: argparse.Namespace, scratch: Path) -> list[Line]:
     from anchor.environment import AnchorUnavailable, anchor_python
 
     try:
         python = anchor_python()
     except AnchorUnavailable as reason:
         sys.exit(f"error: nothing to compare with: {reason}")
-    lines, versions = [], {}
+    lines: list[Line] = []
     for n_cells, n_dims in args.shapes:
         folder = scratch / f"{n_cells}x{n_dims}"
         of_genes = f"{n_cells}x{N_GENES}" if n_dims == SHAPES[0][1] else ""  # once, not again for other embeddings
         tasks = [name for name in args.tasks if not BENCHES[name].counts or of_genes in BENCHES[name].at]
         make_cells(folder, n_cells, n_dims, *([N_GENES] if any(BENCHES[name].counts for name in tasks) else []))
-        if not versions:  # once without timing: byte code and file caches are then warm on both sides
+        if not lines:  # once without timing: byte code and file caches are then warm on both sides
             run(anchor_command(python, BENCHES["silhouette"], folder, folder / "warm.json"))
             run(*our_commands(BENCHES["silhouette"], folder, folder / "warm.tsv", ["reference"]))
             run(*our_commands(BENCHES["label_prediction"], folder, folder / "warm.tsv", ["reference"]))  # compiles
-            versions = json.loads((folder / "warm.json").read_text(encoding="utf-8"))["versions"]
         for name in tasks:
             print(f"{name}, {n_cells} cells x {n_dims} ...", file=sys.stderr, flush=True)
             lines.append(compare(name, python, folder, n_cells, n_dims, args.repeats))
         for name in ("clustering", "cross_species", "label_prediction"):
             if name in tasks:
                 lines.append(alone(name, folder, n_cells, n_dims, note=""))
-    return lines, versions
+    return lines
 
 
 def large(args: argparse.Namespace, scratch: Path) -> list[Line]:
@@ -376,12 +360,11 @@ def main() -> None:
         metavar="CELLSxDIMS",
         help="our side alone, each classifier by itself, with a memory limit",
     )
-    cli.add_argument("--output", type=Path, default=ROOT / "results" / "bench")
     args = cli.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        lines, versions = (large(args, Path(scratch)), {}) if args.large else paired(args, Path(scratch))
+        lines = large(args, Path(scratch)) if args.large else paired(args, Path(scratch))
     show([line.cells() for line in lines])
-    write(lines, args.output, "large" if args.large else "scorers", versions)
+    write(lines, ROOT / "results" / "bench", "large" if args.large else "scorers")
     if any(line.misses for line in lines):
         sys.exit("error: a goal was missed, see the column `goal`")
 

@@ -87,7 +87,8 @@ class Check:
         status = "no time was left" if seconds < 5 else self._ended(step, name, seconds)
         row = {"step": str(step), "seconds": round(time.monotonic() - began, 1), "status": status}
         if status != "done":
-            row["log"] = _tail(self.scratch / f"{name}.log")
+            log = self.scratch / f"{name}.log"
+            row["log"] = log.read_text(encoding="utf-8", errors="replace")[-1500:] if log.exists() else ""
         self.done.append(row)
         self.write()
         print(f"{row['seconds']:7.1f} s  {step}: {status}", flush=True)
@@ -141,10 +142,6 @@ class Check:
         temporary = self.output.with_name(f".{self.output.name}.tmp")
         temporary.write_text(json.dumps({**about, **results, "steps": self.done}, indent=1) + "\n", encoding="utf-8")
         temporary.replace(self.output)
-
-
-def _tail(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")[-1500:] if path.exists() else ""
 
 
 def _commit() -> str:
@@ -213,9 +210,10 @@ def main() -> None:
     cli.add_argument("--rehearse", action="store_true", help="on the CPU, with tiny networks")
     cli.add_argument("--only", nargs="+", metavar="STEP", help="such as machine golden family:scgpt")
     args = cli.parse_args()
-    if not (args.folder / "golden" / "golden.json").is_file():
+    if not (args.folder / "cells").is_dir():
         sys.exit(f"error: {args.folder} holds no cells; make it with `make gpu-bundle` where there is a network")
-    chosen = [step for step in STEPS if not args.only or _is_named(step, args.only)]
+    names = args.only or [step.arguments[0] for step in STEPS]
+    chosen = [step for step in STEPS if {step.arguments[0], ":".join(step.arguments)} & set(names)]
     done = check(args.folder, args.output, args.minutes, rehearse=args.rehearse, steps=chosen)
     sys.path.insert(0, str(ROOT / "bench"))
     import gpu_table
@@ -223,10 +221,6 @@ def main() -> None:
     print(f"\n{gpu_table.summary(json.loads(args.output.read_text(encoding='utf-8')))}\nAll numbers: {args.output}")
     if any(row["status"] != "done" for row in done.done):
         sys.exit("error: some steps did not end well, see above")
-
-
-def _is_named(step: Step, names: Sequence[str]) -> bool:
-    return step.arguments[0] in names or ":".join(step.arguments) in names
 
 
 if __name__ == "__main__":

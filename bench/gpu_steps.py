@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,6 @@ class Shape:
         pairs = 4 * tokens * tokens * self.width / (2 if self.causal else 1)
         whole = self.layers - 1
         return 2 * tokens * (whole * self.products + self.last) + pairs * (whole + self.attends_last)
-
-    def published_flop(self, tokens: float) -> float:
-        """Return the operations of the whole network: every layer for every token and pair."""
-        return self.layers * (2 * tokens * self.products + 4 * tokens * tokens * self.width)
 
 
 def _post_norm(layers: int, width: int, hidden: int) -> Shape:
@@ -165,39 +161,21 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
-# --- machine ----------------------------------------------------------------------------------------------------------
-
-
 def machine(context: Context) -> None:
     """Emit what the machine is, and its ceilings: products of large matrices, a large copy."""
-    began = time.perf_counter()
     import torch
 
-    imported = time.perf_counter() - began
-    began = time.perf_counter()
-    torch.zeros(1, device=context.device)
     facts = {
         "torch": torch.__version__,
-        "import_torch_seconds": imported,
-        "start_device_seconds": time.perf_counter() - began,
         "python": sys.version.split()[0],
         "cpu_cores": os.cpu_count(),
         "memory_gb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9,
     }
     if context.device != "cpu":
         properties = torch.cuda.get_device_properties(0)
-        facts |= {"card": properties.name, "card_memory_gb": properties.total_memory / 1e9}
-        facts |= {"multiprocessors": properties.multi_processor_count, "cuda": torch.version.cuda}
-        facts |= {"capability": ".".join(map(str, torch.cuda.get_device_capability(0)))}
-        query = [
-            "nvidia-smi",
-            "-i",
-            "0",
-            "--query-gpu=driver_version,clocks.max.sm,power.limit",
-            "--format=csv,noheader",
-        ]
-        said = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")[0]
-        facts |= dict(zip(("driver", "max_clock", "power_limit"), map(str.strip, said.split(",")), strict=False))
+        facts |= {"card": properties.name, "card_memory_gb": properties.total_memory / 1e9, "cuda": torch.version.cuda}
+        query = ["nvidia-smi", "-i", "0", "--query-gpu=driver_version", "--format=csv,noheader"]
+        facts["driver"] = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
     edge = 256 if context.rehearse else 8192
     for precision in context.precisions:
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -227,40 +205,36 @@ def _seconds(function: Callable[[], Any], device: str, times: int) -> float:
     return sorted(taken[2:])[times // 2]
 
 
-# --- golden vectors ---------------------------------------------------------------------------------------------------
+def golden(context: Context, *families: str) -> None:
+    """Emit how far the golden cases (those of some families, or all) are from the official vectors, in every precision."""
+    from gpu_golden import CASES
 
-
-def golden(context: Context) -> None:
-    """Emit how far every golden case is from the official vectors, in every precision."""
-    for case in json.loads((context.folder / "golden" / "golden.json").read_text()):
+    folder = context.scratch / "golden"
+    folder.mkdir()
+    for family in families or CASES:
+        case = cache(partial(CASES[family], folder))
         for precision in context.precisions:
-            about = {"family": case["adapter"], "precision": precision}
-            context.part(lambda c=case, p=precision: _distance(*_golden(context, c, p)), "golden", **about)
+            about = {"family": family, "precision": precision}
+            context.part(lambda f=family, c=case, p=precision: _golden(context, f, c(), p), "golden", **about)
 
 
-def _golden(context: Context, case: Mapping[str, Any], precision: str) -> tuple[Any, Any]:
-    """Return our vectors and the official ones of a case."""
+def _golden(context: Context, family: str, case: Any, precision: str) -> dict[str, float]:
+    """Return how far our vectors of a `gpu_golden.Golden` are from the official ones."""
     import numpy as np
 
-    folder = context.folder / "golden"
-    name = case["weights"]
-    weights = ROOT / name.removeprefix("repository:") if name.startswith("repository:") else folder / name
-    options = {**case["options"], "precision": precision}
-    if case["conditions"]:
+    options = {**case.options, "precision": precision}
+    if case.conditions:
         from cellgauge.predictors.base import load_predictor
         from cellgauge.screens.screen import Screen
 
-        options["panel"] = str(folder / options["panel"])
-        module = load_predictor(case["adapter"])
-        predicted = module.predict(Screen.open(folder / case["split"]), weights, device=context.device, **options)
+        screen, predict = Screen.open(case.split), load_predictor(family).predict
+        predicted = predict(screen, case.weights, device=context.device, **options)
         cells = {response.condition: response.cells for response in predicted.responses}
-        expected = [ROOT / case["expected"].format(condition=c.replace("+", "_")) for c in case["conditions"]]
-        ours = np.concatenate([np.asarray(cells[condition]) for condition in case["conditions"]])
-        return ours, np.concatenate([np.load(path) for path in expected])
-    output = context.scratch / f"golden_{case['adapter']}.h5ad"
-    matrix = _embed(context, case["adapter"], folder / case["split"], weights, output, **options).matrix
-    ours = matrix if case["rows"] is None else matrix[case["rows"]]
-    return ours, np.load(ROOT / case["expected"])[: len(ours)]
+        return _distance(np.concatenate([cells[condition] for condition in case.conditions]), case.expected)
+    output = context.scratch / f"golden_{family}.h5ad"
+    return _distance(
+        _embed(context, family, case.split, case.weights, output, **options).matrix[case.rows], case.expected
+    )
 
 
 def _embed(context: Context, adapter: str, split: Path, weights: Path, output: Path, **options: Any) -> Any:
@@ -276,7 +250,7 @@ def _embed(context: Context, adapter: str, split: Path, weights: Path, output: P
 
 
 def _distance(ours: Any, expected: Any) -> dict[str, float]:
-    """Return the largest difference, the largest value, and the lowest and mean cosine of an embedded row."""
+    """Return the largest difference, the largest value, and the lowest cosine of an embedded row."""
     import numpy as np
 
     ours, expected = ours.astype(np.float64), expected.astype(np.float64)
@@ -292,7 +266,6 @@ def _distance(ours: Any, expected: Any) -> dict[str, float]:
         "largest_difference": float(np.abs(ours - expected).max()),
         "largest_value": float(np.abs(expected).max()),
         "lowest_cosine": float(cosines.min()),
-        "mean_cosine": float(cosines.mean()),
     }
 
 
@@ -326,43 +299,14 @@ def prepare(context: Context, name: str) -> None:
 
 def repeat_cells(base: Path, target: Path, n_cells: int) -> None:
     """Write a split of the first `n_cells` cells of another, from its first anew where it has fewer; ids are cell0, ..."""
-    import h5py
     import numpy as np
 
-    from cellgauge.files.split import Split
+    from cellgauge.files.split import Split, write_split
 
-    counts = Split.open(base).counts()
-    counts = counts[np.arange(n_cells) % counts.shape[0]]
-    text = h5py.string_dtype()
-    with h5py.File(base, "r") as source, h5py.File(target, "w") as file:
-        for name in ("var", "uns", "layers", "obsm", "obsp", "varm", "varp"):
-            source.copy(name, file)
-        file.attrs.update(source.attrs)
-        del file["uns/split"]
-        file["uns"].create_dataset("split", data=target.stem).attrs.update(source["uns/split"].attrs)
-        matrix = file.create_group("X")
-        matrix.attrs.update({**source["X"].attrs, "shape": counts.shape})
-        for name in ("data", "indices", "indptr"):
-            stored = source["X"][name]  # as splits are stored
-            how = {
-                "compression": stored.compression,
-                "compression_opts": stored.compression_opts,
-                "shuffle": stored.shuffle,
-            }
-            matrix.create_dataset(name, data=getattr(counts, name), **how)
-        frame = file.create_group("obs")
-        frame.attrs.update({**source["obs"].attrs, "column-order": np.asarray(["label", "assay"], dtype=text)})
-        index = frame.attrs["_index"]
-        columns = {index: [f"cell{row}" for row in range(n_cells)]}
-        columns |= {name: [_first_value(source["obs"], name)] * n_cells for name in ("label", "assay")}
-        for name, values in columns.items():
-            column = frame.create_dataset(name, data=np.asarray(values, dtype=object), dtype=text)
-            column.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
-
-
-def _first_value(frame: Any, name: str) -> str:
-    item = frame[name]
-    return (item["categories"] if hasattr(item, "keys") else item).asstr()[0]
+    data = Split.open(base).to_anndata()
+    data = data[np.arange(n_cells) % data.n_obs].copy()
+    data.obs_names, data.uns["split"] = [f"cell{row}" for row in range(n_cells)], target.stem
+    write_split(target, data)
 
 
 def write_checkpoint(name: str, folder: Path, symbols: Sequence[str], genes: Sequence[str], *, tiny: bool) -> None:
@@ -370,14 +314,7 @@ def write_checkpoint(name: str, folder: Path, symbols: Sequence[str], genes: Seq
     if tiny:
         import made_checkpoints
 
-        arguments = {
-            "uce": {"human": symbols},
-            "aido_cell": symbols[:60],
-            "geneformer": {gene: gene for gene in genes},
-            "transcriptformer": {"homo_sapiens": genes},
-        }
-        adapter = FAMILIES[name].adapter
-        getattr(made_checkpoints, adapter)(folder, arguments.get(adapter, symbols))
+        made_checkpoints.make(FAMILIES[name].adapter, folder, symbols, genes)
         return
     import real_size
 
@@ -443,18 +380,17 @@ def observed(adapter: str, *, null: bool = False) -> Iterator[Observed]:
 
 
 class Utilization:
-    """Samples of nvidia-smi every tenth of a second: when a kernel ran, memory, power, clock."""
-
-    FIELDS = ("busy", "memory_mb", "power_w", "clock_mhz")
-    QUERY = "timestamp,utilization.gpu,memory.used,power.draw,clocks.sm"
+    """Samples of nvidia-smi every tenth of a second: how much of the time a kernel ran."""
 
     def __init__(self, device: str) -> None:
         self._text, self._process = bytearray(), None
         if device != "cpu":
-            command = ["nvidia-smi", f"--query-gpu={self.QUERY}", "--format=csv,noheader,nounits", "-lms", "100"]
+            command = ["nvidia-smi", "--query-gpu=timestamp,utilization.gpu", "--format=csv,noheader,nounits"]
             # a terminal, because a program may hold back what it writes to a pipe or a file
             self._master, slave = pty.openpty()
-            self._process = subprocess.Popen([*command, "-i", "0"], stdout=slave, stderr=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                [*command, "-lms", "100", "-i", "0"], stdout=slave, stderr=subprocess.DEVNULL
+            )
             os.close(slave)
             threading.Thread(target=self._read, daemon=True).start()
 
@@ -466,26 +402,19 @@ class Utilization:
             pass  # the end of the process is an error of its terminal
 
     def between(self, began: float, ended: float) -> dict[str, float]:
-        """Return the mean of each field between two times, as time.time gives them; "busy" as a share."""
-        samples = [numbers for at, numbers in self.samples(self._text.decode()) if began <= at <= ended]
-        if not samples:
-            return {}
-        means = [sum(column) / len(samples) for column in zip(*samples, strict=True)]
-        row = {f"smi_{name}": mean for name, mean in zip(self.FIELDS, means, strict=True)}
-        return {**row, "smi_busy": row["smi_busy"] / 100, "smi_samples": len(samples)}
+        """Return the mean share of the time in which a kernel ran, between two times, as time.time gives them."""
+        shares = [share for at, share in self.samples(self._text.decode()) if began <= at <= ended]
+        return {"smi_busy": sum(shares) / len(shares), "smi_samples": len(shares)} if shares else {}
 
-    @classmethod
-    def samples(cls, text: str) -> Iterator[tuple[float, list[float]]]:
-        """Yield the time and the values of each line of nvidia-smi; lines cut short or without a value are left out."""
-        for line in text.splitlines():
-            when, *values = (value.strip() for value in line.split(","))
+    @staticmethod
+    def samples(text: str) -> Iterator[tuple[float, float]]:
+        """Yield the time and the share of each line of nvidia-smi; lines cut short or without a value are left out."""
+        for line in text.rpartition("\n")[0].splitlines():
+            when, _, percent = line.partition(",")
             try:
-                at = datetime.strptime(when, "%Y/%m/%d %H:%M:%S.%f").timestamp()
-                numbers = [float(value) for value in values]
+                yield datetime.strptime(when.strip(), "%Y/%m/%d %H:%M:%S.%f").timestamp(), float(percent) / 100
             except ValueError:
                 continue
-            if len(numbers) == len(cls.FIELDS):
-                yield at, numbers
 
     def close(self) -> None:
         if self._process:
@@ -514,7 +443,7 @@ def family(context: Context, name: str) -> None:
     def host() -> dict[str, Any]:
         row, _ = embed("long", null=True, **options, precision="fp32")
         tokens = about.tokens or row["tokens_per_cell"]
-        context.emit("arithmetic", family=name, tokens=tokens, **_arithmetic(about.shape, tokens))
+        context.emit("arithmetic", family=name, tokens=tokens, gflop_per_cell=about.shape.flop(tokens) / 1e9)
         return row
 
     speed, fastest = partial(context.part, kind="speed", family=name, title=about.title), context.precisions[-1]
@@ -562,10 +491,6 @@ def _wait_for(path: Path, context: Context) -> None:
         if time.monotonic() > context.ends or path.with_name("failed").exists():
             raise TimeoutError(f"{path.parent.name}: cells and checkpoint are not ready")
         time.sleep(0.2)
-
-
-def _arithmetic(shape: Shape, tokens: float) -> dict[str, float]:
-    return {"gflop_per_cell": shape.flop(tokens) / 1e9, "published_gflop_per_cell": shape.published_flop(tokens) / 1e9}
 
 
 def _run(
@@ -648,8 +573,6 @@ def _official(context: Context, name: str, embed: Callable, options: Mapping[str
     context.part(compare, "against_official", family=name)
 
 
-# --- scoring ----------------------------------------------------------------------------------------------------------
-
 SCORED = ((10_000, 512), (50_000, 512))
 
 
@@ -701,9 +624,6 @@ def _scored(compute: Callable[[], Any], stored: Path, where: str) -> dict[str, f
     elif stored.exists():
         row["largest_difference"] = float(np.abs(result - np.load(stored)).max())
     return row
-
-
-# --- tests, memory ----------------------------------------------------------------------------------------------------
 
 
 def gpu_tests() -> list[Path]:
@@ -764,22 +684,17 @@ def memory(context: Context) -> None:
     )
 
 
-STEPS: dict[str, Callable] = {
-    "machine": machine,
-    "golden": golden,
-    "prepare": prepare,
-    "family": family,
-    "compiled": compiled,
-    "scoring": scoring,
-    "tests": tests,
-    "memory": memory,
-}
+STEPS = {step.__name__: step for step in (machine, golden, prepare, family, compiled, scoring, tests, memory)}
 
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("step", choices=STEPS)
-    cli.add_argument("about", nargs="*", help="the family of `prepare`, `family`, `compiled`; cpu or gpu for `scoring`")
+    cli.add_argument(
+        "about",
+        nargs="*",
+        help="the family of `prepare`, `family`, `compiled`, families of `golden`; cpu or gpu for `scoring`",
+    )
     for name in ("folder", "scratch", "lines"):
         cli.add_argument(f"--{name}", type=Path, required=True)
     cli.add_argument("--device", default="cuda:0")

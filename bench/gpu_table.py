@@ -1,15 +1,11 @@
 """Write what GPUs were measured to do into docs/performance.md, from docs/gpu/*.json: one file for each card.
 
-    python bench/gpu_table.py [--check]
-
 Only the standard library is needed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,14 +165,7 @@ def page(text: str, files: Iterable[Path]) -> str:
 
 
 def main() -> None:
-    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--check", action="store_true", help="change nothing; fail where the page is not up to date")
-    args = cli.parse_args()
-    before = PAGE.read_text(encoding="utf-8")
-    after = page(before, CARDS.glob("*.json"))
-    if args.check and before != after:
-        sys.exit(f"error: {PAGE} is not what docs/gpu gives; run `make docs`")
-    PAGE.write_text(after, encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), CARDS.glob("*.json")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Prepare the cells of a split for a network that returns at once; print as JSON what it took. See `bench_models.py --host`.
 
-    python bench/host_rate.py FAMILY --split H5AD --weights FOLDER [--processes 2] [--options JSON]
+    python bench/host_rate.py FAMILY --split H5AD --weights FOLDER [--processes 2]
 
 Everything before the network runs as in `embed_cells.py` on a GPU, with mini-batches of a GPU's size: reading, tokenizing,
 collating. Without --processes one thread does it. Prints cells, CPU seconds (of all processes), seconds, and peak memory
@@ -46,7 +46,6 @@ def main() -> None:
     cli.add_argument("--split", required=True)
     cli.add_argument("--weights", required=True)
     cli.add_argument("--processes", type=int, default=0)
-    cli.add_argument("--options", type=json.loads, default={})
     args = cli.parse_args()
 
     import numpy as np
@@ -73,7 +72,7 @@ def main() -> None:
     load_adapter(args.family).embed_split = prepare_alone
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "embedding.h5ad"
-        embed_files(args.family, [args.split], output, weights=args.weights, options={"device": "cpu", **args.options})
+        embed_files(args.family, [args.split], output, weights=args.weights, options={"device": "cpu"})
     result["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(result))
 

@@ -98,7 +98,7 @@ def geneformer(folder: Path, symbols: Sequence[str]) -> None:
 
     from cellgauge.models.geneformer.network import Geneformer
 
-    genes = _vocabulary(_ids(symbols), 20_271, 0.85)
+    genes = _vocabulary(made_up_ids(symbols), 20_271, 0.85)
     config = {
         "model_type": "bert",
         "vocab_size": 4 + len(genes),
@@ -138,7 +138,7 @@ def transcriptformer(folder: Path, symbols: Sequence[str]) -> None:
     import h5py
 
     special = ["unknown", "[PAD]", "[START]", "[END]", "[RD]", "[CELL]", "[MASK]"]
-    names, width, protein = _vocabulary(_ids(symbols), 23_823, 0.9), 2048, 2560
+    names, width, protein = _vocabulary(made_up_ids(symbols), 23_823, 0.9), 2048, 2560
     tokens = len(special) + len(names)
     settings = TranscriptFormerSettings(16, 2047, 10.0, 1e-6, "gelu", False, False, tuple(special), ("assay",))
     heads = {
@@ -246,7 +246,7 @@ def write_split_of(path: Path, counts: csr_matrix, symbols: Sequence[str]) -> No
     data = anndata.AnnData(
         X=counts,
         obs=pd.DataFrame({"label": "cell", "assay": ASSAY}, index=[f"cell{row}" for row in range(counts.shape[0])]),
-        var=pd.DataFrame({"feature_name": symbols}, index=_ids(symbols)),
+        var=pd.DataFrame({"feature_name": symbols}, index=made_up_ids(symbols)),
         uns={"dataset": "baron", "split": path.stem, "organism": "human"},
     )
     write_split(path, data)
@@ -263,7 +263,7 @@ def _vocabulary(symbols: Sequence[str], size: int, share: float) -> list[str]:
     return [names[i] for i in generator.permutation(size)]
 
 
-def _ids(symbols: Sequence[str]) -> list[str]:
+def made_up_ids(symbols: Sequence[str]) -> list[str]:
     """Return made-up Ensembl ids for the genes of the cells."""
     return [f"ENSG{i:011d}" for i in range(len(symbols))]
 

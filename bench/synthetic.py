@@ -68,8 +68,7 @@ def counts(labels: np.ndarray, n_genes: int, seed: int = 7) -> csr_matrix:
 def write(folder: Path, n_cells: int, n_dims: int, n_genes: int = 0) -> None:
     """Write matrix.npy, label.npy, species.npy, and split and embedding files of all cells and of every species.
 
-    With genes also counts.npy (dense), split_counts.h5ad, and embedding_counts.h5ad that asks to be scored on the counts;
-    and split_expressed.h5ad, which knows the donors too, with the embedding of its cells.
+    With genes also counts.npy (dense), split_counts.h5ad, and embedding_counts.h5ad that asks to be scored on the counts.
     """
     import anndata
     import pandas as pd
@@ -96,23 +95,16 @@ def write(folder: Path, n_cells: int, n_dims: int, n_genes: int = 0) -> None:
         matrix = counts(made["label"], n_genes)
         np.save(folder / "counts.npy", matrix.toarray(), allow_pickle=False)
         genes = [f"gene{gene}" for gene in range(n_genes)]
-        for name, columns in (("counts", ("label",)), ("expressed", ("label", "donor"))):
-            data = anndata.AnnData(
-                X=matrix.copy(),
-                obs=pd.DataFrame(
-                    {column: pd.Categorical(made[column]) for column in columns},
-                    index=[f"cell{row}" for row in range(n_cells)],
-                ),
-                var=pd.DataFrame({"feature_name": genes}, index=genes),
-                uns={"dataset": "synthetic", "split": name, "organism": SPECIES[0]},
-            )
-            write_split(folder / f"split_{name}.h5ad", data)
+        data = anndata.AnnData(
+            X=matrix,
+            obs=pd.DataFrame({"label": pd.Categorical(made["label"])}, index=[f"cell{row}" for row in range(n_cells)]),
+            var=pd.DataFrame({"feature_name": genes}, index=genes),
+            uns={"dataset": "synthetic", "split": "counts", "organism": SPECIES[0]},
+        )
+        write_split(folder / "split_counts.h5ad", data)
         split = Split.open(folder / "split_counts.h5ad")
         uns = {"model": "linear", "dataset": "synthetic", "split": "counts", "reference_on_counts": True}
         write_embedding(folder / "embedding_counts.h5ad", made["matrix"][:, :2], split.cells, [split], uns)
-        split = Split.open(folder / "split_expressed.h5ad")
-        uns = {"model": "synthetic", "dataset": "synthetic", "split": "expressed"}
-        write_embedding(folder / "embedding_expressed.h5ad", made["matrix"], split.cells, [split], uns)
 
 
 if __name__ == "__main__":

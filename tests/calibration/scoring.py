@@ -141,7 +141,7 @@ def write_screen(made: ScreenWorld, folder: Path) -> Iterator[tuple[str, Files]]
             base.predict_files(what, split, prediction)
         else:
             np.savez(answers_path, conditions=list(made.test), **_answers(what, made.counts.shape[1]))
-            with patch.multiple(base, load_predictor=lambda name: answers, traits=lambda name: base.Traits()):
+            with patch.multiple(base, load_predictor=lambda name: answers, traits_of=lambda name: base.Traits()):
                 base.predict_files("planted", split, prediction, weights=answers_path)
         yield model, ([prediction], [truth])
 

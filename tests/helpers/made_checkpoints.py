@@ -228,6 +228,18 @@ def scgenept(
     return folder
 
 
+def make(family: str, folder: Path, symbols: Sequence[str], ids: Sequence[str]) -> Path:
+    """Write a checkpoint of a family for human genes of these symbols and Ensembl ids."""
+    genes = {
+        "uce": {"human": symbols},
+        "aido_cell": symbols[:60],  # every gene of its list is a token: more are slow and no other case
+        "geneformer": {gene: gene for gene in ids},
+        "transcriptformer": {"homo_sapiens": ids},
+        "scvi": ids,
+    }
+    return globals()[family](folder, genes.get(family, symbols))
+
+
 def _fill(state: dict[str, torch.Tensor]) -> None:
     """Draw all weights anew: some modules are made without, and a norm of ones would hide a mistake."""
     for tensor in state.values():

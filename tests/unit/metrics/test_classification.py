@@ -1,20 +1,16 @@
-"""Scores of predicted classes, classifiers and folds: scikit-learn's."""
+"""Classifiers and folds: scikit-learn's."""
 
 import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from cellgauge.metrics import classifiers
-from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.classifiers import (
     k_nearest_neighbors,
     logistic_regression,
@@ -23,41 +19,6 @@ from cellgauge.metrics.classifiers import (
 )
 from cellgauge.metrics.folds import held_out_folds, random_folds
 from cellgauge.metrics.forest import random_forest
-
-EXACT = 1e-13  # the same counts divided in another order
-
-
-@given(st.integers(1, 50).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 3), min_size=n, max_size=n)] * 2)))
-def test_scores_of_classes_are_those_of_scikit_learn(pair):
-    truth, predicted = map(np.asarray, pair)
-    confusion = confusion_matrix(truth, predicted, 4)
-    assert accuracy(confusion) == pytest.approx(accuracy_score(truth, predicted), abs=EXACT)
-    found = class_scores(confusion)
-    for name, function in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
-        expected = function(truth, predicted, average=None, labels=range(4), zero_division=0)
-        np.testing.assert_allclose(found[name], expected, atol=EXACT)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.sampled_from([1, 2, 8]))
-def test_auroc_is_that_of_scikit_learn(seed, n_classes, decimals):
-    """With few decimals most probabilities are tied, as those of the nearest neighbors are."""
-    generator = np.random.default_rng(seed)
-    truth = np.concatenate([np.arange(n_classes), generator.integers(0, n_classes, 40)])
-    probabilities = np.round(generator.dirichlet(np.ones(n_classes), len(truth)), decimals)
-    areas = auroc_per_class(truth, probabilities)
-    for code in range(n_classes):
-        assert areas[code] == pytest.approx(roc_auc_score(truth == code, probabilities[:, code]), abs=EXACT)
-    if n_classes > 2 and np.allclose(probabilities.sum(axis=1), 1):
-        expected = roc_auc_score(truth, probabilities, multi_class="ovr", average="macro")
-        assert areas.mean() == pytest.approx(expected, abs=EXACT)
-
-
-def test_auroc_of_a_class_that_nobody_or_everybody_has_is_undefined():
-    areas = auroc_per_class(np.asarray([0, 0, 0]), np.asarray([[0.2, 0.8], [1, 0], [0.5, 0.5]]))
-    assert np.isnan(areas).all()
-
-
-# --- classifiers -----------------------------------------------------------------------------------------------------
 
 
 def fold(dims=20, n_classes=4, seed=0, empty=False):

@@ -4,22 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, precision_score
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from cellgauge.metrics.agreement import adjusted_rand_index, contingency, normalized_mutual_info
-from cellgauge.metrics.classification import (
-    accuracy,
-    auroc_per_class,
-    class_scores,
+from cellgauge.metrics.donors import (
+    DonorCounts,
+    agreements_without,
     confidence_gaps,
-    confusion_matrix,
-    squared_errors,
+    means_without,
+    predictions_without,
 )
-from cellgauge.metrics.donors import DonorCounts, agreements_without, means_without, predictions_without
 
 METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_rare", "precision", "auroc", "brier", "calibration_error")
 RARE = np.arange(4) > 1
 N_CLASSES = 4
+TRAINED = np.full(N_CLASSES, True)
 
 
 def predictions(n_donors, n_cells, seed, skill=0.6):
@@ -31,24 +30,54 @@ def predictions(n_donors, n_cells, seed, skill=0.6):
     return truth, probabilities.argmax(axis=1), probabilities, donors
 
 
+NOBODY = np.zeros(0, dtype=int), np.zeros(0, dtype=int)
+"""Codes and donors of cells without a row, where all have one."""
+
+
+def counted(truth, predicted, probabilities, donors, trained=TRAINED, left_out=NOBODY):
+    return DonorCounts.of(truth, predicted, probabilities, donors, trained, RARE, left_out)
+
+
 def plain(truth, predicted, probabilities, trained):
-    confusion = confusion_matrix(truth, predicted, N_CLASSES)
-    present = confusion.sum(axis=1) > 0
-    areas = auroc_per_class(truth, probabilities)
-    areas = areas[trained & ~np.isnan(areas)]
-    of_classes = class_scores(confusion)
-    rare = of_classes["f1"][present & RARE]
+    present = np.unique(truth)
+    of_present = {"labels": present, "average": None, "zero_division": 0}
+    areas = [
+        roc_auc_score(truth == code, probabilities[:, code]) for code in present if trained[code] and len(present) > 1
+    ]
+    f1 = f1_score(truth, predicted, **of_present)
+    rare = f1[RARE[present]]
     bins, gaps = confidence_gaps(truth, predicted, probabilities)
     return {
-        "accuracy": accuracy(confusion),
-        "balanced_accuracy": of_classes["recall"][present].mean(),
-        "f1": of_classes["f1"][present].mean(),
+        "accuracy": accuracy_score(truth, predicted),
+        "balanced_accuracy": recall_score(truth, predicted, **of_present).mean(),
+        "f1": f1.mean(),
         "f1_rare": rare.mean() if len(rare) else np.nan,
-        "precision": of_classes["precision"][present].mean(),
-        "auroc": areas.mean() if len(areas) else np.nan,
-        "brier": squared_errors(truth, probabilities).mean(),
+        "precision": precision_score(truth, predicted, **of_present).mean(),
+        "auroc": np.mean(areas) if areas else np.nan,
+        "brier": ((probabilities - np.eye(N_CLASSES)[truth]) ** 2).sum(axis=1).mean(),
         "calibration_error": np.abs(np.bincount(bins, gaps)).sum() / len(truth),
     }
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 50), st.sampled_from([1, 2, 8]))
+def test_scores_of_all_cells_are_those_of_scikit_learn(seed, n_cells, decimals):
+    """With few decimals most probabilities are tied, as those of the nearest neighbors are."""
+    generator = np.random.default_rng(seed)
+    truth, predicted = generator.integers(0, N_CLASSES, (2, n_cells))
+    probabilities = np.round(generator.dirichlet(np.ones(N_CLASSES), n_cells), decimals)
+    counts = counted(truth, predicted, probabilities, np.zeros(n_cells, dtype=int))
+    scores = {name: values[0] for name, values in counts.scores(np.ones((1, 1), dtype=int)).items()}
+    assert scores == pytest.approx(plain(truth, predicted, probabilities, TRAINED), abs=1e-13, nan_ok=True)
+
+
+def test_means_over_some_of_the_classes():
+    truth, predicted, probabilities, donors = predictions(1, 60, seed=3)
+    scores = counted(truth, predicted, probabilities, donors).scores(np.ones((1, 1), dtype=int), [2])
+    third = {"labels": [2], "average": None}
+    assert scores["f1"] == f1_score(truth, predicted, **third)
+    assert scores["balanced_accuracy"] == recall_score(truth, predicted, **third)
+    assert scores["auroc"] == pytest.approx(roc_auc_score(truth == 2, probabilities[:, 2]), abs=1e-13)
+    assert scores["accuracy"] == accuracy_score(truth, predicted)
 
 
 def plain_without(folds, left_out, metric):
@@ -70,7 +99,7 @@ def test_scores_without_a_donor_equal_scoring_the_others():
             truth, predicted, probabilities, donors = predictions(n_donors, 60, seed=10 * place + fold)
             trained = np.arange(N_CLASSES) != fold
             folds[name].append(((truth, predicted, probabilities, donors + (0, 3, 5)[fold]), trained))
-        of_classifiers[name] = [DonorCounts.of(*cells, trained, RARE) for cells, trained in folds[name]]
+        of_classifiers[name] = [counted(*cells, trained) for cells, trained in folds[name]]
     values = predictions_without(of_classifiers, 6)
     assert set(values) == {(name, metric) for name in ("knn", "random_forest", "mean") for metric in METRICS}
     for metric in METRICS:
@@ -98,16 +127,15 @@ def test_agreements_and_means_without_a_donor_equal_those_of_the_others():
 
 def test_a_score_that_no_donor_defines_is_left_out():
     truth, predicted, probabilities, donors = predictions(3, 60, seed=1)
-    counts = DonorCounts.of(truth, predicted, probabilities, donors, np.full(N_CLASSES, False))
-    values = predictions_without({"knn": [counts]}, 3)
-    assert {metric for name, metric in values if name == "knn"} == set(METRICS) - {"auroc", "f1_rare"}
+    values = predictions_without({"knn": [counted(truth, predicted, probabilities, donors, ~TRAINED)]}, 3)
+    assert {metric for name, metric in values if name == "knn"} == set(METRICS) - {"auroc"}
 
 
 # --- cells without a row ---------------------------------------------------------------------------------------------
 
 
-def whole(truth, predicted, probabilities, donors, left_out=None):
-    counts = DonorCounts.of(truth, predicted, probabilities, donors, np.full(N_CLASSES, True), RARE, left_out)
+def whole(truth, predicted, probabilities, donors, left_out=NOBODY):
+    counts = counted(truth, predicted, probabilities, donors, left_out=left_out)
     return {name: values[0] for name, values in counts.scores(np.ones((1, len(counts.donors)), dtype=int)).items()}
 
 

@@ -77,7 +77,7 @@ def test_probabilities_are_scikit_learns(n_classes, shape):
 
 
 def test_nodes_of_every_size():
-    """Thousands of cells in many dimensions: sorting by insertion, by digits and by bitmap."""
+    """Thousands of cells in many dimensions: sorting by insertion and by digits."""
     matrix, codes = embedding(4000, 200, 20)
     case = (matrix, codes, 20, 5, *split(len(codes)))
     assert (probabilities(*case) == expected(*case)).all()

@@ -6,8 +6,7 @@ import pytest
 from cellgauge.metrics import silhouette
 from cellgauge.metrics.knn import distances
 from cellgauge.metrics.knn.exact import nearest_neighbors
-from cellgauge.metrics.knn.with_silhouette import can_share, neighbors_and_widths
-from cellgauge.metrics.silhouette import silhouette_widths
+from cellgauge.metrics.silhouette import neighbors_and_widths, silhouette_widths, sums_fit
 
 
 def cells(n=700, dims=25, offset=0.0, scale=1.0):
@@ -49,12 +48,10 @@ def test_every_product_is_made_once(monkeypatch):
     assert len(made) == 7 * 8 // 2
 
 
-def test_what_cannot_share_a_pass(monkeypatch):
-    assert can_share(700, 7, device=None)
-    assert not can_share(700, 7, device="cuda:0")
+def test_every_cells_sums_are_held_up_to_a_limit(monkeypatch):
+    assert sums_fit(700, 7)
     monkeypatch.setattr(silhouette, "SUMS_BYTES", 8 * 700 * 6)
-    assert can_share(700, 6, device=None)
-    assert not can_share(700, 7, device=None)
+    assert sums_fit(700, 6) and not sums_fit(700, 7)
 
 
 def test_faults_are_those_of_the_parts():

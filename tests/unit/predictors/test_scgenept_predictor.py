@@ -14,8 +14,9 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.make_split import make_split
 from cellgauge.files.h5ad import open_h5, read_scalars
 from cellgauge.files.prediction import Prediction
+from cellgauge.predictors import scgenept
 from cellgauge.predictors.base import predict_files
-from cellgauge.predictors.scgenept import CONTROLS_ON_CPU, Cells, bootstrap, chosen_controls, predict
+from cellgauge.predictors.scgenept import CONTROLS_ON_CPU, bootstrap, chosen_controls, predict
 from cellgauge.screens.screen import Screen
 
 SYMBOLS = [f"GENE{i}" for i in range(40)]
@@ -89,8 +90,13 @@ def test_on_a_cpu_300_controls_are_taken_and_elsewhere_all(split, weights, monke
 
 
 def test_the_bootstrap_computes_each_control_once(split, weights, monkeypatch):
-    computed, compute = [], Cells.predict
-    monkeypatch.setattr(Cells, "predict", lambda self, rows, genes: computed.append(rows) or compute(self, rows, genes))
+    computed, compute = [], scgenept._predicted
+
+    def predicted(network, controls, rows, *others):
+        computed.append(rows)
+        return compute(network, controls, rows, *others)
+
+    monkeypatch.setattr(scgenept, "_predicted", predicted)
     sampled, _ = cells(split, weights, draw="bootstrap")
     every, _ = cells(split, weights)
     n = len(every["GENE4+ctrl"])

@@ -4,6 +4,7 @@ tests/integration/test_scib.py compares the numbers with scib-metrics itself, wh
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 
@@ -32,7 +33,8 @@ def library(monkeypatch):
 
     monkeypatch.setattr(scib, "load_library", lambda: None)
     monkeypatch.setattr(scib, "_compute", compute)
-    monkeypatch.setattr(scib._Suite, "kbet_by_label", {"a": 0.5, "b": 1.0})
+    by_label = pd.DataFrame({"cluster": ["a", "b", "c"], "kBET": [0.5, 1.0, np.nan]})  # of c there are too few cells
+    monkeypatch.setattr(scib._Suite, "kbet", (0.75, by_label))
     return answers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from cellgauge.inference.windows import rows_of_shard
 
 ADDED = ("wall_seconds", "cpu_seconds", "network_seconds", "gpu_seconds", "host_wait_seconds", "halved_batches")
 LARGEST = ("peak_memory_mb", "peak_gpu_memory_mb", "fp32_max_deviation")
-SMALLEST = ("fp32_min_cosine",)
 RATES = ("cells_per_second", "tokens_per_second", "gpu_utilization")
 """Means over the shards, weighted by their `network_seconds`."""
 LISTED = ("device", "kernels", "kernels_that_failed", "rejected_precisions")
@@ -79,9 +78,10 @@ def _merged(name: str, facts: Sequence[Mapping[str, Any]], where: str) -> Any:
         return sum(v * s for v, s in zip(values, seconds, strict=True)) / max(sum(seconds), 1e-9)
     if name in ADDED or name.startswith("cells_of_"):
         return sum(values)
-    choices: Mapping[str, Callable[[Sequence[Any]], Any]] = dict.fromkeys(LARGEST, max) | dict.fromkeys(SMALLEST, min)
-    if name in choices:
-        return choices[name](values)
+    if name in LARGEST:
+        return max(values)
+    if name == "fp32_min_cosine":
+        return min(values)
     if name in LISTED:
         return ", ".join(dict.fromkeys(map(str, values)))
     if len(values) < len(facts) or any(value != values[0] for value in values):

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellgauge.metrics.agreement import Contingency, contingency
-from cellgauge.metrics.classification import N_BINS, confidence_gaps, squared_errors
+
+N_BINS = 15
+"""Bins of confidence of the calibration error, as in Guo et al. (2017)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class DonorCounts:
     # former has the higher probability of the class, ties at half; shape (n_classes, n_donors, n_donors). Pairs with a
     # cell without a row are lost
     ahead: np.ndarray
-    squares: np.ndarray  # sums of `squared_errors`, 2 for a cell without a row; shape (n_donors,)
+    # sums of the squared distances between probabilities and truth (Brier 1950), 2 for a cell without a row; (n_donors,)
+    squares: np.ndarray
     # sums of `confidence_gaps` by bin, and as a last one the number of cells without a row; (n_donors, N_BINS + 1)
     gaps: np.ndarray
     trained: np.ndarray  # whether the class was among the training cells, shape (n_classes,)
@@ -44,8 +47,8 @@ class DonorCounts:
         probabilities: np.ndarray,
         donors: np.ndarray,
         trained: np.ndarray,
-        rare: np.ndarray | None = None,
-        left_out: tuple[np.ndarray, np.ndarray] | None = None,
+        rare: np.ndarray,
+        left_out: tuple[np.ndarray, np.ndarray],
     ) -> DonorCounts:
         """Count the cells of a fold.
 
@@ -61,7 +64,7 @@ class DonorCounts:
             left_out: class codes and donors of the test cells that the model gave no row.
         """
         n_classes = probabilities.shape[1]
-        lost, lost_donors = left_out or (truth[:0], donors[:0])
+        lost, lost_donors = left_out
         names, rows = np.unique(np.concatenate([donors, lost_donors]), return_inverse=True)
         rows, lost_rows = rows[: len(truth)], rows[len(truth) :]
 
@@ -75,26 +78,30 @@ class DonorCounts:
         shares = _ratio(others, others.sum(axis=1, keepdims=True) * np.ones(n_classes), 0.0)
         bins, gaps = confidence_gaps(truth, predicted, probabilities)
         gaps = np.column_stack([count(rows, bins, N_BINS, gaps), missing.sum(axis=1)])
-        squares = np.bincount(rows, squared_errors(truth, probabilities), len(names)) + 2 * missing.sum(axis=1)
+        errors = ((probabilities - np.eye(n_classes)[truth]) ** 2).sum(axis=1)
+        squares = np.bincount(rows, errors, len(names)) + 2 * missing.sum(axis=1)
         ahead = np.array([_ahead(truth == code, probabilities[:, code], rows, len(names)) for code in range(n_classes)])
         claimed = count(rows, predicted) + missing @ shares
-        rare = np.full(n_classes, False) if rare is None else rare
         return cls(names, count(rows[right], truth[right]), true, claimed, ahead, squares, gaps, trained, rare)
 
-    def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def scores(self, weights: np.ndarray, classes: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """Return accuracy, balanced_accuracy, f1, f1_rare, precision, auroc, brier and calibration_error of every choice of
         donors, shape (n_choices,); NaN where undefined.
 
-        Classes that no chosen donor has are left out of the means, and of the AUROC also those that were not trained.
+        Classes that no chosen donor has are left out of the means, and of the AUROC also those that were not trained. What is
+        0 / 0 of a class is 0, as in scikit-learn.
 
         Args:
             weights: 1 for each donor of the fold that is chosen, else 0; shape (n_choices, n_donors).
+            classes: those that means over classes are of; None is all.
         """
         right, true, claimed = (weights @ counts for counts in (self.right, self.true, self.claimed))
         n_cells = true.sum(axis=1)
         others = n_cells[:, None] - true
         pairs = np.stack([((weights @ ahead) * weights).sum(axis=1) for ahead in self.ahead], axis=1)
         present, f1 = true > 0, _ratio(2 * right, true + claimed, 0.0)
+        if classes is not None:
+            present &= np.isin(np.arange(true.shape[1]), classes)
         return {
             "accuracy": _ratio(right.sum(axis=1), n_cells, np.nan),
             "balanced_accuracy": _mean_over(_ratio(right, true, 0.0), present),
@@ -155,6 +162,23 @@ def agreements_without(
         name: {donor: float(np.mean([agreement(table) for table in of_donor])) for donor, of_donor in tables.items()}
         for name, agreement in agreements.items()
     }
+
+
+def confidence_gaps(
+    truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bin of each cell's confidence, and 1 or 0 (predicted right or not) minus the confidence; both (n_cells,).
+
+    The confidence is the probability of the predicted class. The expected calibration error is the sum over bins of the
+    absolute sum of the gaps, divided by the number of cells (Naeini et al. 2015; Guo et al. 2017). Bins are closed above.
+
+    Args:
+        truth, predicted: class codes, shape (n_cells,).
+        probabilities: shape (n_cells, n_classes).
+    """
+    confidence = probabilities[np.arange(len(truth)), predicted]
+    bins = np.clip(np.ceil(confidence * N_BINS).astype(np.int64) - 1, 0, N_BINS - 1)
+    return bins, (truth == predicted) - confidence
 
 
 def _over_folds(folds: Sequence[DonorCounts], chosen: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,22 +7,6 @@ from math import lgamma, log
 import numpy as np
 
 
-def neighborhood_entropy(neighbors: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Compute the entropy of the groups among each cell's neighbors, divided by log(number of groups).
-
-    Source: `compute_entropy_per_cell` of cz-benchmarks (natural logarithm; the cell counts as its own neighbor).
-
-    Args:
-        neighbors: row indices, shape (n_cells, k).
-        groups: shape (n_cells,), at least two different values.
-
-    Returns:
-        float64, shape (n_cells,), in [0, 1].
-    """
-    names, codes = np.unique(groups, return_inverse=True)
-    return entropy_of_counts(neighbor_counts(neighbors, codes, len(names)))
-
-
 def neighbor_counts(neighbors: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
     """Count each cell's neighbors by group, int64, shape (n_cells, n_groups).
 
@@ -37,7 +21,9 @@ def neighbor_counts(neighbors: np.ndarray, codes: np.ndarray, n_groups: int) -> 
 
 
 def entropy_of_counts(counts: np.ndarray) -> np.ndarray:
-    """Return the entropy of each row of counts, divided by log(number of groups), float64, shape (n_cells,).
+    """Return the entropy of each row of counts, divided by log(number of groups), float64 in [0, 1], shape (n_cells,).
+
+    Source: `compute_entropy_per_cell` of cz-benchmarks (natural logarithm; the cell counts as its own neighbor).
 
     Args:
         counts: int, shape (n_cells, n_groups), at least two groups; all rows have the same sum, at least 1.
@@ -62,7 +48,7 @@ def expected_entropy(sizes: np.ndarray, k: int) -> float:
         k: number of neighbors, at most all cells.
 
     Returns:
-        in [0, 1], divided by log(number of groups) as `neighborhood_entropy`.
+        in [0, 1], divided by log(number of groups) as `entropy_of_counts`.
     """
     n = int(np.sum(sizes))
     total = 0.0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellgauge.metrics.ranks import mid_ranks
-
 CONSTANT = 1e-6
 """A change that varies less than this over genes, relative to the largest value that it is the difference of, is constant:
 what is left is rounding, and its correlation with anything means nothing."""
@@ -144,3 +142,9 @@ def log_fold_changes(means: np.ndarray, control: np.ndarray) -> np.ndarray:
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Return Spearman's rank correlation of two vectors, infinite values included; NaN where one is constant."""
     return pearson(mid_ranks(x), mid_ranks(y))
+
+
+def mid_ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks from 1, float64, of the shape (n,) of `values`; equal values share the mean of theirs."""
+    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[codes]

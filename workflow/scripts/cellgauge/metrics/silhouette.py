@@ -21,6 +21,7 @@ from cellgauge.metrics.knn.distances import (
     squared_norms,
     tile_edge,
 )
+from cellgauge.metrics.knn.exact import NeighborSearch
 
 if TYPE_CHECKING:
     from cellgauge.metrics.knn.on_device import DistancesOnDevice
@@ -66,25 +67,45 @@ def silhouette_widths(
         order = np.concatenate([order[is_of[order]], order[~is_of[order]]])
     rows = CentredRows.of(matrix)
     if device is None:
-        distances = Distances(DistanceTiles(rows, order))
+        distances = Distances(rows, order)
     else:
         from cellgauge.metrics.knn.on_device import DistancesOnDevice
 
-        edge = tile_edge(matrix.shape[1], DEVICE_EDGE)
-        distances = DistancesOnDevice(rows, order, edge, device, NEAR, FEW)
+        distances = DistancesOnDevice(rows, order, device)
     if of is not None:
-        return _widths_block_by_block(distances, codes, order, len(of))[of]
+        return _widths_block_by_block(distances, codes, len(of))[of]
     if not sums_fit(len(codes), codes.max() + 1):
-        return _widths_block_by_block(distances, codes, order, len(codes))
+        return _widths_block_by_block(distances, codes, len(codes))
     sums = DistanceSums(distances, codes)
     for part, other in block_pairs(len(codes), distances.edge):
         sums.take(part, other, distances.among(part, other))
     return sums.widths()
 
 
-def _check_groups(codes: np.ndarray) -> None:
-    if codes.max() < 1:
-        raise ValueError("a silhouette needs at least two groups")
+def neighbors_and_widths(matrix: np.ndarray, k: int, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the k nearest neighbors and compute the silhouette width of every cell.
+
+    Equal to `nearest_neighbors`, in the order of the groups, and `silhouette_widths`.
+
+    Args:
+        matrix: float32, finite, shape (n_cells, n_dims).
+        k: neighbors of each cell, itself among them; at most n_cells.
+        groups: comparable values, at least two different ones, shape (n_cells,).
+
+    Returns:
+        indices, int64, and distances, float64, both of shape (n_cells, k), and widths, float64, shape (n_cells,).
+
+    Raises:
+        ValueError: k is out of range, or there are fewer than two groups.
+    """
+    codes = np.unique(groups, return_inverse=True)[1]
+    distances = Distances(CentredRows.of(matrix), np.argsort(codes, kind="stable"))
+    search, sums = NeighborSearch(distances, k), DistanceSums(distances, codes)
+    for part, other in distances.pairs():
+        squared = distances.squared(part, other)
+        search.take(part, other, squared)
+        sums.take(part, other, distances.rooted(part, other, squared))
+    return *search.answers().nearest(), sums.widths()
 
 
 def sums_fit(n_cells: int, n_groups: int) -> bool:
@@ -98,13 +119,9 @@ class DistanceSums:
     Args:
         distances: where they come from.
         codes: the group of each cell, 0 to the number of groups - 1, shape (n_cells,); the order of `distances` is by group.
-
-    Raises:
-        ValueError: there are fewer than two groups.
     """
 
     def __init__(self, distances: Distances | DistancesOnDevice, codes: np.ndarray) -> None:
-        _check_groups(codes)
         self._distances, self._codes = distances, codes[distances.order]
         self._sums = np.zeros((len(codes), codes.max() + 1))
 
@@ -122,11 +139,9 @@ class DistanceSums:
         return widths
 
 
-def _widths_block_by_block(
-    distances: Distances | DistancesOnDevice, codes: np.ndarray, order: np.ndarray, n_first: int
-) -> np.ndarray:
-    """Return the widths of the first cells of `order`, in the memory of one block's sums, computing each distance twice."""
-    _check_groups(codes)
+def _widths_block_by_block(distances: Distances | DistancesOnDevice, codes: np.ndarray, n_first: int) -> np.ndarray:
+    """Return the widths of the first cells in order, in the memory of one block's sums, computing each distance twice."""
+    order = distances.order
     n_cells, codes, widths = len(codes), codes[order], np.full(len(codes), np.nan)
     sizes = np.bincount(codes)
     step = min(distances.edge, max(1, SUMS_BYTES // (8 * len(sizes))))
@@ -136,14 +151,6 @@ def _widths_block_by_block(
             distances.add_by_group(sums, distances.among(part, other), codes[other])
         widths[order[part]] = _widths(sums, codes[part], sizes)
     return widths
-
-
-def scaled(widths: np.ndarray) -> np.ndarray:
-    """Bring silhouette widths from [-1, 1] to [0, 1]: (width + 1) / 2, the mean of which is scib-metrics' `silhouette_label`.
-
-    Source: Luecken et al. 2022, cell type ASW.
-    """
-    return (widths + 1) / 2
 
 
 def batch_widths(matrix: np.ndarray, labels: np.ndarray, batches: np.ndarray, device: str | None = None) -> np.ndarray:
@@ -234,20 +241,37 @@ def _cosine_widths(matrix: np.ndarray, members: np.ndarray, groups: np.ndarray, 
     return widths
 
 
-class Distances:
+class Distances(DistanceTiles):
     """Distances between blocks of rows, by numpy; `on_device` has the same for PyTorch."""
-
-    def __init__(self, tiles: DistanceTiles) -> None:
-        self._tiles = tiles
-        self.order, self.edge = tiles.order, tiles.edge
 
     def among(self, part: slice, other: slice) -> np.ndarray:
         """Return the distances of a block's rows to another's, float32; good until the next call."""
-        return self.rooted(part, other, self._tiles.squared(part, other))
+        return self.rooted(part, other, self.squared(part, other))
 
     def rooted(self, part: slice, other: slice, squared: np.ndarray) -> np.ndarray:
-        """Turn a tile of squared distances into distances, in place; what stands on the diagonal does not matter."""
-        _mend_near_pairs(squared, self._tiles, part, other)
+        """Turn a tile of squared distances into distances, in place; what stands on the diagonal does not matter.
+
+        Those of which float32 kept too few digits are replaced; of a cell to itself it is 0. Those that stay have a relative
+        error of at most about 1e-4 each (see `exact.ErrorBound`), of either sign, which the mean over a group's cells and
+        then over all cells brings far below 1e-6. Distances that even float64 products cannot tell from 0 are less than the
+        resolution of float32 coordinates, and are set to 0.
+        """
+        rows, order, norms = self.rows, self.order, self.norms[part]
+        itself = np.arange(max(part.start, other.start), min(part.stop, other.stop))
+        near = squared < (NEAR * norms).astype(squared.dtype)[:, None]
+        near[itself - part.start, itself - other.start] = False
+        n_near = np.count_nonzero(near)
+        if n_near > FEW * near.size:
+            queries, others = (rows.block(order[block], np.float64) for block in (part, other))
+            norms = squared_norms(queries)
+            exact = norms[:, None] + squared_norms(others) - 2 * (queries @ others.T)
+            exact[exact < last_digits(queries.shape[1], norms)[:, None]] = 0
+            squared[:] = exact
+        elif n_near:
+            row, column = np.divmod(np.flatnonzero(near), near.shape[1])
+            exact = pair_distances(rows.matrix, order[part][row], rows.matrix, order[other][column])
+            squared[row, column] = exact * rows.scale**2
+        squared[itself - part.start, itself - other.start] = 0
         return np.sqrt(squared, out=squared)
 
     def add_by_group(self, sums: np.ndarray, distances: np.ndarray, codes: np.ndarray) -> None:
@@ -263,37 +287,14 @@ def group_slices(codes: np.ndarray) -> Iterator[tuple[int, slice]]:
         yield int(codes[start]), slice(start, end)
 
 
-def _mend_near_pairs(squared: np.ndarray, tiles: DistanceTiles, part: slice, other: slice) -> None:
-    """Replace, in place, the squared distances of which float32 kept too few digits; of a cell to itself it is 0.
-
-    Those that stay have a relative error of at most about 1e-4 each (see `neighbors.ErrorBound`), of either sign, which
-    the mean over a group's cells and then over all cells brings far below 1e-6. Distances that even float64 products
-    cannot tell from 0 are less than the resolution of float32 coordinates, and are set to 0.
-    """
-    rows, order, norms = tiles.rows, tiles.order, tiles.norms[part]
-    itself = np.arange(max(part.start, other.start), min(part.stop, other.stop))
-    near = squared < (NEAR * norms).astype(squared.dtype)[:, None]
-    near[itself - part.start, itself - other.start] = False
-    n_near = np.count_nonzero(near)
-    if n_near > FEW * near.size:
-        queries, others = (rows.block(order[block], np.float64) for block in (part, other))
-        norms = squared_norms(queries)
-        exact = norms[:, None] + squared_norms(others) - 2 * (queries @ others.T)
-        exact[exact < last_digits(queries.shape[1], norms)[:, None]] = 0
-        squared[:] = exact
-    elif n_near:
-        row, column = np.divmod(np.flatnonzero(near), near.shape[1])
-        exact = pair_distances(rows.matrix, order[part][row], rows.matrix, order[other][column])
-        squared[row, column] = exact * rows.scale**2
-    squared[itself - part.start, itself - other.start] = 0
-
-
 def last_digits(n_columns: int, norms: np.ndarray) -> np.ndarray:
     """Return the squared distances below which float64 products tell nothing, for rows of given squared lengths."""
     return 8 * (np.sqrt(n_columns) + 2) * np.finfo(np.float64).eps * norms
 
 
 def _widths(sums: np.ndarray, codes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    if len(sizes) < 2:
+        raise ValueError("a silhouette needs at least two groups")
     each = np.arange(len(codes)), codes
     within = sums[each] / np.maximum(sizes[codes] - 1, 1)
     means = sums / sizes

@@ -32,7 +32,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cellgauge import predictors
-from cellgauge.core.plugins import Source, check_name, load_module, module_names
+from cellgauge.core.plugins import Source, load_module, module_names
 from cellgauge.inference.adapter_job import Stopwatch, Traits, check_options, seed_everything, versions
 from cellgauge.models import base as embedders
 
@@ -84,16 +84,15 @@ def load_predictor(name: str) -> ModuleType:
     return load_module(predictors, name, "adapter")
 
 
-def traits_of(adapter: str) -> Traits:
-    """Return what an adapter says of itself, be it one that embeds cells or one that predicts responses."""
-    return traits(adapter) if adapter in predictor_names() else embedders.traits(adapter)
-
-
 @cache  # the grid asks for every cell
-def traits(name: str) -> Traits:
-    """Return what an adapter says of itself; its module is read and not imported."""
-    check_name(predictors, name, "adapter")
-    return Traits.read(Source(f"{predictors.__name__}.{name}"), shared_space=False, modality="perturbation")
+def traits_of(adapter: str) -> Traits:
+    """Return what an adapter says of itself, be it one that embeds cells or one that predicts responses.
+
+    Its module is read and not imported.
+    """
+    if adapter not in predictor_names():
+        return embedders.traits(adapter)
+    return Traits.read(Source(f"{predictors.__name__}.{adapter}"), shared_space=False, modality="perturbation")
 
 
 def predict_files(
@@ -117,7 +116,7 @@ def predict_files(
     from cellgauge.screens.reduce import Reducer
     from cellgauge.screens.screen import Screen
 
-    module, about = load_predictor(adapter), traits(adapter)
+    module, about = load_predictor(adapter), traits_of(adapter)
     settings = dict(options or {})
     seed, device = int(settings.pop("seed", 42)), settings.pop("device", "auto")
     check_options(adapter, module.predict, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -150,6 +150,17 @@ def _columns(splits: Sequence[Split], needed: Sequence[str]) -> dict[str, list[n
             lacking = next(split for split in splits if name not in split.columns)
             raise NotScorable(f"split {lacking.name} of {lacking.dataset} has no column '{name}'")
     return columns
+
+
+def check_names(task: str, kind: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Raise CellgaugeError where a name that a task is given (of a metric, a classifier, ...) is not among those it knows."""
+    if unknown := set(names) - set(known):
+        raise CellgaugeError(f"{task}: unknown {kind} '{min(unknown)}'; there are {', '.join(known)}")
+
+
+def joined(*notes: str) -> str:
+    """Return the notes that are not empty as one reason."""
+    return "; ".join(filter(None, notes))
 
 
 def is_estimated(n_cells: int, profiles: Sequence[str], exact_up_to: int) -> bool:

@@ -21,7 +21,7 @@ from cellgauge.files.score import Score
 from cellgauge.files.split import Split
 from cellgauge.metrics.scoring_device import scoring_device
 from cellgauge.tasks.cells import CellsToScore, NotScorable, gather
-from cellgauge.tasks.traits import PROFILES, TaskTraits, task_traits
+from cellgauge.tasks.traits import PROFILES, task_traits
 
 
 def load_task(name: str) -> ModuleType:
@@ -66,7 +66,10 @@ def score_files(
     embeddings = [Embedding.read(path) for path in embedding_paths]
     identity = _identity(task_name, embeddings, splits, split_set)
     try:
-        of_task = _profiles_of(about, task_name, profiles)
+        of_task = [profile for profile in profiles if profile in about.profiles]
+        if not of_task:
+            known = ", ".join(about.profiles)
+            raise NotScorable(f"task {task_name} is scored in profile {known} alone, the run asks for others")
         searched = Neighbors.read(neighbors, identity, _ids(splits)) if neighbors else None
         cells = gather(embeddings, splits, about.needs, searched, with_matrix=not (searched and searched.arrays))
         cells = replace(cells, device=scoring_device(device, cells.n_cells))
@@ -147,15 +150,6 @@ def _score_responses(
     except NotScorable as reason:
         scores = _not_scorable(profiles, reason)
     yield from (replace(score, **identity) for score in scores)
-
-
-def _profiles_of(about: TaskTraits, task_name: str, profiles: Sequence[str]) -> list[str]:
-    """Return those of `profiles` that a task has rows in; raise NotScorable where there is none."""
-    of_task = [profile for profile in profiles if profile in about.profiles]
-    if not of_task:
-        known = ", ".join(about.profiles)
-        raise NotScorable(f"task {task_name} is scored in profile {known} alone, the run asks for others")
-    return of_task
 
 
 def _check_params(where: str, known: Iterable[str], params: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Protocol
 
 import numpy as np
@@ -37,11 +37,7 @@ def available() -> bool:
 
     On other processors than x86-64 compilers fuse multiplications with additions, and the last bit may differ.
     """
-    try:
-        release = version("scikit-learn").rsplit(".", 1)[0]
-        version("numba")
-    except PackageNotFoundError:
-        return False
+    release = version("scikit-learn").rsplit(".", 1)[0]
     return release in EQUAL_TO and platform.machine().lower() in ("x86_64", "amd64")
 
 

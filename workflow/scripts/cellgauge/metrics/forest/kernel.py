@@ -10,15 +10,13 @@ from collections import namedtuple
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from cellgauge.metrics.forest import TIE
 
 EPSILON = np.finfo(np.float64).eps
 FEW = 24
-"""Up to so many cells, sorting by insertion is faster than a bitmap."""
+"""Up to so many cells, sorting by insertion is faster than by digits."""
 SLACK = 1e-10
 """Share of a node's cells by which a quick estimate of a split's gain may be wrong; rounding makes it 1e-15 at most."""
 
@@ -33,16 +31,6 @@ def compiled(function):
         return njit(cache=True, nogil=True, _nrt=False)(function)
     except RuntimeError:  # "no locator available": neither this folder nor the home is writable
         return njit(nogil=True, _nrt=False)(function)
-
-
-@intrinsic
-def _lowest_bit(typing_context, word):
-    """Return the position of the lowest bit that is set."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), generate
 
 
 class Split(NamedTuple):
@@ -61,7 +49,7 @@ class Split(NamedTuple):
 
 Workspace = namedtuple(
     "Workspace",
-    "features constants moved entries more_entries counts width slots words blocks spare places total left stack impurities",
+    "features constants moved entries more_entries counts width spare places total left stack impurities",
 )
 
 
@@ -76,9 +64,6 @@ def workspace(n_features: int, n_cells: int, n_members: int, n_tested: int, n_cl
         more_entries=np.empty(n_members, np.int64),
         counts=np.zeros((2, 1 << width), np.int32),  # how often each of two digits of ranks occurs
         width=width,  # the bits of a digit
-        slots=np.empty(n_cells + 1, np.uint16),  # with words and blocks: the bitmap of ranks, see `_sorted_entries`
-        words=np.zeros((n_cells >> 6) + 1, np.uint64),
-        blocks=np.zeros((n_cells >> 12) + 1, np.uint64),
         spare=np.empty(max(n_members, n_tested), np.uint32),  # members set aside
         places=np.empty(n_cells, np.uint32),  # which vote is whose
         total=np.empty(n_classes, np.int64),  # weights of classes in the node
@@ -138,52 +123,28 @@ def _sort_by_digits(entries, spare, counts, width):
 def _sorted_entries(ranks, members, packed, space):
     """Write the members that do not have the feature's lowest value to `entries`, sorted by rank; return how many.
 
-    An entry is a rank and, in its lower 16 bits, what `packed` holds of the cell. Few are sorted by insertion, some by
-    their digits. Many by a bitmap, as ranks are all different: set the bit of each, then walk over the bits that are set;
-    `blocks` tells which words of it are not 0.
+    An entry is a rank and, in its lower 16 bits, what `packed` holds of the cell. Few are sorted by insertion, others by the
+    digits of their ranks, which are all different.
     """
     entries, more_entries, counts, width = space.entries, space.more_entries, space.counts, space.width
-    slots, words, blocks = space.slots, space.words, space.blocks
     n = 0
-    if len(members) < 10 * len(words):
-        for place in range(len(members)):  # a loop of its own: no step waits for another, so cache misses overlap
-            more_entries[place] = ranks[members[place]]
-        if len(members) <= FEW:
-            for place in range(len(members)):
-                if more_entries[place]:
-                    _insert(entries, n, (more_entries[place] << 16) | np.int64(packed[members[place]]))
-                    n += 1
-            return n
-        mask = (1 << width) - 1
+    for place in range(len(members)):  # a loop of its own: no step waits for another, so cache misses overlap
+        more_entries[place] = ranks[members[place]]
+    if len(members) <= FEW:
         for place in range(len(members)):
-            rank = more_entries[place]
-            if rank:
-                entries[n] = (rank << 16) | np.int64(packed[members[place]])
-                counts[0, rank & mask] += 1
-                counts[1, rank >> width] += 1
+            if more_entries[place]:
+                _insert(entries, n, (more_entries[place] << 16) | np.int64(packed[members[place]]))
                 n += 1
-        _sort_by_digits(entries[:n], more_entries[:n], counts, width)
         return n
-    one = np.uint64(1)
-    for member in members:
-        rank = np.int64(ranks[member])
+    mask = (1 << width) - 1
+    for place in range(len(members)):
+        rank = more_entries[place]
         if rank:
-            slots[rank] = packed[member]
-            words[rank >> 6] |= one << np.uint64(rank & 63)
-            blocks[rank >> 12] |= one << np.uint64((rank >> 6) & 63)
-    for block in range(len(blocks)):
-        filled = blocks[block]
-        blocks[block] = 0
-        while filled:
-            word = (block << 6) + _lowest_bit(filled)
-            filled &= filled - one
-            bits = words[word]
-            words[word] = 0
-            while bits:
-                rank = (word << 6) + _lowest_bit(bits)
-                bits &= bits - one
-                entries[n] = (rank << 16) | np.int64(slots[rank])
-                n += 1
+            entries[n] = (rank << 16) | np.int64(packed[members[place]])
+            counts[0, rank & mask] += 1
+            counts[1, rank >> width] += 1
+            n += 1
+    _sort_by_digits(entries[:n], more_entries[:n], counts, width)
     return n
 
 

@@ -75,7 +75,7 @@ class NeighborSearch:
     """
 
     def __init__(self, tiles: DistanceTiles, k: int, *, ordered: bool = True) -> None:
-        self._tiles, self._answers = tiles, _Answers(tiles.rows.matrix, k, ordered=ordered)
+        self._tiles, self._answers = tiles, _Answers(tiles.rows, k, ordered=ordered)
         self._candidates = Candidates(len(tiles.order), min(k + MARGIN, len(tiles.order)), tiles.edge)
 
     def take(self, part: slice, other: slice, squared: np.ndarray) -> None:
@@ -97,12 +97,8 @@ class NeighborSearch:
             squared = squared.astype(np.float64)
             proven = self._answers.decide(rows, tiles.order[columns], squared, tiles.norms[part], np.float32)
             unproven.append(rows[~proven])
-        _search_in_float64(self._answers, np.concatenate(unproven), tiles.rows, tiles.rows)
+        self._answers.search_in_float64(np.concatenate(unproven))
         return self._answers
-
-
-def _centred_rows(matrix: Matrix, references: Matrix, centred: bool) -> CentredRows:
-    return CentredRows(matrix, None if centred else column_means(references), safe_scale(references))
 
 
 def _search(
@@ -115,54 +111,57 @@ def _search(
     device: str | None = None,
     order: np.ndarray | None = None,
 ) -> _Answers:
-    pool = _centred_rows(references, references, centred)
+    pool = CentredRows(references, None if centred else column_means(references), safe_scale(references))
     if queries is None and device is None:
         tiles = DistanceTiles(pool, np.arange(len(pool)) if order is None else order)
         search = NeighborSearch(tiles, k, ordered=ordered)
         for part, other in tiles.pairs():
             search.take(part, other, tiles.squared(part, other))
         return search.answers()
-    answers = _Answers(references, k, queries, ordered=ordered)
-    asking = pool if queries is None else _centred_rows(queries, references, centred)
+    asking = None if queries is None else CentredRows(queries, pool.centre, pool.scale)
+    answers = _Answers(pool, k, asking, ordered=ordered)
     unproven = []
-    step, _ = block_shape(len(asking), *references.shape, on_device=device is not None)
-    for part in slices(len(asking), step):
+    step, _ = block_shape(len(answers.indices), *references.shape, on_device=device is not None)
+    for part in slices(len(answers.indices), step):
         rows = np.arange(part.start, part.stop)
-        candidates = _candidates(asking, rows, pool, k + MARGIN, np.float32, answers.among_themselves, device)
-        unproven.append(rows[~answers.decide(rows, *candidates, np.float32)])
-    _search_in_float64(answers, np.concatenate(unproven), asking, pool)
+        unproven.append(rows[~answers.search(rows, np.float32, device)])
+    answers.search_in_float64(np.concatenate(unproven))
     return answers
 
 
-def _search_in_float64(answers: _Answers, rows: np.ndarray, asking: CentredRows, pool: CentredRows) -> None:
-    """Decide rows that float32 left open."""
-    step, _ = block_shape(len(asking), *pool.matrix.shape, itemsize=8)
-    for part in slices(len(rows), step):
-        n, themselves = answers.k + MARGIN, answers.among_themselves
-        candidates = _candidates(asking, rows[part], pool, n, np.float64, themselves, None)
-        answers.decide(rows[part], *candidates, np.float64)
-
-
 class _Answers:
-    """The neighbors of rows, as they are decided from candidates.
+    """The neighbors of queries, as they are decided from candidates.
+
+    Args:
+        pool: the references.
+        asking: the queries; None where they are the references.
 
     Attributes:
         indices: shape (n_queries, k): int64, nearest first, where `ordered`, else int32 in no order.
-        among_themselves: whether the queries are the references.
     """
 
-    def __init__(self, references: Matrix, k: int, queries: Matrix | None = None, *, ordered: bool) -> None:
-        if not 1 <= k <= references.shape[0]:
-            raise ValueError(f"{k} nearest neighbors asked for among {references.shape[0]} rows")
-        self.k, self.among_themselves = k, queries is None
-        self._references, self._queries = references, references if queries is None else queries
-        shape = self._queries.shape[0], k
+    def __init__(self, pool: CentredRows, k: int, asking: CentredRows | None = None, *, ordered: bool) -> None:
+        if not 1 <= k <= len(pool):
+            raise ValueError(f"{k} nearest neighbors asked for among {len(pool)} rows")
+        self._pool, self._asking, self._k = pool, pool if asking is None else asking, k
+        self._among_themselves = asking is None
+        shape = len(self._asking), k
         self.indices = np.empty(shape, dtype=np.int64 if ordered else np.int32)
         self._squared = np.empty(shape) if ordered else None
 
     def nearest(self) -> tuple[np.ndarray, np.ndarray]:
         """Return indices and Euclidean distances as `nearest_neighbors` does; only if `ordered`."""
         return self.indices, np.sqrt(self._squared, out=self._squared)
+
+    def search(self, rows: np.ndarray, dtype: type, device: str | None = None) -> np.ndarray:
+        """Fill in the neighbors of some queries, by products in `dtype`; return which are proven."""
+        return self.decide(rows, *self._candidates(rows, dtype, device), dtype)
+
+    def search_in_float64(self, rows: np.ndarray) -> None:
+        """Fill in the neighbors of queries that float32 left open."""
+        step, _ = block_shape(len(self._asking), *self._pool.matrix.shape, itemsize=8)
+        for part in slices(len(rows), step):
+            self.search(rows[part], np.float64)
 
     def decide(
         self, rows: np.ndarray, candidates: np.ndarray, approximate: np.ndarray, norms: np.ndarray, dtype: type
@@ -174,20 +173,68 @@ class _Answers:
             approximate: squared distances as products in `dtype` give them, float64, of the same shape.
             norms: squared lengths of the centred queries, shape (n_rows,).
         """
-        bound = ErrorBound(norms[:, None], self._references.shape[1], dtype)
-        proven = _proven(approximate, self.k, bound, complete=candidates.shape[1] == self._references.shape[0])
-        ordered = self._squared is not None
-        chosen, exact = _nearest_candidates(
-            self._queries, rows, self._references, candidates, approximate, self.k, bound, ordered
-        )
-        if self.among_themselves:
+        bound = ErrorBound(norms[:, None], self._pool.matrix.shape[1], dtype)
+        proven = _proven(approximate, self._k, bound, complete=candidates.shape[1] == len(self._pool))
+        chosen, exact = self._nearest(rows, candidates, approximate, bound)
+        if self._among_themselves:
             exact = np.where(chosen == rows[:, None], -1.0, exact)  # itself comes before its duplicates
-        if ordered:
+        if self._squared is not None:
             by_distance = np.lexsort((chosen, exact))
             chosen, exact = (np.take_along_axis(values, by_distance, axis=1) for values in (chosen, exact))
             self._squared[rows] = np.maximum(exact, 0)
         self.indices[rows] = chosen
         return proven
+
+    def _nearest(
+        self, rows: np.ndarray, candidates: np.ndarray, approximate: np.ndarray, bound: ErrorBound
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return k of the candidates and their squared distances, shape (n_rows, k).
+
+        If `ordered`, true distances decide and are returned; else they are computed where the bound leaves a doubt.
+        """
+        rim = approximate[:, self._k - 1 : self._k]
+        in_question = bound.least(approximate) <= bound.most(rim)
+        ranked = np.where(in_question, approximate, np.inf)
+        if self._squared is None:
+            certain = bound.most(approximate) < bound.least(rim)
+            ranked[certain] = -1.0
+            in_question &= ~certain
+            settled = in_question.sum(axis=1) + certain.sum(axis=1) == self._k
+            in_question[settled] = False
+        row, column = np.nonzero(in_question)
+        pairs = self._asking.matrix, rows[row], self._pool.matrix, candidates[row, column]
+        ranked[row, column] = pair_distances(*pairs)
+        order = np.argsort(ranked, axis=1, kind="stable")[:, : self._k]
+        return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(ranked, order, axis=1)
+
+    def _candidates(
+        self, rows: np.ndarray, dtype: type, device: str | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the references that look nearest, k + MARGIN or all, their squared distances ascending, and norms."""
+        pool, n = self._pool, self._k + MARGIN
+        contiguous = rows[-1] - rows[0] == len(rows) - 1
+        block = self._asking.block(slice(rows[0], rows[-1] + 1) if contiguous else rows, dtype)
+        norms = squared_norms(block)
+        _, step = block_shape(len(rows), len(pool), block.shape[1], block.itemsize, on_device=device is not None)
+        if device is None:
+            smallest = _Smallest(block, min(step, len(pool)), n)
+        else:
+            from cellgauge.metrics.knn.on_device import SmallestOnDevice
+
+            smallest = SmallestOnDevice(block, n, device)
+        indices, values = [], []
+        for part in slices(len(pool), step):
+            references = pool.block(part, dtype)
+            inside = np.flatnonzero((rows >= part.start) & (rows < part.stop) & self._among_themselves)
+            itself = inside, rows[inside] - part.start
+            norms_of_part = pool.squared_norms(part, references).astype(dtype)
+            columns, smallest_values = smallest.among(references, norms_of_part, itself)
+            values.append(smallest_values)
+            indices.append(columns + part.start)
+        indices, values = np.concatenate(indices, axis=1), np.concatenate(values, axis=1)
+        order = np.argsort(values, axis=1, kind="stable")[:, :n]
+        values = np.take_along_axis(values, order, axis=1).astype(np.float64)
+        return np.take_along_axis(indices, order, axis=1), values + norms[:, None], norms
 
 
 class ErrorBound:
@@ -211,41 +258,6 @@ class ErrorBound:
     def most(self, squared: np.ndarray) -> np.ndarray:
         """Return the most that the true squared distances may be."""
         return squared * (1 + 2 * self.relative) + self.absolute
-
-
-def _candidates(
-    asking: CentredRows,
-    rows: np.ndarray,
-    pool: CentredRows,
-    n: int,
-    dtype: type,
-    among_themselves: bool,
-    device: str | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the references that look nearest, (n_rows, n or all), their squared distances ascending, and norms."""
-    contiguous = rows[-1] - rows[0] == len(rows) - 1
-    block = asking.block(slice(rows[0], rows[-1] + 1) if contiguous else rows, dtype)
-    norms = squared_norms(block)
-    _, step = block_shape(len(rows), len(pool), block.shape[1], block.itemsize, on_device=device is not None)
-    if device is None:
-        smallest = _Smallest(block, min(step, len(pool)), n)
-    else:
-        from cellgauge.metrics.knn.on_device import SmallestOnDevice
-
-        smallest = SmallestOnDevice(block, n, device)
-    indices, values = [], []
-    for part in slices(len(pool), step):
-        references = pool.block(part, dtype)
-        inside = np.flatnonzero((rows >= part.start) & (rows < part.stop) & among_themselves)
-        itself = inside, rows[inside] - part.start
-        norms_of_part = pool.squared_norms(part, references).astype(dtype)
-        columns, smallest_values = smallest.among(references, norms_of_part, itself)
-        values.append(smallest_values)
-        indices.append(columns + part.start)
-    indices, values = np.concatenate(indices, axis=1), np.concatenate(values, axis=1)
-    order = np.argsort(values, axis=1, kind="stable")[:, :n]
-    values = np.take_along_axis(values, order, axis=1).astype(np.float64)
-    return np.take_along_axis(indices, order, axis=1), values + norms[:, None], norms
 
 
 class _Smallest:
@@ -288,33 +300,3 @@ def _proven(approximate: np.ndarray, k: int, bound: ErrorBound, complete: bool) 
     if complete:
         return np.full(len(approximate), True)
     return (bound.least(approximate[:, -1:]) >= bound.most(approximate[:, k - 1 : k]))[:, 0]
-
-
-def _nearest_candidates(
-    queries: Matrix,
-    rows: np.ndarray,
-    references: Matrix,
-    candidates: np.ndarray,
-    approximate: np.ndarray,
-    k: int,
-    bound: ErrorBound,
-    ordered: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Choose k of the candidates: by true distances if `ordered`, else where the bound leaves a doubt.
-
-    Returns:
-        indices and squared distances, shape (n_rows, k); the distances are true ones if `ordered`.
-    """
-    rim = approximate[:, k - 1 : k]
-    in_question = bound.least(approximate) <= bound.most(rim)
-    ranked = np.where(in_question, approximate, np.inf)
-    if not ordered:
-        certain = bound.most(approximate) < bound.least(rim)
-        ranked[certain] = -1.0
-        in_question &= ~certain
-        settled = in_question.sum(axis=1) + certain.sum(axis=1) == k
-        in_question[settled] = False
-    row, column = np.nonzero(in_question)
-    ranked[row, column] = pair_distances(queries, rows[row], references, candidates[row, column])
-    order = np.argsort(ranked, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(ranked, order, axis=1)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from cellgauge.metrics.knn.distances import CentredRows, pair_distances, squared_norms
-from cellgauge.metrics.silhouette import group_slices, last_digits
+from cellgauge.metrics import silhouette
+from cellgauge.metrics.knn.distances import CentredRows, pair_distances, squared_norms, tile_edge
 
 
 class SmallestOnDevice:
@@ -45,18 +45,16 @@ class SmallestOnDevice:
 class DistancesOnDevice:
     """Distances between blocks of rows, as `silhouette.Distances` computes them.
 
+    Few near pairs of a block are computed one by one on the processor, more on the device.
+
     Args:
         order: the order in which the rows are cut into blocks.
-        edge: most rows of a block.
-        near: a squared distance below this share of the row's squared length is computed again in float64.
-        few: up to this share of near pairs in a block one by one on the processor, above it the block on the device.
     """
 
-    def __init__(self, rows: CentredRows, order: np.ndarray, edge: int, device: str, near: float, few: float) -> None:
+    def __init__(self, rows: CentredRows, order: np.ndarray, device: str) -> None:
         torch.set_float32_matmul_precision("highest")
-        self.order, self.edge = order, edge
+        self.order, self.edge = order, tile_edge(rows.matrix.shape[1], silhouette.DEVICE_EDGE)
         self._rows, self._device = rows, device
-        self._near, self._few = near, few
 
     def among(self, part: slice, other: slice) -> torch.Tensor:
         """Return the distances of some rows to others, float32."""
@@ -64,12 +62,12 @@ class DistancesOnDevice:
         both = np.arange(max(part.start, other.start), min(part.stop, other.stop))  # none, where the blocks do not meet
         itself = torch.as_tensor(both, device=self._device)
         itself = itself - part.start, itself - other.start
-        near = squared < self._near * norms[:, None]
+        near = squared < silhouette.NEAR * norms[:, None]
         near[itself] = False
         row, column = (where.cpu().numpy() for where in near.nonzero(as_tuple=True))
-        if len(row) > self._few * near.numel():
+        if len(row) > silhouette.FEW * near.numel():
             exact, norms = self._squared(part, other, np.float64)
-            digits = last_digits(self._rows.matrix.shape[1], norms.cpu().numpy())
+            digits = silhouette.last_digits(self._rows.matrix.shape[1], norms.cpu().numpy())
             exact[exact < torch.as_tensor(digits, device=self._device)[:, None]] = 0
             squared = exact.to(torch.float32)
         elif len(row):
@@ -93,7 +91,7 @@ class DistancesOnDevice:
 
     def add_by_group(self, sums: np.ndarray, distances: torch.Tensor, codes: np.ndarray) -> None:
         """Add each row's distances, summed by group, to `sums`; `codes` are the columns' groups, ascending."""
-        for code, members in group_slices(codes):
+        for code, members in silhouette.group_slices(codes):
             sums[:, code] += distances[:, members].sum(dim=1, dtype=torch.float64).cpu().numpy()
 
 

@@ -58,7 +58,8 @@ def embed(
     folder = weights_folder(weights, "scGPT")
     heads, pad_value, vocabulary = _settings(folder)
     weights_file = find_file(folder, "best_model.pt")
-    checkpoint, (network, n_tokens, width) = read_once(_network, weights_file, heads, pad_value)
+    checkpoint, network = read_once(_network, weights_file, heads, pad_value)
+    n_tokens, width = network.gene_rows.shape
     if n_tokens <= max(vocabulary.values()):
         raise CellgaugeError(
             f"{folder}: vocab.json has ids beyond the {n_tokens} tokens of best_model.pt; they do not belong together"
@@ -72,16 +73,15 @@ def embed(
     return Embedded(matrix, cells.cells, {"matched_genes": matched, "revision": checkpoint.revision(), **facts})
 
 
-def _network(checkpoint: Checkpoint, heads: int, pad_value: float) -> tuple[ScGPT, int, int]:
-    """Return the network with its tables filled, its number of tokens, and its width."""
+def _network(checkpoint: Checkpoint, heads: int, pad_value: float) -> ScGPT:
+    """Return the network with its tables filled."""
     import torch
 
     from cellgauge.models.scgpt.network import load_scgpt
 
     network = load_scgpt(checkpoint, heads)
-    n_tokens, width = network.encoder.embedding.weight.shape
     network.fill_tables(torch.tensor([pad_value, *range(1, BINS + 1)], dtype=torch.float32))
-    return network, n_tokens, width
+    return network
 
 
 class Encoder:

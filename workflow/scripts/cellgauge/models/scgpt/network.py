@@ -10,15 +10,6 @@ MAX_VALUE = 512.0
 UNUSED = (r"decoder\.", r"cls_decoder\.", r"mvc_decoder\.", r"flag_encoder\.")
 
 
-class GeneEncoder(nn.Module):
-    """LN(embedding of the gene)."""
-
-    def __init__(self, n_genes: int, width: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(n_genes, width)
-        self.enc_norm = nn.LayerNorm(width)
-
-
 class ValueEncoder(nn.Module):
     """LN(W2 relu(W1 min(value, 512)))."""
 
@@ -42,13 +33,13 @@ class ScGPT(nn.Module):
 
     def __init__(self, n_genes: int, width: int, hidden: int, layers: int, heads: int) -> None:
         super().__init__()
-        self.encoder = GeneEncoder(n_genes, width)
+        self.encoder = nn.ModuleDict({"embedding": nn.Embedding(n_genes, width), "enc_norm": nn.LayerNorm(width)})
         self.value_encoder = ValueEncoder(width)
         self.transformer_encoder = PostNormEncoder(layers, width, hidden, heads)
 
     def fill_tables(self, values: Tensor) -> None:
         """Compute the rows of all genes and of `values` (n_values,), to whose positions tokens refer."""
-        gene_rows = self.encoder.enc_norm(self.encoder.embedding.weight)
+        gene_rows = self.encoder["enc_norm"](self.encoder["embedding"].weight)
         self.register_buffer("gene_rows", gene_rows, persistent=False)
         self.register_buffer("value_rows", self.value_encoder(values), persistent=False)
         del self.encoder, self.value_encoder

@@ -53,7 +53,7 @@ def embed(
     folder = weights_folder(weights, "scVI")
     checkpoint, genes = _read_model(find_file(folder, "model.pt", "*/model.pt"))
     network = load_scvi(checkpoint)
-    inputs = network.z_encoder["encoder"].fc_layers[0][0].in_features
+    inputs = network.z_encoder["encoder"]["fc_layers"][0][0].in_features
     if inputs != len(genes):
         raise CellgaugeError(
             f"{checkpoint.path}: its encoder takes {inputs} inputs for {len(genes)} genes; models that also encode"

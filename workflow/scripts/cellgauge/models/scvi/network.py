@@ -9,27 +9,19 @@ EPSILON = 1e-3  # the batch norms' in scvi-tools
 UNUSED = (r"px_r$", r"background_", r"l_encoder\.", r"decoder\.", r"z_encoder\.var_encoder\.")
 
 
-class Encoder(nn.Module):
-    """Fully connected layers: each is linear, batch norm and ReLU."""
-
-    def __init__(self, n_genes: int, hidden: int, layers: int) -> None:
-        super().__init__()
-        widths = [n_genes, *[hidden] * (layers - 1)]
-        blocks = [nn.Sequential(nn.Linear(n, hidden), nn.BatchNorm1d(hidden, eps=EPSILON), nn.ReLU()) for n in widths]
-        self.fc_layers = nn.Sequential(*blocks)
-
-
 class ScVI(nn.Module):
-    """From counts to the mean of q(z | x)."""
+    """From counts to the mean of q(z | x), by layers that are linear, batch norm and ReLU."""
 
     def __init__(self, n_genes: int, hidden: int, layers: int, latent: int) -> None:
         super().__init__()
-        encoder, mean = Encoder(n_genes, hidden, layers), nn.Linear(hidden, latent)
-        self.z_encoder = nn.ModuleDict({"encoder": encoder, "mean_encoder": mean})
+        widths = [n_genes, *[hidden] * (layers - 1)]
+        blocks = [nn.Sequential(nn.Linear(n, hidden), nn.BatchNorm1d(hidden, eps=EPSILON), nn.ReLU()) for n in widths]
+        encoder = nn.ModuleDict({"fc_layers": nn.Sequential(*blocks)})
+        self.z_encoder = nn.ModuleDict({"encoder": encoder, "mean_encoder": nn.Linear(hidden, latent)})
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return (batch, latent) for raw counts (batch, n_genes)."""
-        return self.z_encoder["mean_encoder"](self.z_encoder["encoder"].fc_layers(torch.log1p(counts)))
+        return self.z_encoder["mean_encoder"](self.z_encoder["encoder"]["fc_layers"](torch.log1p(counts)))
 
 
 def load_scvi(checkpoint: Checkpoint) -> ScVI:

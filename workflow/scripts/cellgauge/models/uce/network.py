@@ -15,14 +15,6 @@ ROWS_AT_ONCE = 4096
 UNUSED = (r"binary_decoder\.", r"gene_embedding_layer\.", r"pe_embedding\.")
 
 
-class Positions(nn.Module):
-    """Sinusoids, as the checkpoint holds them: (positions, 1, width)."""
-
-    def __init__(self, positions: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("pe", torch.empty(positions, 1, width))
-
-
 class UCE(nn.Module):
     """From sentences of genes and chromosomes to the normalized, decoded output at CLS.
 
@@ -33,7 +25,10 @@ class UCE(nn.Module):
         self, positions: int, protein: int, width: int, hidden: int, layers: int, heads: int, decoder: list[int]
     ) -> None:
         super().__init__()
-        self.pos_encoder = Positions(positions, width)
+        self.pos_encoder = nn.Module()
+        self.pos_encoder.register_buffer(
+            "pe", torch.empty(positions, 1, width)
+        )  # sinusoids, as the checkpoint has them
         self.encoder = nn.Sequential(nn.Linear(protein, width), nn.GELU(), nn.LayerNorm(width))
         self.transformer_encoder = PostNormEncoder(layers, width, hidden, heads)
         sizes = [width, *decoder]

@@ -72,7 +72,9 @@ def predict(
     matched = sum(symbol in vocabulary for symbol in symbols)
     require_matches(matched, len(columns), min_matched_genes, "the vocabulary of scGenePT", screen.split)
     checkpoint = Checkpoint.open(find_file(folder, "*.pt"))
-    network = load_scgenept(checkpoint, torch.from_numpy(ids), heads).to(device)
+    module = load_scgenept(checkpoint, torch.from_numpy(ids), heads).to(device)
+    network = Network(module.forward, device, precision)
+    cells_per_batch = max(1, (tokens_per_batch or default_tokens(device)) // len(columns))
 
     expression = screen.controls()
     rows = chosen_controls(screen, controls, device, seed)
@@ -83,7 +85,7 @@ def predict(
         "draw": draw,
         "revision": checkpoint.revision(),
     }
-    cells = Cells(expression[rows][:, columns], network, device, precision, tokens_per_batch, facts)
+    expression = expression[rows][:, columns]
     positions = {column: position for position, column in enumerate(columns)}
 
     def responses() -> Iterator[Response]:
@@ -96,52 +98,35 @@ def predict(
             perturbed = [positions[screen.column_of[gene]] for gene in genes]
             sample = np.arange(len(rows)) if draw == "each" else bootstrap(len(rows), seed)
             distinct, inverse = np.unique(sample, return_inverse=True)
-            yield Response(condition, cells=cells.predict(distinct, perturbed)[inverse])
+            cells = _predicted(network, expression, distinct, perturbed, cells_per_batch, device)
+            facts.update(network.facts())
+            yield Response(condition, cells=cells[inverse])
 
     return Predicted(screen.genes[columns], responses(), facts)
 
 
-class Cells:
-    """Control cells and the network that predicts their perturbed expression.
+def _predicted(
+    network: Network, expression: csr_matrix, rows: np.ndarray, perturbed: list[int], cells_per_batch: int, device: str
+) -> np.ndarray:
+    """Return the predicted expression of the cells `rows` with the genes `perturbed`, float32, (n_rows, n_genes).
 
     Args:
         expression: log-normalized expression of the controls, shape (n_cells, n_genes).
-        facts: receives precision, deviation, time and memory.
     """
+    import torch
 
-    def __init__(
-        self,
-        expression: csr_matrix,
-        network: Any,
-        device: str,
-        precision: str,
-        tokens_per_batch: int | None,
-        facts: dict[str, Any],
-    ) -> None:
-        self._expression, self._facts, self._device = expression, facts, device
-        self._network = Network(network.forward, device, precision)
-        self._cells_per_batch = max(1, (tokens_per_batch or default_tokens(device)) // expression.shape[1])
+    from cellgauge.inference.onednn import onednn
 
-    def predict(self, rows: np.ndarray, perturbed: list[int]) -> np.ndarray:
-        """Return the predicted expression of the cells `rows` with the genes `perturbed`, float32, (n_rows, n_genes)."""
-        import torch
+    def batches() -> Iterator[MiniBatch]:
+        for start in range(0, len(rows), cells_per_batch):
+            part = rows[start : start + cells_per_batch]
+            values = expression[part].toarray()
+            flags = np.zeros(values.shape, dtype=np.int64)
+            flags[:, perturbed] = 1
+            yield MiniBatch(part, (values, flags), values.shape[1], values.size)
 
-        from cellgauge.inference.onednn import onednn
-
-        n_genes = self._expression.shape[1]
-
-        def batches() -> Iterator[MiniBatch]:
-            for start in range(0, len(rows), self._cells_per_batch):
-                part = rows[start : start + self._cells_per_batch]
-                values = self._expression[part].toarray()
-                flags = np.zeros(values.shape, dtype=np.int64)
-                flags[:, perturbed] = 1
-                yield MiniBatch(part, (values, flags), n_genes, values.size)
-
-        with torch.inference_mode(), onednn(self._device):
-            predicted = np.concatenate([result for _, result in self._network.run(batches())])
-        self._facts |= self._network.facts()
-        return predicted
+    with torch.inference_mode(), onednn(device):
+        return np.concatenate([result for _, result in network.run(batches())])
 
 
 def bootstrap(n: int, seed: int) -> np.ndarray:

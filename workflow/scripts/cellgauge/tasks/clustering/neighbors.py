@@ -9,8 +9,7 @@ import numpy as np
 from cellgauge.metrics.knn.approximate import approximate_neighbors
 from cellgauge.metrics.knn.exact import nearest_neighbors
 from cellgauge.metrics.knn.graph import neighbor_count
-from cellgauge.metrics.knn.with_silhouette import can_share, neighbors_and_widths
-from cellgauge.metrics.silhouette import silhouette_widths
+from cellgauge.metrics.silhouette import neighbors_and_widths, silhouette_widths, sums_fit
 from cellgauge.tasks.cells import CellsToScore, NotScorable, is_estimated, sampled_rows
 
 AGREEMENT = ("ari", "nmi", "ami")
@@ -47,9 +46,8 @@ def find(
     if len(names) < 2:
         raise NotScorable(f"all {len(labels)} cells have the label '{labels[0]}', so there is nothing to compare")
     with_graph, with_widths = bool(set(AGREEMENT) & set(metrics)), "silhouette" in metrics
-    k = neighbor_count(len(labels), n_neighbors)
+    k, arrays = neighbor_count(len(labels), n_neighbors), {}
     if is_estimated(len(cells.embedded), profiles, exact_up_to):  # of all cells: the same for every model
-        arrays = {}
         if with_graph:
             arrays["indices"], arrays["distances"], recall = approximate_neighbors(cells.matrix, k, seed)
             arrays["recall"] = np.array(recall)
@@ -57,8 +55,7 @@ def find(
             arrays["sample"] = sampled_rows(len(labels), min(exact_up_to, WIDTHS, len(labels)), seed)
             arrays["widths"] = silhouette_widths(cells.matrix, codes, cells.device, of=arrays["sample"])
         return arrays
-    in_one_pass = with_graph and with_widths and can_share(len(labels), len(names), cells.device)
-    arrays = {}
+    in_one_pass = with_graph and with_widths and cells.device is None and sums_fit(len(labels), len(names))
     if in_one_pass:
         indices, distances, arrays["widths"] = neighbors_and_widths(cells.matrix, k, codes)
     elif with_graph:

@@ -7,13 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.score import Score
 from cellgauge.metrics.agreement import adjusted_mutual_info, adjusted_rand_index, contingency, normalized_mutual_info
 from cellgauge.metrics.donors import agreements_without, means_without
 from cellgauge.metrics.knn.graph import Leiden, fuzzy_edges, neighbor_count
-from cellgauge.metrics.silhouette import scaled
-from cellgauge.tasks.cells import CellsToScore, without_donors
+from cellgauge.tasks.cells import CellsToScore, check_names, joined, without_donors
 from cellgauge.tasks.clustering.neighbors import find
 
 SCOPE = "split"
@@ -62,9 +60,8 @@ def score(
         CellgaugeError: an unknown metric or flavor.
         NotScorable: all cells carry the same label.
     """
-    for kind, names, known in (("metric", metrics, METRICS), ("flavor", [flavor], FLAVORS)):
-        if unknown := set(names) - set(known):
-            raise CellgaugeError(f"clustering: unknown {kind} '{min(unknown)}'; there are {', '.join(known)}")
+    check_names("clustering", "metric", metrics, METRICS)
+    check_names("clustering", "flavor", [flavor], FLAVORS)
     arrays = cells.neighbors
     if arrays is None:
         options = {"seed": seed, "profiles": profiles, "metrics": metrics, "n_neighbors": n_neighbors}
@@ -74,34 +71,26 @@ def score(
         edges = fuzzy_edges(arrays["indices"].astype(np.int64), arrays["distances"])
         leiden = Leiden(edges, n_iterations, flavor)
         if "reference" in profiles:
-            yield from _reference(cells.obs["label"], leiden.communities(seed, resolution), agreement)
+            codes = np.unique(cells.obs["label"], return_inverse=True)[1]
+            table = contingency(codes, leiden.communities(seed, resolution))
+            of_reference = [name for name in agreement if name not in CORRECTED_ONLY]
+            yield from (Score(name, AGREEMENT[name](table), "reference") for name in of_reference)
+            yield Score("n_clusters", float(len(table.second)), "reference")
         if "corrected" in profiles:
             seeds = range(seed, seed + n_seeds)
             scores = _corrected(cells, leiden, agreement, seeds, sorted(resolutions), n_neighbors)
             note = f"approximate neighbors, {arrays['recall']:.1%} of them right" if "recall" in arrays else ""
-            yield from (replace(score, reason=_join(score.reason, note)) for score in scores)
+            yield from (replace(score, reason=joined(score.reason, note)) for score in scores)
     if "silhouette" in metrics:
-        widths, sample = scaled(arrays["widths"]), arrays.get("sample", slice(None))
-        note = ""
+        # from [-1, 1] to [0, 1], as scib-metrics' `silhouette_label` (cell type ASW, Luecken et al. 2022)
+        widths, sample, note = (arrays["widths"] + 1) / 2, arrays.get("sample", slice(None)), ""
         if "sample" in arrays:
             error = widths.std() / np.sqrt(len(widths))
             note = f"of {len(widths)} of {cells.n_cells} cells, standard error {error:.1g}"
         yield from (Score("silhouette", float(widths.mean()), profile, reason=note) for profile in profiles)
         donors = _donors(cells.obs.get("donor")) if "corrected" in profiles else None
         if donors is not None:
-            donors = donors[sample]
-            yield from without_donors("silhouette", means_without(widths, donors))
-
-
-def _join(*notes: str) -> str:
-    return "; ".join(filter(None, notes))
-
-
-def _reference(labels: np.ndarray, communities: np.ndarray, metrics: Sequence[str]) -> Iterator[Score]:
-    """Yield how far the communities agree with the labels, and how many there are."""
-    table = contingency(np.unique(labels, return_inverse=True)[1], communities)
-    yield from (Score(name, AGREEMENT[name](table), "reference") for name in metrics if name not in CORRECTED_ONLY)
-    yield Score("n_clusters", float(len(table.second)), "reference")
+            yield from without_donors("silhouette", means_without(widths, donors[sample]))
 
 
 def _corrected(
@@ -125,7 +114,11 @@ def _corrected(
     n_clusters = int(of_embedded[0].max()) + 1
     reason = f"{n_clusters} clusters with seed {seeds[0]}, {n_labels} labels have at least {n_neighbors} cells"
     yield Score("resolution", float(resolution), "corrected", reason=reason)
-    yield from _over_seeds(values, seeds)
+    for name, of_seeds in values.items():
+        yield from (Score(name, value, "corrected", seed=seed) for seed, value in zip(seeds, of_seeds, strict=True))
+        yield Score(name, float(np.mean(of_seeds)), "corrected")
+        if name in AGREEMENT and len(of_seeds) > 1:
+            yield Score(f"{name}_sd", float(np.std(of_seeds, ddof=1)), "corrected")
     donors = _donors(cells.of_all("donor") if "donor" in cells.obs else None)
     if donors is not None:
         functions = {name: AGREEMENT[name] for name in metrics}
@@ -160,11 +153,3 @@ def _donors(donors: np.ndarray | None) -> np.ndarray | None:
     if donors is None or (donors == "").any() or len(np.unique(donors)) < 2:
         return None
     return donors
-
-
-def _over_seeds(values: dict[str, list[float]], seeds: Sequence[int]) -> Iterator[Score]:
-    for name, of_seeds in values.items():
-        yield from (Score(name, value, "corrected", seed=seed) for seed, value in zip(seeds, of_seeds, strict=True))
-        yield Score(name, float(np.mean(of_seeds)), "corrected")
-        if name in AGREEMENT and len(of_seeds) > 1:
-            yield Score(f"{name}_sd", float(np.std(of_seeds, ddof=1)), "corrected")

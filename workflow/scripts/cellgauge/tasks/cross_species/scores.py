@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cellgauge.files.score import Score
-from cellgauge.metrics.entropy import entropy_of_counts, expected_entropy, neighborhood_entropy
+from cellgauge.metrics.entropy import entropy_of_counts, expected_entropy, neighbor_counts
 from cellgauge.metrics.silhouette import batch_silhouettes
 from cellgauge.tasks.cells import CellsToScore
 from cellgauge.tasks.cross_species import transfer
@@ -57,7 +57,9 @@ def score(
 
 def _reference_entropy(neighbors: np.ndarray, species: np.ndarray, n_neighbors: int) -> Score:
     if neighbors.shape[1] == n_neighbors:
-        return Score("entropy_per_cell", float(neighborhood_entropy(neighbors, species).mean()), "reference")
+        names, codes = np.unique(species, return_inverse=True)
+        entropies = entropy_of_counts(neighbor_counts(neighbors, codes, len(names)))
+        return Score("entropy_per_cell", float(entropies.mean()), "reference")
     reason = f"there are only {len(species)} cells, and each needs {n_neighbors} neighbors"
     return Score("entropy_per_cell", profile="reference", status="not_applicable", reason=reason)
 

@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 
 from cellgauge.files.score import Score
-from cellgauge.metrics.classifiers import Prediction, k_nearest_neighbors, logistic_regression, standardize
+from cellgauge.metrics.classifiers import k_nearest_neighbors, logistic_regression, standardize
 from cellgauge.tasks.cells import CellsToScore, without_donors
 
 CLASSIFIERS = ("logistic_regression", "knn")
@@ -116,20 +116,15 @@ def transferred(
             for answer in answers.values():
                 answer[species, test] = present[0]
             continue
-        for name, prediction in _predictions(matrix[train], codes, matrix[test], len(present), knn_neighbors, device):
+        features = matrix[train], matrix[test]
+        standardize(*features)
+        fold = features[0], codes, features[1], len(present)
+        (regression,) = logistic_regression(*fold, [MAX_ITERATIONS], device)
+        nearest = k_nearest_neighbors(*fold, min(knn_neighbors, len(train)), device)
+        for name, prediction in zip(CLASSIFIERS, (regression, nearest), strict=True):
             answers[name][species, test] = present[prediction.classes]
-            iterations = max(iterations, prediction.iterations)
+        iterations = max(iterations, regression.iterations)
     return {**answers, ITERATIONS: np.array([iterations])}
-
-
-def _predictions(
-    train: np.ndarray, codes: np.ndarray, test: np.ndarray, n_classes: int, knn_neighbors: int, device: str | None
-) -> Iterator[tuple[str, Prediction]]:
-    standardize(train, test)
-    (converged,) = logistic_regression(train, codes, test, n_classes, [MAX_ITERATIONS], device)
-    yield "logistic_regression", converged
-    k = min(knn_neighbors, len(train))
-    yield "knn", k_nearest_neighbors(train, codes, test, n_classes, k, device)
 
 
 # --- from labels given to rows ---------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from cellgauge.core.forked import run_apart
 from cellgauge.core.optional_imports import without_optional
 from cellgauge.core.threads import n_threads
 from cellgauge.files.score import Score
-from cellgauge.metrics.classification import accuracy, auroc_per_class, class_scores, confusion_matrix
 from cellgauge.metrics.classifiers import (
     Prediction,
     k_nearest_neighbors,
@@ -27,7 +26,15 @@ from cellgauge.metrics.donors import DonorCounts, predictions_without
 from cellgauge.metrics.folds import Folds, held_out_folds, random_folds
 from cellgauge.metrics.forest import RankedFeatures, random_forest, rank_type, worthwhile
 from cellgauge.metrics.knn.distances import Matrix
-from cellgauge.tasks.cells import CellsToScore, NotScorable, is_estimated, sampled_rows, without_donors
+from cellgauge.tasks.cells import (
+    CellsToScore,
+    NotScorable,
+    check_names,
+    is_estimated,
+    joined,
+    sampled_rows,
+    without_donors,
+)
 
 SCOPE = "split"
 NEEDS = ("label",)
@@ -72,10 +79,9 @@ def score(
         CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
         NotScorable: fewer than two labels have `min_class_size` cells.
     """
-    unknown = set(classifiers) - set(CLASSIFIERS)
-    if unknown or not classifiers:
-        wrong = f"unknown classifier '{min(unknown)}'" if unknown else "no classifier is named"
-        raise CellgaugeError(f"label_prediction: {wrong}; there are {', '.join(CLASSIFIERS)}")
+    check_names("label_prediction", "classifier", classifiers, CLASSIFIERS)
+    if not classifiers:
+        raise CellgaugeError(f"label_prediction: no classifier is named; there are {', '.join(CLASSIFIERS)}")
     if min_class_size < n_folds:
         raise CellgaugeError(
             f"label_prediction: min_class_size is {min_class_size}, but {n_folds} folds need classes of {n_folds} cells"
@@ -114,7 +120,6 @@ def score(
                 yield from _per_class(of_profile, classes, subset)
         if "corrected" in together:
             yield from _donor_scores(schemes[DONORS], results[DONORS], classes, features.note)
-            yield from _without_donors(schemes[DONORS], results[DONORS])
 
 
 _Fit = Callable[["Matrix | np.ndarray", np.ndarray, "Matrix | np.ndarray", int], list[Prediction]]
@@ -276,27 +281,23 @@ class _Result:
     fold: int
     profile: str
     failure: str = ""
-    # of the cells that have a row, true by predicted classes, shape (n_classes, n_classes)
-    confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
-    # under the ROC curve, per class, NaN where undefined; shape (n_classes,). For profile reference
-    areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    # what all test cells add to the scores, by donor where whole donors are held out; None where it could not be fitted
+    counts: DonorCounts | None = None
+    # of the cells that have a row, true by predicted classes, shape (n_classes, n_classes); None likewise
+    confusion: np.ndarray | None = None
     iterations: int = 0
     converged: bool = True
-    # what all test cells add to the scores, by donor where whole donors are held out. For profile corrected
-    counts: DonorCounts | None = None
 
     def values(self) -> dict[str, float]:
         """Return the scores of the fold's test cells, NaN where undefined; none where the classifier could not be fitted."""
-        if self.failure:
+        if self.counts is None:
             return {}
-        if self.counts is not None:
-            scores = self.counts.scores(np.ones((1, len(self.counts.donors)), dtype=np.int64))
-            return {metric: float(values[0]) for metric, values in scores.items()}
         # cz-benchmarks scores the second class in alphabetical order where there are two
-        chosen = [1] if len(self.areas) == 2 else self.confusion.sum(axis=1) > 0
-        scores = {name: values[chosen] for name, values in class_scores(self.confusion).items()}
-        scores["auroc"] = self.areas[chosen]
-        return {"accuracy": accuracy(self.confusion)} | {name: float(np.mean(v)) for name, v in scores.items()}
+        second_alone = self.profile == "reference" and len(self.counts.trained) == 2
+        everyone = np.ones((1, len(self.counts.donors)), dtype=np.int64)
+        scores = self.counts.scores(everyone, [1] if second_alone else None)
+        values = {metric: float(of_all[0]) for metric, of_all in scores.items()}
+        return {**values, "recall": values["balanced_accuracy"]}
 
 
 @dataclass(frozen=True)
@@ -443,15 +444,11 @@ def _fit(
         yield from (_Result(name, fold.number, profile, reason) for profile in profiles)
         return
     for profile in profiles:
-        prediction = predictions[0 if profile == "reference" else -1]
-        of_test = fold.truth, prediction.classes, prediction.probabilities
-        confusion = confusion_matrix(fold.truth, prediction.classes, classes.n)
-        solved = {"iterations": prediction.iterations, "converged": prediction.converged}
-        if profile == "reference":
-            scored = {"areas": auroc_per_class(fold.truth, prediction.probabilities)}
-        else:
-            scored = {"counts": DonorCounts.of(*of_test, fold.donors, fold.trained, classes.rare, fold.left_out)}
-        yield _Result(name, fold.number, profile, confusion=confusion, **solved, **scored)
+        predicted, probabilities, iterations, converged = predictions[0 if profile == "reference" else -1]
+        of_test = fold.truth, predicted, probabilities, fold.donors
+        counts = DonorCounts.of(*of_test, fold.trained, classes.rare, fold.left_out)
+        confusion = np.bincount(fold.truth * classes.n + predicted, minlength=classes.n**2).reshape(classes.n, -1)
+        yield _Result(name, fold.number, profile, "", counts, confusion, iterations, converged)
 
 
 # --- from results to rows --------------------------------------------------------------------------------------------
@@ -476,16 +473,16 @@ def _scores(results: Sequence[_Result], classes: _Classes, profile: str, subset:
         caveat = f"{name} did not converge in {n - n_converged} of {n} folds" if stopped else ""
         values[name] = {metric: [] for metric in metrics}
         for result in of_classifier:
-            yield from _fold_scores(result, values[name], _join(note, caveat if not result.converged else ""), common)
+            yield from _fold_scores(result, values[name], joined(note, caveat if not result.converged else ""), common)
         for metric in metrics:
-            yield _mean(metric, values[name][metric], len(of_classifier), _join(note, caveat), where)
+            yield _mean(metric, values[name][metric], len(of_classifier), joined(note, caveat), where)
         yield Score("folds_succeeded", float(n), **where)
         if name == "logistic_regression" and succeeded:
             yield Score("iterations", float(max(result.iterations for result in succeeded)), **where)
             if profile == "corrected":
                 yield Score("folds_converged", float(n_converged), **where)
     missing = [name for name in CLASSIFIERS if name not in values]
-    note = _join(note, f"mean without {', '.join(missing)}" if missing else "")
+    note = joined(note, f"mean without {', '.join(missing)}" if missing else "")
     for metric in metrics:
         yield _mean_over_classifiers(metric, values, note, common)
     if profile == "corrected" and "f1_rare" not in metrics:
@@ -514,7 +511,7 @@ def _mean(metric: str, values: Sequence[float], n_folds: int, note: str, where: 
         return Score(metric, **where, status="failed", reason=f"none of {n_folds} folds succeeded")
     others = "have no rare label" if metric == "f1_rare" else "failed"
     partial = f"mean over {len(values)} of {n_folds} folds, the others {others}" if len(values) < n_folds else ""
-    return Score(metric, float(np.mean(values)), **where, reason=_join(note, partial))
+    return Score(metric, float(np.mean(values)), **where, reason=joined(note, partial))
 
 
 def _mean_over_classifiers(
@@ -531,7 +528,16 @@ def _mean_over_classifiers(
         value = np.mean([np.mean(values) for values in per_classifier])
     failed = [name for name, values in of_classifiers.items() if not values[metric]]
     caveat = f"mean without {', '.join(failed)}" if failed else ""
-    return Score(metric, float(value), **where, reason=_join(note, caveat))
+    return Score(metric, float(value), **where, reason=joined(note, caveat))
+
+
+def _fitted(results: Sequence[_Result]) -> dict[str, list[_Result]]:
+    """Return the results of the folds on which each classifier could be fitted."""
+    of_classifier: dict[str, list[_Result]] = {}
+    for result in results:
+        if not result.failure:
+            of_classifier.setdefault(result.classifier, []).append(result)
+    return of_classifier
 
 
 def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> Iterator[Score]:
@@ -540,10 +546,7 @@ def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> It
     Both are means over the classifiers. The condition of `confusion` is a JSON list: true label, predicted label. Cells that
     the model did not embed lower the F1, and are in no confusion.
     """
-    of_classifier: dict[str, list[_Result]] = {}
-    for result in results:
-        if not result.failure:
-            of_classifier.setdefault(result.classifier, []).append(result)
+    of_classifier = _fitted(results)
     if not of_classifier:
         return
     where = {"profile": "corrected", "classifier": "mean", "subset": subset}
@@ -558,13 +561,6 @@ def _per_class(results: Sequence[_Result], classes: _Classes, subset: str) -> It
     for true_code, predicted in np.argwhere(confusion):
         pair = json.dumps([str(classes.names[true_code]), str(classes.names[predicted])], ensure_ascii=False)
         yield Score("confusion", float(confusion[true_code, predicted]), condition=pair, **where)
-
-
-def _join(*notes: str) -> str:
-    return "; ".join(filter(None, notes))
-
-
-# --- donors ----------------------------------------------------------------------------------------------------------
 
 
 def _deal(
@@ -599,28 +595,22 @@ def _donor_folds(cells: CellsToScore, classes: _Classes, n_folds: int, seed: int
 
 
 def _donor_scores(scheme: _Scheme, results: Sequence[_Result], classes: _Classes, note: str) -> Iterator[Score]:
-    """Yield the scores of folds that hold out whole donors, with how many classes each fold could not do justice to."""
+    """Yield the scores of folds that hold out whole donors, with how many classes each fold could not do justice to.
+
+    Then each mean over folds without one donor after the other, and the number of donors.
+    """
     where = {"profile": "corrected", "subset": DONORS}
     if not scheme.folds:
         yield Score(**where, status=scheme.status, reason=scheme.reason)
         return
-    yield from _scores(results, classes, **where, note=_join(note, scheme.note))
+    yield from _scores(results, classes, **where, note=joined(note, scheme.note))
     yield from _per_class(results, classes, DONORS)
     for number, rows in enumerate(scheme.folds):
         train, test = (np.bincount(classes.codes[of_part], minlength=classes.n) > 0 for of_part in rows)
         yield Score("classes_not_in_training", float((test & ~train).sum()), **where, fold=number)
         yield Score("classes_not_in_test", float((train & ~test).sum()), **where, fold=number)
-
-
-def _without_donors(scheme: _Scheme, results: Sequence[_Result]) -> Iterator[Score]:
-    """Yield each mean over folds that hold out donors without one donor after the other, and the number of donors."""
-    if not scheme.folds:
-        return
-    yield Score("n_donors", float(len(scheme.names)), "corrected", subset=DONORS)
-    counted: dict[str, list[DonorCounts]] = {}
-    for result in results:
-        if result.counts is not None:
-            counted.setdefault(result.classifier, []).append(result.counts)
+    yield Score("n_donors", float(len(scheme.names)), **where)
+    counted = {name: [result.counts for result in folds] for name, folds in _fitted(results).items()}
     for (classifier, metric), values in predictions_without(counted, len(scheme.names)).items():
         of_donor = dict(zip(scheme.names, values.tolist(), strict=True))
         yield from without_donors(metric, of_donor, classifier=classifier, subset=DONORS)

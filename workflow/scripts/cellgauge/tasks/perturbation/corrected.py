@@ -13,7 +13,6 @@ import numpy as np
 
 from cellgauge.screens.screen import targets
 from cellgauge.tasks.perturbation import de_genes, differences, discrimination
-from cellgauge.tasks.perturbation.distributions import energy
 from cellgauge.tasks.perturbation.responses import Responses, Value
 
 NO_EFFECT = "no_effect"
@@ -65,7 +64,7 @@ class Corrected:
         whole = {name: subsets[name] for name in ("all", "unmasked")}
         yield from discrimination.values(responses, row, same, whole)
         yield discrimination.centroid_accuracy(responses, row, genes)
-        yield energy(responses, row)
+        yield differences.energy(responses, row)
 
     def summary(self, rows: Sequence[int]) -> Iterator[Value]:
         """Yield what is a value of several conditions together."""

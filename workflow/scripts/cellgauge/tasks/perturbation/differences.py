@@ -23,7 +23,13 @@ def values(responses: Responses, row: int, subsets: Mapping[str, np.ndarray]) ->
     predicted, measured = responses.predicted_change(row), responses.measured_change(row)
     expression = responses.predicted[responses.prediction_of(responses.truth.condition[row])]
     for name in ("all", "unmasked"):
-        yield _explained(name, predicted[subsets[name]], measured[subsets[name]])
+        genes = subsets[name]
+        unchanged = float(np.mean(measured[genes] ** 2)) if len(genes) else 0.0
+        if unchanged == 0:
+            yield Value("r2_delta", name, None, "no gene was measured to change")
+        else:
+            error = metrics.mean_squared_error(predicted[genes], measured[genes])
+            yield Value("r2_delta", name, 1 - error / unchanged)
     for name, genes in subsets.items():
         if len(genes):
             yield Value("mse", name, metrics.mean_squared_error(expression[genes], responses.truth.means[row, genes]))
@@ -88,19 +94,36 @@ def scale_of(responses: Responses) -> float:
     return max(1.0, float(np.abs(responses.control).max()))
 
 
-def correlation(metric: str, genes: str, predicted: np.ndarray, measured: np.ndarray, scale: float) -> Value:
-    """Return Pearson's correlation over genes of two changes, or why it is undefined."""
-    if len(measured) < FEWEST_GENES:
+def correlation(
+    metric: str, genes: str, predicted: np.ndarray, measured: np.ndarray, scale: float, fewest: int = FEWEST_GENES
+) -> Value:
+    """Return Pearson's correlation over at least `fewest` genes of two changes, or why it is undefined."""
+    if len(measured) < fewest:
         few = f"{len(measured)} genes are too few for a correlation" if len(measured) else metrics.NOTHING_SIGNIFICANT
         return Value(metric, genes, None, few)
     for change, whose in ((predicted, "predicted"), (measured, "measured")):
         if metrics.is_constant(change, scale):
             return Value(metric, genes, None, f"the {whose} change is the same for all {len(change)} genes")
-    return Value(metric, genes, metrics.pearson(measured, predicted))
+    value = metrics.pearson(measured, predicted)
+    if not np.isfinite(value):
+        return Value(metric, genes, None, "the change is the same for all genes")
+    return Value(metric, genes, value)
 
 
-def _explained(genes: str, predicted: np.ndarray, measured: np.ndarray) -> Value:
-    unchanged = float(np.mean(measured**2)) if len(measured) else 0.0
-    if unchanged == 0:
-        return Value("r2_delta", genes, None, "no gene was measured to change")
-    return Value("r2_delta", genes, 1 - metrics.mean_squared_error(predicted, measured) / unchanged)
+def energy(responses: Responses, row: int) -> Value:
+    """Return the energy distance of predicted and measured cells; a mean stands for the controls seen, moved to it."""
+    truth = responses.truth
+    prediction = responses.prediction_of(truth.condition[row])
+    if responses.has_cells[prediction] and responses.cells is not None:
+        predicted = _present(responses.cells[prediction])
+    else:
+        moved = responses.predicted_change(row) @ truth.components
+        predicted = _present(truth.cells[truth.predicted_from]) + moved
+    value = metrics.energy_distance(predicted.astype(np.float64), _present(truth.cells[row]).astype(np.float64))
+    if not np.isfinite(value):
+        return Value("e_distance", "all", None, "fewer than two cells")
+    return Value("e_distance", "all", value)
+
+
+def _present(cells: np.ndarray) -> np.ndarray:
+    return cells[np.isfinite(cells).all(axis=1)]

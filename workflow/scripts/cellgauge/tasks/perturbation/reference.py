@@ -11,11 +11,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cellgauge.metrics import perturbation as metrics
+from cellgauge.tasks.perturbation.differences import correlation
 from cellgauge.tasks.perturbation.responses import Responses, Value
 
 
 def values(responses: Responses, row: int, top: Sequence[int]) -> Iterator[Value]:
-    """Yield the values of one condition, a row of the truth that has a prediction."""
+    """Yield the values of one condition, a row of the truth."""
+    if reason := responses.why_not(row):
+        yield from (Value(metric, genes, None, reason) for metric, genes in measures(top))
+        return
     prediction = responses.prediction_of(responses.truth.condition[row])
     order = metrics.leading(responses.truth.scores[row], max(top), responses.tie_breaker)
     subsets = {"all": np.arange(len(responses.truth.genes))} | {f"top{n}_de": order[:n] for n in top}
@@ -24,7 +28,7 @@ def values(responses: Responses, row: int, top: Sequence[int]) -> Iterator[Value
         yield Value("mse", name, metrics.mean_squared_error(predicted[genes], measured[genes]))
     changes = responses.predicted_change(row), responses.measured_change(row)
     for name, genes in subsets.items():
-        yield _pearson(name, *(change[genes] for change in changes))
+        yield correlation("pearson_delta", name, *(change[genes] for change in changes), scale=0.0, fewest=0)
     ranked = metrics.leading(responses.scores[prediction], max(top), responses.tie_breaker)
     for n in top:
         yield Value("jaccard", f"top{n}_de", metrics.jaccard(set(order[:n]), set(ranked[:n])))
@@ -34,13 +38,3 @@ def measures(top: Sequence[int]) -> list[tuple[str, str]]:
     """Return the metrics and genes that `values` yields."""
     subsets = ["all", *(f"top{n}_de" for n in top)]
     return [(m, s) for m in ("mse", "pearson_delta") for s in subsets] + [("jaccard", s) for s in subsets[1:]]
-
-
-def _pearson(genes: str, predicted: np.ndarray, measured: np.ndarray) -> Value:
-    for change, whose in ((predicted, "predicted"), (measured, "measured")):
-        if metrics.is_constant(change, 0.0):
-            return Value("pearson_delta", genes, None, f"the {whose} change is the same for all {len(change)} genes")
-    value = metrics.pearson(measured, predicted)
-    if not np.isfinite(value):
-        return Value("pearson_delta", genes, None, "the change is the same for all genes")
-    return Value("pearson_delta", genes, value)

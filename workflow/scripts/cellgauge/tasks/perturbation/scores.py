@@ -14,7 +14,7 @@ import numpy as np
 
 from cellgauge.files.score import Score
 from cellgauge.metrics import perturbation as metrics
-from cellgauge.tasks.cells import NotScorable
+from cellgauge.tasks.cells import NotScorable, joined
 from cellgauge.tasks.perturbation import reference
 from cellgauge.tasks.perturbation.corrected import NO_EFFECT, Corrected
 from cellgauge.tasks.perturbation.responses import Responses, Value, identity, open_responses
@@ -57,19 +57,12 @@ def score(
     if "reference" in profiles:
         rows = [int(row) for row in np.flatnonzero(responses.truth.role == "test")]
         strata = {row: responses.truth.stratum[row] for row in rows}
-        values = {row: list(_reference_values(responses, row, top)) for row in rows}
+        values = {row: list(reference.values(responses, row, top)) for row in rows}
         yield from _rows(responses, "reference", values, strata)
     if "corrected" in profiles:
         scorer = Corrected(cells["corrected"], top, fdr)
         values = {row: list(scorer.values(row)) for row in scorer.rows}
         yield from _rows(cells["corrected"], "corrected", values, scorer.strata, scorer)
-
-
-def _reference_values(responses: Responses, row: int, top: Sequence[int]) -> Iterator[Value]:
-    if reason := responses.why_not(row):
-        yield from (Value(metric, genes, None, reason) for metric, genes in reference.measures(top))
-    else:
-        yield from reference.values(responses, row, top)
 
 
 def _check_scale(responses: Responses, tolerance: float) -> None:
@@ -145,4 +138,4 @@ def _mean(metric: str, subset: str, values: Sequence[Value], profile: str, about
         why = why or "there is no condition"
         return Score(metric, None, profile, subset=subset, status="not_applicable", reason=why)
     note = f"mean over {len(known)} of {len(values)} conditions; the others, for example: {why}" if reasons else ""
-    return Score(metric, float(np.mean(known)), profile, subset=subset, reason="; ".join(filter(None, [note, about])))
+    return Score(metric, float(np.mean(known)), profile, subset=subset, reason=joined(note, about))

@@ -17,7 +17,7 @@ import numpy as np
 
 from cellgauge.core.errors import CellgaugeError, one_line
 from cellgauge.files.score import Score
-from cellgauge.tasks.cells import CellsToScore, NotScorable
+from cellgauge.tasks.cells import CellsToScore, NotScorable, check_names, joined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,9 +64,8 @@ def score(
         CellgaugeError: scib-metrics is not there, or is too old; an unknown metric or column.
         NotScorable: all cells carry the same label.
     """
-    for kind, names, known in (("metric", metrics, METRICS), ("batch column", batch_columns, BATCH_COLUMNS)):
-        if unknown := set(names) - set(known):
-            raise CellgaugeError(f"scib: unknown {kind} '{min(unknown)}'; there are {', '.join(known)}")
+    check_names("scib", "metric", metrics, METRICS)
+    check_names("scib", "batch column", batch_columns, BATCH_COLUMNS)
     labels = cells.obs["label"]
     if len(np.unique(labels)) < 2:
         raise NotScorable(f"all {len(labels)} cells have the label '{labels[0]}', so there is nothing to compare")
@@ -77,12 +76,10 @@ def score(
     rows = {name: _row(name, suite, note) for name in metrics}
     yield from _means(rows)
     yield from rows.values()
-    if rows.get("kbet", _NONE).status == "ok":
-        for label, value in suite.kbet_by_label.items():
-            yield Score("kbet", value, "corrected", condition=label)
-
-
-_NONE = Score("none", status="not_applicable", reason="not asked for")
+    if "kbet" in rows and rows["kbet"].status == "ok":
+        table = suite.kbet[1].dropna()  # labels that have a rate
+        for label, rate in zip(table["cluster"], table["kBET"], strict=True):
+            yield Score("kbet", float(rate), "corrected", condition=str(label))
 
 
 def load_library() -> None:
@@ -133,11 +130,6 @@ class _Suite:
     n_components: int
     seed: int
 
-    @property
-    def matrix(self) -> np.ndarray:
-        """The embedding."""
-        return self.cells.matrix
-
     def why_not(self, metric: str) -> str:
         """Return why a metric cannot be computed of these cells, "" if it can."""
         if self.batches is None and metric in (*BATCH_CORRECTION, "isolated_labels"):
@@ -157,7 +149,7 @@ class _Suite:
     def _nearest(self) -> NeighborsResults:
         from scib_metrics.nearest_neighbors import pynndescent
 
-        return pynndescent(self.matrix, n_neighbors=MOST_NEIGHBORS, random_state=0, n_jobs=1)
+        return pynndescent(self.cells.matrix, n_neighbors=MOST_NEIGHBORS, random_state=0, n_jobs=1)
 
     def neighbors(self, metric: str) -> NeighborsResults:
         """Return the neighbors that a metric is given."""
@@ -168,7 +160,7 @@ class _Suite:
         """NMI and ARI of k-means, k the number of labels."""
         import scib_metrics
 
-        return scib_metrics.nmi_ari_cluster_labels_kmeans(self.matrix, self.labels)
+        return scib_metrics.nmi_ari_cluster_labels_kmeans(self.cells.matrix, self.labels)
 
     @cached_property
     def kbet(self) -> tuple[float, pd.DataFrame]:
@@ -176,12 +168,6 @@ class _Suite:
         import scib_metrics
 
         return scib_metrics.kbet_per_label(self.neighbors("kbet"), self.batches, self.labels, return_df=True)
-
-    @property
-    def kbet_by_label(self) -> dict[str, float]:
-        """The acceptance rate of each label that has one."""
-        table = self.kbet[1].dropna()
-        return {str(label): float(rate) for label, rate in zip(table["cluster"], table["kBET"], strict=True)}
 
     def unintegrated(self) -> np.ndarray:
         """Return principal components of the cells' expression, shape (n_cells, <= n_components).
@@ -204,7 +190,7 @@ class _Suite:
 def _compute(metric: str, suite: _Suite) -> float:
     import scib_metrics as library
 
-    matrix, labels, batches = suite.matrix, suite.labels, suite.batches
+    matrix, labels, batches = suite.cells.matrix, suite.labels, suite.batches
     functions: dict[str, Callable[[], Any]] = {
         "isolated_labels": lambda: library.isolated_labels(matrix, labels, batches),
         "nmi_kmeans": lambda: suite.kmeans["nmi"],
@@ -235,7 +221,7 @@ def _row(metric: str, suite: _Suite, note: str) -> Score:
     if not np.isfinite(value):
         return Score(metric, profile="corrected", status=status, reason=reason)
     if metric == "pcr_comparison" and value == 0:
-        note = "; ".join(filter(None, [note, "batches explain no less of the embedding than of the unintegrated PCA"]))
+        note = joined(note, "batches explain no less of the embedding than of the unintegrated PCA")
     of_batches = metric in (*BATCH_CORRECTION, "isolated_labels")
     return Score(metric, value, "corrected", reason=note if of_batches else "")
 
