@@ -69,7 +69,7 @@ try:
         remove_stale_lock()
     if WITH_CONTAINERS:
         inputs.check_images(WITH_CONDA)
-        workflow.deployment_settings.apptainer_args += f" --bind {shlex.quote(str(sources.SCRIPTS.parents[1]))}"
+        workflow.deployment_settings.apptainer_args += f" --bind {shlex.quote(str(sources.ROOT))}"
     elif not WITH_CONDA and workflow.modifier.parent_modifier:  # Snakemake runs no onstart of a module
         inputs.check_environments()
 except CellgaugeError as error:

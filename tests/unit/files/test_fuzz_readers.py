@@ -45,6 +45,7 @@ from cellgauge.inference.checkpoints import (
 from cellgauge.models.precomputed import read_rows
 from cellgauge.models.uce.new_species import read_loci
 from cellgauge.plan import config as configuration
+from cellgauge.plan.sources import ROOT
 from cellgauge.results.published import read as read_values
 
 EXAMPLES = examples(10)
@@ -354,7 +355,7 @@ def read_config(path):
 
 CATALOGUE = {}
 for _name in configuration.CATALOGUE:
-    _path = configuration.WORKFLOW.parent / "config" / f"{_name}.yaml"
+    _path = ROOT / "config" / f"{_name}.yaml"
     CATALOGUE |= yaml.load(_path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 

@@ -235,7 +235,7 @@ def test_a_split_of_more_cells_is_divided_into_the_fewest_shards(shard_cells, n_
 
 
 def test_costs_sum_over_shards():
-    costs = read_costs(made_up.CONFIG / "costs.yaml")
+    costs = read_costs()
     whole, divided = (
         [job for job in jobs(planned(most), costs, 1) if job.stage == "embed" and job.model == "scgpt_human"]
         for most in (None, 10_000)

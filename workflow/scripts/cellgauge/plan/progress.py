@@ -9,16 +9,13 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from cellgauge.plan.cost import jobs, read_costs
-from cellgauge.plan.sources import SCRIPTS
+from cellgauge.plan.cost import CELLS, jobs, read_costs
 
 if TYPE_CHECKING:
     from cellgauge.plan.inputs import Inputs
 
 LEAST_SECONDS = 2.0
 """What every job takes beside its costs: the start of a process."""
-CELLS = 40_000
-"""The cells of a split whose size the catalogue does not tell, as in `make plan`."""
 
 
 class Progress(logging.Handler):
@@ -73,8 +70,7 @@ def expected_seconds(inputs: Inputs, outputs: Mapping[int, Collection[str]]) -> 
     Args:
         outputs: the paths that each job makes, by the job's number.
     """
-    costs = read_costs(SCRIPTS.parents[1] / "config" / "costs.yaml")
-    hours = {job.result: job.gpu_hours or job.cpu_hours for job in jobs(inputs, costs, CELLS)}
+    hours = {job.result: job.gpu_hours or job.cpu_hours for job in jobs(inputs, read_costs(), CELLS)}
     known = {path: 3600 * value for path, value in hours.items() if not math.isnan(value)}
     return {job: LEAST_SECONDS + sum(known.get(path, 0) for path in paths) for job, paths in outputs.items()}
 

@@ -11,14 +11,12 @@ from cellgauge.plan import config as settings
 from cellgauge.plan import paths
 from cellgauge.plan.grid import Cell
 from cellgauge.plan.manifest import files_of
-from cellgauge.plan.sources import SCRIPTS, code, digest
+from cellgauge.plan.sources import ROOT, code, digest
 from cellgauge.results.provenance import differences
 from cellgauge.tasks.traits import task_traits
 
 if TYPE_CHECKING:
     from cellgauge.plan.inputs import Inputs
-
-LOCKS = ("requirements.lock",)
 
 
 def planned(inputs: Inputs) -> dict[str, Any]:
@@ -107,7 +105,6 @@ def _environments(inputs: Inputs) -> Iterator[tuple[str, str]]:
     run = inputs.run
     names = {run.model(model).get("env", "baselines") for model in run.models}
     names |= {run.task(task).get("env", "score") for task in run.tasks}
-    root = SCRIPTS.parents[1]
-    for path in (*map(root.joinpath, LOCKS), *(root / "workflow/envs" / f"{name}.yaml" for name in sorted(names))):
+    for path in (ROOT / "requirements.lock", *(ROOT / f"workflow/envs/{name}.yaml" for name in sorted(names))):
         if path.is_file():
-            yield path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+            yield path.relative_to(ROOT).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()[:12]

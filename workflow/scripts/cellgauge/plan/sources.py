@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SCRIPTS = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
+SCRIPTS = ROOT / "workflow/scripts"
 DIGEST_LENGTH = 8  # hexadecimal digits: it tells versions of one file apart, and is read by people
 NOT_MEANING = {"kind", "type_comment", "type_params", "ctx"}  # fields that depend on Python's release, or repeat others
 
@@ -95,7 +96,7 @@ def syntax_digest(tree: ast.Module) -> str:
 
 def project_file(name: str) -> str:
     """Return the path of a file of the checkout, such as config/checksums.yaml, as a job's input."""
-    return _from_here(SCRIPTS.parents[1] / name)
+    return _from_here(ROOT / name)
 
 
 def script(name: str) -> str:
