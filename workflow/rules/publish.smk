@@ -45,7 +45,7 @@ rule layout:
     container:
         image("../envs/score.yaml")
     resources:
-        mem_mb=largest_memory(base_mb=1000, times=2),
+        mem_mb=memory(1000, 2, lambda wildcards, input: max(sizes_mb(input))),
     params:
         code=code("lay_out_cells"),
     message:

@@ -5,7 +5,7 @@ The methods that take `w` are such functions: `w` holds the wildcards of a job.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -17,7 +17,7 @@ from cellgauge.data.genes import hub_of
 from cellgauge.plan import paths
 from cellgauge.plan.grid import Cell, Grid
 from cellgauge.plan.interpreter import python_of, require
-from cellgauge.plan.manifest import manifest
+from cellgauge.plan.manifest import catalogue
 from cellgauge.plan.paths import UsersFile, file_name, is_remote, local
 from cellgauge.plan.provenance import planned
 from cellgauge.plan.run import SCREEN_OPTIONS, tables_of
@@ -30,6 +30,14 @@ SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
 """Keys of a dataset's entry that change the file of a split, beside those of screens."""
 COSTS = ("embed", "predict", "neighbors", "score")
 """The rules whose time and memory the tables show."""
+PATTERNS = {
+    "split": r"[a-z0-9_+]+",
+    "number": r"\d+",
+    "n_shards": r"\d+",
+    "object": r"[^/]+",
+    "species": r"[a-z_]+",
+}
+"""The regular expressions of wildcards that are the same for every catalogue."""
 Wildcards = SimpleNamespace
 """The wildcards of a job: some of `task`, `model`, `dataset`, `split`, `object`, `file`, `species`, `source`, `number` and
 `n_shards`."""
@@ -73,16 +81,11 @@ class DividedJob:
 
     @property
     def embedding(self) -> str:
-        return paths.EMBEDDING.format(model=self.model, dataset=self.dataset, split=self.split)
-
-    @property
-    def benchmark(self) -> str:
-        return paths.benchmark("embed", self.embedding)
+        return paths.EMBEDDING.format(**vars(self))
 
     @property
     def shards(self) -> list[str]:
-        numbers = range(1, self.n_shards + 1)
-        return [paths.SHARD.format(**{**vars(self), "number": number}) for number in numbers]
+        return [paths.SHARD.format(**vars(self), number=number) for number in range(1, self.n_shards + 1)]
 
 
 class Inputs:
@@ -97,23 +100,13 @@ class Inputs:
         self.run = grid.run
         self.weights_of = Weights(grid.run)
 
-    def pattern(self, kind: str) -> str:
-        """Return the regular expression of a wildcard: the catalogue's keys and nothing else."""
-        entries = self.run.entries
+    def patterns(self) -> dict[str, str]:
+        """Return the regular expression of each wildcard: the catalogue's keys and nothing else."""
         kinds = {"model": "models", "dataset": "datasets", "task": "tasks", "source": "published"}
-        if kind in kinds:
-            names = "|".join(map(re.escape, entries[kinds[kind]])) or r"(?!)"
-            return rf"(?:{names})(?:@\d+)?" if kind == "model" else names
-        if kind == "file":
-            files = (path.removeprefix(f"{paths.WEIGHTS}/") for path in self.weights_of.remote)
-            return "|".join(sorted(map(re.escape, files))) or r"(?!)"
-        return {
-            "split": r"[a-z0-9_+]+",
-            "number": r"\d+",
-            "n_shards": r"\d+",
-            "object": r"[^/]+",
-            "species": r"[a-z_]+",
-        }[kind]
+        names: dict[str, Iterable[str]] = {kind: self.run.entries[entries] for kind, entries in kinds.items()}
+        names["file"] = sorted(path.removeprefix(f"{paths.WEIGHTS}/") for path in self.weights_of.remote)
+        patterns = {kind: "|".join(map(re.escape, known)) or r"(?!)" for kind, known in names.items()}
+        return PATTERNS | patterns | {"model": rf"(?:{patterns['model']})(?:@\d+)?"}
 
     # --- targets -----------------------------------------------------------------------------------------------------
 
@@ -136,8 +129,12 @@ class Inputs:
         return [paths.PUBLISHED.format(source=source) for source in self.run.published]
 
     def manifest(self, w: object = None) -> str:
-        """Return as JSON what the tables are made of."""
-        return manifest(self.grid, self.scores(), self.layouts(), self.published_rows(), planned(self))
+        """Return as JSON what the tables are made of: the paths of their inputs, and what is known of the run.
+
+        It grows with the run, and so it is a file: a command has its greatest length (on Linux 131,072 bytes an argument).
+        """
+        files = {"scores": self.scores(), "layouts": self.layouts(), "published": self.published_rows()}
+        return json.dumps({**files, "catalogue": catalogue(self.grid), "provenance": planned(self)}, sort_keys=True)
 
     def downloads(self) -> list[str]:
         """Return the URL of everything that the run fetches into an empty folder, each once."""
@@ -150,18 +147,19 @@ class Inputs:
                 urls |= dict.fromkeys(url for url, _ in self.weights_of.species_sources(model, species).values())
         return [url for url in urls if is_remote(url)]
 
-    def benchmarks(self) -> list[str]:
-        """Return the files of time and memory that the table of costs is made of."""
-        jobs = (job for cell in self.grid.cells for job in self._jobs(cell) if job[0] in COSTS)
-        return list(dict.fromkeys(paths.benchmark(*job) for job in jobs))
-
     def costs(self, w: object = None) -> list[str]:
         """Return what the job of the tables reads if it is there: from a storage only what a job names is fetched."""
         if not self.places.stored:
             return []
+        jobs = (job for cell in self.grid.cells for job in self._jobs(cell) if job[0] in COSTS)
+        benchmarks = dict.fromkeys(paths.benchmark(*job) for job in jobs)
         datasets = self.run.datasets.items()
         splits = [paths.SPLIT.format(dataset=name, split=split) for name, of_data in datasets for split in of_data]
-        return [*self.benchmarks(), *self.embeddings(), *splits]
+        return [*benchmarks, *self.embeddings(), *splits]
+
+    def stored(self, files: list[str]) -> list[str]:
+        """Return files as outputs of a job where they lie in a storage, which takes outputs alone; elsewhere none."""
+        return files if self.places.stored else []
 
     def at(self, path: str) -> str:
         """Return where a job finds a file."""
@@ -253,15 +251,11 @@ class Inputs:
     # --- models ------------------------------------------------------------------------------------------------------
 
     def adapter(self, w: Cell | Wildcards) -> str:
-        """Return the adapter of a model."""
         return self.run.model(w.model)["adapter"]
 
     def env(self, w: Cell | Wildcards) -> str:
         """Return the environment file of a model, as seen from workflow/rules."""
-        return f"../envs/{self._model_env(w.model)}.yaml"
-
-    def _model_env(self, model: str) -> str:
-        return self.run.model(model).get("env", "baselines")
+        return f"../envs/{self.run.model_env(w.model)}.yaml"
 
     def gpus(self, w: Cell | Wildcards) -> int:
         """Return how many GPUs a job of this model asks for."""
@@ -347,18 +341,6 @@ class Inputs:
             jobs.append(DividedJob(model, dataset, split, -(-n_cells // most)))
         return {job.embedding: job for job in jobs if job.n_shards > 1}
 
-    def shard_number(self, w: Wildcards) -> list[str]:
-        """Return the number of a shard and that of all shards of its split."""
-        return [w.number, w.n_shards]
-
-    def join_code(self, job: DividedJob) -> dict[str, str]:
-        """Return the digests of our files that a joining job, or a shard, runs."""
-        return {**self.model_code(Wildcards(model=job.model)), **code("join_shards")}
-
-    def stored_benchmark(self, job: DividedJob) -> list[str]:
-        """Return the benchmark that a joining job writes where it is an output, as `stored_benchmarks`."""
-        return [job.benchmark] if self.places.stored else []
-
     def shared_weights(self, job: SharedJob) -> list[str]:
         """Return the files that a model needs beside the splits of a shared job."""
         parts = (Cell("", job.model, job.dataset, split) for split in job.splits)
@@ -369,14 +351,6 @@ class Inputs:
         parts = [json.loads(self.model_options(Cell("", job.model, job.dataset, split))) for split in job.splits]
         species_files = {name: folder for part in parts for name, folder in part.pop("species_files", {}).items()}
         return json.dumps({**parts[0], **({"species_files": species_files} if species_files else {})}, sort_keys=True)
-
-    def benchmarks_of(self, job: SharedJob) -> list[str]:
-        """Return where a shared job writes time and memory of each of its splits."""
-        return list(map(self.at, job.each(paths.benchmark("embed", paths.EMBEDDING))))
-
-    def stored_benchmarks(self, job: SharedJob) -> list[str]:
-        """Return what of these are outputs: all where files lie in a storage, which takes outputs alone."""
-        return job.each(paths.benchmark("embed", paths.EMBEDDING)) if self.places.stored else []
 
     def weights_argument(self, w: Cell | Wildcards) -> list[str]:
         """Return what embed_cells.py is given of them: the file, the folder of the checkpoint, or nothing."""
@@ -487,14 +461,11 @@ class Inputs:
 
     def task_env(self, w: Cell | Wildcards) -> str:
         """Return the environment file of a task, as seen from workflow/rules: PyTorch is large, so only where it is used."""
-        return f"../envs/{self._env_name(w.task)}{'' if self._score_device(w.task) == 'cpu' else '_gpu'}.yaml"
-
-    def _env_name(self, task: str) -> str:
-        return self.run.task(task).get("env", "score")
+        return f"../envs/{self.run.task_env(w.task)}{'' if self._score_device(w.task) == 'cpu' else '_gpu'}.yaml"
 
     def task_python(self, w: Wildcards) -> str:
         """Return the Python that scores a task where jobs run without conda."""
-        return python_of(self._env_name(w.task))
+        return python_of(self.run.task_env(w.task))
 
     def image(self, environment: str) -> str:
         """Return the container image of an environment file."""
@@ -516,9 +487,9 @@ class Inputs:
     def check_environments(self) -> None:
         """Raise CellgaugeError where a model or a task of the run needs packages that have not been installed."""
         for task in dict.fromkeys(cell.task for cell in self.grid.cells):
-            require(self._env_name(task), f"task {task}")
+            require(self.run.task_env(task), f"task {task}")
         for model in dict.fromkeys(cell.model for cell in self.grid.cells):
-            require(self._model_env(model), f"model {model}")
+            require(self.run.model_env(model), f"model {model}")
 
     def task_code(self, w: Wildcards) -> dict[str, str]:
         """Return the digests of our files that a task's job runs."""

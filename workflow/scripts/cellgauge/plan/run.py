@@ -87,7 +87,6 @@ class Run:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks of the run."""
         return list(dict.fromkeys(self.options["tasks"]))
 
     @property
@@ -97,7 +96,6 @@ class Run:
 
     @property
     def profiles(self) -> list[str]:
-        """The profiles of metrics of the run."""
         return self.options["profiles"]
 
     @property
@@ -121,6 +119,10 @@ class Run:
         """Return the options of a model's adapter."""
         return self.model(model).get("params", {})
 
+    def model_env(self, model: str) -> str:
+        """Return the name of the environment that a model runs in, a file of workflow/envs."""
+        return self.model(model).get("env", "baselines")
+
     def embeds_by_cell(self, model: str) -> bool:
         """Return whether the embedding of a cell by this model depends on no other cell."""
         return self.traits(model).embeds_by_cell(self.params(model))
@@ -130,7 +132,6 @@ class Run:
         return {organism(name).name: files for name, files in self.model(model).get("new_species", {}).items()}
 
     def dataset(self, name: str) -> Mapping[str, Any]:
-        """Return the entry of a dataset."""
         return self.entries["datasets"][name]
 
     def modality(self, dataset: str) -> str:
@@ -207,8 +208,11 @@ class Run:
         return round(entry["n_cells"] / len(entry["splits"])) if entry.get("n_cells") else None
 
     def task(self, name: str) -> Mapping[str, Any]:
-        """Return the entry of a task."""
         return self.entries["tasks"][name]
+
+    def task_env(self, task: str) -> str:
+        """Return the name of the environment that a task runs in, a file of workflow/envs."""
+        return self.task(task).get("env", "score")
 
     def task_params(self, task: str) -> Mapping[str, Any]:
         """Return the params of a task: its defaults, and what its entry sets in their place."""
