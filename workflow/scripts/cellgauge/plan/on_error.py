@@ -99,17 +99,10 @@ def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
         reasons.write_text(json.dumps(failed), encoding="utf-8")
         collect = ["collect_tables.py", "--manifest", inputs.at(outputs.manifest), "--failed", str(reasons)]
         collect += ["--ledger", paths.LEDGER, "--benchmarks", inputs.at(paths.BENCHMARKS)]
-        collect += [
-            "--results",
-            inputs.at(paths.RESULTS),
-            "--provenance",
-            outputs.provenance,
-            "--output",
-            outputs.tables,
-        ]
+        collect += ["--results", inputs.at(paths.RESULTS), "--provenance", outputs.provenance]
         render = ["render_report.py", outputs.tables, "--output", outputs.report]
         exports = ["export_results.py", outputs.tables, "--output", outputs.folder]
-        fault = _run(collect, render, exports)
+        fault = _run([*collect, "--output", outputs.tables], render, exports)
     results = map(Path, (outputs.provenance, outputs.report, outputs.czbenchmarks))
     for path in filter(Path.exists, (*Path(outputs.tables).glob("*.*"), *results)):
         os.utime(path, (LONG_AGO, LONG_AGO))
