@@ -160,7 +160,7 @@ rule exports:
         "python {input.script:q} {params.folder:q} --output {params.output:q} > {log:q} 2>&1"
 
 
-rule figures:
+use rule report as figures with:
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,
@@ -175,15 +175,7 @@ rule figures:
         ),
     log:
         "logs/figures.log",
-    localrule: True
-    conda:
-        "../envs/publish.yaml"
-    container:
-        image("../envs/publish.yaml")
     params:
         code=code("draw_figures"),
-        folder=lambda wildcards, input: str(Path(input.tables[0]).parent),
     message:
         "Draw the figures"
-    shell:
-        "python {input.script:q} {params.folder:q} --output {output:q} > {log:q} 2>&1"

@@ -111,7 +111,6 @@ class Inputs:
     # --- targets -----------------------------------------------------------------------------------------------------
 
     def scores(self, w: object = None) -> list[str]:
-        """Return the score files of the run."""
         return [cell.path for cell in self.grid.cells]
 
     def embeddings(self, w: object = None) -> list[str]:
@@ -205,7 +204,6 @@ class Inputs:
     # --- data --------------------------------------------------------------------------------------------------------
 
     def object_url(self, w: Wildcards) -> str:
-        """Return the URL that a download job fetches."""
         return self.objects(w.dataset)[w.object]
 
     def objects(self, dataset: str) -> dict[str, str]:
@@ -235,10 +233,9 @@ class Inputs:
             "source": source.url,
             "licence": entry.get("licence", ""),
         }
-        options |= {key: entry[key] for key in SPLIT_OPTIONS if key in entry}
+        options |= {key: entry[key] for key in (*SPLIT_OPTIONS, *SCREEN_OPTIONS) if key in entry}
         if entry["modality"] == "perturbation":
             options["modality"] = "perturbation"
-            options |= {key: entry[key] for key in SCREEN_OPTIONS if key in entry}
         if "split_by" in entry:
             options |= {"split_by": entry["split_by"], "value": source.value}
         if files := self.orthologues(w):
@@ -258,11 +255,9 @@ class Inputs:
         return f"../envs/{self.run.model_env(w.model)}.yaml"
 
     def gpus(self, w: Cell | Wildcards) -> int:
-        """Return how many GPUs a job of this model asks for."""
         return self.run.model(w.model).get("gpus", 0)
 
     def threads(self, w: Cell | Wildcards) -> int:
-        """Return how many threads a job of this model uses."""
         return self.run.model(w.model).get("threads", 1)
 
     def model_options(self, w: Cell | Wildcards) -> str:
@@ -360,7 +355,6 @@ class Inputs:
         return [self.weights_folder(w)]
 
     def weights_folder(self, w: Cell | Wildcards) -> str:
-        """Return the folder of a model's checkpoint."""
         return self.at(self.weights_of.folder(w.model))
 
     def species_inputs(self, w: Wildcards) -> list[str]:
@@ -456,7 +450,6 @@ class Inputs:
         return self.run.task(w.task).get("memory_times", 10)
 
     def task_threads(self, w: Wildcards) -> int:
-        """Return how many threads a job of this task uses."""
         return self.run.task(w.task).get("threads", 1)
 
     def task_env(self, w: Cell | Wildcards) -> str:
@@ -468,7 +461,6 @@ class Inputs:
         return python_of(self.run.task_env(w.task))
 
     def image(self, environment: str) -> str:
-        """Return the container image of an environment file."""
         return str(self.run.options["images"]).replace("{env}", PurePath(environment).stem)
 
     def check_images(self, with_conda: bool) -> None:
@@ -498,7 +490,6 @@ class Inputs:
     # --- what others published ---------------------------------------------------------------------------------------
 
     def published_url(self, w: Wildcards) -> str:
-        """Return the URL of the result file of a source."""
         return self.run.entries["published"][w.source]["url"]
 
     def published_file(self, w: Wildcards) -> list[str]:
