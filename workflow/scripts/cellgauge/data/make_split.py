@@ -106,23 +106,24 @@ class SplitOptions:
 class MadeSplit:
     """A split in memory, as it would be written, and `notes` on what was read in another way than it is written."""
 
+    options: SplitOptions
     data: anndata.AnnData
     notes: list[str]
 
 
 def make_split(source: str | Path, target: str | Path, options: Mapping[str, Any]) -> None:
     """Read the published h5ad `source` and write one split of it to `target`; raise CellgaugeError as `read_split`."""
-    parsed = SplitOptions.parse(options, Path(source))
-    split = read_split(source, parsed)
+    split = read_split(source, options)
+    where = split.options.where
     for note in split.notes:
-        print(f"note: {parsed.where}: {note}", file=sys.stderr)
+        print(f"note: {where}: {note}", file=sys.stderr)
     try:
         write_split(target, split.data)
     except ContractError as error:
-        raise ContractError(str(error).replace(f"split {parsed.split}", parsed.where, 1)) from None
+        raise ContractError(str(error).replace(f"split {split.options.split}", where, 1)) from None
 
 
-def read_split(source: str | Path, options: Mapping[str, Any] | SplitOptions, *, sampled: bool = False) -> MadeSplit:
+def read_split(source: str | Path, options: Mapping[str, Any], *, sampled: bool = False) -> MadeSplit:
     """Read one split of the published h5ad `source`.
 
     Args:
@@ -134,25 +135,25 @@ def read_split(source: str | Path, options: Mapping[str, Any] | SplitOptions, *,
             another species, duplicate cell ids, missing labels, no cells, or a file that cannot be read.
     """
     source = Path(source)
-    options = options if isinstance(options, SplitOptions) else SplitOptions.parse(options, source)
+    parsed = SplitOptions.parse(options, source)
     with open_published(source) as file:
         try:
-            reader = _Reader(file, options, sampled)
+            reader = _Reader(file, parsed, sampled)
             data = reader.read()
         except CellgaugeError as error:
             text = str(error)
-            raise CellgaugeError(text if text.startswith(options.where) else f"{options.where}: {text}") from None
+            raise CellgaugeError(text if text.startswith(parsed.where) else f"{parsed.where}: {text}") from None
     data.uns |= {
-        "dataset": options.dataset,
-        "split": options.split,
-        "organism": organism(options.organism).name,
-        "source": options.source or source.name,
-        "licence": options.licence,
+        "dataset": parsed.dataset,
+        "split": parsed.split,
+        "organism": organism(parsed.organism).name,
+        "source": parsed.source or source.name,
+        "licence": parsed.licence,
         "source_sha256": "" if reader.sampled else digest_of(source),
     }
     if reader.notes:
         data.uns["notes"] = "\n".join(reader.notes)
-    return MadeSplit(data, reader.notes)
+    return MadeSplit(parsed, data, reader.notes)
 
 
 class _Reader:
@@ -229,7 +230,7 @@ class _Reader:
         cells = ids(obs.index)
         if (cells == "").any():
             raise CellgaugeError(f"{int((cells == '').sum())} cells have no id in the index of obs")
-        index = pd.Index(cells, name=None, dtype=object)
+        index = pd.Index(cells, dtype=object)
         return pd.DataFrame({name: pd.Categorical(values) for name, values in columns.items()}, index=index)
 
     def _text(self, obs: pd.DataFrame, name: str, role: str) -> np.ndarray:
@@ -309,7 +310,7 @@ class _Reader:
                 f"gene ids must be unique, '{names[repeated][0]}' appears more than once; name a column of unique ids with"
                 " `columns.ensembl`, or add up the counts of such genes in the file"
             )
-        frame = pd.DataFrame({"feature_name": symbols}, index=pd.Index(names, name=None, dtype=object))
+        frame = pd.DataFrame({"feature_name": symbols}, index=pd.Index(names, dtype=object))
         if options.orthologues:
             keys = frame["feature_name"] if options.orthologue_key == "symbol" else frame.index.to_series()
             hub = options.orthologue_hub or hub_of([table["columns"] for table in options.orthologues])

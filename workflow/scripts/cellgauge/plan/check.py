@@ -187,17 +187,16 @@ class FileCheck:
         return self._splits[key]
 
     def _make_split(self, cell: Cell, source: Path, whole: bool) -> Path:
-        from cellgauge.data.make_split import SplitOptions, read_split
+        from cellgauge.data.make_split import read_split
         from cellgauge.files.split import write_split
 
         values = json.loads(self._inputs.split_options(cell))
         if not all(Path(table["path"]).is_file() for table in values.get("orthologues", ())):
             del values["orthologues"]  # not fetched yet
-        options = SplitOptions.parse(values, source)
-        split = read_split(source, options, sampled=not whole)
+        split = read_split(source, values, sampled=not whole)
         if (cell.dataset, cell.split, not whole) not in self._splits:
-            self._add(f"{cell.dataset}/{cell.split}", source, **_about_cells(split, options.counts))
-            self.notes += [f"{options.where}: {note}" for note in split.notes]
+            self._add(f"{cell.dataset}/{cell.split}", source, **_about_cells(split))
+            self.notes += [f"{split.options.where}: {note}" for note in split.notes]
         path = self._folder / cell.dataset / f"{cell.split}{'' if whole else '.sample'}.h5ad"
         path.parent.mkdir(exist_ok=True)
         write_split(path, split.data)
@@ -265,7 +264,7 @@ def check_jobs(inputs: Inputs, results: Collection[str], *, keep_going: bool) ->
         sys.exit(1)
 
 
-def _about_cells(split: MadeSplit, counts: str) -> dict[str, str]:
+def _about_cells(split: MadeSplit) -> dict[str, str]:
     from cellgauge.data.organisms import contradiction, organism
     from cellgauge.files.text_columns import shorten
 
@@ -280,7 +279,7 @@ def _about_cells(split: MadeSplit, counts: str) -> dict[str, str]:
         "shape": f"{len(obs):,} cells x {len(var):,} genes",
         "labels": f"{len(labels)}: " + shorten([f"{name} {count:,}" for name, count in labels.items()], 6),
         "donors": "no column" if donors is None else str(donors[donors != ""].nunique()),
-        "counts": f"whole numbers in {counts}",
+        "counts": f"whole numbers in {split.options.counts}",
         "species": f"{species} ({'as its genes' if fits else 'genes do not tell'})",
     }
 

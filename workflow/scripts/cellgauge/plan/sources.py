@@ -91,7 +91,9 @@ def syntax_digest(tree: ast.Module) -> str:
 
     It is the same under all releases of Python that cellgauge runs on.
     """
-    return _digest(_canonical(tree).encode())
+    parts: list[str] = []
+    _write(tree, parts.append)
+    return _digest("".join(parts).encode())
 
 
 def project_file(name: str) -> str:
@@ -155,15 +157,11 @@ def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
     return tuple(name for name in kind._fields if name not in NOT_MEANING)
 
 
-def _canonical(tree: ast.AST) -> str:
-    """Return a syntax tree as text, without places and without what is empty or has no meaning."""
-    parts: list[str] = []
-    _write(tree, parts.append)
-    return "".join(parts)
-
-
 def _write(node: ast.AST, add: Callable[[str], None]) -> None:
-    """Add the text of a node. Lists and values are written in place, since a call for each of them takes most of the time."""
+    """Add the text of a node, without places and without what is empty or has no meaning.
+
+    Lists and values are written in place, since a call for each of them takes most of the time.
+    """
     kind: Any = type(node)
     add(f"{kind.__name__}(")
     for name in _fields(kind):

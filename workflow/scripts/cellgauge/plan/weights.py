@@ -54,7 +54,6 @@ class Weights:
         urls: dict[str, str] = {}
         for name, entry in run.entries["models"].items():
             urls |= self.checkpoint(name, [organism(species).name for species in entry.get("species_weights", {})])
-        for name in run.entries["models"]:
             for species in run.added_species(name):
                 sources = self.species_sources(name, species).values()
                 urls |= {path: url for url, path in sources if is_remote(url)}
