@@ -59,12 +59,9 @@ class Split:
         path = Path(path)
         with open_stage(path) as file:
             uns = read_scalars(file)
-            missing = {"dataset", "split", "organism"} - set(uns)
-            if missing:
-                lacking = ", ".join(sorted(missing))
-                raise ContractError(
-                    f"{path}: not a split of cellgauge, uns lacks {lacking}; write it with split_dataset.py"
-                )
+            if missing := {"dataset", "split", "organism"} - set(uns):
+                fault = f"not a split of cellgauge, uns lacks {', '.join(sorted(missing))}"
+                raise ContractError(f"{path}: {fault}; write it with split_dataset.py")
             cells = read_index(file, "obs")
         check_unique(cells, path)
         return cls(path, str(uns["dataset"]), str(uns["split"]), str(uns["organism"]), cells)
@@ -207,10 +204,10 @@ class Split:
         with self._open_expression() as item:
             return read_csr(item, self.path) if rows is None else read_rows(item, rows, self.path)
 
-    def expression_blocks(self, rows_per_block: int = 8192) -> Iterator[tuple[int, csr_matrix]]:
-        """Yield (position of the first cell, log-normalized expression) of so many cells at a time, CSR float32."""
+    def expression_blocks(self) -> Iterator[tuple[int, csr_matrix]]:
+        """Yield (position of the first cell, log-normalized expression) of some thousand cells at a time, CSR float32."""
         with self._open_expression() as item:
-            yield from read_row_blocks(item, rows_per_block, self.path)
+            yield from read_row_blocks(item, 8192, self.path)
 
     @contextmanager
     def _open_expression(self) -> Iterator[h5py.Group | h5py.Dataset]:
