@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from cellgauge.core.errors import ContractError, one_line, reading
 
 if TYPE_CHECKING:
     import anndata
-    import h5py
     from scipy.sparse import csr_matrix
 from cellgauge.files.checked import checked_path
 from cellgauge.files.h5ad import (
@@ -231,7 +231,6 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
     Raises:
         ContractError: no label column, no `feature_name`, duplicate ids, an empty split or X not raw counts.
     """
-    import h5py
     from anndata.io import write_elem
 
     where = f"split {data.uns.get('split', path)}"

@@ -133,11 +133,6 @@ class Screen:
         return self.split.symbols
 
     @property
-    def organism(self) -> str:
-        """The canonical name of the species."""
-        return self.split.organism
-
-    @property
     def where(self) -> str:
         """What errors call the screen."""
         return f"dataset {self.split.dataset}, split {self.split.name}"
