@@ -139,7 +139,7 @@ def planned(config):
         yield paths.local(url, f"{paths.PUBLISHED_FILES}/{source}")
     for model in inputs.run.models:
         if "weights" in inputs.run.model(model):
-            yield from (f"{path}" for path in inputs.weights_of.checkpoint(model, ["human"]))
+            yield from (f"{path}" for path in inputs.run.checkpoint(model, ["human"]))
 
 
 def is_inside(path):

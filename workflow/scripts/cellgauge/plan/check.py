@@ -57,7 +57,7 @@ def require_files(inputs: Inputs, files: Collection[str], used: Callable[[], Col
 @cache
 def _local_files(inputs: Inputs) -> dict[str, list[str]]:
     """Return the files of the run that are the user's: key of the entry -> paths."""
-    run, weights = inputs.run, inputs.weights_of
+    run = inputs.run
     urls: list[tuple[str, str]] = []
     for dataset, splits in run.datasets.items():
         for source in (run.source(dataset, split) for split in splits):
@@ -67,11 +67,11 @@ def _local_files(inputs: Inputs) -> dict[str, list[str]]:
     for model, dataset, split in inputs.grid.parts:
         entry, where = run.model(model), f"models.{model.partition('@')[0]}"
         if "path" in entry:
-            urls.append((f"{where}.path", weights.of_split(model, dataset, split)[0]))
+            urls.append((f"{where}.path", run.file_of_split(model, dataset, split)[0]))
         if isinstance(entry.get("weights"), str):
             urls.append((f"{where}.weights", entry["weights"]))
-        for species in weights.added(model, dataset, split):
-            sources = weights.species_sources(model, species)
+        for species in run.species_to_add(model, dataset, split):
+            sources = run.species_sources(model, species)
             urls += [(f"{where}.new_species.{species}.{kind}", url) for kind, (url, _) in sources.items()]
     published = ((source, run.entries["published"][source].get("url", "")) for source in run.published)
     urls += [(f"published.{source}.url", url) for source, url in published if url]
@@ -205,19 +205,23 @@ class FileCheck:
     # --- models -------------------------------------------------------------------------------------------------------
 
     def _check_models(self) -> None:
-        run, weights = self._inputs.run, self._inputs.weights_of
+        run = self._inputs.run
         folders: set[str] = set()
         for model, dataset, split in self._inputs.grid.parts:
             name, entry = model.partition("@")[0], run.model(model)
             cell = Cell("", model, dataset, split)
             if not self._is_due(*self._inputs.results(cell)):
                 continue
-            if isinstance(entry.get("weights"), str) and name not in folders and Path(weights.folder(model)).exists():
+            if (
+                isinstance(entry.get("weights"), str)
+                and name not in folders
+                and Path(run.weights_folder(model)).exists()
+            ):
                 folders.add(name)
-                with self._noting_faults(f"models.{name}.weights", weights.folder(model)):
-                    self._check_folder(name, weights.folder(model))
-            if run.traits(model).path and not is_remote(weights.of_split(model, dataset, split)[0]):
-                path = Path(weights.of_split(model, dataset, split)[1])
+                with self._noting_faults(f"models.{name}.weights", run.weights_folder(model)):
+                    self._check_folder(name, run.weights_folder(model))
+            if run.traits(model).path and not is_remote(run.file_of_split(model, dataset, split)[0]):
+                path = Path(run.file_of_split(model, dataset, split)[1])
                 if path.exists():
                     with self._noting_faults(f"models.{name}", path):
                         self._check_rows(cell, path)

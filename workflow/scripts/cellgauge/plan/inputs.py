@@ -23,7 +23,6 @@ from cellgauge.plan.provenance import planned
 from cellgauge.plan.run import SCREEN_OPTIONS, tables_of
 from cellgauge.plan.sources import code
 from cellgauge.plan.storage import Places
-from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
 SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
@@ -98,13 +97,12 @@ class Inputs:
         self.grid = grid
         self.places = places or Places()
         self.run = grid.run
-        self.weights_of = Weights(grid.run)
 
     def patterns(self) -> dict[str, str]:
         """Return the regular expression of each wildcard: the catalogue's keys and nothing else."""
         kinds = {"model": "models", "dataset": "datasets", "task": "tasks", "source": "published"}
         names: dict[str, Iterable[str]] = {kind: self.run.entries[entries] for kind, entries in kinds.items()}
-        names["file"] = sorted(path.removeprefix(f"{paths.WEIGHTS}/") for path in self.weights_of.remote)
+        names["file"] = sorted(path.removeprefix(f"{paths.WEIGHTS}/") for path in self.run.remote_weights)
         patterns = {kind: "|".join(map(re.escape, known)) or r"(?!)" for kind, known in names.items()}
         return PATTERNS | patterns | {"model": rf"(?:{patterns['model']})(?:@\d+)?"}
 
@@ -140,10 +138,10 @@ class Inputs:
         urls: dict[str, None] = {}
         for model, dataset, split in self.grid.parts:
             urls[self.run.source(dataset, split).url] = None
-            urls |= dict.fromkeys(self.weights_of.urls(model, dataset, split))
+            urls |= dict.fromkeys(self.run.urls_of_model(model, dataset, split))
             urls |= dict.fromkeys(table["url"] for table in tables_of(self.run.dataset(dataset)))
-            for species in self.weights_of.added(model, dataset, split):
-                urls |= dict.fromkeys(url for url, _ in self.weights_of.species_sources(model, species).values())
+            for species in self.run.species_to_add(model, dataset, split):
+                urls |= dict.fromkeys(url for url, _ in self.run.species_sources(model, species).values())
         return [url for url in urls if is_remote(url)]
 
     def costs(self, w: object = None) -> list[str]:
@@ -176,7 +174,7 @@ class Inputs:
             yield rule, result, shared.get(result) or paths.log(rule, result)
 
     def _jobs(self, cell: Cell) -> Iterator[tuple[str, str]]:
-        run, weights = self.run, self.weights_of
+        run = self.run
         splits = run.splits_of(cell.dataset, cell.split)
         urls = [run.source(cell.dataset, split).url for split in splits]
         species = run.species(cell.dataset, cell.split)
@@ -186,13 +184,13 @@ class Inputs:
         yield from (("split", path) for path in self.splits(cell))
         for split in splits:
             if is_remote(run.model(cell.model).get("path", "")):
-                yield "download_weights", weights.of_split(cell.model, cell.dataset, split)[1]
-        yield from (("download_weights", path) for path in weights.checkpoint(cell.model, species))
-        for name in weights.added(cell.model, cell.dataset, cell.split):
-            for url, path in weights.species_sources(cell.model, name).values():
+                yield "download_weights", run.file_of_split(cell.model, cell.dataset, split)[1]
+        yield from (("download_weights", path) for path in run.checkpoint(cell.model, species))
+        for name in run.species_to_add(cell.model, cell.dataset, cell.split):
+            for url, path in run.species_sources(cell.model, name).values():
                 if is_remote(url):
                     yield "download_weights", path
-            yield "build_species", weights.species_folder(cell.model, name)
+            yield "build_species", run.species_folder(cell.model, name)
         predicts = run.traits(cell.model).modality == "perturbation"
         for path in self.results(cell):
             yield from (("embed_shard", shard) for shard in (self.divided[path].shards if path in self.divided else ()))
@@ -266,8 +264,8 @@ class Inputs:
         options = {**entry.get("params", {}), "seed": self.run.seed(w.model)}
         if "shared_space" in entry:
             options["shared_space"] = entry["shared_space"]
-        if self.run.added_species(w.model) and (added := self.weights_of.added(w.model, w.dataset, w.split)):
-            files = {name: self.at(self.weights_of.species_folder(w.model, name)) for name in added}
+        if self.run.added_species(w.model) and (added := self.run.species_to_add(w.model, w.dataset, w.split)):
+            files = {name: self.at(self.run.species_folder(w.model, name)) for name in added}
             options["species_files"] = {**options.get("species_files", {}), **files}
         return json.dumps(options, sort_keys=True)
 
@@ -286,18 +284,18 @@ class Inputs:
 
     def weights_url(self, w: Wildcards) -> str:
         """Return the URL of a file of a checkpoint, or of the file of one dataset and split that a `path` names."""
-        return self.weights_of.remote[paths.WEIGHTS_FILE.format(file=w.file)]
+        return self.run.remote_weights[paths.WEIGHTS_FILE.format(file=w.file)]
 
     def weights(self, w: Cell | Wildcards) -> list[str]:
         """Return the files that a model needs beside the splits."""
         entry = self.run.model(w.model)
         if "path" in entry:
-            return [self.weights_of.of_split(w.model, w.dataset, w.split)[1]]
-        added = self.weights_of.added(w.model, w.dataset, w.split)
-        built = [self.weights_of.species_folder(w.model, name) for name in added]
+            return [self.run.file_of_split(w.model, w.dataset, w.split)[1]]
+        added = self.run.species_to_add(w.model, w.dataset, w.split)
+        built = [self.run.species_folder(w.model, name) for name in added]
         if isinstance(entry.get("weights"), str):
-            return [self.weights_of.folder(w.model), *built]
-        return [*self.weights_of.checkpoint(w.model, self.run.species(w.dataset, w.split)), *built]
+            return [self.run.weights_folder(w.model), *built]
+        return [*self.run.checkpoint(w.model, self.run.species(w.dataset, w.split)), *built]
 
     @cached_property
     def shared_jobs(self) -> list[SharedJob]:
@@ -355,21 +353,21 @@ class Inputs:
         return [self.weights_folder(w)]
 
     def weights_folder(self, w: Cell | Wildcards) -> str:
-        return self.at(self.weights_of.folder(w.model))
+        return self.at(self.run.weights_folder(w.model))
 
     def species_inputs(self, w: Wildcards) -> list[str]:
         """Return what the files of an added species are made of."""
-        return [path for _, path in self.weights_of.species_sources(w.model, w.species).values()]
+        return [path for _, path in self.run.species_sources(w.model, w.species).values()]
 
     def species_weights(self, w: Wildcards) -> list[str]:
         """Return the checkpoint that the files of an added species are made for: its files, or the user's folder."""
-        return list(self.weights_of.checkpoint(w.model, [])) or [self.weights_of.folder(w.model)]
+        return list(self.run.checkpoint(w.model, [])) or [self.run.weights_folder(w.model)]
 
     def species_options(self, w: Wildcards) -> str:
         """Return the options of build_species.py as JSON: what to build from, and what of the model's params it takes."""
         chosen = self.run.traits(w.model).species_options
         options = {name: value for name, value in self.run.params(w.model).items() if name in chosen}
-        files = {name: self.at(path) for name, (_, path) in self.weights_of.species_sources(w.model, w.species).items()}
+        files = {name: self.at(path) for name, (_, path) in self.run.species_sources(w.model, w.species).items()}
         return json.dumps({**options, **files}, sort_keys=True)
 
     def species_code(self, w: Wildcards) -> dict[str, str]:

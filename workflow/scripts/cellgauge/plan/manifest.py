@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellgauge.plan.grid import Grid, spans
-from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
 _KEYS = (
@@ -46,10 +45,10 @@ def _about_model(grid: Grid, model: str) -> dict[str, Any]:
 
 def files_of(grid: Grid, model: str) -> list[str]:
     """Return the URLs of the checkpoint of a model, and of its embeddings, each once."""
-    run, weights = grid.run, Weights(grid.run)
+    run = grid.run
     parts = ((model, dataset, split) for dataset, splits in run.datasets.items() for split in splits)
     taken = (part for part in parts if not grid.why_not_split(*part))
-    return list(dict.fromkeys(url for part in taken for url in weights.urls(*part)))
+    return list(dict.fromkeys(url for part in taken for url in run.urls_of_model(*part)))
 
 
 def _about_dataset(grid: Grid, dataset: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A model's name in a path is its key in config/models.yaml, or `key@seed` for the
 Nothing is imported here but the standard library: planning costs no second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
@@ -15,7 +15,8 @@ from cellgauge.data.organisms import organism
 from cellgauge.data.sets import ALL, name_of, ordered
 from cellgauge.files.text_columns import as_text
 from cellgauge.inference.adapter_job import Traits
-from cellgauge.plan.paths import Outputs
+from cellgauge.plan import paths
+from cellgauge.plan.paths import Outputs, is_remote, local
 from cellgauge.predictors.base import traits_of
 from cellgauge.tasks.traits import task_traits
 
@@ -130,6 +131,69 @@ class Run:
     def added_species(self, model: str) -> dict[str, Mapping[str, str]]:
         """Return what the files of each species that the user adds to a model are made of, by its canonical name."""
         return {organism(name).name: files for name, files in self.model(model).get("new_species", {}).items()}
+
+    def checkpoint(self, model: str, species: Iterable[str]) -> dict[str, str]:
+        """Return the URL of each file of a model's checkpoint by the path that it is kept under.
+
+        Models with one `weights_folder` share their files; those of a species are there for its cells alone.
+        """
+        entry = self.model(model)
+        files = dict(entry["weights"]) if isinstance(entry.get("weights"), Mapping) else {}
+        for name, more in entry.get("species_weights", {}).items():
+            if organism(name).name in species:
+                files |= more
+        return {f"{self._fetched_folder(model)}/{name}": url for name, url in files.items()}
+
+    def weights_folder(self, model: str) -> str:
+        """Return the folder of a model's checkpoint: where its files are fetched to, or the user's own."""
+        weights = self.model(model)["weights"]
+        return local(weights, "") if isinstance(weights, str) else self._fetched_folder(model)
+
+    def _fetched_folder(self, model: str) -> str:
+        name = self.model(model).get("weights_folder") or model.partition("@")[0]
+        return f"{paths.WEIGHTS}/{name}"
+
+    def file_of_split(self, model: str, dataset: str, split: str) -> tuple[str, str]:
+        """Return (URL or path, where it lies on this machine) of what a model's `path` names for a dataset and split."""
+        pattern = self.model(model)["path"]
+        url = pattern.replace("{dataset}", dataset).replace("{split}", split)
+        return url, local(url, f"{paths.WEIGHTS}/{model}/{dataset}/{split}")
+
+    def urls_of_model(self, model: str, dataset: str, split: str) -> list[str]:
+        """Return the URLs of the checkpoint, and of the embedding, that a model needs for a split."""
+        urls = list(self.checkpoint(model, self.species(dataset, split)).values())
+        return [*urls, *([self.file_of_split(model, dataset, split)[0]] if "path" in self.model(model) else [])]
+
+    @cached_property
+    def remote_weights(self) -> dict[str, str]:
+        """The URL of every file of every checkpoint of the catalogue, and of the run's models with a `path`, by path."""
+        urls: dict[str, str] = {}
+        for name, entry in self.entries["models"].items():
+            urls |= self.checkpoint(name, [organism(species).name for species in entry.get("species_weights", {})])
+            for species in self.added_species(name):
+                sources = self.species_sources(name, species).values()
+                urls |= {path: url for url, path in sources if is_remote(url)}
+        for model in self.models:
+            if "path" in self.model(model):
+                pairs = [(dataset, split) for dataset, splits in self.datasets.items() for split in splits]
+                files = (self.file_of_split(model, *pair) for pair in pairs)
+                urls |= {path: url for url, path in files if is_remote(url)}
+        return urls
+
+    def species_to_add(self, model: str, dataset: str, name: str) -> list[str]:
+        """Return the species of a split, or of a set, that are added to a model."""
+        added = self.added_species(model)
+        return [species for species in self.species(dataset, name) if species in added] if added else []
+
+    def species_folder(self, model: str, species: str) -> str:
+        """Return the folder of the files that are built for an added species."""
+        return paths.SPECIES.format(model=model.partition("@")[0], species=species)
+
+    def species_sources(self, model: str, species: str) -> dict[str, tuple[str, str]]:
+        """Return (URL or path, where it lies on this machine) of what the files of an added species are made of."""
+        folder = f"{self._fetched_folder(model)}/new_species/{species}"
+        sources = self.added_species(model)[species]
+        return {kind: (url, local(url, folder)) for kind, url in sources.items()}
 
     def dataset(self, name: str) -> Mapping[str, Any]:
         return self.entries["datasets"][name]
