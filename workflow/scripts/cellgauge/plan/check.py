@@ -206,23 +206,21 @@ class FileCheck:
 
     def _check_models(self) -> None:
         run = self._inputs.run
-        folders: set[str] = set()
+        checked: set[str] = set()
         for model, dataset, split in self._inputs.grid.parts:
             name, entry = model.partition("@")[0], run.model(model)
             cell = Cell("", model, dataset, split)
             if not self._is_due(*self._inputs.results(cell)):
                 continue
-            if (
-                isinstance(entry.get("weights"), str)
-                and name not in folders
-                and Path(run.weights_folder(model)).exists()
-            ):
-                folders.add(name)
-                with self._noting_faults(f"models.{name}.weights", run.weights_folder(model)):
-                    self._check_folder(name, run.weights_folder(model))
-            if run.traits(model).path and not is_remote(run.file_of_split(model, dataset, split)[0]):
-                path = Path(run.file_of_split(model, dataset, split)[1])
-                if path.exists():
+            folder = local(entry["weights"], "") if isinstance(entry.get("weights"), str) else ""
+            if folder and name not in checked and Path(folder).exists():
+                checked.add(name)
+                with self._noting_faults(f"models.{name}.weights", folder):
+                    self._check_folder(name, folder)
+            if run.traits(model).path:
+                url, file = run.file_of_split(model, dataset, split)
+                path = Path(file)
+                if not is_remote(url) and path.exists():
                     with self._noting_faults(f"models.{name}", path):
                         self._check_rows(cell, path)
 

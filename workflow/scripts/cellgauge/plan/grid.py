@@ -24,7 +24,6 @@ class Cell:
 
     @property
     def path(self) -> str:
-        """The score file."""
         return paths.SCORE.format(**vars(self))
 
 
@@ -134,5 +133,4 @@ class Grid:
 
 
 def spans(task: str) -> bool:
-    """Return whether a task spans the splits of a set."""
     return task_traits(task).scope == "dataset"

@@ -371,7 +371,6 @@ class Inputs:
         return json.dumps({**options, **files}, sort_keys=True)
 
     def species_code(self, w: Wildcards) -> dict[str, str]:
-        """Return the digests of our files that make the files of an added species."""
         return code("build_species", f"cellgauge.models.{self.adapter(w)}")
 
     # --- scores ------------------------------------------------------------------------------------------------------
@@ -418,7 +417,6 @@ class Inputs:
         return json.dumps({name: value for name, value in options.items() if name in chosen}, sort_keys=True)
 
     def neighbor_code(self, w: Wildcards) -> dict[str, str]:
-        """Return the digests of our files that a search of neighbors runs."""
         return code("find_neighbors", f"cellgauge.tasks.{w.task}.neighbors")
 
     def task_options(self, w: Wildcards) -> str:
@@ -482,7 +480,6 @@ class Inputs:
             require(self.run.model_env(model), f"model {model}")
 
     def task_code(self, w: Wildcards) -> dict[str, str]:
-        """Return the digests of our files that a task's job runs."""
         return code("score_task", f"cellgauge.tasks.{w.task}.scores")
 
     # --- what others published ---------------------------------------------------------------------------------------
@@ -496,7 +493,6 @@ class Inputs:
         return [local(url, f"{paths.PUBLISHED_FILES}/{w.source}")] if url else []
 
     def published_options(self, w: Wildcards) -> str:
-        """Return the options of import_published.py as JSON."""
         entry = self.run.entries["published"][w.source]
         chosen = {key: entry[key] for key in ("format", "models", "datasets", "left_out", "values") if key in entry}
         return json.dumps({"source": w.source, **chosen}, sort_keys=True)
