@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cellgauge.core.errors import CellgaugeError, one_line, reading
-from cellgauge.files.hdf5 import RATIO
+from cellgauge.files import RATIO
 from cellgauge.files.text_columns import ids, shorten
 
 TEXT_FORMATS = (".csv", ".tsv", ".txt", ".tab")

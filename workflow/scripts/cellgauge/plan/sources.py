@@ -52,17 +52,14 @@ def closure(*modules: str) -> tuple[Path, ...]:
     for name in modules:
         if _path(name) is None:
             raise ModuleNotFoundError(f"no module {name} below {SCRIPTS}")
-    names: set[str] = set()
     paths: set[Path] = set()
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name not in names:
-            names.add(name)
-            path = _path(name)
-            if path is not None and path not in paths:
-                paths.add(path)
-                todo += [name.rpartition(".")[0], *_file(path).imports]
+        path = _path(name)
+        if path is not None and path not in paths:
+            paths.add(path)
+            todo += [name.rpartition(".")[0], *_file(path).imports]
     return tuple(sorted(paths))
 
 
