@@ -134,7 +134,7 @@ def jobs(inputs: Inputs, costs: Costs, cells: int, speeds: Mapping[str, float] |
             yield job
     for cell in grid.cells:
         laws = costs["tasks"].get(cell.task, {})
-        if "reference" in run.profiles and run.traits(cell.model).reference_on_counts:
+        if "reference" in run.options["profiles"] and run.traits(cell.model).reference_on_counts:
             laws = costs["tasks"].get(f"{cell.task}_on_counts", laws)
         params, usual = run.params(cell.model), _of_model(run, costs, cell).get("dims", 0)
         dims = next((params[name] for name in DIMS if name in params), usual)

@@ -424,7 +424,7 @@ class Inputs:
         return json.dumps(self._task_options(w), sort_keys=True)
 
     def _task_options(self, w: Wildcards) -> dict[str, Any]:
-        profiles, device = self.run.profiles, self._score_device(w.task)
+        profiles, device = self.run.options["profiles"], self._score_device(w.task)
         options = {**self.run.task_params(w.task), "profiles": profiles, "seed": self.run.seed(w.model)}
         return options | ({"device": device} if device != "cpu" else {})
 

@@ -28,14 +28,7 @@ KINDS = {"task": "tasks", "model": "models", "dataset": "data sets", "source": "
 
 
 class PlannedJob(NamedTuple):
-    """A job that Snakemake would run.
-
-    Attributes:
-        rule: its name, "embed" for the jobs of several splits too.
-        wildcards: name -> value.
-        outputs: the paths that it makes.
-        reason: as Snakemake says it.
-    """
+    """A job that Snakemake would run, by its rule, with the reason that Snakemake gives."""
 
     rule: str
     wildcards: Mapping[str, str]

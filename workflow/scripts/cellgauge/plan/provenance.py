@@ -79,7 +79,7 @@ def _task(inputs: Inputs, task: str) -> dict[str, Any]:
         "modality": traits.modality,
         "environment": inputs.run.task_env(task),
         "params": dict(inputs.run.task_params(task)),
-        "profiles": list(inputs.run.profiles),
+        "profiles": list(inputs.run.options["profiles"]),
     }
 
 

@@ -44,6 +44,8 @@ class Run:
     Attributes:
         entries: the catalogue, kind ("models", "datasets", "tasks", "published") -> name -> entry.
         options: what else the run says, such as seeds and profiles.
+        tasks, published: its tasks, and its sources of published values.
+        score_device: where expression tasks compute: "cpu", "cuda", or "auto" for a GPU that is free.
         outputs: where its tables and its report go.
         name: what the report calls it, by default the name of its folder.
     """
@@ -51,6 +53,9 @@ class Run:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.entries: dict[str, Mapping[str, Any]] = {kind: config.get(kind, {}) for kind in KINDS}
         self.options: Mapping[str, Any] = config["run"]
+        self.tasks: list[str] = list(dict.fromkeys(self.options["tasks"]))
+        self.published: list[str] = list(dict.fromkeys(self.options.get("published", ())))
+        self.score_device: str = self.options.get("score_device", "cpu")
         self.outputs = Outputs(config.get("results", Outputs.folder))
         self.name: str = config.get("name") or PurePath(self.outputs.folder).name
         self._sources: dict[tuple[str, str], SplitSource] = {}  # every job of a split asks for its source
@@ -85,24 +90,6 @@ class Run:
             name = next((name for name, members in named.items() if members == choice), name_of(choice))
             chosen[dataset] = named if dataset in self.options["datasets"] else {name: choice}
         return chosen
-
-    @property
-    def tasks(self) -> list[str]:
-        return list(dict.fromkeys(self.options["tasks"]))
-
-    @property
-    def published(self) -> list[str]:
-        """The sources of published values of the run."""
-        return list(dict.fromkeys(self.options.get("published", ())))
-
-    @property
-    def profiles(self) -> list[str]:
-        return self.options["profiles"]
-
-    @property
-    def score_device(self) -> str:
-        """Where expression tasks compute: "cpu", "cuda", or "auto" for a GPU that is free."""
-        return self.options.get("score_device", "cpu")
 
     def seed(self, model: str) -> int:
         """Return the seed of a model: that of its name, or the first of the run."""
@@ -231,19 +218,16 @@ class Run:
     def source(self, dataset: str, split: str) -> SplitSource:
         """Return where a split comes from."""
         if (dataset, split) not in self._sources:
-            self._sources[dataset, split] = self._read_source(dataset, split)
+            entry = self.dataset(dataset)
+            of_split = entry["splits"][split]
+            of_split = {"url": of_split} if isinstance(of_split, str) else dict(of_split or {})
+            self._sources[dataset, split] = SplitSource(
+                url=of_split.get("url") or entry.get("url", ""),
+                organism=organism(of_split.get("organism") or entry.get("organism", "")).name,
+                value=as_text(of_split.get("value", split)),
+                n_cells=of_split.get("n_cells"),
+            )
         return self._sources[dataset, split]
-
-    def _read_source(self, dataset: str, split: str) -> SplitSource:
-        entry = self.dataset(dataset)
-        of_split = entry["splits"][split]
-        of_split = {"url": of_split} if isinstance(of_split, str) else dict(of_split or {})
-        return SplitSource(
-            url=of_split.get("url") or entry.get("url", ""),
-            organism=organism(of_split.get("organism") or entry.get("organism", "")).name,
-            value=as_text(of_split.get("value", split)),
-            n_cells=of_split.get("n_cells"),
-        )
 
     def species(self, dataset: str, name: str) -> list[str]:
         """Return the species of a split, or of the splits of a set, each once."""
