@@ -250,10 +250,8 @@ class Run:
     def n_cells(self, dataset: str, split: str) -> int | None:
         """Return how many cells a split has by its entry, or its equal share of the dataset's; None where neither tells."""
         entry = self.dataset(dataset)
-        n_cells = self.source(dataset, split).n_cells
-        if n_cells:
-            return n_cells
-        return round(entry["n_cells"] / len(entry["splits"])) if entry.get("n_cells") else None
+        share = round(entry["n_cells"] / len(entry["splits"])) if "n_cells" in entry else None
+        return self.source(dataset, split).n_cells or share
 
     def task(self, name: str) -> Mapping[str, Any]:
         return self.entries["tasks"][name]
