@@ -35,9 +35,7 @@ def failures(inputs: Inputs, since: float) -> dict[str, str]:
 
     A job has failed when its log was written since the run began and its result is not there: Snakemake removes the output
     of a failed job and keeps its log. What depends on it counts as failed too, even where an older score file remains.
-
-    Args:
-        since: when the run began, seconds since the epoch.
+    `since` is in seconds since the epoch.
     """
     reasons: dict[str, str] = {}
     for cell in inputs.grid.cells:
@@ -120,13 +118,7 @@ def _run(*commands: Sequence[str]) -> str:
 
 
 def summary(failed: Mapping[str, str], total: int, written: bool = True) -> str:
-    """Return what failed and why, one line per reason, for the end of Snakemake's output.
-
-    Args:
-        failed: score file -> why it was not made.
-        total: how many scores the run has.
-        written: whether tables and report of the other scores were written.
-    """
+    """Return which of `total` score files `failed` and why, one line per reason, for the end of Snakemake's output."""
     if not failed:
         return "No score is missing; another job failed, see its log above."
     by_reason: dict[str, list[str]] = {}
