@@ -59,16 +59,10 @@ def _fill_in_defaults(config: MutableMapping[str, Any]) -> None:
     for key, rule in _parsed(SCHEMA)["properties"]["run"]["properties"].items():
         if "default" in rule:
             config["run"].setdefault(key, deepcopy(rule["default"]))
-    for model in config["models"].values():
-        model.setdefault("kind", _kind(model))
+    for model in config["models"].values():  # what the report compares one with depends on its kind
+        kind = "foundation" if "weights" in model else "baseline"
+        model.setdefault("kind", "precomputed" if model["adapter"].startswith("precomputed") else kind)
     config.setdefault("published", {})
-
-
-def _kind(model: Mapping[str, Any]) -> str:
-    """Return what a model is that does not say so: what the report compares it with depends on it."""
-    if model["adapter"].startswith("precomputed"):
-        return "precomputed"
-    return "foundation" if "weights" in model else "baseline"
 
 
 def catalogue() -> dict[str, Any]:
@@ -218,13 +212,9 @@ def _published_faults(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _environment_faults(where: str, entry: Mapping[str, Any]) -> Iterator[str]:
-    names = [entry["env"]] if "env" in entry else []
-    yield from _unknown(f"{where}.env", "no environment", names, _environments())
-
-
-@cache
-def _environments() -> list[str]:
-    return sorted(path.stem for path in ROOT.glob("workflow/envs/*.yaml"))
+    if "env" in entry:
+        known = sorted(path.stem for path in ROOT.glob("workflow/envs/*.yaml"))
+        yield from _unknown(f"{where}.env", "no environment", [entry["env"]], known)
 
 
 def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:

@@ -25,7 +25,14 @@ def planned(inputs: Inputs) -> dict[str, Any]:
     `splits` and `embeddings` are the files, and `urls` the objects, whose sums are looked up when the tables are made.
     """
     run = inputs.run
-    config = _used_config(inputs)
+    in_use = {
+        "models": [model.partition("@")[0] for model in run.models],
+        "datasets": list(run.datasets),
+        "tasks": run.tasks,
+        "published": run.published,
+    }
+    config: dict[str, Any] = {"run": {key: value for key, value in run.options.items() if key != "also"}}
+    config |= {kind: {name: run.entries[kind][name] for name in names} for kind, names in in_use.items()}
     stages = dict(_code(inputs))
     published = (run.entries["published"][source].get("url") for source in run.published)
     return {
@@ -44,19 +51,6 @@ def planned(inputs: Inputs) -> dict[str, Any]:
         "embeddings": {cell.model: path for cell in reversed(inputs.grid.cells) for path in inputs.results(cell)[:1]},
         "urls": sorted({*inputs.downloads(), *filter(None, published)}),
     }
-
-
-def _used_config(inputs: Inputs) -> dict[str, Any]:
-    """Return the configuration of a run: its lists, and the entries of the catalogue that they name."""
-    run = inputs.run
-    names = {
-        "models": [model.partition("@")[0] for model in run.models],
-        "datasets": list(run.datasets),
-        "tasks": run.tasks,
-        "published": run.published,
-    }
-    entries = {kind: {name: run.entries[kind][name] for name in of_kind} for kind, of_kind in names.items()}
-    return {"run": {key: value for key, value in run.options.items() if key != "also"}, **entries}
 
 
 def _model(inputs: Inputs, model: str) -> dict[str, Any]:

@@ -197,18 +197,13 @@ class Run:
             for dataset, entry in self.entries["datasets"].items()
         }
 
-    @cached_property
-    def _all_sets(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """The sets of splits of each dataset of the catalogue: those of its entry and those of the run."""
-        return {dataset: named | self.sets.get(dataset, {}) for dataset, named in self._named_sets.items()}
-
     def splits_of(self, dataset: str, name: str) -> list[str]:
         """Return the splits that a part of a path stands for: those of a set, or the split of this name.
 
         Raises:
             CellgaugeError: the dataset has neither.
         """
-        sets, splits = self._all_sets[dataset], self.dataset(dataset)["splits"]
+        sets, splits = self._named_sets[dataset] | self.sets.get(dataset, {}), self.dataset(dataset)["splits"]
         if name not in sets and name not in splits:
             raise CellgaugeError(
                 f"dataset '{dataset}' has no split or set '{name}'; it has {', '.join([*splits, *sets])}"
