@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix
 
 from cellgauge.core.digest import digest_of
 from cellgauge.core.errors import CellgaugeError, ContractError, did_you_mean
-from cellgauge.data.genes import ENSEMBL_VERSION, hub_of, shared_names
+from cellgauge.data.genes import hub_of, shared_names, without_version
 from cellgauge.data.organisms import contradiction, organism
 from cellgauge.data.published import Published, open_published
 from cellgauge.files.split import as_counts, write_split
@@ -32,8 +32,8 @@ SAMPLED = 200
 """Cells at each end of a split whose counts a check reads."""
 
 
-@dataclass(frozen=True)
-class SplitOptions:
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions(ScreenOptions):
     """What a dataset's entry says of one split. Columns are names in obs or var of the published file.
 
     Attributes:
@@ -50,7 +50,7 @@ class SplitOptions:
         orthologues: tables of one-to-one orthologues, each its `path` and the column of each organism in `columns`
             (`genes.shared_names`), matched by "symbol" or "ensembl" (`orthologue_key`). The names are those of
             `orthologue_hub`, an organism of every table; by default human, or else the first in the alphabet.
-        screen: of data of modality "perturbation".
+        modality: "expression", or "perturbation", which the options of screens are for.
     """
 
     organism: str
@@ -73,28 +73,21 @@ class SplitOptions:
     orthologues: Sequence[Mapping[str, Any]] = ()
     orthologue_key: str = "symbol"
     orthologue_hub: str = ""
-    screen: ScreenOptions | None = None
+    modality: str = "expression"
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], path: Path) -> SplitOptions:
         """Check the names and fill in what a run by hand may leave out; raise CellgaugeError naming the option."""
-        of_screen = ScreenOptions.__dataclass_fields__
-        known = [*cls.__dataclass_fields__, *of_screen, "modality"]
-        known.remove("screen")
         for name in options:
-            if name not in known:
-                raise CellgaugeError(f"unknown split option '{name}'{did_you_mean(name, known)}")
+            if name not in cls.__dataclass_fields__:
+                raise CellgaugeError(f"unknown split option '{name}'{did_you_mean(name, cls.__dataclass_fields__)}")
         for name in ("organism", "label"):
             if not options.get(name):
                 raise CellgaugeError(f"{path}: the split options must give '{name}'")
-        values = {name: value for name, value in options.items() if name not in of_screen and name != "modality"}
-        values |= {name: _as_tuple(options.get(name, ())) for name in ("batch", "keep", "ensembl", "symbol")}
+        lists = ("batch", "keep", "ensembl", "symbol", "test_conditions")
+        values = {**options, **{name: _as_tuple(options.get(name, ())) for name in lists}}
         values |= {name: options.get(name) or path.stem for name in ("dataset", "split")}
-        if options.get("modality") == "perturbation":
-            screen = {name: value for name, value in options.items() if name in of_screen}
-            screen["test_conditions"] = _as_tuple(options.get("test_conditions", ()))
-            values["screen"] = ScreenOptions(**screen | {"control": as_names(options.get("control"))})
-        return cls(**values)
+        return cls(**values | {"control": as_names(options.get("control"))})
 
     @property
     def where(self) -> str:
@@ -160,7 +153,8 @@ class _Reader:
     """Reads one split of an open file. Errors do not name it, and are to be prefixed."""
 
     def __init__(self, file: Published, options: SplitOptions, sampled: bool) -> None:
-        self._file, self._options, self._screen = file, options, options.screen
+        self._file, self._options = file, options
+        self._screen = options if options.modality == "perturbation" else None
         self._species, self.notes = organism(options.organism), list[str]()
         self._plants = self._screen is not None and self._screen.planted is not None
         self.sampled = sampled and not self._plants  # effects are planted into whole cells
@@ -287,7 +281,7 @@ class _Reader:
         names = symbols = self._gene_names(var, options.symbol or ("index",), "symbol")
         if options.ensembl:
             published = self._gene_names(var, options.ensembl, "ensembl")
-            names = np.asarray([ENSEMBL_VERSION.sub(r"\1", name) for name in published], dtype=object)
+            names = np.asarray([without_version(name) for name in published], dtype=object)
             prefix = species.ensembl_prefix
             if prefix and not any(name.startswith(prefix) for name in names):
                 raise CellgaugeError(
