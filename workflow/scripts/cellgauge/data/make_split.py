@@ -34,23 +34,14 @@ SAMPLED = 200
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions(ScreenOptions):
-    """What a dataset's entry says of one split. Columns are names in obs or var of the published file.
+    """What a dataset's entry says of one split, under the keys that config/README.md explains.
 
     Attributes:
-        label: the column of cell types, or of conditions. `missing_labels` says what to do with cells without one: "error"
-            or "drop".
-        donor, batch: columns; several batch columns are joined with "|".
-        keep: further columns of obs to carry over under their own names where the file has them (such as assay).
-        cells: {column: values}: take only cells whose column holds one of the values.
-        counts: where raw counts lie: "X", "raw/X" or "layers/<name>".
-        round: whether counts that are off by rounding (up to .01) are rounded.
-        ensembl, symbol: columns of var, or "index" for its index; the first that the file has is taken. Empty where the
-            data have none.
-        split_by, value: take the cells whose column `split_by` equals `value`.
+        label, donor, batch, keep, ensembl, symbol: columns of obs or var, from `columns` of the entry.
+        value: what the column `split_by` holds for the cells of the split.
         orthologues: tables of one-to-one orthologues, each its `path` and the column of each organism in `columns`
             (`genes.shared_names`), matched by "symbol" or "ensembl" (`orthologue_key`). The names are those of
             `orthologue_hub`, an organism of every table; by default human, or else the first in the alphabet.
-        modality: "expression", or "perturbation", which the options of screens are for.
     """
 
     organism: str
