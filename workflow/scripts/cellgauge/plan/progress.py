@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from cellgauge.plan.cost import CELLS, jobs, read_costs
@@ -25,9 +25,7 @@ class Progress(logging.Handler):
     jobs run at once need not be known.
     """
 
-    def __init__(
-        self, log: logging.Logger, seconds: Mapping[int, float], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, log: logging.Logger, seconds: Mapping[int, float]) -> None:
         """Start the clock, and leave out of what Snakemake shows what this says in fewer lines; its log file keeps all.
 
         Args:
@@ -35,9 +33,8 @@ class Progress(logging.Handler):
             seconds: what each job is expected to take, by the job's number.
         """
         super().__init__()
-        self._log, self._clock, self._begin = log, clock, clock()
+        self._log, self._begin = log, monotonic()
         self._left, self._n, self._total, self._tenths = dict(seconds), len(seconds), sum(seconds.values()), 0
-
         for handler in log.handlers:
             if handler.name == "DefaultStreamHandler":
                 handler.addFilter(is_news)
@@ -51,7 +48,7 @@ class Progress(logging.Handler):
         tenths = int(10 * (1 - left))
         if tenths > self._tenths:
             self._tenths = tenths
-            time_left = duration((self._clock() - self._begin) * left / (1 - left))
+            time_left = duration((monotonic() - self._begin) * left / (1 - left))
             done = self._n - len(self._left)
             self._log.info(f"{done} of {self._n} jobs done, {1 - left:.0%} of the work; about {time_left} left")
 
