@@ -265,7 +265,7 @@ def read_as_split(path):
     for name in split.columns:
         split.column(name)
     assert sum(block.shape[0] for _, block in blocks) == counts.shape[0]
-    assert counts.shape == split.shape
+    assert counts.shape == (len(split.cells), len(split.genes))
     np.testing.assert_allclose(sizes, np.concatenate([np.asarray(b.sum(axis=1)).ravel() for _, b in blocks]), rtol=1e-4)
 
 

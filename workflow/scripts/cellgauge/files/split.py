@@ -125,11 +125,6 @@ class Split:
                 raise ContractError(f"split {self.name} of {self.dataset} has no column 'orthologue' in var")
             return h5ad.read_column(file, "var", "orthologue", self.path)
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n_cells, n_genes), read from the header alone."""
-        return len(self.cells), len(self.genes)
-
     def counts(self, rows: np.ndarray | None = None) -> csr_matrix:
         """Return the raw counts of all cells, or of `rows` (ascending positions), CSR float32, read anew at each call."""
         with h5ad.open_stage(self.path) as file:
