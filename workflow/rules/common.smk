@@ -49,7 +49,7 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.plan.check import check_jobs, require_files
 from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
-from cellgauge.plan.interpreter import prefer_this_python
+from cellgauge.plan.interpreter import prefer_this_python, python_of
 from cellgauge.plan.on_error import publish_partial_results, report_failures
 from cellgauge.plan.progress import Progress, expected_seconds, forecast
 from cellgauge.plan.stale_lock import remove_stale_lock
@@ -162,7 +162,7 @@ def schedule_as_jobs_end(scheduler):
 @with_parameters
 def task_python(wildcards):
     """Return the Python that scores a task: with conda or containers that of the rule's environment."""
-    return "python" if WITH_CONDA or WITH_CONTAINERS else inputs.task_python(wildcards)
+    return "python" if WITH_CONDA or WITH_CONTAINERS else python_of(inputs.run.task_env(wildcards.task))
 
 
 def sizes_mb(files):

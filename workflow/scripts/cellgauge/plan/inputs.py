@@ -16,7 +16,7 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.genes import hub_of
 from cellgauge.plan import paths
 from cellgauge.plan.grid import Cell, Grid
-from cellgauge.plan.interpreter import python_of, require
+from cellgauge.plan.interpreter import require
 from cellgauge.plan.manifest import catalogue
 from cellgauge.plan.paths import UsersFile, file_name, is_remote, local
 from cellgauge.plan.provenance import planned
@@ -451,10 +451,6 @@ class Inputs:
     def task_env(self, w: Cell | Wildcards) -> str:
         """Return the environment file of a task, as seen from workflow/rules: PyTorch is large, so only where it is used."""
         return f"../envs/{self.run.task_env(w.task)}{'' if self._score_device(w.task) == 'cpu' else '_gpu'}.yaml"
-
-    def task_python(self, w: Wildcards) -> str:
-        """Return the Python that scores a task where jobs run without conda."""
-        return python_of(self.run.task_env(w.task))
 
     def image(self, environment: str) -> str:
         return str(self.run.options["images"]).replace("{env}", PurePath(environment).stem)
