@@ -159,7 +159,7 @@ screenshots: .venv/.installed-dev  ## pictures of every page of the report, phon
 	CELLGAUGE_SCREENSHOTS=$(CURDIR)/results/screenshots $(BIN)/python -m pytest -q tests/integration/test_report_page.py -k wider
 
 docs: setup  ## write docs/assets.md from the catalogue, and GPUs' table in docs/performance.md from docs/gpu
-	$(BIN)/python workflow/scripts/write_assets.py config --output docs/assets.md
+	$(BIN)/python workflow/scripts/write_assets.py --output docs/assets.md
 	$(BIN)/python bench/gpu_table.py
 
 docs-site: .venv/.installed-dev  ## make a site of the documents: results/docs

@@ -10,14 +10,15 @@ import yaml
 from made_up import inputs_of
 from seed_titles import TITLES
 
-from cellgauge.plan.catalogue_page import assets, read_catalogue
+from cellgauge.plan import config as settings
+from cellgauge.plan.catalogue_page import assets
 from cellgauge.plan.manifest import catalogue
 from cellgauge.plan.sources import SCRIPTS
 from cellgauge.report import render
 from cellgauge.results.tables import collect
 
 CONFIG = SCRIPTS.parents[1] / "config"
-CATALOGUE = read_catalogue(CONFIG)
+CATALOGUE = settings.catalogue()
 CARDED = {"model": CATALOGUE["models"], "dataset": CATALOGUE["datasets"]}
 
 
@@ -65,7 +66,7 @@ def test_no_name_elsewhere_means_two_entries_of_a_kind():
 def test_tables_and_page_carry_names_cards_and_sizes(everything, tmp_path):
     render(everything, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    text = assets(CATALOGUE)
+    text = assets()
     for kind, entries in CARDED.items():
         table = pd.read_csv(everything / f"{kind}s.csv", keep_default_na=False, dtype=str).set_index(kind)
         for key, entry in entries.items():

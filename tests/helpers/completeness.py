@@ -26,7 +26,7 @@ def _grid(inputs: Inputs, table: pd.DataFrame) -> Iterator[str]:
     for cell in inputs.grid.cells:
         place = tuple(vars(cell).values())
         part = rows.pop(place, table[:0])
-        for profile in inputs.run.profiles:
+        for profile in inputs.run.options["profiles"]:
             if profile in task_traits(cell.task).profiles and profile not in set(part["profile"]):
                 yield f"{'/'.join(place)}: no row in profile {profile}"
         if not (part["status"] == "ok").any() and part["reason"].nunique() != 1:

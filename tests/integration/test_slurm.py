@@ -235,7 +235,7 @@ def test_a_job_that_met_its_time_limit_gets_more(slurm, plugin, tmp_path):
 def test_the_profile_names_rules_that_there_are():
     facts = yaml.safe_load((PROFILE / "config.yaml").read_text(encoding="utf-8"))
     texts = (path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
-    rules = {name for text in texts for name in re.findall(r"^rule (\w+):", text, re.M)}
+    rules = {name for text in texts for name in re.findall(r"^(?:rule|use rule \w+ as) (\w+)\b", text, re.M)}
     assert {*facts["set-resources"], *facts["groups"]} <= rules
     assert set(facts["group-components"]) == set(facts["groups"].values())
 

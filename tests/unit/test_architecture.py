@@ -57,7 +57,7 @@ def test_the_table_names_the_rules_and_the_scripts():
     rules = {
         name
         for path in (ROOT / "workflow/rules").glob("*.smk")
-        for name in re.findall(r"^rule (\w+):", path.read_text(), re.M)
+        for name in re.findall(r"^(?:rule|use rule \w+ as) (\w+)\b", path.read_text(), re.M)
     }
     scripts = {path.name for path in SCRIPTS.glob("*.py")}
     assert {name for row in ROWS for name in re.findall(r"`(\w+)`", row[2])} == rules

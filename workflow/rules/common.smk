@@ -49,12 +49,11 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.plan.check import check_jobs, require_files
 from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
-from cellgauge.plan.interpreter import prefer_this_python
+from cellgauge.plan.interpreter import prefer_this_python, python_of
 from cellgauge.plan.on_error import publish_partial_results, report_failures
 from cellgauge.plan.progress import Progress, expected_seconds, forecast
 from cellgauge.plan.stale_lock import remove_stale_lock
 from cellgauge.plan.slurm import stop_beside_running_jobs
-from cellgauge.plan.sources import digest
 from cellgauge.plan.storage import Places
 
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -69,7 +68,7 @@ try:
         remove_stale_lock()
     if WITH_CONTAINERS:
         inputs.check_images(WITH_CONDA)
-        workflow.deployment_settings.apptainer_args += f" --bind {shlex.quote(str(sources.SCRIPTS.parents[1]))}"
+        workflow.deployment_settings.apptainer_args += f" --bind {shlex.quote(str(sources.ROOT))}"
     elif not WITH_CONDA and workflow.modifier.parent_modifier:  # Snakemake runs no onstart of a module
         inputs.check_environments()
 except CellgaugeError as error:
@@ -163,7 +162,7 @@ def schedule_as_jobs_end(scheduler):
 @with_parameters
 def task_python(wildcards):
     """Return the Python that scores a task: with conda or containers that of the rule's environment."""
-    return "python" if WITH_CONDA or WITH_CONTAINERS else inputs.task_python(wildcards)
+    return "python" if WITH_CONDA or WITH_CONTAINERS else python_of(inputs.run.task_env(wildcards.task))
 
 
 def sizes_mb(files):
@@ -180,70 +179,43 @@ def sizes_mb(files):
         raise FileNotFoundError(ENOENT, str(error)) from None
 
 
-def memory(base_mb, times):
-    """Return the memory that a job asks for: a base and a multiple of its input, more at each attempt."""
+def memory(base_mb, times, held_mb=lambda wildcards, input: sum(sizes_mb(input))):
+    """Return a function that gives the memory of a job: a base and a multiple of what it holds, more at each attempt.
+
+    `held_mb` gives the size of the input that is in memory at once, by default of all of it.
+    """
 
     @with_parameters
     def mem_mb(wildcards, input, attempt):
-        return int((base_mb + times * sum(sizes_mb(input))) * attempt)
+        return int((base_mb + times * held_mb(wildcards, input)) * attempt)
 
     return mem_mb
 
 
-@with_parameters
-def score_memory(wildcards, input, attempt):
-    """Return the memory that a scoring job asks for, by its task."""
-    return int((1500 + inputs.task_memory_times(wildcards) * sum(sizes_mb(input))) * attempt)
-
-
-def largest_memory(base_mb, times):
-    """Return the memory that a job asks for that reads one input after the other: a multiple of the largest."""
-
-    @with_parameters
-    def mem_mb(wildcards, input, attempt):
-        return int((base_mb + times * max(sizes_mb(input))) * attempt)
-
-    return mem_mb
-
-
-@with_parameters
-def embed_memory(wildcards, input, attempt):
-    """Return the memory that an embedding job asks for: with a checkpoint the cells are streamed."""
-    times = 2 if input.get("weights", []) else 20
-    return int((2000 + times * sum(sizes_mb(input))) * attempt)
-
-
-@with_parameters
-def shard_memory(wildcards, input, attempt):
-    """Return the memory that a shard asks for: that of the checkpoint and of its share of the split."""
+def mb_of(input, *names):
+    """Return the sizes of the files of each of these inputs."""
     size_mb = dict(zip(input, sizes_mb(input)))
-    splits_mb, weights_mb = (sum(size_mb[file] for file in files) for files in (input.splits, input.weights))
-    return int((2000 + 2 * (splits_mb / int(wildcards.n_shards) + weights_mb)) * attempt)
+    return [[size_mb[file] for file in input.get(name)] for name in names]
 
 
-@with_parameters
-def join_memory(wildcards, input, attempt):
-    """Return the memory that a joining job asks for: that of the embedding, and of the cells' ids."""
-    size_mb = dict(zip(input, sizes_mb(input)))
-    return int((1000 + 2 * sum(size_mb[file] for file in input.shards)) * attempt)
+def score_mb(wildcards, input):
+    return inputs.task_memory_times(wildcards) * sum(sizes_mb(input))
 
 
-@with_parameters
-def shared_memory(wildcards, input, attempt):
-    """Return the memory that an embedding job of several splits asks for: that of the checkpoint and the largest split."""
-    size_mb = dict(zip(input, sizes_mb(input)))
-    splits_mb, weights_mb = ([size_mb[file] for file in files] for files in (input.splits, input.weights))
-    return int((2000 + 2 * (max(splits_mb) + sum(weights_mb))) * attempt)
+def embed_mb(wildcards, input):
+    times = 2 if input.get("weights", []) else 20  # with a checkpoint the cells are streamed
+    return times * sum(sizes_mb(input))
+
+
+def shard_mb(wildcards, input):
+    splits, weights = mb_of(input, "splits", "weights")
+    return sum(splits) / int(wildcards.n_shards) + sum(weights)
+
+
+def largest_split_mb(wildcards, input):
+    splits, weights = mb_of(input, "splits", "weights")
+    return max(splits) + sum(weights)
 
 
 wildcard_constraints:
-    model=inputs.pattern("model"),
-    dataset=inputs.pattern("dataset"),
-    task=inputs.pattern("task"),
-    split=inputs.pattern("split"),
-    object=inputs.pattern("object"),
-    file=inputs.pattern("file"),
-    species=inputs.pattern("species"),
-    number=inputs.pattern("number"),
-    n_shards=inputs.pattern("n_shards"),
-    source=inputs.pattern("source"),
+    **inputs.patterns(),

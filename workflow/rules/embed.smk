@@ -19,7 +19,7 @@ rule embed:
     threads: inputs.threads
     resources:
         gpu=inputs.gpus,
-        mem_mb=embed_memory,
+        mem_mb=memory(2000, 1, embed_mb),
     params:
         code=inputs.model_code,
         adapter=inputs.adapter,
@@ -43,7 +43,7 @@ for job in inputs.shared_jobs:
             weights=users_files(inputs.shared_weights, job.each(paths.EMBEDDING)[0], job),
         output:
             embeddings=job.each(paths.EMBEDDING),
-            benchmarks=inputs.stored_benchmarks(job),
+            benchmarks=inputs.stored(job.each(paths.benchmark("embed", paths.EMBEDDING))),
         log:
             job.log,
         conda:
@@ -53,15 +53,15 @@ for job in inputs.shared_jobs:
         threads: inputs.threads(job)
         resources:
             gpu=inputs.gpus(job),
-            mem_mb=shared_memory,
+            mem_mb=memory(2000, 2, largest_split_mb),
         params:
             code=of(job, inputs.model_code),
-            code_digest=of(job, lambda job: digest(inputs.model_code(job))),
+            code_digest=of(job, lambda job: sources.digest(inputs.model_code(job))),
             adapter=inputs.adapter(job),
             weights=inputs.weights_argument(job),
             model=job.model,
             options=inputs.shared_options(job),
-            benchmarks=inputs.benchmarks_of(job),
+            benchmarks=list(map(inputs.at, job.each(paths.benchmark("embed", paths.EMBEDDING)))),
         message:
             f"Embed {len(job.splits)} splits of {job.dataset} with {job.model}"
         shell:
@@ -86,13 +86,13 @@ rule embed_shard:
     threads: inputs.threads
     resources:
         gpu=inputs.gpus,
-        mem_mb=shard_memory,
+        mem_mb=memory(2000, 2, shard_mb),
     params:
         code=inputs.model_code,
         adapter=inputs.adapter,
         weights=inputs.weights_argument,
         options=inputs.model_options,
-        shard=inputs.shard_number,
+        shard=lambda wildcards: [wildcards.number, wildcards.n_shards],
     message:
         "Embed shard {wildcards.number} of {wildcards.n_shards} of {wildcards.dataset}/{wildcards.split} with {wildcards.model}"
     shell:
@@ -113,7 +113,7 @@ for job in divided_jobs:
             weights=users_files(inputs.weights, job.embedding, job),
         output:
             embedding=job.embedding,
-            benchmark=inputs.stored_benchmark(job),
+            benchmark=inputs.stored([paths.benchmark("embed", job.embedding)]),
         log:
             paths.log("embed", job.embedding),
         conda:
@@ -121,12 +121,12 @@ for job in divided_jobs:
         container:
             image(inputs.env(job))
         resources:
-            mem_mb=join_memory,
+            mem_mb=memory(1000, 2, lambda wildcards, input: sum(mb_of(input, "shards")[0])),
         params:
-            code=of(job, inputs.join_code),
+            code=of(job, lambda job: inputs.model_code(job) | sources.code("join_shards")),
             adapter=inputs.adapter(job),
             options=inputs.model_options(job),
-            benchmark=inputs.at(job.benchmark),
+            benchmark=inputs.at(paths.benchmark("embed", job.embedding)),
         message:
             f"Join {job.n_shards} shards of {job.dataset}/{job.split} with {job.model}"
         shell:

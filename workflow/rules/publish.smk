@@ -45,7 +45,7 @@ rule layout:
     container:
         image("../envs/score.yaml")
     resources:
-        mem_mb=largest_memory(base_mb=1000, times=2),
+        mem_mb=memory(1000, 2, lambda wildcards, input: max(sizes_mb(input))),
     params:
         code=code("lay_out_cells"),
     message:
@@ -124,13 +124,14 @@ rule report:
     params:
         code=code("render_report", data="cellgauge.report"),
         folder=lambda wildcards, input: str(Path(input.tables[0]).parent),
+        output=lambda wildcards, output: str(output[0]),
     message:
         "Write the report"
     shell:
-        "python {input.script:q} {params.folder:q} --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} {params.folder:q} --output {params.output:q} > {log:q} 2>&1"
 
 
-rule exports:
+use rule report as exports with:
     input:
         script=ancient(script("export_results")),
         tables=TABLES,
@@ -145,22 +146,14 @@ rule exports:
         ),
     log:
         "logs/exports.log",
-    localrule: True
-    conda:
-        "../envs/publish.yaml"
-    container:
-        image("../envs/publish.yaml")
     params:
         code=code("export_results"),
-        folder=lambda wildcards, input: str(Path(input.tables[0]).parent),
         output=lambda wildcards, output: str(Path(output[0]).parent),
     message:
         "Write the tables in other formats"
-    shell:
-        "python {input.script:q} {params.folder:q} --output {params.output:q} > {log:q} 2>&1"
 
 
-rule figures:
+use rule report as figures with:
     input:
         script=ancient(script("draw_figures")),
         tables=TABLES,
@@ -175,15 +168,7 @@ rule figures:
         ),
     log:
         "logs/figures.log",
-    localrule: True
-    conda:
-        "../envs/publish.yaml"
-    container:
-        image("../envs/publish.yaml")
     params:
         code=code("draw_figures"),
-        folder=lambda wildcards, input: str(Path(input.tables[0]).parent),
     message:
         "Draw the figures"
-    shell:
-        "python {input.script:q} {params.folder:q} --output {output:q} > {log:q} 2>&1"

@@ -18,7 +18,7 @@ rule score:
     threads: inputs.task_threads
     resources:
         gpu=inputs.task_gpus if TASKS_USE_GPUS else 0,
-        mem_mb=score_memory,
+        mem_mb=memory(1500, 1, score_mb),
     params:
         code=inputs.task_code,
         python=task_python,

@@ -1,28 +1,15 @@
 """Fetch what a model needs beside the cells: checkpoints, embeddings that others computed, the files of added species."""
 
 
-rule download_weights:
-    input:
-        script=ancient(script("download_object")),
+use rule download as download_weights with:
     output:
         paths.WEIGHTS_FILE,
     log:
         paths.log("download_weights", paths.WEIGHTS_FILE),
-    retries: 2
-    localrule: True
-    conda:
-        "../envs/data.yaml"
-    container:
-        image("../envs/data.yaml")
-    resources:
-        downloads=1,
-        mem_mb=1000,
     params:
         url=inputs.weights_url,
     message:
         "Download {wildcards.file}"
-    shell:
-        "python {input.script:q} {params.url:q} {output:q} > {log:q} 2>&1"
 
 
 rule build_species:

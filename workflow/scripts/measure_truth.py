@@ -10,14 +10,8 @@ from cellgauge.core.errors import run_cli
 from cellgauge.screens.ground_truth import measure_truth
 
 cli = argparse.ArgumentParser(description=__doc__)
-cli.add_argument("split", metavar="H5AD", help="a screen in the split contract")
+cli.add_argument("split_path", metavar="H5AD", help="a screen in the split contract")
 cli.add_argument("--output", required=True, metavar="H5AD")
 
-
-def main() -> None:
-    args = cli.parse_args()
-    measure_truth(args.split, args.output)
-
-
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(lambda: measure_truth(**vars(cli.parse_args())))

@@ -7,12 +7,11 @@ from pathlib import Path
 from cellgauge.core.errors import CellgaugeError, run_cli
 from cellgauge.fetch.ledger import SHIPPED, read
 from cellgauge.plan import config as settings
-from cellgauge.plan.cost import measured_speeds, read_costs, report
+from cellgauge.plan.cost import CELLS, measured_speeds, read_costs, report
 from cellgauge.plan.grid import Grid
 from cellgauge.plan.inputs import Inputs
 from cellgauge.plan.planned import planned_jobs, table
-
-CHECKOUT = Path(__file__).resolve().parents[2]
+from cellgauge.plan.sources import ROOT
 
 
 def main() -> None:
@@ -20,7 +19,7 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, epilog=rest, allow_abbrev=False)
     cli.add_argument("--configfile", nargs="+", default=[], metavar="YAML", help="as given to snakemake")
     cli.add_argument(
-        "--cells", type=positive, default=40_000, metavar="N", help="of a split of unknown size (default: %(default)s)"
+        "--cells", type=positive, default=CELLS, metavar="N", help="of a split of unknown size (default: %(default)s)"
     )
     args, others = cli.parse_known_args()
     if any(word.partition("=")[0] in ("--config", "-C") for word in others):
@@ -28,14 +27,14 @@ def main() -> None:
     inputs = Inputs(Grid(settings.read(args.configfile)))
     targets = [word for word in others if word != "--"]
     files = ["--configfile", *args.configfile] if args.configfile else []
-    jobs = planned_jobs([*targets, "--snakefile", str(CHECKOUT / "Snakefile"), *files])
+    jobs = planned_jobs([*targets, "--snakefile", str(ROOT / "Snakefile"), *files])
     if not jobs:
         sys.exit(print("Nothing to do: every result is up to date."))
     print(*table(jobs, inputs), "", sep="\n")
     ledger = read(Path("resources/checksums.yaml")) | read(SHIPPED)
     sizes = {url: entry.size for url, entry in ledger.items() if entry.size}
     speeds = measured_speeds(Path(inputs.run.outputs.tables, "runtime.csv"))
-    print(*report(jobs, inputs, read_costs(CHECKOUT / "config" / "costs.yaml"), args.cells, sizes, speeds), sep="\n")
+    print(*report(jobs, inputs, read_costs(), args.cells, sizes, speeds), sep="\n")
     try:
         inputs.check_environments()
     except CellgaugeError as error:

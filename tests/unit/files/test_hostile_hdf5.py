@@ -334,7 +334,7 @@ def test_no_other_module_opens_hdf5_or_arrays_for_reading():
     assert yaml <= {f"cellgauge/{name}.py" for name in ("core/yaml_files", "fetch/ledger", *OUR_YAML)}
 
 
-OUR_YAML = ("plan/config", "plan/cost", "plan/catalogue_page")
+OUR_YAML = ("plan/config", "plan/cost")
 """Modules that read YAML of this repository, or write it."""
 
 

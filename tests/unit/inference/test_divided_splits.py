@@ -133,7 +133,7 @@ def test_the_splits_first_mini_batch_decides_for_every_shard(checkpoints, tmp_pa
 def test_a_part_of_a_split_reads_as_its_cells(tmp_path):
     whole = Split.open(tiny.split_file(tmp_path, n_cells=50))
     part = whole.part(slice(17, 41))
-    assert part.is_part and not whole.is_part and part.shape == (24, whole.shape[1])
+    assert part.is_part and not whole.is_part and len(part.cells) == 24
     np.testing.assert_array_equal(part.column("label"), whole.column("label")[17:41])
     np.testing.assert_array_equal(part.counts().toarray(), whole.counts().toarray()[17:41])
     np.testing.assert_array_equal(part.library_sizes(), whole.library_sizes()[17:41])
@@ -235,7 +235,7 @@ def test_a_split_of_more_cells_is_divided_into_the_fewest_shards(shard_cells, n_
 
 
 def test_costs_sum_over_shards():
-    costs = read_costs(made_up.CONFIG / "costs.yaml")
+    costs = read_costs()
     whole, divided = (
         [job for job in jobs(planned(most), costs, 1) if job.stage == "embed" and job.model == "scgpt_human"]
         for most in (None, 10_000)

@@ -23,7 +23,7 @@ from cellgauge.plan.planned import PlannedJob
 
 ROOT = Path(__file__).resolve().parents[3]
 CATALOGUE = settings.read()
-COSTS = read_costs(ROOT / "config" / "costs.yaml")
+COSTS = read_costs()
 LAWS = ("cpu_seconds", "gflop", "memory_mb")
 
 

@@ -12,6 +12,7 @@ from made_up import inputs_of
 from small_run import CONFIG, inputs, w
 
 from cellgauge.plan.grid import Cell
+from cellgauge.plan.interpreter import python_of
 from cellgauge.plan.manifest import catalogue
 from cellgauge.plan.paths import file_name
 from cellgauge.plan.sources import SCRIPTS
@@ -348,8 +349,8 @@ def test_a_task_may_have_an_environment_of_its_own(monkeypatch):
     chosen = inputs_of(config)
     assert chosen.task_env(w(task="clustering")) == "../envs/score.yaml"
     assert chosen.task_env(w(task="scib")) == "../envs/scib.yaml"
-    assert chosen.task_python(w(task="clustering")) == "python"
-    assert chosen.task_python(w(task="scib")).endswith(".venv-scib/bin/python")
+    assert python_of(chosen.run.task_env("clustering")) == "python"
+    assert python_of(chosen.run.task_env("scib")).endswith(".venv-scib/bin/python")
     asked = []
     monkeypatch.setattr("cellgauge.plan.inputs.require", lambda environment, user: asked.append((environment, user)))
     chosen.check_environments()

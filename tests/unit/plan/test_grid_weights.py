@@ -77,12 +77,12 @@ def test_every_file_is_fetched_once_from_its_url():
     }
     assert len(paths) == 7
     for path in paths:
-        found = re.fullmatch(rf"resources/weights/(?P<file>{chosen.pattern('file')})", path)
+        found = re.fullmatch(rf"resources/weights/(?P<file>{chosen.patterns()['file']})", path)
         url = chosen.weights_url(w(**found.groupdict()))
         assert url.endswith(found["file"].rpartition("/")[2])
-    assert re.fullmatch(chosen.pattern("file"), "shared/another.pt") is None
+    assert re.fullmatch(chosen.patterns()["file"], "shared/another.pt") is None
     assert (
-        re.fullmatch(inputs_of(CONFIG).pattern("file"), "scgpt/m.pt") is None
+        re.fullmatch(inputs_of(CONFIG).patterns()["file"], "scgpt/m.pt") is None
     )  # where no model has a checkpoint nothing matches
 
 

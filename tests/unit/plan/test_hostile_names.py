@@ -2,7 +2,7 @@
 
 import json
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import made_up
 import pytest
@@ -139,7 +139,7 @@ def planned(config):
         yield paths.local(url, f"{paths.PUBLISHED_FILES}/{source}")
     for model in inputs.run.models:
         if "weights" in inputs.run.model(model):
-            yield from (f"{path}" for path in inputs.weights_of.checkpoint(model, ["human"]))
+            yield from (f"{path}" for path in inputs.run.checkpoint(model, ["human"]))
 
 
 def is_inside(path):
@@ -264,5 +264,5 @@ def test_aliases_and_merges_of_a_usual_size_are_read(tmp_path):
     assert read_yaml(path) == {"a": {"x": 1}, "b": {"x": 1, "y": [{"x": 1}, {"x": 1}]}}
     path.write_text("# nothing\n")
     assert read_yaml(path) is None
-    for file in Path(configuration.WORKFLOW.parent, "config").glob("*.yaml"):
+    for file in made_up.CONFIG.glob("*.yaml"):
         read_yaml(file)

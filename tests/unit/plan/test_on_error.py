@@ -16,6 +16,7 @@ BEGAN = 1000.0
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publish, "BEGAN", BEGAN)
 
     def write(path, text="", age=0.0):
         file = tmp_path / path
@@ -27,7 +28,7 @@ def files(tmp_path, monkeypatch):
 
 
 def reason():
-    return failures(inputs(), BEGAN).get(SCORE, "")
+    return failures(inputs()).get(SCORE, "")
 
 
 def test_jobs_of_a_score_upstream_first():
@@ -111,7 +112,6 @@ def test_what_failed_is_told_where_tables_cannot_be_written(files, tmp_path, mon
         files(f"scripts/{name}", "raise SystemExit('error: disk full')" if name == broken else "")
     files("results/tables/scores.csv")
     monkeypatch.setattr(publish, "SCRIPTS", tmp_path / "scripts")
-    monkeypatch.setattr(publish, "BEGAN", BEGAN)
     files("logs/download/pair/h.h5ad.log", "error: h.h5ad: no such object\n")
     publish_partial_results(inputs())
     said = capsys.readouterr().err
@@ -149,13 +149,12 @@ def test_a_long_catalogue_reaches_the_tables(files, tmp_path, monkeypatch):
     chosen = inputs()
     about = catalogue(chosen.grid)
     about["models"]["linear"]["description"] = "x" * 200_000
-    monkeypatch.setattr("cellgauge.plan.manifest.catalogue", lambda _: about)
+    monkeypatch.setattr("cellgauge.plan.inputs.catalogue", lambda _: about)
     publish_partial_results(chosen)
     assert "x" * 200_000 in (tmp_path / "results/tables/models.csv").read_text()
 
 
-def test_a_run_without_tables_tells_each_reason_once_and_writes_nothing(files, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(publish, "BEGAN", BEGAN)
+def test_a_run_without_tables_tells_each_reason_once_and_writes_nothing(files, tmp_path, capsys):
     files("logs/download/pair/h.h5ad.log", "error: h.h5ad: no such object\n")
     before = sorted(tmp_path.rglob("*"))
     report_failures(inputs())

@@ -15,6 +15,7 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.sets import LONGEST, name_of, ordered
 from cellgauge.plan import config as configuration
 from cellgauge.plan.grid import Cell
+from cellgauge.plan.inputs import PATTERNS
 from cellgauge.tasks.traits import TaskTraits, task_traits
 
 SLUGS = st.from_regex(r"[a-z][a-z0-9_]{0,11}", fullmatch=True)
@@ -25,9 +26,7 @@ SPECIES = ("human", "mouse", "chicken", "gorilla")
 def test_names_tell_sets_apart_and_fit_a_path(one, other):
     assert (name_of(one) == name_of(other)) == (one == other)
     assert name_of(sorted(one, reverse=True)) == name_of(one)
-    assert re.fullmatch(
-        inputs_of({"models": {}, "datasets": {}, "tasks": {}, "run": {}}).pattern("split"), name_of(one)
-    )
+    assert re.fullmatch(PATTERNS["split"], name_of(one))
     assert len(name_of(one)) <= LONGEST
 
 
@@ -225,7 +224,7 @@ def test_every_path_is_reachable_and_every_part_of_a_run_is_scored_or_has_a_reas
         r"results/layouts/(?P<model>{model})/(?P<dataset>{dataset})/(?P<split>{split})\.tsv": inputs.layouts(),
         r"results/scores/(?P<task>{task})/(?P<model>{model})/(?P<dataset>{dataset})/(?P<split>{split})\.tsv": inputs.scores(),
     }
-    patterns = {kind: inputs.pattern(kind) for kind in ("model", "dataset", "task", "split")}
+    patterns = inputs.patterns()
     for rule, paths in files.items():
         expression = re.sub(r"\{(\w+)\}", lambda kind: patterns[kind[1]], rule)
         for path in paths:

@@ -154,7 +154,8 @@ def test_only_from_a_storage_the_tables_ask_for_costs(places):
     }
 
 
-def test_a_score_in_the_storage_is_not_missing_and_its_jobs_log_is_read_from_there(places, tmp_path):
+def test_a_score_in_the_storage_is_not_missing_and_its_jobs_log_is_read_from_there(places, tmp_path, monkeypatch):
+    monkeypatch.setattr("cellgauge.plan.on_error.BEGAN", 0)
     config = configuration({"run": {"models": ["linear"], "datasets": ["baron_pancreas"], "tasks": ["clustering"]}})
     inputs = Inputs(Grid(config), places)
     _, mouse = sorted(inputs.scores())
@@ -162,9 +163,9 @@ def test_a_score_in_the_storage_is_not_missing_and_its_jobs_log_is_read_from_the
         for _, result, _ in inputs.jobs(cell):
             if "human" in result:
                 put(tmp_path, result)
-    assert failures(inputs, since=0) == {mouse: NOT_RUN}
+    assert failures(inputs) == {mouse: NOT_RUN}
     put(tmp_path, "logs/embed/linear/baron_pancreas/mouse.log", "error: the file holds no cells\n")
-    assert failures(inputs, since=0) == {mouse: "embed: the file holds no cells"}
+    assert failures(inputs) == {mouse: "embed: the file holds no cells"}
 
 
 def test_images_are_those_of_the_runs_environments(tmp_path, monkeypatch):

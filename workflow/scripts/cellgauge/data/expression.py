@@ -58,13 +58,13 @@ def join_species(splits: Sequence[Split]) -> tuple[list[Counts], np.ndarray]:
     Raises:
         CellgaugeError: a split has no orthologs, two genes of a split have the same name, or no gene is shared.
     """
-    for split in splits:
-        if len({other.organism for other in splits}) > 1 and not (split.orthologues != "").any():
+    several = len({split.organism for split in splits}) > 1
+    for split in splits if several else ():
+        if not (split.orthologues != "").any():
             raise CellgaugeError(
                 f"the orthologue table knows none of the {len(split.genes)} genes of split {split.name} of {split.dataset},"
                 f" such as {', '.join(split.genes[:3])}; check `key` and `columns` of `orthologues` in the dataset's entry"
             )
-    several = len({split.organism for split in splits}) > 1
     positions = [_positions(split, split.orthologues if several else split.genes) for split in splits]
     shared = reduce(lambda names, other: [name for name in names if name in other], positions)
     if not shared:

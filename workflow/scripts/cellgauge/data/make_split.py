@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix
 
 from cellgauge.core.digest import digest_of
 from cellgauge.core.errors import CellgaugeError, ContractError, did_you_mean
-from cellgauge.data.genes import ENSEMBL_VERSION, hub_of, shared_names
+from cellgauge.data.genes import hub_of, shared_names, without_version
 from cellgauge.data.organisms import contradiction, organism
 from cellgauge.data.published import Published, open_published
 from cellgauge.files.split import as_counts, write_split
@@ -32,25 +32,16 @@ SAMPLED = 200
 """Cells at each end of a split whose counts a check reads."""
 
 
-@dataclass(frozen=True)
-class SplitOptions:
-    """What a dataset's entry says of one split. Columns are names in obs or var of the published file.
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions(ScreenOptions):
+    """What a dataset's entry says of one split, under the keys that config/README.md explains.
 
     Attributes:
-        label: the column of cell types, or of conditions. `missing_labels` says what to do with cells without one: "error"
-            or "drop".
-        donor, batch: columns; several batch columns are joined with "|".
-        keep: further columns of obs to carry over under their own names where the file has them (such as assay).
-        cells: {column: values}: take only cells whose column holds one of the values.
-        counts: where raw counts lie: "X", "raw/X" or "layers/<name>".
-        round: whether counts that are off by rounding (up to .01) are rounded.
-        ensembl, symbol: columns of var, or "index" for its index; the first that the file has is taken. Empty where the
-            data have none.
-        split_by, value: take the cells whose column `split_by` equals `value`.
+        label, donor, batch, keep, ensembl, symbol: columns of obs or var, from `columns` of the entry.
+        value: what the column `split_by` holds for the cells of the split.
         orthologues: tables of one-to-one orthologues, each its `path` and the column of each organism in `columns`
             (`genes.shared_names`), matched by "symbol" or "ensembl" (`orthologue_key`). The names are those of
             `orthologue_hub`, an organism of every table; by default human, or else the first in the alphabet.
-        screen: of data of modality "perturbation".
     """
 
     organism: str
@@ -73,28 +64,21 @@ class SplitOptions:
     orthologues: Sequence[Mapping[str, Any]] = ()
     orthologue_key: str = "symbol"
     orthologue_hub: str = ""
-    screen: ScreenOptions | None = None
+    modality: str = "expression"
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], path: Path) -> SplitOptions:
         """Check the names and fill in what a run by hand may leave out; raise CellgaugeError naming the option."""
-        of_screen = ScreenOptions.__dataclass_fields__
-        known = [*cls.__dataclass_fields__, *of_screen, "modality"]
-        known.remove("screen")
         for name in options:
-            if name not in known:
-                raise CellgaugeError(f"unknown split option '{name}'{did_you_mean(name, known)}")
+            if name not in cls.__dataclass_fields__:
+                raise CellgaugeError(f"unknown split option '{name}'{did_you_mean(name, cls.__dataclass_fields__)}")
         for name in ("organism", "label"):
             if not options.get(name):
                 raise CellgaugeError(f"{path}: the split options must give '{name}'")
-        values = {name: value for name, value in options.items() if name not in of_screen and name != "modality"}
-        values |= {name: _as_tuple(options.get(name, ())) for name in ("batch", "keep", "ensembl", "symbol")}
+        lists = ("batch", "keep", "ensembl", "symbol", "test_conditions")
+        values = {**options, **{name: _as_tuple(options.get(name, ())) for name in lists}}
         values |= {name: options.get(name) or path.stem for name in ("dataset", "split")}
-        if options.get("modality") == "perturbation":
-            screen = {name: value for name, value in options.items() if name in of_screen}
-            screen["test_conditions"] = _as_tuple(options.get("test_conditions", ()))
-            values["screen"] = ScreenOptions(**screen | {"control": as_names(options.get("control"))})
-        return cls(**values)
+        return cls(**values | {"control": as_names(options.get("control"))})
 
     @property
     def where(self) -> str:
@@ -106,23 +90,24 @@ class SplitOptions:
 class MadeSplit:
     """A split in memory, as it would be written, and `notes` on what was read in another way than it is written."""
 
+    options: SplitOptions
     data: anndata.AnnData
     notes: list[str]
 
 
 def make_split(source: str | Path, target: str | Path, options: Mapping[str, Any]) -> None:
     """Read the published h5ad `source` and write one split of it to `target`; raise CellgaugeError as `read_split`."""
-    parsed = SplitOptions.parse(options, Path(source))
-    split = read_split(source, parsed)
+    split = read_split(source, options)
+    where = split.options.where
     for note in split.notes:
-        print(f"note: {parsed.where}: {note}", file=sys.stderr)
+        print(f"note: {where}: {note}", file=sys.stderr)
     try:
         write_split(target, split.data)
     except ContractError as error:
-        raise ContractError(str(error).replace(f"split {parsed.split}", parsed.where, 1)) from None
+        raise ContractError(str(error).replace(f"split {split.options.split}", where, 1)) from None
 
 
-def read_split(source: str | Path, options: Mapping[str, Any] | SplitOptions, *, sampled: bool = False) -> MadeSplit:
+def read_split(source: str | Path, options: Mapping[str, Any], *, sampled: bool = False) -> MadeSplit:
     """Read one split of the published h5ad `source`.
 
     Args:
@@ -134,32 +119,33 @@ def read_split(source: str | Path, options: Mapping[str, Any] | SplitOptions, *,
             another species, duplicate cell ids, missing labels, no cells, or a file that cannot be read.
     """
     source = Path(source)
-    options = options if isinstance(options, SplitOptions) else SplitOptions.parse(options, source)
+    parsed = SplitOptions.parse(options, source)
     with open_published(source) as file:
         try:
-            reader = _Reader(file, options, sampled)
+            reader = _Reader(file, parsed, sampled)
             data = reader.read()
         except CellgaugeError as error:
             text = str(error)
-            raise CellgaugeError(text if text.startswith(options.where) else f"{options.where}: {text}") from None
+            raise CellgaugeError(text if text.startswith(parsed.where) else f"{parsed.where}: {text}") from None
     data.uns |= {
-        "dataset": options.dataset,
-        "split": options.split,
-        "organism": organism(options.organism).name,
-        "source": options.source or source.name,
-        "licence": options.licence,
+        "dataset": parsed.dataset,
+        "split": parsed.split,
+        "organism": organism(parsed.organism).name,
+        "source": parsed.source or source.name,
+        "licence": parsed.licence,
         "source_sha256": "" if reader.sampled else digest_of(source),
     }
     if reader.notes:
         data.uns["notes"] = "\n".join(reader.notes)
-    return MadeSplit(data, reader.notes)
+    return MadeSplit(parsed, data, reader.notes)
 
 
 class _Reader:
     """Reads one split of an open file. Errors do not name it, and are to be prefixed."""
 
     def __init__(self, file: Published, options: SplitOptions, sampled: bool) -> None:
-        self._file, self._options, self._screen = file, options, options.screen
+        self._file, self._options = file, options
+        self._screen = options if options.modality == "perturbation" else None
         self._species, self.notes = organism(options.organism), list[str]()
         self._plants = self._screen is not None and self._screen.planted is not None
         self.sampled = sampled and not self._plants  # effects are planted into whole cells
@@ -229,7 +215,7 @@ class _Reader:
         cells = ids(obs.index)
         if (cells == "").any():
             raise CellgaugeError(f"{int((cells == '').sum())} cells have no id in the index of obs")
-        index = pd.Index(cells, name=None, dtype=object)
+        index = pd.Index(cells, dtype=object)
         return pd.DataFrame({name: pd.Categorical(values) for name, values in columns.items()}, index=index)
 
     def _text(self, obs: pd.DataFrame, name: str, role: str) -> np.ndarray:
@@ -286,7 +272,7 @@ class _Reader:
         names = symbols = self._gene_names(var, options.symbol or ("index",), "symbol")
         if options.ensembl:
             published = self._gene_names(var, options.ensembl, "ensembl")
-            names = np.asarray([ENSEMBL_VERSION.sub(r"\1", name) for name in published], dtype=object)
+            names = np.asarray([without_version(name) for name in published], dtype=object)
             prefix = species.ensembl_prefix
             if prefix and not any(name.startswith(prefix) for name in names):
                 raise CellgaugeError(
@@ -309,7 +295,7 @@ class _Reader:
                 f"gene ids must be unique, '{names[repeated][0]}' appears more than once; name a column of unique ids with"
                 " `columns.ensembl`, or add up the counts of such genes in the file"
             )
-        frame = pd.DataFrame({"feature_name": symbols}, index=pd.Index(names, name=None, dtype=object))
+        frame = pd.DataFrame({"feature_name": symbols}, index=pd.Index(names, dtype=object))
         if options.orthologues:
             keys = frame["feature_name"] if options.orthologue_key == "symbol" else frame.index.to_series()
             hub = options.orthologue_hub or hub_of([table["columns"] for table in options.orthologues])

@@ -6,7 +6,7 @@ by anndata itself.
 
 import shlex
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,43 +40,39 @@ class Published:
         embeddings: the names of the entries of obsm.
     """
 
-    path: Path
-    obs: pd.DataFrame
-    matrices: list[str]
-    embeddings: list[str]
+    def __init__(
+        self, path: Path, obs: pd.DataFrame, genes: Callable[[str], pd.DataFrame], parts: dict[str, Any]
+    ) -> None:
+        """Take the matrices and (as "obsm/<name>") the embeddings: stored, or in memory; and what returns var or raw/var."""
+        self.path, self.obs, self._table, self._parts = path, obs, genes, parts
+        self.matrices = [name for name in parts if not name.startswith("obsm/")]
+        self.embeddings = [name.removeprefix("obsm/") for name in parts if name.startswith("obsm/")]
 
     def genes(self, matrix: str) -> pd.DataFrame:
         """Return the table of genes that belongs to a matrix: var, or raw.var."""
-        raise NotImplementedError
+        return self._table("raw/var" if matrix == "raw/X" else "var")
 
     def rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
         """Return rows (ascending positions) of a matrix in its own dtype (float16: float32), CSR, (n_rows, n_genes)."""
         with self._reading(matrix):
-            return self._rows(matrix, rows)
+            part = self._parts[matrix]
+            shape = tuple(sparse_ends(part, self.path)[0] if isinstance(part, h5py.Group) else map(int, part.shape))
+            n_cells, n_genes = len(self.obs), len(self.genes(matrix))
+            if shape != (n_cells, n_genes):
+                size = f"{n_cells} cells and {n_genes} genes"
+                raise CellgaugeError(f"{self.path}: matrix '{matrix}' has shape {shape} for {size}")
+            read = {h5py.Group: _rows_of_sparse, h5py.Dataset: _rows_of_dense}.get(type(part), _rows_in_memory)
+            return read(part, rows, self.path)
 
     def embedding(self, name: str) -> np.ndarray:
         """Return an entry of obsm, or "X", dense, shape (n_cells, n_dims)."""
         with self._reading(name):
-            matrix = self._embedding(name)
-            matrix = matrix.toarray() if hasattr(matrix, "toarray") else matrix
-            return np.asarray(matrix)
+            part = self._parts["X" if name == "X" else f"obsm/{name}"]
+            matrix = read_elem(part) if isinstance(part, h5py.Group | h5py.Dataset) else part
+            return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
 
     def _reading(self, name: str) -> AbstractContextManager[None]:
         return reading(f"{self.path}: matrix '{name}' cannot be read, the file is truncated or corrupt")
-
-    def _check_shape(self, shape: Sequence[int], matrix: str) -> None:
-        n_cells, n_genes = len(self.obs), len(self.genes(matrix))
-        if tuple(shape) != (n_cells, n_genes):
-            shape = tuple(map(int, shape))
-            raise CellgaugeError(
-                f"{self.path}: matrix '{matrix}' has shape {shape} for {n_cells} cells and {n_genes} genes"
-            )
-
-    def _rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
-        raise NotImplementedError
-
-    def _embedding(self, name: str) -> Any:
-        raise NotImplementedError
 
 
 @contextmanager
@@ -89,71 +85,62 @@ def open_published(path: str | Path) -> Iterator[Published]:
         if fault := _other_hdf5(file, path):
             raise CellgaugeError(f"{path}: {fault}")
         with reading(f"{path}: it cannot be read, truncated or corrupt"):
-            published = _Whole(path) if _is_old(file) else _InParts(file, path)
+            published = _in_memory(path) if _is_old(file) else _in_parts(file, path)
         yield published
 
 
-class _InParts(Published):
-    def __init__(self, file: h5py.File, path: Path) -> None:
-        self._file, self.path = file, path
-        self.obs = self._frame("obs")
-        names = ["X", "raw/X", *(f"layers/{name}" for name in file.get("layers", {}))]
-        self.matrices = [name for name in names if name in file and _holds_something(file[name])]
-        self.embeddings = [name for name in file.get("obsm", {}) if _holds_something(file["obsm"][name])]
-
-    def _frame(self, key: str) -> pd.DataFrame:
-        with reading(f"{self.path}: {key} cannot be read, truncated or corrupt"):
-            frame = read_elem(self._file[key])
+def _in_parts(file: h5py.File, path: Path) -> Published:
+    def table(key: str) -> pd.DataFrame:
+        with reading(f"{path}: {key} cannot be read, truncated or corrupt"):
+            frame = read_elem(file[key])
             if isinstance(frame, pd.DataFrame):
                 return frame
-        raise CellgaugeError(f"{self.path}: {key} is no table")
+        raise CellgaugeError(f"{path}: {key} is no table")
 
-    def genes(self, matrix: str) -> pd.DataFrame:
-        return self._frame("raw/var" if matrix == "raw/X" else "var")
-
-    def _rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
-        item = self._file[matrix]
-        if not hasattr(item, "keys"):
-            self._check_shape(item.shape, matrix)
-            return _sparse_rows(item, rows, self.path)
-        shape, _ = sparse_ends(item, self.path)
-        self._check_shape(shape, matrix)
-        is_half = item["data"].dtype == "float16"  # which scipy has not
-        if item.attrs.get("encoding-type") == "csr_matrix" and len(rows) < shape[0] and not is_half:
-            part = sparse_dataset(item)[rows]
-            part.check_format(full_check=True)
-            return part
-        whole = read_csr(item, self.path, dtype=None)
-        return whole if len(rows) == shape[0] else whole[rows]
-
-    def _embedding(self, name: str) -> Any:
-        return read_elem(self._file["X"] if name == "X" else self._file["obsm"][name])
+    names = ["X", "raw/X", *(f"{group}/{name}" for group in ("layers", "obsm") for name in file.get(group, {}))]
+    parts = {name: file[name] for name in names if name in file and _holds_something(file[name])}
+    return Published(path, table("obs"), table, parts)
 
 
-class _Whole(Published):
-    def __init__(self, path: Path) -> None:
-        with warnings.catch_warnings():  # of old layouts: the reader knows
-            warnings.simplefilter("ignore")
-            data = read_anndata(path)
-        self._data, self.path, self.obs = data, path, data.obs
-        parts = {"X": data.X, "raw/X": data.raw.X if data.raw is not None else None}
-        parts |= {f"layers/{name}": data.layers[name] for name in data.layers}
-        self._parts = {name: part for name, part in parts.items() if part is not None}
-        self.matrices, self.embeddings = list(self._parts), list(data.obsm)
+def _in_memory(path: Path) -> Published:
+    with warnings.catch_warnings():  # of old layouts: the reader knows
+        warnings.simplefilter("ignore")
+        data = read_anndata(path)
+    parts = {"X": data.X, "raw/X": data.raw.X if data.raw is not None else None}
+    parts |= {f"layers/{name}": layer for name, layer in data.layers.items()}
+    parts |= {f"obsm/{name}": matrix for name, matrix in data.obsm.items()}
+    parts = {name: part for name, part in parts.items() if part is not None}
+    return Published(path, data.obs, lambda key: data.raw.var if key == "raw/var" else data.var, parts)
 
-    def genes(self, matrix: str) -> pd.DataFrame:
-        return self._data.raw.var if matrix == "raw/X" else self._data.var
 
-    def _rows(self, matrix: str, rows: np.ndarray) -> csr_matrix:
-        part = self._parts[matrix]
-        self._check_shape(part.shape, matrix)
-        if issparse(part):
-            part.check_format(full_check=True)
-        part = part.tocsr() if issparse(part) else np.asarray(part)
-        return csr_matrix(part[rows].astype(type_for_scipy(part.dtype, self.path), copy=False))
+def _rows_of_sparse(item: h5py.Group, rows: np.ndarray, path: Path) -> csr_matrix:
+    n_cells = item.attrs["shape"][0]
+    is_half = item["data"].dtype == "float16"  # which scipy has not
+    if item.attrs.get("encoding-type") == "csr_matrix" and len(rows) < n_cells and not is_half:
+        part = sparse_dataset(item)[rows]
+        part.check_format(full_check=True)
+        return part
+    whole = read_csr(item, path, dtype=None)
+    return whole if len(rows) == n_cells else whole[rows]
 
-    def _embedding(self, name: str) -> Any:
-        return self._data.X if name == "X" else self._data.obsm[name]
+
+def _rows_of_dense(item: h5py.Dataset, rows: np.ndarray, path: Path) -> csr_matrix:
+    """Return rows of a dense matrix as CSR, a block at a time: most of it is zeros, and all of it may not fit."""
+    kind = type_for_scipy(item.dtype, path)
+    blocks = []
+    for start in range(0, item.shape[0], ROWS_AT_ONCE):
+        first, last = np.searchsorted(rows, (start, start + ROWS_AT_ONCE))
+        if last > first:
+            block = item[start : start + ROWS_AT_ONCE][rows[first:last] - start]
+            blocks.append(csr_matrix(block.astype(kind, copy=False)))
+    return vstack(blocks, format="csr")
+
+
+def _rows_in_memory(part: Any, rows: np.ndarray, path: Path) -> csr_matrix:
+    if issparse(part):
+        part.check_format(full_check=True)
+    part = part.tocsr() if issparse(part) else np.asarray(part)
+    return csr_matrix(part[rows].astype(type_for_scipy(part.dtype, path), copy=False))
 
 
 def _other_kind(path: Path) -> str:
@@ -211,15 +198,3 @@ def _is_old(file: h5py.File) -> bool:
 def _holds_something(item: h5py.Group | h5py.Dataset) -> bool:
     """Return whether a matrix is there: anndata writes none as an element of the kind "null"."""
     return item.attrs.get("encoding-type", "") != "null" and getattr(item, "shape", ()) is not None
-
-
-def _sparse_rows(item: h5py.Dataset, rows: np.ndarray, path: Path) -> csr_matrix:
-    """Return rows (ascending) of a dense matrix as CSR, a block at a time: most of it is zeros, and all of it may not fit."""
-    kind = type_for_scipy(item.dtype, path)
-    blocks = []
-    for start in range(0, item.shape[0], ROWS_AT_ONCE):
-        first, last = np.searchsorted(rows, (start, start + ROWS_AT_ONCE))
-        if last > first:
-            block = item[start : start + ROWS_AT_ONCE][rows[first:last] - start]
-            blocks.append(csr_matrix(block.astype(kind, copy=False)))
-    return vstack(blocks, format="csr")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cellgauge.core.errors import CellgaugeError, one_line, reading
-from cellgauge.files.hdf5 import RATIO
+from cellgauge.files import RATIO
 from cellgauge.files.text_columns import ids, shorten
 
 TEXT_FORMATS = (".csv", ".tsv", ".txt", ".tab")
@@ -94,7 +94,7 @@ def _unpacked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     for name in [name for name in frame.columns if len(frame) and isinstance(frame[name].iloc[0], list | np.ndarray)]:
         lengths = {len(row) if isinstance(row, list | np.ndarray) else 0 for row in frame[name]}
         if len(lengths) > 1:
-            raise CellgaugeError(f"{path}: the lists of column '{name}' differ in length ({_sizes(lengths)})")
+            raise CellgaugeError(f"{path}: the lists of column '{name}' differ in length ({shorten(sorted(lengths))})")
         matrix = np.asarray(frame[name].tolist())
         columns = [f"{name}{column}" for column in range(matrix.shape[1])]
         frame = pd.concat([frame.drop(columns=name), pd.DataFrame(matrix, columns=columns)], axis=1)
@@ -121,7 +121,7 @@ def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
         else:
             names.insert(0, "")  # R names no column of row names
     elif len(widths) > 1 or max(widths, default=0) > len(names):
-        sizes = _sizes({len(names), *widths})
+        sizes = shorten(sorted({len(names), *widths}))
         raise CellgaugeError(f"{path}: its lines differ in their number of columns ({sizes})")
     drop_last = len(names) > 1 and names[-1] == "" and all(row[-1:] == [""] for row in rows)
     _check_header(names, path)
@@ -141,8 +141,6 @@ def _read_text(path: Path, ending: str, text_columns: Collection[str]) -> Table:
             keep_default_na=False,
             na_values={position: list(_MISSING) for position in range(len(names)) if position not in text},
             decimal=decimal,
-            skip_blank_lines=True,
-            on_bad_lines="error",
         )
     frame.columns = names
     notes = [f"columns are separated by {_sign(separator)}, not by {_sign(usual)}"] if separator != usual else []
@@ -252,10 +250,6 @@ def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
 
 def _sign(separator: str) -> str:
     return {"\t": "tabs", " ": "blanks"}.get(separator, f"'{separator}'")
-
-
-def _sizes(sizes: set[int]) -> str:
-    return ", ".join(map(str, sorted(sizes)))
 
 
 # --- which columns ----------------------------------------------------------------------------------------------------

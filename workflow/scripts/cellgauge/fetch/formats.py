@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cellgauge.core.errors import FetchError, one_line
 from cellgauge.fetch.members import most_inside
-from cellgauge.files.hdf5 import open_hdf5
 
 TORCH = (".pt", ".torch", ".ckpt", ".pth")
 TEXT = (".csv", ".tsv", ".txt", ".yaml", ".yml", ".gtf", ".fa", ".fasta")
@@ -46,6 +45,8 @@ def _read(path: Path, size: int, name: str) -> bool:
     """Read a file by its name and return whether what passes must be whole; raise what comes where it is damaged."""
     with path.open("rb") as file:
         if name.endswith((".h5ad", ".h5", ".hdf5")):
+            from cellgauge.files.hdf5 import open_hdf5
+
             with open_hdf5(path, whole=False):  # refuses a file that ends before the address in its superblock
                 pass
         elif name.endswith(TORCH) and file.read(len(TORCH_MAGIC)) == TORCH_MAGIC:

@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 from cellgauge.core.errors import FetchError, did_you_mean
-from cellgauge.files.hdf5 import RATIO
+from cellgauge.files import RATIO
 
 # RuntimeError is what zipfile says of encrypted members and of methods of compression that it does not know.
 UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from cellgauge.files.hdf5 import FREE, RATIO
+from cellgauge.files import FREE, RATIO
 
 if TYPE_CHECKING:
     import numpy as np

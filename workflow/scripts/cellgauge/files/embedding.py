@@ -11,18 +11,8 @@ from typing import Any
 import numpy as np
 
 from cellgauge.core.errors import ContractError
+from cellgauge.files import h5ad
 from cellgauge.files.checked import checked_path
-from cellgauge.files.h5ad import (
-    as_plain,
-    first_difference,
-    matrix_shape,
-    open_stage,
-    read_column,
-    read_dense,
-    read_index,
-    read_scalars,
-    write_h5ad,
-)
 from cellgauge.files.split import Split
 
 
@@ -49,14 +39,14 @@ class Embedding:
     def read(cls, path: str | Path) -> Embedding:
         """Open an embedding file; raise ContractError when it is not one."""
         path = Path(path)
-        with open_stage(path) as file:
-            uns = read_scalars(file)
-            cells = read_index(file, "obs")
+        with h5ad.open_stage(path) as file:
+            uns = h5ad.read_scalars(file)
+            cells = h5ad.read_index(file, "obs")
             if "split" in file["obs"]:
-                splits = read_column(file, "obs", "split", path)
+                splits = h5ad.read_column(file, "obs", "split", path)
             else:
                 splits = np.full(len(cells), str(uns.get("split", "")), dtype=object)
-            shape = matrix_shape(file["X"], path)
+            shape = h5ad.matrix_shape(file["X"], path)
         if shape[0] != len(cells):
             raise ContractError(f"{path}: X has {shape[0]} rows for {len(cells)} cells")
         return cls(path, shape, cells, splits, uns)
@@ -64,8 +54,8 @@ class Embedding:
     @cached_property
     def matrix(self) -> np.ndarray:
         """The rows, float32, shape (n_cells, n_dims); a cell that the model could not embed is a row of NaN."""
-        with open_stage(self.path) as file:
-            return read_dense(file["X"], self.path)
+        with h5ad.open_stage(self.path) as file:
+            return h5ad.read_dense(file["X"], self.path)
 
     @cached_property
     def spans(self) -> tuple[str, ...]:
@@ -93,7 +83,7 @@ class Embedding:
             return places
         raise ContractError(
             f"{self.path}: its cells are not the cells of split {split.name} in their order"
-            f" ({first_difference(self.cells[places], split.cells)})"
+            f" ({h5ad.first_difference(self.cells[places], split.cells)})"
         )
 
 
@@ -143,7 +133,8 @@ def write_embedding(
     if matrix.ndim != 2 or matrix.shape[1] == 0 or len(matrix) != len(ids):
         raise ContractError(f"an embedding of {len(ids)} cells must be a matrix with as many rows, not {matrix.shape}")
     if not np.array_equal(ids, expected):
-        raise ContractError(f"the rows are not the split's cells in their order ({first_difference(ids, expected)})")
+        fault = h5ad.first_difference(ids, expected)
+        raise ContractError(f"the rows are not the split's cells in their order ({fault})")
     unembedded = np.isnan(matrix).all(axis=1)
     in_full = not any(split.is_part for split in splits)
     if in_full and unembedded.all() and not uns.get("not_applicable"):
@@ -154,6 +145,6 @@ def write_embedding(
 
     names = np.repeat([split.name for split in splits], [len(split.cells) for split in splits])
     facts = {**uns, "unembedded": int(unembedded.sum()), "n_dims": matrix.shape[1]}
-    facts = {key: as_plain(value) for key, value in facts.items() if value is not None}
+    facts = {key: h5ad.as_plain(value) for key, value in facts.items() if value is not None}
     with checked_path(path) as temporary:
-        write_h5ad(temporary, matrix, ids, names, facts)
+        h5ad.write_h5ad(temporary, matrix, ids, names, facts)

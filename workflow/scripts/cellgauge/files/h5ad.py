@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from cellgauge.core.errors import CellgaugeError, ContractError, reading
@@ -18,7 +19,6 @@ from cellgauge.files.checked import CheckedFile
 from cellgauge.files.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
-    import h5py
     from scipy.sparse import csr_matrix
 
 
@@ -59,8 +59,6 @@ def open_stage(path: str | Path) -> Iterator[h5py.File]:
 
 def read_scalars(file: h5py.File) -> dict[str, Any]:
     """Return the scalars of uns (groups and arrays are left out)."""
-    import h5py
-
     scalars = {}
     for key, item in file.get("uns", {}).items():
         if isinstance(item, h5py.Dataset) and item.shape == ():
@@ -77,8 +75,6 @@ def write_h5ad(path: Path, matrix: np.ndarray, cells: np.ndarray, splits: np.nda
         cells, splits: the id and the split of each cell, shape (n_cells,).
         uns: str, bool or numbers.
     """
-    import h5py
-
     with h5py.File(path, "w") as file:
         _encoded(file, "anndata", "0.1.0")
         _encoded(file.create_dataset("X", data=matrix), "array", "0.2.0")
@@ -98,8 +94,6 @@ def write_h5ad(path: Path, matrix: np.ndarray, cells: np.ndarray, splits: np.nda
 
 
 def _write_frame(file: h5py.File, name: str, index: Iterable[str], columns: Sequence[str]) -> h5py.Group:
-    import h5py
-
     frame = _encoded(file.create_group(name), "dataframe", "0.2.0")
     frame.attrs["_index"] = "_index"
     frame.attrs["column-order"] = np.asarray(columns, dtype=h5py.string_dtype())
@@ -108,8 +102,6 @@ def _write_frame(file: h5py.File, name: str, index: Iterable[str], columns: Sequ
 
 
 def _write_strings(group: h5py.Group, name: str, values: Iterable[str]) -> None:
-    import h5py
-
     strings = np.asarray([str(value) for value in values], dtype=object)
     _encoded(group.create_dataset(name, data=strings, dtype=h5py.string_dtype()), "string-array", "0.2.0")
 
@@ -160,8 +152,6 @@ def _column(item: h5py.Group | h5py.Dataset, where: str) -> np.ndarray:
 
 
 def _strings(dataset: h5py.Dataset) -> np.ndarray:
-    import h5py
-
     if h5py.check_string_dtype(dataset.dtype) is not None:
         return dataset.asstr()[:].astype(object)
     return np.asarray([str(value) for value in dataset[:].tolist()], dtype=object)
@@ -175,8 +165,6 @@ def sparse_ends(item: h5py.Group, path: Path) -> tuple[tuple[int, int], np.ndarr
     Raises:
         ContractError: the parts of the matrix do not fit together, or are not numbers.
     """
-    import h5py
-
     encoding = item.attrs.get("encoding-type", "")
     shape = np.asarray(item.attrs.get("shape", ()))
     parts = [item.get(name) for name in ("data", "indices", "indptr")]

@@ -14,17 +14,14 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
+
 from cellgauge.core.errors import CellgaugeError, one_line, reading
+from cellgauge.files import FREE, RATIO
 
 if TYPE_CHECKING:
     import anndata
-    import h5py
-
 GZIP, SHUFFLE, FLETCHER32, LZF = 1, 2, 3, 32000
-FREE = 1 << 26
-"""Bytes that any data set may take."""
-RATIO = 1100
-"""Bytes of memory for one byte of storage beyond `FREE`. Deflate gives 1,032 at most (zlib's technical details)."""
 LARGE_CHUNK = 1 << 20
 """Bytes of a compressed chunk from which on it is inflated to see where it ends: a smaller one gives 1 GB at most."""
 MOST_OBJECTS, MOST_DEPTH = 20_000, 32
@@ -43,8 +40,6 @@ def open_hdf5(path: str | Path, source: Any = None, *, whole: bool = True) -> It
     Raises:
         CellgaugeError: the file is missing, truncated, no HDF5, or holds something that no data set of cells needs.
     """
-    import h5py
-
     path = Path(path)
     if not path.is_file():
         raise CellgaugeError(f"{path}: no such file")
@@ -74,8 +69,6 @@ def read_anndata(path: str | Path) -> anndata.AnnData:
 
 def item_of(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group:
     """Return an object below a group of a file that was opened without `whole`, checked; raise KeyError where there is none."""
-    import h5py
-
     walk, link = _Walk(Path(group.file.filename)), name.encode()
     item = walk.opened(group.id, link, name) if link in group.id else None
     if item is None:
@@ -93,8 +86,6 @@ class _Walk:
         self._path, self._size, self._count = path, path.stat().st_size, 0
 
     def group(self, group: h5py.h5g.GroupID, where: str, depth: int) -> None:
-        import h5py
-
         if depth > MOST_DEPTH:
             raise CellgaugeError(f"{self._path}: its groups are nested more than {MOST_DEPTH} deep ({where[:80]}...)")
         for name in group:
@@ -108,8 +99,6 @@ class _Walk:
 
     def opened(self, group: h5py.h5g.GroupID, name: bytes, where: str) -> Any:
         """Return the object behind a link, checked where it is a data set; None where a link leads nowhere."""
-        import h5py
-
         kind = group.links.get_info(name).type
         if kind not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
             raise self._refused(where, "is a link into another file")
@@ -130,8 +119,6 @@ class _Walk:
         return item
 
     def _check(self, item: h5py.h5d.DatasetID, where: str) -> None:
-        import h5py
-
         plan = item.get_create_plist()
         layout = plan.get_layout()
         if layout == h5py.h5d.VIRTUAL:

@@ -20,17 +20,13 @@ class Neighbors:
     """What a task asks of the distances between the cells of a model and split, found once and kept.
 
     Attributes:
-        path: the npz file.
         arrays: by name, as the task's search returned them, of the embedded cells in their order;
             none where the cells cannot be scored, or where nothing was worth keeping.
         embedded: which cells of the splits are embedded, bool, shape (n_cells,); none where the cells cannot be scored.
-        facts: task, model, dataset and split.
     """
 
-    path: Path
     arrays: Mapping[str, np.ndarray]
     embedded: np.ndarray
-    facts: Mapping[str, str]
 
     @classmethod
     def read(cls, path: str | Path, facts: Mapping[str, str], cells: np.ndarray) -> Neighbors:
@@ -43,10 +39,8 @@ class Neighbors:
         Raises:
             ContractError: the file is missing or is not one, or is of something else.
         """
-        path = Path(path)
-        with reading(
-            f"{path}: not a file of neighbors, truncated or corrupt", ContractError, "; delete it and run again"
-        ):
+        fault = f"{path}: not a file of neighbors, truncated or corrupt"
+        with reading(fault, ContractError, "; delete it and run again"):
             with open_checked(path) as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             facts_of_file = json.loads(str(arrays.pop("facts")))
@@ -57,7 +51,7 @@ class Neighbors:
             wrong = ["other cells, or the same cells in another order"]
         if wrong:
             raise ContractError(f"{path}: these neighbors are for {', '.join(wrong)}; delete the file and run again")
-        return cls(path, arrays, embedded, facts_of_file)
+        return cls(arrays, embedded)
 
 
 def write_neighbors(

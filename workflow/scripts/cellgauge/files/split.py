@@ -9,27 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from cellgauge.core.errors import ContractError, one_line, reading
+from cellgauge.files import h5ad
+from cellgauge.files.checked import checked_path
 
 if TYPE_CHECKING:
     import anndata
-    import h5py
     from scipy.sparse import csr_matrix
-from cellgauge.files.checked import checked_path
-from cellgauge.files.h5ad import (
-    ROWS_AT_ONCE,
-    check_unique,
-    index_key,
-    open_stage,
-    read_column,
-    read_csr,
-    read_index,
-    read_row_blocks,
-    read_rows,
-    read_scalars,
-)
 
 
 @dataclass(frozen=True)
@@ -57,16 +46,13 @@ class Split:
     def open(cls, path: str | Path) -> Split:
         """Read the ids and the provenance of a split; raise ContractError when the file is not one."""
         path = Path(path)
-        with open_stage(path) as file:
-            uns = read_scalars(file)
-            missing = {"dataset", "split", "organism"} - set(uns)
-            if missing:
-                lacking = ", ".join(sorted(missing))
-                raise ContractError(
-                    f"{path}: not a split of cellgauge, uns lacks {lacking}; write it with split_dataset.py"
-                )
-            cells = read_index(file, "obs")
-        check_unique(cells, path)
+        with h5ad.open_stage(path) as file:
+            uns = h5ad.read_scalars(file)
+            if missing := {"dataset", "split", "organism"} - set(uns):
+                fault = f"not a split of cellgauge, uns lacks {', '.join(sorted(missing))}"
+                raise ContractError(f"{path}: {fault}; write it with split_dataset.py")
+            cells = h5ad.read_index(file, "obs")
+        h5ad.check_unique(cells, path)
         return cls(path, str(uns["dataset"]), str(uns["split"]), str(uns["organism"]), cells)
 
     @property
@@ -90,13 +76,13 @@ class Split:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns of obs."""
-        with open_stage(self.path) as file:
-            return tuple(name for name in file["obs"] if name != index_key(file["obs"]))
+        with h5ad.open_stage(self.path) as file:
+            return tuple(name for name in file["obs"] if name != h5ad.index_key(file["obs"]))
 
     def column(self, name: str) -> np.ndarray:
         """Return one column of obs as str, shape (n_cells,); raise ContractError when it is missing."""
-        with open_stage(self.path) as file:
-            return read_column(file, "obs", name, self.path)[self.rows]
+        with h5ad.open_stage(self.path) as file:
+            return h5ad.read_column(file, "obs", name, self.path)[self.rows]
 
     def numbers(self, name: str) -> np.ndarray:
         """Return one column of obs as numbers, shape (n_cells,), in the type that they are stored in (text: float64).
@@ -104,7 +90,7 @@ class Split:
         Raises:
             ContractError: the column is missing, or holds something else.
         """
-        with open_stage(self.path) as file:
+        with h5ad.open_stage(self.path) as file:
             item = file["obs"].get(name)
             if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u", "f") and item.ndim == 1:
                 values = item[self.rows]
@@ -118,14 +104,14 @@ class Split:
     @cached_property
     def genes(self) -> np.ndarray:
         """Gene ids (var_names: Ensembl without version where the data has them), str, shape (n_genes,)."""
-        with open_stage(self.path) as file:
-            return read_index(file, "var")
+        with h5ad.open_stage(self.path) as file:
+            return h5ad.read_index(file, "var")
 
     @cached_property
     def symbols(self) -> np.ndarray:
         """Gene symbols (var["feature_name"]), str, shape (n_genes,)."""
-        with open_stage(self.path) as file:
-            return read_column(file, "var", "feature_name", self.path)
+        with h5ad.open_stage(self.path) as file:
+            return h5ad.read_column(file, "var", "feature_name", self.path)
 
     @cached_property
     def orthologues(self) -> np.ndarray:
@@ -134,25 +120,20 @@ class Split:
         Raises:
             ContractError: the split was made without a table of orthologues.
         """
-        with open_stage(self.path) as file:
+        with h5ad.open_stage(self.path) as file:
             if "orthologue" not in file["var"]:
                 raise ContractError(f"split {self.name} of {self.dataset} has no column 'orthologue' in var")
-            return read_column(file, "var", "orthologue", self.path)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n_cells, n_genes), read from the header alone."""
-        return len(self.cells), len(self.genes)
+            return h5ad.read_column(file, "var", "orthologue", self.path)
 
     def counts(self, rows: np.ndarray | None = None) -> csr_matrix:
         """Return the raw counts of all cells, or of `rows` (ascending positions), CSR float32, read anew at each call."""
-        with open_stage(self.path) as file:
+        with h5ad.open_stage(self.path) as file:
             if rows is None:
-                return read_csr(file["X"], self.path)[self.rows]
-            return read_rows(file["X"], rows + (self.rows.start or 0), self.path)
+                return h5ad.read_csr(file["X"], self.path)[self.rows]
+            return h5ad.read_rows(file["X"], rows + (self.rows.start or 0), self.path)
 
     def count_blocks(
-        self, rows_per_block: int = ROWS_AT_ONCE, first: int = 0, last: int | None = None
+        self, rows_per_block: int = h5ad.ROWS_AT_ONCE, first: int = 0, last: int | None = None
     ) -> Iterator[tuple[int, csr_matrix]]:
         """Yield (position of the first cell, counts) of the cells in their order, CSR float32, so many rows at a time.
 
@@ -166,8 +147,9 @@ class Split:
             ContractError: a count that is negative or not finite, or a block that cannot be read.
         """
         before, end = self.rows.start or 0, len(self.cells) if last is None else min(last, len(self.cells))
-        with open_stage(self.path) as file, self._reading_counts():
-            for start, block in read_row_blocks(file["X"], rows_per_block, self.path, before + first, before + end):
+        rows = before + first, before + end
+        with h5ad.open_stage(self.path) as file, self._reading_counts():
+            for start, block in h5ad.read_row_blocks(file["X"], rows_per_block, self.path, *rows):
                 least = block.data.min(initial=np.inf)
                 if not (least >= 0 and block.data.max(initial=0) < np.inf):  # neither holds of NaN
                     raise ContractError(f"{self.path}: X holds counts that are negative or not finite")
@@ -182,16 +164,16 @@ class Split:
         Raises:
             ContractError: the counts cannot be read.
         """
-        with open_stage(self.path) as file, self._reading_counts():
+        with h5ad.open_stage(self.path) as file, self._reading_counts():
             item = file["X"]
             if item.attrs.get("encoding-type", "array") != "csr_matrix":
-                return np.asarray(read_csr(item, self.path).astype(np.float64).sum(axis=1)).ravel()[self.rows]
+                return np.asarray(h5ad.read_csr(item, self.path).astype(np.float64).sum(axis=1)).ravel()[self.rows]
             sizes, ends = np.empty(len(self.cells)), item["indptr"][:]
             ends = ends[self.rows.start or 0 :][: len(sizes) + 1]
-            for start in range(0, len(sizes), ROWS_AT_ONCE):
-                bounds = ends[start : start + ROWS_AT_ONCE + 1]
+            for start in range(0, len(sizes), h5ad.ROWS_AT_ONCE):
+                bounds = ends[start : start + h5ad.ROWS_AT_ONCE + 1]
                 sums = np.cumsum(item["data"][bounds[0] : bounds[-1]], dtype=np.float64)
-                sizes[start : start + ROWS_AT_ONCE] = np.diff(np.append(0.0, sums)[bounds - bounds[0]])
+                sizes[start : start + h5ad.ROWS_AT_ONCE] = np.diff(np.append(0.0, sums)[bounds - bounds[0]])
         return sizes
 
     def _reading_counts(self) -> AbstractContextManager[None]:
@@ -199,22 +181,22 @@ class Split:
 
     def facts(self) -> dict[str, Any]:
         """Return the scalars of uns."""
-        with open_stage(self.path) as file:
-            return read_scalars(file)
+        with h5ad.open_stage(self.path) as file:
+            return h5ad.read_scalars(file)
 
     def expression(self, rows: np.ndarray | None = None) -> csr_matrix:
         """Return the log-normalized expression of a screen, CSR float32, of all cells or of `rows` (ascending positions)."""
         with self._open_expression() as item:
-            return read_csr(item, self.path) if rows is None else read_rows(item, rows, self.path)
+            return h5ad.read_csr(item, self.path) if rows is None else h5ad.read_rows(item, rows, self.path)
 
-    def expression_blocks(self, rows_per_block: int = 8192) -> Iterator[tuple[int, csr_matrix]]:
-        """Yield (position of the first cell, log-normalized expression) of so many cells at a time, CSR float32."""
+    def expression_blocks(self) -> Iterator[tuple[int, csr_matrix]]:
+        """Yield (position of the first cell, log-normalized expression) of some thousand cells at a time, CSR float32."""
         with self._open_expression() as item:
-            yield from read_row_blocks(item, rows_per_block, self.path)
+            yield from h5ad.read_row_blocks(item, 8192, self.path)
 
     @contextmanager
     def _open_expression(self) -> Iterator[h5py.Group | h5py.Dataset]:
-        with open_stage(self.path) as file:
+        with h5ad.open_stage(self.path) as file:
             if "layers/expression" not in file:
                 raise ContractError(f"{self.path}: no layer 'expression', which splits of perturbation screens have")
             yield file["layers/expression"]
@@ -223,7 +205,7 @@ class Split:
         """Return the split as an AnnData, for adapters that use the scverse libraries."""
         from anndata.io import read_elem
 
-        with open_stage(self.path) as file:
+        with h5ad.open_stage(self.path) as file:
             data = read_elem(file)
         return data[self.rows].copy() if self.is_part else data
 
@@ -234,7 +216,6 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
     Raises:
         ContractError: no label column, no `feature_name`, duplicate ids, an empty split or X not raw counts.
     """
-    import h5py
     from anndata.io import write_elem
 
     where = f"split {data.uns.get('split', path)}"
@@ -244,7 +225,7 @@ def write_split(path: str | Path, data: anndata.AnnData) -> None:
         raise ContractError(f"{where}: obs has no column 'label'")
     if "feature_name" not in data.var:
         raise ContractError(f"{where}: var has no column 'feature_name'")
-    check_unique(data.obs_names.to_numpy(), where)
+    h5ad.check_unique(data.obs_names.to_numpy(), where)
     data.X = as_counts(data.X, where)
     with checked_path(path) as temporary:
         counts, data.X = data.X, None

@@ -18,10 +18,8 @@ itself; the cells of both together are one row `pooled`, under the name that sor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -57,7 +55,6 @@ class Truth:
     full_scores: np.ndarray
     cells: np.ndarray
     components: np.ndarray
-    uns: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: str | Path, *, profile: str = "corrected", second_half: bool = False) -> Truth:
@@ -98,7 +95,6 @@ class Truth:
                 full_scores=full_scores,
                 cells=cells,
                 components=file["varm/components"][:],
-                uns=uns,
             )
 
     @property

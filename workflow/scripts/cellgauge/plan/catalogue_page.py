@@ -1,9 +1,10 @@
 """docs/assets.md: what the catalogue holds, written from the catalogue itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from cellgauge.core.errors import one_line
+from cellgauge.plan import config as settings
 from cellgauge.plan.grid import Grid
 from cellgauge.results.uncertainty import is_beside
 
@@ -38,12 +39,9 @@ task has controls that bracket its scores. Proposals are welcome as issues; CONT
 """
 
 
-def assets(config: Mapping[str, Any]) -> str:
-    """Return the page as Markdown.
-
-    Args:
-        config: the catalogue: models, datasets and tasks, as config/*.yaml have them.
-    """
+def assets() -> str:
+    """Return the page as Markdown."""
+    config = settings.catalogue()
     everything = {kind: list(config[kind]) for kind in ("models", "datasets", "tasks")}
     licences = [entry["needs_acceptance"] for entry in config["models"].values() if "needs_acceptance" in entry]
     run = {**everything, "seeds": [42], "profiles": ["reference", "corrected"], "accept_licences": licences}
@@ -113,16 +111,13 @@ def _details(config: Mapping[str, Any], grid: Grid) -> Iterator[str]:
     for task, entry in config["tasks"].items():
         yield f"### {_text(entry['title'])}\n"
         yield _text(entry["description"]) + "\n"
-        scores = {n: m for n, m in entry["metrics"].items() if m["higher_is_better"] is not None and not is_beside(n)}
-        rows = [
-            (
-                _named(name, metric),
-                _text(metric["description"]),
-                "higher" if metric["higher_is_better"] else "lower",
-                _text(metric.get("source", "")),
-            )
-            for name, metric in scores.items()
-        ]
+        rows = []
+        for name, metric in entry["metrics"].items():
+            if metric["higher_is_better"] is not None and not is_beside(name):
+                better = "higher" if metric["higher_is_better"] else "lower"
+                rows.append(
+                    (_named(name, metric), _text(metric["description"]), better, _text(metric.get("source", "")))
+                )
         yield _table(("metric", "meaning", "better is", "source"), rows)
         yield "Models that run on each dataset (a run's tables list the others, with the reason):\n"
         for dataset, data in config["datasets"].items():
@@ -167,14 +162,4 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def read_catalogue(folder: Path) -> dict[str, Any]:
-    """Return models, datasets and tasks of config/*.yaml."""
-    import yaml
-
-    config: dict[str, Any] = {}
-    for name in ("models", "datasets", "tasks"):
-        config |= yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    return config
+    return one_line(text).replace("|", "\\|").replace("<", "&lt;")

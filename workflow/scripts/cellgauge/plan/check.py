@@ -57,7 +57,7 @@ def require_files(inputs: Inputs, files: Collection[str], used: Callable[[], Col
 @cache
 def _local_files(inputs: Inputs) -> dict[str, list[str]]:
     """Return the files of the run that are the user's: key of the entry -> paths."""
-    run, weights = inputs.run, inputs.weights_of
+    run = inputs.run
     urls: list[tuple[str, str]] = []
     for dataset, splits in run.datasets.items():
         for source in (run.source(dataset, split) for split in splits):
@@ -67,11 +67,11 @@ def _local_files(inputs: Inputs) -> dict[str, list[str]]:
     for model, dataset, split in inputs.grid.parts:
         entry, where = run.model(model), f"models.{model.partition('@')[0]}"
         if "path" in entry:
-            urls.append((f"{where}.path", weights.of_split(model, dataset, split)[0]))
+            urls.append((f"{where}.path", run.file_of_split(model, dataset, split)[0]))
         if isinstance(entry.get("weights"), str):
             urls.append((f"{where}.weights", entry["weights"]))
-        for species in weights.added(model, dataset, split):
-            sources = weights.species_sources(model, species)
+        for species in run.species_to_add(model, dataset, split):
+            sources = run.species_sources(model, species)
             urls += [(f"{where}.new_species.{species}.{kind}", url) for kind, (url, _) in sources.items()]
     published = ((source, run.entries["published"][source].get("url", "")) for source in run.published)
     urls += [(f"published.{source}.url", url) for source, url in published if url]
@@ -187,17 +187,16 @@ class FileCheck:
         return self._splits[key]
 
     def _make_split(self, cell: Cell, source: Path, whole: bool) -> Path:
-        from cellgauge.data.make_split import SplitOptions, read_split
+        from cellgauge.data.make_split import read_split
         from cellgauge.files.split import write_split
 
         values = json.loads(self._inputs.split_options(cell))
         if not all(Path(table["path"]).is_file() for table in values.get("orthologues", ())):
             del values["orthologues"]  # not fetched yet
-        options = SplitOptions.parse(values, source)
-        split = read_split(source, options, sampled=not whole)
+        split = read_split(source, values, sampled=not whole)
         if (cell.dataset, cell.split, not whole) not in self._splits:
-            self._add(f"{cell.dataset}/{cell.split}", source, **_about_cells(split, options.counts))
-            self.notes += [f"{options.where}: {note}" for note in split.notes]
+            self._add(f"{cell.dataset}/{cell.split}", source, **_about_cells(split))
+            self.notes += [f"{split.options.where}: {note}" for note in split.notes]
         path = self._folder / cell.dataset / f"{cell.split}{'' if whole else '.sample'}.h5ad"
         path.parent.mkdir(exist_ok=True)
         write_split(path, split.data)
@@ -206,20 +205,22 @@ class FileCheck:
     # --- models -------------------------------------------------------------------------------------------------------
 
     def _check_models(self) -> None:
-        run, weights = self._inputs.run, self._inputs.weights_of
-        folders: set[str] = set()
+        run = self._inputs.run
+        checked: set[str] = set()
         for model, dataset, split in self._inputs.grid.parts:
             name, entry = model.partition("@")[0], run.model(model)
             cell = Cell("", model, dataset, split)
             if not self._is_due(*self._inputs.results(cell)):
                 continue
-            if isinstance(entry.get("weights"), str) and name not in folders and Path(weights.folder(model)).exists():
-                folders.add(name)
-                with self._noting_faults(f"models.{name}.weights", weights.folder(model)):
-                    self._check_folder(name, weights.folder(model))
-            if run.traits(model).path and not is_remote(weights.of_split(model, dataset, split)[0]):
-                path = Path(weights.of_split(model, dataset, split)[1])
-                if path.exists():
+            folder = local(entry["weights"], "") if isinstance(entry.get("weights"), str) else ""
+            if folder and name not in checked and Path(folder).exists():
+                checked.add(name)
+                with self._noting_faults(f"models.{name}.weights", folder):
+                    self._check_folder(name, folder)
+            if run.traits(model).path:
+                url, file = run.file_of_split(model, dataset, split)
+                path = Path(file)
+                if not is_remote(url) and path.exists():
                     with self._noting_faults(f"models.{name}", path):
                         self._check_rows(cell, path)
 
@@ -265,7 +266,7 @@ def check_jobs(inputs: Inputs, results: Collection[str], *, keep_going: bool) ->
         sys.exit(1)
 
 
-def _about_cells(split: MadeSplit, counts: str) -> dict[str, str]:
+def _about_cells(split: MadeSplit) -> dict[str, str]:
     from cellgauge.data.organisms import contradiction, organism
     from cellgauge.files.text_columns import shorten
 
@@ -280,7 +281,7 @@ def _about_cells(split: MadeSplit, counts: str) -> dict[str, str]:
         "shape": f"{len(obs):,} cells x {len(var):,} genes",
         "labels": f"{len(labels)}: " + shorten([f"{name} {count:,}" for name, count in labels.items()], 6),
         "donors": "no column" if donors is None else str(donors[donors != ""].nunique()),
-        "counts": f"whole numbers in {counts}",
+        "counts": f"whole numbers in {split.options.counts}",
         "species": f"{species} ({'as its genes' if fits else 'genes do not tell'})",
     }
 

@@ -17,11 +17,11 @@ from cellgauge.inference.adapter_job import Traits
 from cellgauge.models.base import adapter_names
 from cellgauge.plan.paths import REMOTE, Outputs, file_name, is_remote
 from cellgauge.plan.run import KINDS, SCREEN_OPTIONS, tables_of
+from cellgauge.plan.sources import ROOT
 from cellgauge.predictors.base import predictor_names, traits_of
 from cellgauge.tasks.traits import task_traits
 
-WORKFLOW = Path(__file__).resolve().parents[3]
-SCHEMA = WORKFLOW / "schemas" / "config.schema.yaml"
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 LONGEST_NAME = 150
 """Of a fetched file: what a file system allows, less what is added to it on its way."""
 PLACEHOLDERS = ("dataset", "split")
@@ -46,36 +46,29 @@ def check(config: MutableMapping[str, Any]) -> None:
         check_size(config)
     except ValueError as error:
         raise ConfigError(f"error in the configuration: {error}") from None
-    schema = _load(SCHEMA)
-    faults = list(_schema_faults(config, schema))
+    faults = list(_schema_faults(config))
     if not faults:
-        _fill_in_defaults(config, schema)
+        _fill_in_defaults(config)
         faults = [*_model_faults(config), *_dataset_faults(config), *_task_faults(config), *_published_faults(config)]
         faults += [*_run_faults(config), *_results_faults(config), *_add_also(config)]
     if faults:
         raise ConfigError("error in the configuration:\n  " + "\n  ".join(faults))
 
 
-def _fill_in_defaults(config: MutableMapping[str, Any], schema: Mapping[str, Any]) -> None:
-    for key, rule in schema["properties"]["run"]["properties"].items():
+def _fill_in_defaults(config: MutableMapping[str, Any]) -> None:
+    for key, rule in _parsed(SCHEMA)["properties"]["run"]["properties"].items():
         if "default" in rule:
             config["run"].setdefault(key, deepcopy(rule["default"]))
-    for model in config["models"].values():
-        model.setdefault("kind", _kind(model))
+    for model in config["models"].values():  # what the report compares one with depends on its kind
+        kind = "foundation" if "weights" in model else "baseline"
+        model.setdefault("kind", "precomputed" if model["adapter"].startswith("precomputed") else kind)
     config.setdefault("published", {})
-
-
-def _kind(model: Mapping[str, Any]) -> str:
-    """Return what a model is that does not say so: what the report compares it with depends on it."""
-    if model["adapter"].startswith("precomputed"):
-        return "precomputed"
-    return "foundation" if "weights" in model else "baseline"
 
 
 def catalogue() -> dict[str, Any]:
     """Return the configuration as shipped, with defaults filled in, for a comparison: it is not checked."""
     merged = _shipped()
-    _fill_in_defaults(merged, _load(SCHEMA))
+    _fill_in_defaults(merged)
     return merged
 
 
@@ -84,13 +77,8 @@ def _shipped() -> dict[str, Any]:
 
     merged: dict[str, Any] = {}
     for name in CATALOGUE:
-        update_config(merged, _load(WORKFLOW.parent / "config" / f"{name}.yaml"))
+        update_config(merged, deepcopy(_parsed(ROOT / "config" / f"{name}.yaml")))
     return merged
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """Return what a file of ours holds, for the caller to change."""
-    return deepcopy(_parsed(path))
 
 
 @cache  # planning reads the catalogue, and compares with it what a run uses
@@ -152,10 +140,11 @@ def _settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _schema_faults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+def _schema_faults(config: Mapping[str, Any]) -> Iterator[str]:
     from jsonschema import Draft202012Validator
 
-    for error in sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))):
+    errors = Draft202012Validator(_parsed(SCHEMA)).iter_errors(config)
+    for error in sorted(errors, key=lambda error: list(map(str, error.path))):
         where = ".".join(map(str, error.absolute_path)) or "the top level"
         if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
             yield from _unknown(where, "unknown key", sorted(error.instance), error.schema.get("properties", ()))
@@ -223,13 +212,9 @@ def _published_faults(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _environment_faults(where: str, entry: Mapping[str, Any]) -> Iterator[str]:
-    names = [entry["env"]] if "env" in entry else []
-    yield from _unknown(f"{where}.env", "no environment", names, _environments())
-
-
-@cache
-def _environments() -> list[str]:
-    return sorted(path.stem for path in (WORKFLOW / "envs").glob("*.yaml"))
+    if "env" in entry:
+        known = sorted(path.stem for path in ROOT.glob("workflow/envs/*.yaml"))
+        yield from _unknown(f"{where}.env", "no environment", [entry["env"]], known)
 
 
 def _weights_faults(where: str, model: Mapping[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cellgauge.plan import paths
+from cellgauge.plan.sources import ROOT
 
 if TYPE_CHECKING:
     from cellgauge.plan.grid import Cell
@@ -25,6 +26,8 @@ STAGES = ("split", "embed", "predict", "truth", "score")
 """The stages that cost something, in the order in which they run; a score counts with the search of its neighbors."""
 DIMS = ("n_components", "n_dims", "n_latent", "n_top_genes")
 """Params of models that say how many dimensions an embedding has; of several the first."""
+CELLS = 40_000
+"""The cells of a split whose size the catalogue does not tell."""
 EPOCHS, EPOCH_CELLS = 400, 20_000
 """What a model trains for without `max_epochs`: fewer epochs beyond so many cells (scvi-tools 1.4)."""
 
@@ -66,11 +69,11 @@ class Job(NamedTuple):
     memory_mb: float
 
 
-def read_costs(path: Path) -> Costs:
+def read_costs() -> Costs:
     """Return the table of costs."""
     import yaml
 
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load((ROOT / "config/costs.yaml").read_text(encoding="utf-8"))
 
 
 def evaluate(law: Law, cells: int, dims: int = 0, epochs: int = 0) -> float:
@@ -131,7 +134,7 @@ def jobs(inputs: Inputs, costs: Costs, cells: int, speeds: Mapping[str, float] |
             yield job
     for cell in grid.cells:
         laws = costs["tasks"].get(cell.task, {})
-        if "reference" in run.profiles and run.traits(cell.model).reference_on_counts:
+        if "reference" in run.options["profiles"] and run.traits(cell.model).reference_on_counts:
             laws = costs["tasks"].get(f"{cell.task}_on_counts", laws)
         params, usual = run.params(cell.model), _of_model(run, costs, cell).get("dims", 0)
         dims = next((params[name] for name in DIMS if name in params), usual)

@@ -5,7 +5,6 @@ It is known from the configuration alone, before anything is downloaded.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from cellgauge.data.organisms import organism
@@ -25,7 +24,6 @@ class Cell:
 
     @property
     def path(self) -> str:
-        """The score file."""
         return paths.SCORE.format(**vars(self))
 
 
@@ -37,43 +35,31 @@ class Skipped(Cell):
 
 
 class Grid:
-    """The cells of a run, and what of it does not apply."""
+    """The cells of a run, and what of it does not apply.
+
+    Attributes:
+        cells: what the run scores.
+        skipped: what does not apply, with reasons.
+        parts: (model, dataset, split) of everything that the run embeds or predicts, each once.
+    """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.run = Run(config)
-
-    @property
-    def cells(self) -> list[Cell]:
-        """The cells that the run scores."""
-        return self._plan[0]
-
-    @property
-    def skipped(self) -> list[Skipped]:
-        """What does not apply, with reasons."""
-        return self._plan[1]
-
-    @cached_property
-    def parts(self) -> list[tuple[str, str, str]]:
-        """(model, dataset, split) of everything that the run embeds or predicts, each once."""
-        parts = ((c.model, c.dataset, split) for c in self.cells for split in self.run.splits_of(c.dataset, c.split))
-        return list(dict.fromkeys(parts))
-
-    @cached_property
-    def _plan(self) -> tuple[list[Cell], list[Skipped]]:
-        cells: list[Cell] = []
-        skipped: list[Skipped] = []
-        for dataset, splits in self.run.datasets.items():
-            for task in self.run.tasks:
-                parts = self.run.sets[dataset] if spans(task) else {split: (split,) for split in splits}
-                for model in self.run.models:
+        self.run = run = Run(config)
+        self.cells: list[Cell] = []
+        self.skipped: list[Skipped] = []
+        for dataset, splits in run.datasets.items():
+            for task in run.tasks:
+                parts = run.sets[dataset] if spans(task) else {split: (split,) for split in splits}
+                for model in run.models:
                     if self._is_for_others(task, model, dataset):
                         continue
                     for part, members in parts.items():
                         if reason := self._why_not(task, model, dataset, members):
-                            skipped.append(Skipped(task, model, dataset, part, reason))
+                            self.skipped.append(Skipped(task, model, dataset, part, reason))
                         else:
-                            cells.append(Cell(task, model, dataset, part))
-        return cells, skipped
+                            self.cells.append(Cell(task, model, dataset, part))
+        in_use = ((c.model, c.dataset, split) for c in self.cells for split in run.splits_of(c.dataset, c.split))
+        self.parts: list[tuple[str, str, str]] = list(dict.fromkeys(in_use))
 
     def _is_for_others(self, task: str, model: str, dataset: str) -> bool:
         """Return whether the run has other tasks, or other models, for this kind of data: nobody expects a row then."""
@@ -147,5 +133,4 @@ class Grid:
 
 
 def spans(task: str) -> bool:
-    """Return whether a task spans the splits of a set."""
     return task_traits(task).scope == "dataset"

@@ -5,7 +5,7 @@ The methods that take `w` are such functions: `w` holds the wildcards of a job.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -16,20 +16,27 @@ from cellgauge.core.errors import CellgaugeError
 from cellgauge.data.genes import hub_of
 from cellgauge.plan import paths
 from cellgauge.plan.grid import Cell, Grid
-from cellgauge.plan.interpreter import python_of, require
-from cellgauge.plan.manifest import manifest
+from cellgauge.plan.interpreter import require
+from cellgauge.plan.manifest import catalogue
 from cellgauge.plan.paths import UsersFile, file_name, is_remote, local
 from cellgauge.plan.provenance import planned
 from cellgauge.plan.run import SCREEN_OPTIONS, tables_of
 from cellgauge.plan.sources import code
 from cellgauge.plan.storage import Places
-from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
 SPLIT_OPTIONS = ("counts", "missing_labels", "cells", "round")
 """Keys of a dataset's entry that change the file of a split, beside those of screens."""
 COSTS = ("embed", "predict", "neighbors", "score")
 """The rules whose time and memory the tables show."""
+PATTERNS = {
+    "split": r"[a-z0-9_+]+",
+    "number": r"\d+",
+    "n_shards": r"\d+",
+    "object": r"[^/]+",
+    "species": r"[a-z_]+",
+}
+"""The regular expressions of wildcards that are the same for every catalogue."""
 Wildcards = SimpleNamespace
 """The wildcards of a job: some of `task`, `model`, `dataset`, `split`, `object`, `file`, `species`, `source`, `number` and
 `n_shards`."""
@@ -73,16 +80,11 @@ class DividedJob:
 
     @property
     def embedding(self) -> str:
-        return paths.EMBEDDING.format(model=self.model, dataset=self.dataset, split=self.split)
-
-    @property
-    def benchmark(self) -> str:
-        return paths.benchmark("embed", self.embedding)
+        return paths.EMBEDDING.format(**vars(self))
 
     @property
     def shards(self) -> list[str]:
-        numbers = range(1, self.n_shards + 1)
-        return [paths.SHARD.format(**{**vars(self), "number": number}) for number in numbers]
+        return [paths.SHARD.format(**vars(self), number=number) for number in range(1, self.n_shards + 1)]
 
 
 class Inputs:
@@ -95,30 +97,18 @@ class Inputs:
         self.grid = grid
         self.places = places or Places()
         self.run = grid.run
-        self.weights_of = Weights(grid.run)
 
-    def pattern(self, kind: str) -> str:
-        """Return the regular expression of a wildcard: the catalogue's keys and nothing else."""
-        entries = self.run.entries
+    def patterns(self) -> dict[str, str]:
+        """Return the regular expression of each wildcard: the catalogue's keys and nothing else."""
         kinds = {"model": "models", "dataset": "datasets", "task": "tasks", "source": "published"}
-        if kind in kinds:
-            names = "|".join(map(re.escape, entries[kinds[kind]])) or r"(?!)"
-            return rf"(?:{names})(?:@\d+)?" if kind == "model" else names
-        if kind == "file":
-            files = (path.removeprefix(f"{paths.WEIGHTS}/") for path in self.weights_of.remote)
-            return "|".join(sorted(map(re.escape, files))) or r"(?!)"
-        return {
-            "split": r"[a-z0-9_+]+",
-            "number": r"\d+",
-            "n_shards": r"\d+",
-            "object": r"[^/]+",
-            "species": r"[a-z_]+",
-        }[kind]
+        names: dict[str, Iterable[str]] = {kind: self.run.entries[entries] for kind, entries in kinds.items()}
+        names["file"] = sorted(path.removeprefix(f"{paths.WEIGHTS}/") for path in self.run.remote_weights)
+        patterns = {kind: "|".join(map(re.escape, known)) or r"(?!)" for kind, known in names.items()}
+        return PATTERNS | patterns | {"model": rf"(?:{patterns['model']})(?:@\d+)?"}
 
     # --- targets -----------------------------------------------------------------------------------------------------
 
     def scores(self, w: object = None) -> list[str]:
-        """Return the score files of the run."""
         return [cell.path for cell in self.grid.cells]
 
     def embeddings(self, w: object = None) -> list[str]:
@@ -136,32 +126,37 @@ class Inputs:
         return [paths.PUBLISHED.format(source=source) for source in self.run.published]
 
     def manifest(self, w: object = None) -> str:
-        """Return as JSON what the tables are made of."""
-        return manifest(self.grid, self.scores(), self.layouts(), self.published_rows(), planned(self))
+        """Return as JSON what the tables are made of: the paths of their inputs, and what is known of the run.
+
+        It grows with the run, and so it is a file: a command has its greatest length (on Linux 131,072 bytes an argument).
+        """
+        files = {"scores": self.scores(), "layouts": self.layouts(), "published": self.published_rows()}
+        return json.dumps({**files, "catalogue": catalogue(self.grid), "provenance": planned(self)}, sort_keys=True)
 
     def downloads(self) -> list[str]:
         """Return the URL of everything that the run fetches into an empty folder, each once."""
         urls: dict[str, None] = {}
         for model, dataset, split in self.grid.parts:
             urls[self.run.source(dataset, split).url] = None
-            urls |= dict.fromkeys(self.weights_of.urls(model, dataset, split))
+            urls |= dict.fromkeys(self.run.urls_of_model(model, dataset, split))
             urls |= dict.fromkeys(table["url"] for table in tables_of(self.run.dataset(dataset)))
-            for species in self.weights_of.added(model, dataset, split):
-                urls |= dict.fromkeys(url for url, _ in self.weights_of.species_sources(model, species).values())
+            for species in self.run.species_to_add(model, dataset, split):
+                urls |= dict.fromkeys(url for url, _ in self.run.species_sources(model, species).values())
         return [url for url in urls if is_remote(url)]
-
-    def benchmarks(self) -> list[str]:
-        """Return the files of time and memory that the table of costs is made of."""
-        jobs = (job for cell in self.grid.cells for job in self._jobs(cell) if job[0] in COSTS)
-        return list(dict.fromkeys(paths.benchmark(*job) for job in jobs))
 
     def costs(self, w: object = None) -> list[str]:
         """Return what the job of the tables reads if it is there: from a storage only what a job names is fetched."""
         if not self.places.stored:
             return []
+        jobs = (job for cell in self.grid.cells for job in self._jobs(cell) if job[0] in COSTS)
+        benchmarks = dict.fromkeys(paths.benchmark(*job) for job in jobs)
         datasets = self.run.datasets.items()
         splits = [paths.SPLIT.format(dataset=name, split=split) for name, of_data in datasets for split in of_data]
-        return [*self.benchmarks(), *self.embeddings(), *splits]
+        return [*benchmarks, *self.embeddings(), *splits]
+
+    def stored(self, files: list[str]) -> list[str]:
+        """Return files as outputs of a job where they lie in a storage, which takes outputs alone; elsewhere none."""
+        return files if self.places.stored else []
 
     def at(self, path: str) -> str:
         """Return where a job finds a file."""
@@ -179,7 +174,7 @@ class Inputs:
             yield rule, result, shared.get(result) or paths.log(rule, result)
 
     def _jobs(self, cell: Cell) -> Iterator[tuple[str, str]]:
-        run, weights = self.run, self.weights_of
+        run = self.run
         splits = run.splits_of(cell.dataset, cell.split)
         urls = [run.source(cell.dataset, split).url for split in splits]
         species = run.species(cell.dataset, cell.split)
@@ -189,13 +184,13 @@ class Inputs:
         yield from (("split", path) for path in self.splits(cell))
         for split in splits:
             if is_remote(run.model(cell.model).get("path", "")):
-                yield "download_weights", weights.of_split(cell.model, cell.dataset, split)[1]
-        yield from (("download_weights", path) for path in weights.checkpoint(cell.model, species))
-        for name in weights.added(cell.model, cell.dataset, cell.split):
-            for url, path in weights.species_sources(cell.model, name).values():
+                yield "download_weights", run.file_of_split(cell.model, cell.dataset, split)[1]
+        yield from (("download_weights", path) for path in run.checkpoint(cell.model, species))
+        for name in run.species_to_add(cell.model, cell.dataset, cell.split):
+            for url, path in run.species_sources(cell.model, name).values():
                 if is_remote(url):
                     yield "download_weights", path
-            yield "build_species", weights.species_folder(cell.model, name)
+            yield "build_species", run.species_folder(cell.model, name)
         predicts = run.traits(cell.model).modality == "perturbation"
         for path in self.results(cell):
             yield from (("embed_shard", shard) for shard in (self.divided[path].shards if path in self.divided else ()))
@@ -207,7 +202,6 @@ class Inputs:
     # --- data --------------------------------------------------------------------------------------------------------
 
     def object_url(self, w: Wildcards) -> str:
-        """Return the URL that a download job fetches."""
         return self.objects(w.dataset)[w.object]
 
     def objects(self, dataset: str) -> dict[str, str]:
@@ -237,10 +231,9 @@ class Inputs:
             "source": source.url,
             "licence": entry.get("licence", ""),
         }
-        options |= {key: entry[key] for key in SPLIT_OPTIONS if key in entry}
+        options |= {key: entry[key] for key in (*SPLIT_OPTIONS, *SCREEN_OPTIONS) if key in entry}
         if entry["modality"] == "perturbation":
             options["modality"] = "perturbation"
-            options |= {key: entry[key] for key in SCREEN_OPTIONS if key in entry}
         if "split_by" in entry:
             options |= {"split_by": entry["split_by"], "value": source.value}
         if files := self.orthologues(w):
@@ -253,22 +246,16 @@ class Inputs:
     # --- models ------------------------------------------------------------------------------------------------------
 
     def adapter(self, w: Cell | Wildcards) -> str:
-        """Return the adapter of a model."""
         return self.run.model(w.model)["adapter"]
 
     def env(self, w: Cell | Wildcards) -> str:
         """Return the environment file of a model, as seen from workflow/rules."""
-        return f"../envs/{self._model_env(w.model)}.yaml"
-
-    def _model_env(self, model: str) -> str:
-        return self.run.model(model).get("env", "baselines")
+        return f"../envs/{self.run.model_env(w.model)}.yaml"
 
     def gpus(self, w: Cell | Wildcards) -> int:
-        """Return how many GPUs a job of this model asks for."""
         return self.run.model(w.model).get("gpus", 0)
 
     def threads(self, w: Cell | Wildcards) -> int:
-        """Return how many threads a job of this model uses."""
         return self.run.model(w.model).get("threads", 1)
 
     def model_options(self, w: Cell | Wildcards) -> str:
@@ -277,8 +264,8 @@ class Inputs:
         options = {**entry.get("params", {}), "seed": self.run.seed(w.model)}
         if "shared_space" in entry:
             options["shared_space"] = entry["shared_space"]
-        if self.run.added_species(w.model) and (added := self.weights_of.added(w.model, w.dataset, w.split)):
-            files = {name: self.at(self.weights_of.species_folder(w.model, name)) for name in added}
+        if self.run.added_species(w.model) and (added := self.run.species_to_add(w.model, w.dataset, w.split)):
+            files = {name: self.at(self.run.species_folder(w.model, name)) for name in added}
             options["species_files"] = {**options.get("species_files", {}), **files}
         return json.dumps(options, sort_keys=True)
 
@@ -297,18 +284,18 @@ class Inputs:
 
     def weights_url(self, w: Wildcards) -> str:
         """Return the URL of a file of a checkpoint, or of the file of one dataset and split that a `path` names."""
-        return self.weights_of.remote[paths.WEIGHTS_FILE.format(file=w.file)]
+        return self.run.remote_weights[paths.WEIGHTS_FILE.format(file=w.file)]
 
     def weights(self, w: Cell | Wildcards) -> list[str]:
         """Return the files that a model needs beside the splits."""
         entry = self.run.model(w.model)
         if "path" in entry:
-            return [self.weights_of.of_split(w.model, w.dataset, w.split)[1]]
-        added = self.weights_of.added(w.model, w.dataset, w.split)
-        built = [self.weights_of.species_folder(w.model, name) for name in added]
+            return [self.run.file_of_split(w.model, w.dataset, w.split)[1]]
+        added = self.run.species_to_add(w.model, w.dataset, w.split)
+        built = [self.run.species_folder(w.model, name) for name in added]
         if isinstance(entry.get("weights"), str):
-            return [self.weights_of.folder(w.model), *built]
-        return [*self.weights_of.checkpoint(w.model, self.run.species(w.dataset, w.split)), *built]
+            return [self.run.weights_folder(w.model), *built]
+        return [*self.run.checkpoint(w.model, self.run.species(w.dataset, w.split)), *built]
 
     @cached_property
     def shared_jobs(self) -> list[SharedJob]:
@@ -347,18 +334,6 @@ class Inputs:
             jobs.append(DividedJob(model, dataset, split, -(-n_cells // most)))
         return {job.embedding: job for job in jobs if job.n_shards > 1}
 
-    def shard_number(self, w: Wildcards) -> list[str]:
-        """Return the number of a shard and that of all shards of its split."""
-        return [w.number, w.n_shards]
-
-    def join_code(self, job: DividedJob) -> dict[str, str]:
-        """Return the digests of our files that a joining job, or a shard, runs."""
-        return {**self.model_code(Wildcards(model=job.model)), **code("join_shards")}
-
-    def stored_benchmark(self, job: DividedJob) -> list[str]:
-        """Return the benchmark that a joining job writes where it is an output, as `stored_benchmarks`."""
-        return [job.benchmark] if self.places.stored else []
-
     def shared_weights(self, job: SharedJob) -> list[str]:
         """Return the files that a model needs beside the splits of a shared job."""
         parts = (Cell("", job.model, job.dataset, split) for split in job.splits)
@@ -370,14 +345,6 @@ class Inputs:
         species_files = {name: folder for part in parts for name, folder in part.pop("species_files", {}).items()}
         return json.dumps({**parts[0], **({"species_files": species_files} if species_files else {})}, sort_keys=True)
 
-    def benchmarks_of(self, job: SharedJob) -> list[str]:
-        """Return where a shared job writes time and memory of each of its splits."""
-        return list(map(self.at, job.each(paths.benchmark("embed", paths.EMBEDDING))))
-
-    def stored_benchmarks(self, job: SharedJob) -> list[str]:
-        """Return what of these are outputs: all where files lie in a storage, which takes outputs alone."""
-        return job.each(paths.benchmark("embed", paths.EMBEDDING)) if self.places.stored else []
-
     def weights_argument(self, w: Cell | Wildcards) -> list[str]:
         """Return what embed_cells.py is given of them: the file, the folder of the checkpoint, or nothing."""
         entry = self.run.model(w.model)
@@ -386,26 +353,24 @@ class Inputs:
         return [self.weights_folder(w)]
 
     def weights_folder(self, w: Cell | Wildcards) -> str:
-        """Return the folder of a model's checkpoint."""
-        return self.at(self.weights_of.folder(w.model))
+        return self.at(self.run.weights_folder(w.model))
 
     def species_inputs(self, w: Wildcards) -> list[str]:
         """Return what the files of an added species are made of."""
-        return [path for _, path in self.weights_of.species_sources(w.model, w.species).values()]
+        return [path for _, path in self.run.species_sources(w.model, w.species).values()]
 
     def species_weights(self, w: Wildcards) -> list[str]:
         """Return the checkpoint that the files of an added species are made for: its files, or the user's folder."""
-        return list(self.weights_of.checkpoint(w.model, [])) or [self.weights_of.folder(w.model)]
+        return list(self.run.checkpoint(w.model, [])) or [self.run.weights_folder(w.model)]
 
     def species_options(self, w: Wildcards) -> str:
         """Return the options of build_species.py as JSON: what to build from, and what of the model's params it takes."""
         chosen = self.run.traits(w.model).species_options
         options = {name: value for name, value in self.run.params(w.model).items() if name in chosen}
-        files = {name: self.at(path) for name, (_, path) in self.weights_of.species_sources(w.model, w.species).items()}
+        files = {name: self.at(path) for name, (_, path) in self.run.species_sources(w.model, w.species).items()}
         return json.dumps({**options, **files}, sort_keys=True)
 
     def species_code(self, w: Wildcards) -> dict[str, str]:
-        """Return the digests of our files that make the files of an added species."""
         return code("build_species", f"cellgauge.models.{self.adapter(w)}")
 
     # --- scores ------------------------------------------------------------------------------------------------------
@@ -452,7 +417,6 @@ class Inputs:
         return json.dumps({name: value for name, value in options.items() if name in chosen}, sort_keys=True)
 
     def neighbor_code(self, w: Wildcards) -> dict[str, str]:
-        """Return the digests of our files that a search of neighbors runs."""
         return code("find_neighbors", f"cellgauge.tasks.{w.task}.neighbors")
 
     def task_options(self, w: Wildcards) -> str:
@@ -460,7 +424,7 @@ class Inputs:
         return json.dumps(self._task_options(w), sort_keys=True)
 
     def _task_options(self, w: Wildcards) -> dict[str, Any]:
-        profiles, device = self.run.profiles, self._score_device(w.task)
+        profiles, device = self.run.options["profiles"], self._score_device(w.task)
         options = {**self.run.task_params(w.task), "profiles": profiles, "seed": self.run.seed(w.model)}
         return options | ({"device": device} if device != "cpu" else {})
 
@@ -482,22 +446,13 @@ class Inputs:
         return self.run.task(w.task).get("memory_times", 10)
 
     def task_threads(self, w: Wildcards) -> int:
-        """Return how many threads a job of this task uses."""
         return self.run.task(w.task).get("threads", 1)
 
     def task_env(self, w: Cell | Wildcards) -> str:
         """Return the environment file of a task, as seen from workflow/rules: PyTorch is large, so only where it is used."""
-        return f"../envs/{self._env_name(w.task)}{'' if self._score_device(w.task) == 'cpu' else '_gpu'}.yaml"
-
-    def _env_name(self, task: str) -> str:
-        return self.run.task(task).get("env", "score")
-
-    def task_python(self, w: Wildcards) -> str:
-        """Return the Python that scores a task where jobs run without conda."""
-        return python_of(self._env_name(w.task))
+        return f"../envs/{self.run.task_env(w.task)}{'' if self._score_device(w.task) == 'cpu' else '_gpu'}.yaml"
 
     def image(self, environment: str) -> str:
-        """Return the container image of an environment file."""
         return str(self.run.options["images"]).replace("{env}", PurePath(environment).stem)
 
     def check_images(self, with_conda: bool) -> None:
@@ -516,18 +471,16 @@ class Inputs:
     def check_environments(self) -> None:
         """Raise CellgaugeError where a model or a task of the run needs packages that have not been installed."""
         for task in dict.fromkeys(cell.task for cell in self.grid.cells):
-            require(self._env_name(task), f"task {task}")
+            require(self.run.task_env(task), f"task {task}")
         for model in dict.fromkeys(cell.model for cell in self.grid.cells):
-            require(self._model_env(model), f"model {model}")
+            require(self.run.model_env(model), f"model {model}")
 
     def task_code(self, w: Wildcards) -> dict[str, str]:
-        """Return the digests of our files that a task's job runs."""
         return code("score_task", f"cellgauge.tasks.{w.task}.scores")
 
     # --- what others published ---------------------------------------------------------------------------------------
 
     def published_url(self, w: Wildcards) -> str:
-        """Return the URL of the result file of a source."""
         return self.run.entries["published"][w.source]["url"]
 
     def published_file(self, w: Wildcards) -> list[str]:
@@ -536,7 +489,6 @@ class Inputs:
         return [local(url, f"{paths.PUBLISHED_FILES}/{w.source}")] if url else []
 
     def published_options(self, w: Wildcards) -> str:
-        """Return the options of import_published.py as JSON."""
         entry = self.run.entries["published"][w.source]
         chosen = {key: entry[key] for key in ("format", "models", "datasets", "left_out", "values") if key in entry}
         return json.dumps({"source": w.source, **chosen}, sort_keys=True)

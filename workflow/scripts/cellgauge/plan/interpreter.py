@@ -7,9 +7,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from cellgauge.core.errors import CellgaugeError
-from cellgauge.plan.sources import SCRIPTS, project_file
-
-ROOT = SCRIPTS.parents[1]
+from cellgauge.plan.sources import ROOT, project_file
 
 
 def prefer_this_python() -> None:

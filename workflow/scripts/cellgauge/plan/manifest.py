@@ -1,11 +1,9 @@
 """The manifest of a run: which files the tables are made of, and what they say of models, data and tasks."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from cellgauge.plan.grid import Grid, spans
-from cellgauge.plan.weights import Weights
 from cellgauge.tasks.traits import task_traits
 
 _KEYS = (
@@ -15,17 +13,6 @@ _KEYS = (
 ABOUT = tuple(_KEYS.split())
 """What the tables and the report say of an entry of the catalogue."""
 NOT_ABOUT_PUBLISHED = ("models", "datasets", "left_out", "values")
-
-
-def manifest(
-    grid: Grid, scores: list[str], layouts: list[str], published: list[str], provenance: Mapping[str, Any]
-) -> str:
-    """Return as JSON the paths of `scores`, `layouts` and `published`, the `catalogue`, and what is known of the `provenance`.
-
-    It grows with the run, and so it is a file: a command has its greatest length (on Linux 131,072 bytes an argument).
-    """
-    files = {"scores": scores, "layouts": layouts, "published": published}
-    return json.dumps({**files, "catalogue": catalogue(grid), "provenance": provenance}, sort_keys=True)
 
 
 def catalogue(grid: Grid) -> dict[str, Any]:
@@ -58,15 +45,10 @@ def _about_model(grid: Grid, model: str) -> dict[str, Any]:
 
 def files_of(grid: Grid, model: str) -> list[str]:
     """Return the URLs of the checkpoint of a model, and of its embeddings, each once."""
-    run, weights = grid.run, Weights(grid.run)
-    files = dict.fromkeys(
-        url
-        for dataset, splits in run.datasets.items()
-        for split in splits
-        if not grid.why_not_split(model, dataset, split)
-        for url in weights.urls(model, dataset, split)
-    )
-    return list(files)
+    run = grid.run
+    parts = ((model, dataset, split) for dataset, splits in run.datasets.items() for split in splits)
+    taken = (part for part in parts if not grid.why_not_split(*part))
+    return list(dict.fromkeys(url for part in taken for url in run.urls_of_model(*part)))
 
 
 def _about_dataset(grid: Grid, dataset: str) -> dict[str, Any]:
@@ -77,9 +59,8 @@ def _about_dataset(grid: Grid, dataset: str) -> dict[str, Any]:
         text["title"] = f"{title} (semi-synthetic)"
     text["splits"] = {split: run.source(dataset, split).organism for split in run.datasets[dataset]}
     text |= run.size(dataset)
-    parts = [(part.dataset, part.task, part.split) for part in grid.cells]
-    parts += [(part.dataset, part.task, part.split) for part in grid.skipped]
-    sets = {name: run.splits_of(dataset, name) for owner, task, name in parts if owner == dataset and spans(task)}
+    parts = (part for part in (*grid.cells, *grid.skipped) if part.dataset == dataset and spans(part.task))
+    sets = {part.split: run.splits_of(dataset, part.split) for part in parts}
     return text | ({"sets": sets} if sets else {})
 
 

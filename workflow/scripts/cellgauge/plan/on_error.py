@@ -30,18 +30,15 @@ LONG_AGO = 1
 takes 0 for no mtime at all."""
 
 
-def failures(inputs: Inputs, since: float) -> dict[str, str]:
+def failures(inputs: Inputs) -> dict[str, str]:
     """Return the reason of every score of the run that was not made, by the score file's path.
 
     A job has failed when its log was written since the run began and its result is not there: Snakemake removes the output
     of a failed job and keeps its log. What depends on it counts as failed too, even where an older score file remains.
-
-    Args:
-        since: when the run began, seconds since the epoch.
     """
     reasons: dict[str, str] = {}
     for cell in inputs.grid.cells:
-        reason = next(filter(None, (_failure(inputs.places, *job, since) for job in inputs.jobs(cell))), "")
+        reason = next(filter(None, (_failure(inputs.places, *job) for job in inputs.jobs(cell))), "")
         if not reason and not inputs.places.exists(cell.path):
             reason = NOT_RUN
         if reason:
@@ -49,9 +46,9 @@ def failures(inputs: Inputs, since: float) -> dict[str, str]:
     return reasons
 
 
-def _failure(places: Places, rule: str, result: str, log: str, since: float) -> str:
-    """Return why one job failed since then, "" if it did not."""
-    if places.exists(result) or places.mtime(log) < since:
+def _failure(places: Places, rule: str, result: str, log: str) -> str:
+    """Return why one job failed in this run, "" if it did not."""
+    if places.exists(result) or places.mtime(log) < BEGAN:
         return ""
     text = places.fetch(log).read_text(encoding="utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -62,7 +59,7 @@ def _failure(places: Places, rule: str, result: str, log: str, since: float) -> 
 
 def report_failures(inputs: Inputs) -> None:
     """Say what failed and why, and write nothing: for a run that was asked for some files, not for the tables."""
-    reasons = (reason for reason in failures(inputs, BEGAN).values() if reason != NOT_RUN)
+    reasons = (reason for reason in failures(inputs).values() if reason != NOT_RUN)
     for reason in dict.fromkeys(reasons):
         print(f"failed: {reason}", file=sys.stderr)
 
@@ -72,7 +69,7 @@ def publish_partial_results(inputs: Inputs) -> None:
 
     Called by Snakemake in the run's folder after a failure. It never raises: the failure that led here is the news.
     """
-    failed = failures(inputs, BEGAN)
+    failed = failures(inputs)
     try:
         fault = _publish(inputs, failed)
     except OSError as error:  # such as a full disk
@@ -99,17 +96,10 @@ def _publish(inputs: Inputs, failed: Mapping[str, str]) -> str:
         reasons.write_text(json.dumps(failed), encoding="utf-8")
         collect = ["collect_tables.py", "--manifest", inputs.at(outputs.manifest), "--failed", str(reasons)]
         collect += ["--ledger", paths.LEDGER, "--benchmarks", inputs.at(paths.BENCHMARKS)]
-        collect += [
-            "--results",
-            inputs.at(paths.RESULTS),
-            "--provenance",
-            outputs.provenance,
-            "--output",
-            outputs.tables,
-        ]
+        collect += ["--results", inputs.at(paths.RESULTS), "--provenance", outputs.provenance]
         render = ["render_report.py", outputs.tables, "--output", outputs.report]
         exports = ["export_results.py", outputs.tables, "--output", outputs.folder]
-        fault = _run(collect, render, exports)
+        fault = _run([*collect, "--output", outputs.tables], render, exports)
     results = map(Path, (outputs.provenance, outputs.report, outputs.czbenchmarks))
     for path in filter(Path.exists, (*Path(outputs.tables).glob("*.*"), *results)):
         os.utime(path, (LONG_AGO, LONG_AGO))
@@ -127,13 +117,7 @@ def _run(*commands: Sequence[str]) -> str:
 
 
 def summary(failed: Mapping[str, str], total: int, written: bool = True) -> str:
-    """Return what failed and why, one line per reason, for the end of Snakemake's output.
-
-    Args:
-        failed: score file -> why it was not made.
-        total: how many scores the run has.
-        written: whether tables and report of the other scores were written.
-    """
+    """Return which of `total` score files `failed` and why, one line per reason, for the end of Snakemake's output."""
     if not failed:
         return "No score is missing; another job failed, see its log above."
     by_reason: dict[str, list[str]] = {}

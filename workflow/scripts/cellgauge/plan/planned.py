@@ -23,21 +23,12 @@ REASONS = {
 """Beginnings of Snakemake's reasons and what the table calls them, the first that applies; all others are about inputs."""
 CODE = re.compile(r"\{'[^{}]*\.py'[^{}]*\}|'[0-9a-f]{8}'")
 """How the params `code` and `code_digest` are written in a reason."""
-
-
 KINDS = {"task": "tasks", "model": "models", "dataset": "data sets", "source": "sources"}
 """The wildcards that say what a job is about, and what many are called."""
 
 
 class PlannedJob(NamedTuple):
-    """A job that Snakemake would run.
-
-    Attributes:
-        rule: its name, "embed" for the jobs of several splits too.
-        wildcards: name -> value.
-        outputs: the paths that it makes.
-        reason: as Snakemake says it.
-    """
+    """A job that Snakemake would run, by its rule, with the reason that Snakemake gives."""
 
     rule: str
     wildcards: Mapping[str, str]
@@ -86,17 +77,17 @@ def planned_jobs(arguments: Sequence[str]) -> list[PlannedJob]:
 
 def table(jobs: Sequence[PlannedJob], inputs: Inputs) -> Iterator[str]:
     """Yield the lines of a table: how many jobs of each stage would run, why, and of which tasks, models and data."""
-    of_rules = {job.name: {"model": job.model, "dataset": job.dataset} for job in inputs.shared_jobs}
-    joins = {job.name: {"model": job.model, "dataset": job.dataset} for job in inputs.divided.values()}
+    of_rules = {job.name: ("embed", vars(job)) for job in inputs.shared_jobs}
+    of_rules |= {job.name: ("join_shards", vars(job)) for job in inputs.divided.values()}
     rows: dict[tuple[str, str], list[Mapping[str, str]]] = {}
     for job in jobs:
         if job.outputs:  # all but the rule `all`, which does nothing
-            stage = "embed" if job.rule in of_rules else "join_shards" if job.rule in joins else job.rule
-            rows.setdefault((stage, job.short_reason), []).append((of_rules | joins).get(job.rule, job.wildcards))
+            stage, wildcards = of_rules.get(job.rule, (job.rule, job.wildcards))
+            rows.setdefault((stage, job.short_reason), []).append(wildcards)
     yield f"{'stage':18}{'jobs':>6}  {'reason':20}of"
-    for (stage, reason), wildcards in rows.items():
-        about = (_about(kind, {each[kind] for each in wildcards if kind in each}) for kind in KINDS)
-        yield f"{stage:18}{len(wildcards):>6}  {reason:20}{', '.join(filter(None, about))}".rstrip()
+    for (stage, reason), of_jobs in rows.items():
+        about = (_about(kind, {each[kind] for each in of_jobs if kind in each}) for kind in KINDS)
+        yield f"{stage:18}{len(of_jobs):>6}  {reason:20}{', '.join(filter(None, about))}".rstrip()
     yield f"{'all':18}{sum(map(len, rows.values())):>6}"
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from cellgauge.plan.cost import jobs, read_costs
-from cellgauge.plan.sources import SCRIPTS
+from cellgauge.plan.cost import CELLS, jobs, read_costs
 
 if TYPE_CHECKING:
     from cellgauge.plan.inputs import Inputs
 
 LEAST_SECONDS = 2.0
 """What every job takes beside its costs: the start of a process."""
-CELLS = 40_000
-"""The cells of a split whose size the catalogue does not tell, as in `make plan`."""
 
 
 class Progress(logging.Handler):
@@ -28,9 +25,7 @@ class Progress(logging.Handler):
     jobs run at once need not be known.
     """
 
-    def __init__(
-        self, log: logging.Logger, seconds: Mapping[int, float], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, log: logging.Logger, seconds: Mapping[int, float]) -> None:
         """Start the clock, and leave out of what Snakemake shows what this says in fewer lines; its log file keeps all.
 
         Args:
@@ -38,9 +33,8 @@ class Progress(logging.Handler):
             seconds: what each job is expected to take, by the job's number.
         """
         super().__init__()
-        self._log, self._clock, self._begin = log, clock, clock()
+        self._log, self._begin = log, monotonic()
         self._left, self._n, self._total, self._tenths = dict(seconds), len(seconds), sum(seconds.values()), 0
-
         for handler in log.handlers:
             if handler.name == "DefaultStreamHandler":
                 handler.addFilter(is_news)
@@ -54,7 +48,7 @@ class Progress(logging.Handler):
         tenths = int(10 * (1 - left))
         if tenths > self._tenths:
             self._tenths = tenths
-            time_left = duration((self._clock() - self._begin) * left / (1 - left))
+            time_left = duration((monotonic() - self._begin) * left / (1 - left))
             done = self._n - len(self._left)
             self._log.info(f"{done} of {self._n} jobs done, {1 - left:.0%} of the work; about {time_left} left")
 
@@ -68,13 +62,8 @@ def is_news(record: logging.LogRecord) -> bool:
 
 
 def expected_seconds(inputs: Inputs, outputs: Mapping[int, Collection[str]]) -> dict[int, float]:
-    """Return what each job is expected to take, from config/costs.yaml and the catalogue's numbers of cells.
-
-    Args:
-        outputs: the paths that each job makes, by the job's number.
-    """
-    costs = read_costs(SCRIPTS.parents[1] / "config" / "costs.yaml")
-    hours = {job.result: job.gpu_hours or job.cpu_hours for job in jobs(inputs, costs, CELLS)}
+    """Return what each job, of which `outputs` holds the paths by its number, is expected to take by config/costs.yaml."""
+    hours = {job.result: job.gpu_hours or job.cpu_hours for job in jobs(inputs, read_costs(), CELLS)}
     known = {path: 3600 * value for path, value in hours.items() if not math.isnan(value)}
     return {job: LEAST_SECONDS + sum(known.get(path, 0) for path in paths) for job, paths in outputs.items()}
 

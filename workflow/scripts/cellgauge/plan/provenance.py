@@ -11,14 +11,12 @@ from cellgauge.plan import config as settings
 from cellgauge.plan import paths
 from cellgauge.plan.grid import Cell
 from cellgauge.plan.manifest import files_of
-from cellgauge.plan.sources import SCRIPTS, code, digest
+from cellgauge.plan.sources import ROOT, code, digest
 from cellgauge.results.provenance import differences
 from cellgauge.tasks.traits import task_traits
 
 if TYPE_CHECKING:
     from cellgauge.plan.inputs import Inputs
-
-LOCKS = ("requirements.lock",)
 
 
 def planned(inputs: Inputs) -> dict[str, Any]:
@@ -27,8 +25,16 @@ def planned(inputs: Inputs) -> dict[str, Any]:
     `splits` and `embeddings` are the files, and `urls` the objects, whose sums are looked up when the tables are made.
     """
     run = inputs.run
-    config = used_config(inputs)
+    in_use = {
+        "models": [model.partition("@")[0] for model in run.models],
+        "datasets": list(run.datasets),
+        "tasks": run.tasks,
+        "published": run.published,
+    }
+    config: dict[str, Any] = {"run": {key: value for key, value in run.options.items() if key != "also"}}
+    config |= {kind: {name: run.entries[kind][name] for name in names} for kind, names in in_use.items()}
     stages = dict(_code(inputs))
+    published = (run.entries["published"][source].get("url") for source in run.published)
     return {
         "name": run.name,
         "config": config,
@@ -43,21 +49,8 @@ def planned(inputs: Inputs) -> dict[str, Any]:
             f"{d}/{s}": paths.SPLIT.format(dataset=d, split=s) for d, names in run.datasets.items() for s in names
         },
         "embeddings": {cell.model: path for cell in reversed(inputs.grid.cells) for path in inputs.results(cell)[:1]},
-        "urls": sorted({*inputs.downloads(), *_published(inputs)}),
+        "urls": sorted({*inputs.downloads(), *filter(None, published)}),
     }
-
-
-def used_config(inputs: Inputs) -> dict[str, Any]:
-    """Return the configuration of a run: its lists, and the entries of the catalogue that they name."""
-    run = inputs.run
-    names = {
-        "models": [model.partition("@")[0] for model in run.models],
-        "datasets": list(run.datasets),
-        "tasks": run.tasks,
-        "published": run.published,
-    }
-    entries = {kind: {name: run.entries[kind][name] for name in of_kind} for kind, of_kind in names.items()}
-    return {"run": {key: value for key, value in run.options.items() if key != "also"}, **entries}
 
 
 def _model(inputs: Inputs, model: str) -> dict[str, Any]:
@@ -65,7 +58,7 @@ def _model(inputs: Inputs, model: str) -> dict[str, Any]:
     return {
         "adapter": entry["adapter"],
         "stage": f"{'predict' if run.traits(model).modality == 'perturbation' else 'embed'} {entry['adapter']}",
-        "environment": entry.get("env", "baselines"),
+        "environment": run.model_env(model),
         "params": dict(run.params(model)),
         "seed": run.seed(model),
         "draws": run.traits(model).stochastic,
@@ -73,19 +66,15 @@ def _model(inputs: Inputs, model: str) -> dict[str, Any]:
     }
 
 
-def _published(inputs: Inputs) -> Iterator[str]:
-    entries = (inputs.run.entries["published"][source] for source in inputs.run.published)
-    return (entry["url"] for entry in entries if "url" in entry)
-
-
 def _task(inputs: Inputs, task: str) -> dict[str, Any]:
     traits = task_traits(task)
-    about = {
+    return {
         "scope": traits.scope,
         "modality": traits.modality,
-        "environment": inputs.run.task(task).get("env", "score"),
+        "environment": inputs.run.task_env(task),
+        "params": dict(inputs.run.task_params(task)),
+        "profiles": list(inputs.run.options["profiles"]),
     }
-    return {**about, "params": dict(inputs.run.task_params(task)), "profiles": list(inputs.run.profiles)}
 
 
 def _code(inputs: Inputs) -> Iterator[tuple[str, dict[str, str]]]:
@@ -105,9 +94,7 @@ def _code(inputs: Inputs) -> Iterator[tuple[str, dict[str, str]]]:
 def _environments(inputs: Inputs) -> Iterator[tuple[str, str]]:
     """Yield the files that say which packages are installed, each with the digest of what it says."""
     run = inputs.run
-    names = {run.model(model).get("env", "baselines") for model in run.models}
-    names |= {run.task(task).get("env", "score") for task in run.tasks}
-    root = SCRIPTS.parents[1]
-    for path in (*map(root.joinpath, LOCKS), *(root / "workflow/envs" / f"{name}.yaml" for name in sorted(names))):
+    names = {*map(run.model_env, run.models), *map(run.task_env, run.tasks)}
+    for path in (ROOT / "requirements.lock", *(ROOT / f"workflow/envs/{name}.yaml" for name in sorted(names))):
         if path.is_file():
-            yield path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+            yield path.relative_to(ROOT).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -4,7 +4,7 @@ A model's name in a path is its key in config/models.yaml, or `key@seed` for the
 Nothing is imported here but the standard library: planning costs no second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
@@ -15,7 +15,8 @@ from cellgauge.data.organisms import organism
 from cellgauge.data.sets import ALL, name_of, ordered
 from cellgauge.files.text_columns import as_text
 from cellgauge.inference.adapter_job import Traits
-from cellgauge.plan.paths import Outputs
+from cellgauge.plan import paths
+from cellgauge.plan.paths import Outputs, is_remote, local
 from cellgauge.predictors.base import traits_of
 from cellgauge.tasks.traits import task_traits
 
@@ -43,6 +44,8 @@ class Run:
     Attributes:
         entries: the catalogue, kind ("models", "datasets", "tasks", "published") -> name -> entry.
         options: what else the run says, such as seeds and profiles.
+        tasks, published: its tasks, and its sources of published values.
+        score_device: where expression tasks compute: "cpu", "cuda", or "auto" for a GPU that is free.
         outputs: where its tables and its report go.
         name: what the report calls it, by default the name of its folder.
     """
@@ -50,6 +53,9 @@ class Run:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.entries: dict[str, Mapping[str, Any]] = {kind: config.get(kind, {}) for kind in KINDS}
         self.options: Mapping[str, Any] = config["run"]
+        self.tasks: list[str] = list(dict.fromkeys(self.options["tasks"]))
+        self.published: list[str] = list(dict.fromkeys(self.options.get("published", ())))
+        self.score_device: str = self.options.get("score_device", "cpu")
         self.outputs = Outputs(config.get("results", Outputs.folder))
         self.name: str = config.get("name") or PurePath(self.outputs.folder).name
         self._sources: dict[tuple[str, str], SplitSource] = {}  # every job of a split asks for its source
@@ -85,26 +91,6 @@ class Run:
             chosen[dataset] = named if dataset in self.options["datasets"] else {name: choice}
         return chosen
 
-    @property
-    def tasks(self) -> list[str]:
-        """The tasks of the run."""
-        return list(dict.fromkeys(self.options["tasks"]))
-
-    @property
-    def published(self) -> list[str]:
-        """The sources of published values of the run."""
-        return list(dict.fromkeys(self.options.get("published", ())))
-
-    @property
-    def profiles(self) -> list[str]:
-        """The profiles of metrics of the run."""
-        return self.options["profiles"]
-
-    @property
-    def score_device(self) -> str:
-        """Where expression tasks compute: "cpu", "cuda", or "auto" for a GPU that is free."""
-        return self.options.get("score_device", "cpu")
-
     def seed(self, model: str) -> int:
         """Return the seed of a model: that of its name, or the first of the run."""
         return int(model.partition("@")[2] or self.options["seeds"][0])
@@ -121,6 +107,10 @@ class Run:
         """Return the options of a model's adapter."""
         return self.model(model).get("params", {})
 
+    def model_env(self, model: str) -> str:
+        """Return the name of the environment that a model runs in, a file of workflow/envs."""
+        return self.model(model).get("env", "baselines")
+
     def embeds_by_cell(self, model: str) -> bool:
         """Return whether the embedding of a cell by this model depends on no other cell."""
         return self.traits(model).embeds_by_cell(self.params(model))
@@ -129,8 +119,70 @@ class Run:
         """Return what the files of each species that the user adds to a model are made of, by its canonical name."""
         return {organism(name).name: files for name, files in self.model(model).get("new_species", {}).items()}
 
+    def checkpoint(self, model: str, species: Iterable[str]) -> dict[str, str]:
+        """Return the URL of each file of a model's checkpoint by the path that it is kept under.
+
+        Models with one `weights_folder` share their files; those of a species are there for its cells alone.
+        """
+        entry = self.model(model)
+        files = dict(entry["weights"]) if isinstance(entry.get("weights"), Mapping) else {}
+        for name, more in entry.get("species_weights", {}).items():
+            if organism(name).name in species:
+                files |= more
+        return {f"{self._fetched_folder(model)}/{name}": url for name, url in files.items()}
+
+    def weights_folder(self, model: str) -> str:
+        """Return the folder of a model's checkpoint: where its files are fetched to, or the user's own."""
+        weights = self.model(model)["weights"]
+        return local(weights, "") if isinstance(weights, str) else self._fetched_folder(model)
+
+    def _fetched_folder(self, model: str) -> str:
+        name = self.model(model).get("weights_folder") or model.partition("@")[0]
+        return f"{paths.WEIGHTS}/{name}"
+
+    def file_of_split(self, model: str, dataset: str, split: str) -> tuple[str, str]:
+        """Return (URL or path, where it lies on this machine) of what a model's `path` names for a dataset and split."""
+        pattern = self.model(model)["path"]
+        url = pattern.replace("{dataset}", dataset).replace("{split}", split)
+        return url, local(url, f"{paths.WEIGHTS}/{model}/{dataset}/{split}")
+
+    def urls_of_model(self, model: str, dataset: str, split: str) -> list[str]:
+        """Return the URLs of the checkpoint, and of the embedding, that a model needs for a split."""
+        urls = list(self.checkpoint(model, self.species(dataset, split)).values())
+        return [*urls, *([self.file_of_split(model, dataset, split)[0]] if "path" in self.model(model) else [])]
+
+    @cached_property
+    def remote_weights(self) -> dict[str, str]:
+        """The URL of every file of every checkpoint of the catalogue, and of the run's models with a `path`, by path."""
+        urls: dict[str, str] = {}
+        for name, entry in self.entries["models"].items():
+            urls |= self.checkpoint(name, [organism(species).name for species in entry.get("species_weights", {})])
+            for species in self.added_species(name):
+                sources = self.species_sources(name, species).values()
+                urls |= {path: url for url, path in sources if is_remote(url)}
+        for model in self.models:
+            if "path" in self.model(model):
+                pairs = [(dataset, split) for dataset, splits in self.datasets.items() for split in splits]
+                files = (self.file_of_split(model, *pair) for pair in pairs)
+                urls |= {path: url for url, path in files if is_remote(url)}
+        return urls
+
+    def species_to_add(self, model: str, dataset: str, name: str) -> list[str]:
+        """Return the species of a split, or of a set, that are added to a model."""
+        added = self.added_species(model)
+        return [species for species in self.species(dataset, name) if species in added] if added else []
+
+    def species_folder(self, model: str, species: str) -> str:
+        """Return the folder of the files that are built for an added species."""
+        return paths.SPECIES.format(model=model.partition("@")[0], species=species)
+
+    def species_sources(self, model: str, species: str) -> dict[str, tuple[str, str]]:
+        """Return (URL or path, where it lies on this machine) of what the files of an added species are made of."""
+        folder = f"{self._fetched_folder(model)}/new_species/{species}"
+        sources = self.added_species(model)[species]
+        return {kind: (url, local(url, folder)) for kind, url in sources.items()}
+
     def dataset(self, name: str) -> Mapping[str, Any]:
-        """Return the entry of a dataset."""
         return self.entries["datasets"][name]
 
     def modality(self, dataset: str) -> str:
@@ -145,18 +197,13 @@ class Run:
             for dataset, entry in self.entries["datasets"].items()
         }
 
-    @cached_property
-    def _all_sets(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """The sets of splits of each dataset of the catalogue: those of its entry and those of the run."""
-        return {dataset: named | self.sets.get(dataset, {}) for dataset, named in self._named_sets.items()}
-
     def splits_of(self, dataset: str, name: str) -> list[str]:
         """Return the splits that a part of a path stands for: those of a set, or the split of this name.
 
         Raises:
             CellgaugeError: the dataset has neither.
         """
-        sets, splits = self._all_sets[dataset], self.dataset(dataset)["splits"]
+        sets, splits = self._named_sets[dataset] | self.sets.get(dataset, {}), self.dataset(dataset)["splits"]
         if name not in sets and name not in splits:
             raise CellgaugeError(
                 f"dataset '{dataset}' has no split or set '{name}'; it has {', '.join([*splits, *sets])}"
@@ -166,19 +213,16 @@ class Run:
     def source(self, dataset: str, split: str) -> SplitSource:
         """Return where a split comes from."""
         if (dataset, split) not in self._sources:
-            self._sources[dataset, split] = self._read_source(dataset, split)
+            entry = self.dataset(dataset)
+            of_split = entry["splits"][split]
+            of_split = {"url": of_split} if isinstance(of_split, str) else dict(of_split or {})
+            self._sources[dataset, split] = SplitSource(
+                url=of_split.get("url") or entry.get("url", ""),
+                organism=organism(of_split.get("organism") or entry.get("organism", "")).name,
+                value=as_text(of_split.get("value", split)),
+                n_cells=of_split.get("n_cells"),
+            )
         return self._sources[dataset, split]
-
-    def _read_source(self, dataset: str, split: str) -> SplitSource:
-        entry = self.dataset(dataset)
-        of_split = entry["splits"][split]
-        of_split = {"url": of_split} if isinstance(of_split, str) else dict(of_split or {})
-        return SplitSource(
-            url=of_split.get("url") or entry.get("url", ""),
-            organism=organism(of_split.get("organism") or entry.get("organism", "")).name,
-            value=as_text(of_split.get("value", split)),
-            n_cells=of_split.get("n_cells"),
-        )
 
     def species(self, dataset: str, name: str) -> list[str]:
         """Return the species of a split, or of the splits of a set, each once."""
@@ -201,14 +245,15 @@ class Run:
     def n_cells(self, dataset: str, split: str) -> int | None:
         """Return how many cells a split has by its entry, or its equal share of the dataset's; None where neither tells."""
         entry = self.dataset(dataset)
-        n_cells = self.source(dataset, split).n_cells
-        if n_cells:
-            return n_cells
-        return round(entry["n_cells"] / len(entry["splits"])) if entry.get("n_cells") else None
+        share = round(entry["n_cells"] / len(entry["splits"])) if "n_cells" in entry else None
+        return self.source(dataset, split).n_cells or share
 
     def task(self, name: str) -> Mapping[str, Any]:
-        """Return the entry of a task."""
         return self.entries["tasks"][name]
+
+    def task_env(self, task: str) -> str:
+        """Return the name of the environment that a task runs in, a file of workflow/envs."""
+        return self.task(task).get("env", "score")
 
     def task_params(self, task: str) -> Mapping[str, Any]:
         """Return the params of a task: its defaults, and what its entry sets in their place."""

@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SCRIPTS = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
+SCRIPTS = ROOT / "workflow/scripts"
 DIGEST_LENGTH = 8  # hexadecimal digits: it tells versions of one file apart, and is read by people
 NOT_MEANING = {"kind", "type_comment", "type_params", "ctx"}  # fields that depend on Python's release, or repeat others
 
@@ -51,17 +52,14 @@ def closure(*modules: str) -> tuple[Path, ...]:
     for name in modules:
         if _path(name) is None:
             raise ModuleNotFoundError(f"no module {name} below {SCRIPTS}")
-    names: set[str] = set()
     paths: set[Path] = set()
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name not in names:
-            names.add(name)
-            path = _path(name)
-            if path is not None and path not in paths:
-                paths.add(path)
-                todo += [name.rpartition(".")[0], *_file(path).imports]
+        path = _path(name)
+        if path is not None and path not in paths:
+            paths.add(path)
+            todo += [name.rpartition(".")[0], *_file(path).imports]
     return tuple(sorted(paths))
 
 
@@ -90,12 +88,14 @@ def syntax_digest(tree: ast.Module) -> str:
 
     It is the same under all releases of Python that cellgauge runs on.
     """
-    return _digest(_canonical(tree).encode())
+    parts: list[str] = []
+    _write(tree, parts.append)
+    return _digest("".join(parts).encode())
 
 
 def project_file(name: str) -> str:
     """Return the path of a file of the checkout, such as config/checksums.yaml, as a job's input."""
-    return _from_here(SCRIPTS.parents[1] / name)
+    return _from_here(ROOT / name)
 
 
 def script(name: str) -> str:
@@ -154,15 +154,11 @@ def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
     return tuple(name for name in kind._fields if name not in NOT_MEANING)
 
 
-def _canonical(tree: ast.AST) -> str:
-    """Return a syntax tree as text, without places and without what is empty or has no meaning."""
-    parts: list[str] = []
-    _write(tree, parts.append)
-    return "".join(parts)
-
-
 def _write(node: ast.AST, add: Callable[[str], None]) -> None:
-    """Add the text of a node. Lists and values are written in place, since a call for each of them takes most of the time."""
+    """Add the text of a node, without places and without what is empty or has no meaning.
+
+    Lists and values are written in place, since a call for each of them takes most of the time.
+    """
     kind: Any = type(node)
     add(f"{kind.__name__}(")
     for name in _fields(kind):

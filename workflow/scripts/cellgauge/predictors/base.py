@@ -137,7 +137,7 @@ def predict_files(
         "adapter": adapter,
         "dataset": screen.split.dataset,
         "split": screen.split.name,
-        "organism": screen.organism,
+        "organism": screen.split.organism,
         "params": settings,
         "seed": seed,
         "device": device,

@@ -18,16 +18,11 @@ from cellgauge.screens.screen import CONTROL, PARTITIONS, in_second_half, simula
 
 @dataclass(frozen=True)
 class ScreenOptions:
-    """What a dataset's entry says of a screen.
+    """What a dataset's entry says of a screen, under the keys that config/README.md explains.
 
     Attributes:
-        control: the control's names, `*` for any characters.
-        separator: what stands between the genes of a combination; recognized by the genes where empty.
-        pool_guides: whether KLF1_1 and KLF1_2 are one condition.
-        expression: where log-normalized expression lies; computed from the counts where empty.
-        partition: the column with train, val and test; without it conditions are held out as GEARS does
-            (`partition_seed`), or as `test_conditions` lists them.
-        planted: make a semi-synthetic screen of these cells (`cellgauge.screens.simulate`), with these options.
+        partition: the column with train, val and test, from `columns` of the entry.
+        planted: the options of `cellgauge.screens.simulate.plant_screen`; None where effects are measured.
     """
 
     control: Sequence[str] = (CONTROL,)

@@ -61,7 +61,6 @@ def measure_truth(split_path: str | Path, output: str | Path) -> None:
     screen = Screen.open(split_path)
     if not screen.test_conditions:
         raise CellgaugeError(f"{screen.where}: no condition is held out for testing")
-    screen.controls()  # an error where there is none
     expression = screen.in_memory
     all_groups = list(groups(screen))
     rows_of = {group.role: group.rows for group in all_groups}

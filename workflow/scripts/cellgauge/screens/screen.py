@@ -28,7 +28,6 @@ WITHHELD = "withheld"
 PARTITIONS = ("train", "val", "test")
 STRATA = ("unseen_single", "seen_single", "combo_seen0", "combo_seen1", "combo_seen2")
 """Test conditions by how many of their genes are perturbed in some condition that is not held out."""
-ROWS_AT_ONCE = 8192
 
 
 def targets(condition: str) -> frozenset[str]:
@@ -134,11 +133,6 @@ class Screen:
         return self.split.symbols
 
     @property
-    def organism(self) -> str:
-        """The canonical name of the species."""
-        return self.split.organism
-
-    @property
     def where(self) -> str:
         """What errors call the screen."""
         return f"dataset {self.split.dataset}, split {self.split.name}"
@@ -187,7 +181,7 @@ class Screen:
         place = {condition: position for position, condition in enumerate(conditions)}
         code = np.asarray([place.get(condition, -1) for condition in self.conditions])
         sums = np.zeros((len(conditions), len(self.genes)))
-        for start, block in self.split.expression_blocks(ROWS_AT_ONCE):
+        for start, block in self.split.expression_blocks():
             codes = code[start : start + block.shape[0]]
             rows = np.flatnonzero(codes >= 0)
             if len(rows):
