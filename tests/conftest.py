@@ -156,6 +156,26 @@ def published_record(unavailable) -> Path:
 
 
 @pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Path:
+    """Return the folder of the demo's tables, made up, with its exports and a model that failed. Do not write there.
+
+    It is made once for all processes of pytest-xdist.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(base / "demo.lock"):
+        if not (base / "demo").exists():
+            import made_up
+
+            from cellgauge.results.export import export
+
+            tables = made_up.write_tables(base / "making", made_up.demo(), failed={"harmony": "out of memory"})
+            export(tables, base / "making")
+            (base / "making").rename(base / "demo")
+    return base / "demo/results/tables"
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Return a function that gives the path of a data file beside the checkout; it skips where the file is not there."""
 
