@@ -12,7 +12,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help check types setup setup-models setup-scib setup-slurm scib-python images demo demo-all resume test fuzz reliability lint format calibrate full-grid bench plan bench-models bench-host check-weights gpu-bundle gpu-check compare site verify dag docs docs-site screenshots lock clean
+.PHONY: help check types setup setup-models setup-scib setup-slurm scib-python images demo demo-all resume test test-all fuzz reliability lint format calibrate full-grid bench plan bench-models bench-host check-weights gpu-bundle gpu-check compare site verify dag docs docs-site screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,8 +81,11 @@ demo-all: setup-models  ## every model and task that needs no checkpoint, on rea
 resume: setup  ## continue after an interruption: the same command again (ARGS="--configfile mine.yaml")
 	$(SNAKEMAKE) $(ARGS) --keep-going --show-failed-logs
 
-test: .venv/.installed-dev  ## run every test
-	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup
+test: .venv/.installed-dev  ## run the tests but for the slow ones, which test-all has
+	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup -m "not slow" $(ARGS)
+
+test-all: .venv/.installed-dev  ## run every test, as CI does (ARGS=--durations=20: and name the slowest)
+	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup $(ARGS)
 
 reliability: .venv/.installed-dev  ## inject every fault (an hour); writes docs/reliability.md
 	rm -f docs/reliability.md

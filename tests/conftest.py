@@ -49,6 +49,9 @@ SKIPPED = {  # what the reason of a skip holds -> what was skipped, and how to h
     "-m pip install": "cz-benchmarks, cell-eval: reach the package index, or set PIP_INDEX_URL to a mirror",
 }
 
+SLOW = pytest.StashKey[int]()
+"""How many slow tests `-m "not slow"` left out, as each process counts them."""
+
 LONGEST_FIRST = (  # groups of tests that take half a minute and more; CONTRIBUTING.md names the slowest tests
     "test_full_grid",
     "workflow",
@@ -85,9 +88,26 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.get_closest_marker("xdist_group").args[0], len(places)))
 
 
+def pytest_deselected(items):
+    """Count the slow tests that `make test` leaves out; a process of pytest-xdist sends the count home when it ends."""
+    config = items[0].config
+    if "slow" in config.option.markexpr:
+        n_slow = sum(item.get_closest_marker("slow") is not None for item in items)
+        config.stash[SLOW] = config.stash.get(SLOW, 0) + n_slow
+        if hasattr(config, "workeroutput"):
+            config.workeroutput["slow"] = config.stash[SLOW]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take over what a process of pytest-xdist counted: each of them collects all tests."""
+    stash, n_slow = node.config.stash, getattr(node, "workeroutput", {}).get("slow", 0)
+    stash[SLOW] = max(stash.get(SLOW, 0), n_slow)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter, config):
-    """Say in one line what was skipped and how to have it run, below the single reasons; write docs/reliability.md."""
+    """Say in one line what was not run and how to have it run, below the single reasons; write docs/reliability.md."""
     yield
     if path := config.getoption("--reliability"):
         import reliability
@@ -99,7 +119,8 @@ def pytest_terminal_summary(terminalreporter, config):
         next((how for part, how in SKIPPED.items() if part in why), "other kinds: see the reasons above")
         for why in reasons
     )
-    if counts:
+    counts["the slow tests: `make test-all`"] = config.stash.get(SLOW, 0)
+    if counts := +counts:
         terminalreporter.write_line(f"Not run: {'; '.join(f'{n} of {how}' for how, n in counts.most_common())}.")
 
 
@@ -153,6 +174,26 @@ def published_record(unavailable) -> Path:
         except FetchError as error:
             unavailable(error)
     return path
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Path:
+    """Return the folder of the demo's tables, made up, with its exports and a model that failed. Do not write there.
+
+    It is made once for all processes of pytest-xdist.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(base / "demo.lock"):
+        if not (base / "demo").exists():
+            import made_up
+
+            from cellgauge.results.export import export
+
+            tables = made_up.write_tables(base / "making", made_up.demo(), failed={"harmony": "out of memory"})
+            export(tables, base / "making")
+            (base / "making").rename(base / "demo")
+    return base / "demo/results/tables"
 
 
 @pytest.fixture(scope="session")

@@ -105,9 +105,13 @@ def judge_alike(claim: Alike, metric: Metric, first: float, second: float) -> Ju
 
 
 @cache
+def _tasks() -> Mapping[str, Any]:
+    return yaml.safe_load((ROOT / "config/tasks.yaml").read_text(encoding="utf-8"))["tasks"]
+
+
 def entry(task: str) -> Mapping[str, Any]:
     """Return what config/tasks.yaml says of a task."""
-    return yaml.safe_load((ROOT / "config/tasks.yaml").read_text(encoding="utf-8"))["tasks"][task]
+    return _tasks()[task]
 
 
 @cache

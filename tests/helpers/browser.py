@@ -51,8 +51,7 @@ class Browser:
             for domain in ("Page", "Runtime", "Log", "Network"):
                 self._call(f"{domain}.enable")
             self.resize(width, height)
-            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-            self._call("Emulation.setEmulatedMedia", {"features": [scheme]})
+            self.emulate(dark=dark)
             self._call("Emulation.setScriptExecutionDisabled", {"value": not javascript})
         except BaseException:
             self.close()
@@ -109,9 +108,10 @@ class Browser:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(base64.b64decode(answer["data"]))
 
-    def print_mode(self) -> None:
-        """Show the page as it would be printed."""
-        self._call("Emulation.setEmulatedMedia", {"media": "print"})
+    def emulate(self, *, dark: bool = False, printed: bool = False) -> None:
+        """Show the page in light or in dark mode, on a screen or as it would be printed."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", {"media": "print" if printed else "screen", "features": [scheme]})
 
     def snapshot(self) -> list[float]:
         """Return the heights (pixels) of the tables as laid out, without running a script in the page; 0 if not shown."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from copy import deepcopy
+from functools import cache
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,11 +38,21 @@ def inputs_of(config: Mapping[str, Any]) -> Inputs:
     return Inputs(Grid(config))
 
 
+def shipped(name: str) -> dict[str, Any]:
+    """Return what config/{name}.yaml holds, for the caller to change; it is parsed once."""
+    return deepcopy(_parsed(name))
+
+
+@cache
+def _parsed(name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONFIG / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
 def configuration(*overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the catalogue and the run that is selected by default, with keys of `overrides` laid over them."""
     config: dict[str, Any] = {}
     for name in CATALOGUE:
-        _lay_over(config, yaml.safe_load((CONFIG / f"{name}.yaml").read_text(encoding="utf-8")))
+        _lay_over(config, shipped(name))
     for override in overrides:
         _lay_over(config, override)
     return config
@@ -48,7 +60,14 @@ def configuration(*overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 def demo() -> dict[str, Any]:
     """Return the configuration of `make demo-all`."""
-    return configuration(yaml.safe_load((CONFIG / "demo-all.yaml").read_text(encoding="utf-8")))
+    return configuration(shipped("demo-all"))
+
+
+def few(*models: str) -> dict[str, Any]:
+    """Return the configuration of `make demo-all` with a few of its models, and without the dataset of three species."""
+    config = demo()
+    config["run"] |= {"models": list(models), "datasets": ["baron_pancreas", "planted_pancreas"]}
+    return config
 
 
 def full_grid(n_models: int = 10) -> dict[str, Any]:
@@ -57,8 +76,7 @@ def full_grid(n_models: int = 10) -> dict[str, Any]:
         f"model_{n}": {"title": f"Foundation model {n}", "kind": "foundation", "adapter": "hvg", "shared_space": True}
         for n in range(n_models)
     }
-    full = yaml.safe_load((CONFIG / "full.yaml").read_text(encoding="utf-8"))
-    return configuration(full, {"models": named, "run": {"models": [*named, "random", "oracle"]}})
+    return configuration(shipped("full"), {"models": named, "run": {"models": [*named, "random", "oracle"]}})
 
 
 def write_tables(
@@ -68,14 +86,34 @@ def write_tables(
     failed: Mapping[str, str] | None = None,
     on_gpu: Mapping[str, float] | None = None,
 ) -> Path:
-    """Write score files and benchmarks below `folder` and collect them; return the tables' folder.
+    """Write the files of jobs below `folder` and collect them; return the tables' folder.
 
     Args:
         failed: models whose scores were not made, each with the reason.
         on_gpu: models that computed on a GPU, each with its peak memory (MiB); the others did on a CPU.
     """
-    failed, on_gpu = failed or {}, on_gpu or {}
-    inputs = inputs_of(config)
+    failed = failed or {}
+    inputs = write_files(folder, config, failed, on_gpu)
+    about = provenance.record(planned(inputs))
+    provenance.write(about, folder / "results" / provenance.FILE)
+    collect(
+        [folder / path for path in inputs.scores()],
+        folder / "results" / "tables",
+        benchmarks=folder / "benchmarks",
+        catalogue=catalogue(inputs.grid),
+        failed={str(folder / cell.path): failed[cell.model] for cell in inputs.grid.cells if cell.model in failed},
+        layouts=[folder / path for path in inputs.layouts()],
+        published=[folder / path for path in inputs.published_rows()],
+        provenance=about,
+    )
+    return folder / "results" / "tables"
+
+
+def write_files(
+    folder: Path, config: Mapping[str, Any], failed: Collection[str] = (), on_gpu: Mapping[str, float] | None = None
+) -> Inputs:
+    """Write the files of jobs below `folder`: scores, benchmarks, layouts, values of others; return the run's inputs."""
+    inputs, on_gpu = inputs_of(config), on_gpu or {}
     for place, cell in enumerate(inputs.grid.cells):
         if cell.model in failed:
             continue
@@ -98,19 +136,7 @@ def write_tables(
         _write_layout(folder / path, inputs.run.splits_of(dataset, file.removesuffix(".tsv")))
     for source in inputs.run.published:
         _write_published(folder / f"results/published/{source}.tsv", source, inputs)
-    about = provenance.record(planned(inputs))
-    provenance.write(about, folder / "results" / provenance.FILE)
-    collect(
-        [folder / path for path in inputs.scores()],
-        folder / "results" / "tables",
-        benchmarks=folder / "benchmarks",
-        catalogue=catalogue(inputs.grid),
-        failed={str(folder / cell.path): failed[cell.model] for cell in inputs.grid.cells if cell.model in failed},
-        layouts=[folder / path for path in inputs.layouts()],
-        published=[folder / path for path in inputs.published_rows()],
-        provenance=about,
-    )
-    return folder / "results" / "tables"
+    return inputs
 
 
 def _write_published(path: Path, source: str, inputs: Inputs) -> None:

@@ -85,6 +85,9 @@ PUBLISHED = (
 )
 """What is made anew whatever else runs."""
 
+TABLES = ("--", "results/tables/scores.csv")
+"""The target of a run without report, exports and figures."""
+
 
 @dataclass
 class Project:

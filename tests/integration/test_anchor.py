@@ -19,7 +19,7 @@ from cellgauge.tasks.cells import CellsToScore
 from cellgauge.tasks.run import load_task
 
 pytestmark = [
-    pytest.mark.anchor,
+    pytest.mark.slow,
     pytest.mark.network,
     pytest.mark.xdist_group("anchor"),
     pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning"),

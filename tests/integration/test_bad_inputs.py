@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 import yaml
+from project import TABLES
 from servers import ObjectServer
 from warm_python import warm_python
 
@@ -16,7 +17,6 @@ from cellgauge.files.score import read_scores
 from cellgauge.files.split import Split
 from cellgauge.plan.sources import SCRIPTS
 
-TABLES = ("--", "results/tables/scores.csv")
 TASKS = ("clustering", "label_prediction", "cross_species")
 
 

@@ -26,7 +26,7 @@ from cellgauge.files.prediction import Prediction
 from cellgauge.files.truth import Truth
 from cellgauge.metrics import perturbation as metrics
 
-pytestmark = [pytest.mark.anchor, pytest.mark.network, pytest.mark.xdist_group("cell_eval")]
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.xdist_group("cell_eval")]
 
 RUNNER = Path(__file__).resolve().parents[1] / "cell_eval" / "run_cell_eval.py"
 N_TEST = 12

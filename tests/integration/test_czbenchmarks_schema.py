@@ -4,13 +4,10 @@ import json
 import os
 import subprocess
 
-import made_up
 import pytest
 from anchor.environment import AnchorUnavailable, anchor_python
 
-from cellgauge.results.export import export
-
-pytestmark = [pytest.mark.anchor, pytest.mark.network, pytest.mark.xdist_group("anchor")]
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.xdist_group("anchor")]
 
 READ = """
 import json, sys
@@ -34,20 +31,17 @@ print(json.dumps(read))
 """
 
 
-def test_czbenchmarks_reads_prints_and_aggregates_every_result(tmp_path):
+def test_czbenchmarks_reads_prints_and_aggregates_every_result(demo):
     try:
         python = anchor_python()
     except AnchorUnavailable as reason:
         if os.environ.get("CELLGAUGE_REQUIRE_ANCHOR") == "1":
             raise
         pytest.skip(str(reason))
-    tables = made_up.write_tables(tmp_path, made_up.demo())
-    export(tables, tmp_path)
-    done = subprocess.run(
-        [python, "-c", READ, tmp_path / "czbenchmarks.json"], capture_output=True, text=True, check=False
-    )
+    exported = demo.parents[1] / "czbenchmarks.json"
+    done = subprocess.run([python, "-c", READ, exported], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "czbenchmarks.json").read_text())["task_results"]
+    results = json.loads(exported.read_text())["task_results"]
     ours = [metric for result in results for metric in result["metrics"]]
     theirs = json.loads(done.stdout.splitlines()[-1])
     assert [metric[:3] for metric in theirs] == [[m["metric_type"], m["value"], m["params"]] for m in ours]

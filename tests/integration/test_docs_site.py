@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import made_up
 import nbformat
 from nbclient import NotebookClient
 
@@ -33,9 +32,8 @@ def test_the_site_is_built_and_leads_to_every_page(tmp_path):
     assert (tmp_path / "notebooks" / NOTEBOOK.name).is_file()
 
 
-def test_the_notebook_reads_a_run_and_ranks_its_models(tmp_path, monkeypatch):
-    tables = made_up.write_tables(tmp_path, made_up.demo(), failed={"harmony": "out of memory"})
-    monkeypatch.setenv("CELLGAUGE_TABLES", str(tables))
+def test_the_notebook_reads_a_run_and_ranks_its_models(demo, tmp_path, monkeypatch):
+    monkeypatch.setenv("CELLGAUGE_TABLES", str(demo))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the notebook's outputs"

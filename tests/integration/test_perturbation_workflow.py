@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from project import Project, make_project
+from project import TABLES, Project, make_project
 
 CONFIG = {
     "run": {
@@ -42,7 +42,8 @@ def project(tmp_path_factory):
         for name in ("GENE4+ctrl", "GENE2+GENE0")
     }
     pd.DataFrame(rows, index=data.var["feature_name"]).T.to_csv(project.folder / "mine/tiny_screen.csv")
-    project.run(real=True)
+    project.run(*TABLES, real=True)
+    project.run()
     return project
 
 
@@ -97,7 +98,7 @@ def test_a_model_that_fails_is_a_row_with_its_reason(project, tmp_path):
     frame = pd.read_csv(path, index_col=0)
     frame.iloc[0, 0] = np.inf
     frame.to_csv(path)
-    done = project.run("--keep-going", check=False)
+    done = project.run("--keep-going", *TABLES, check=False)
     assert done.returncode
     table = project.table()
     (row,) = table[table["model"] == "mine"].to_dict("records")

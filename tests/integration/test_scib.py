@@ -101,6 +101,7 @@ def results(tmp_path_factory, baron, scib_python):
     return read_scores(jobs[0]["output"]), theirs, read_scores(jobs[1]["output"]), jobs[0]
 
 
+@pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.xdist_group("scib")
 def test_rows_are_what_the_benchmarker_reports(results):
@@ -115,6 +116,7 @@ def test_rows_are_what_the_benchmarker_reports(results):
     assert {row.profile for row in rows} == {"corrected"}
 
 
+@pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.xdist_group("scib")
 def test_our_bras_is_that_of_the_benchmarker(results):
@@ -126,6 +128,7 @@ def test_our_bras_is_that_of_the_benchmarker(results):
     assert 0.2 < theirs["BRAS"] < 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.xdist_group("scib")
 def test_every_label_that_kbet_can_test_has_a_row(results):
@@ -135,6 +138,7 @@ def test_every_label_that_kbet_can_test_has_a_row(results):
     assert np.mean(list(by_label.values())) == pytest.approx(theirs["KBET"], abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.xdist_group("scib")
 def test_one_batch_leaves_the_metrics_of_biology(results):

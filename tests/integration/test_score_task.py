@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import tiny
+from warm_python import warm_python
 
 from cellgauge.files.embedding import write_embedding
 from cellgauge.files.score import read_scores
@@ -46,17 +47,16 @@ def command(task, files, output, **options):
     return list(map(str, arguments))
 
 
-def run(task, files, output, neighbors=(), **options):
+def run(task, files, output, neighbors=(), python=None, **options):
     arguments = [*command(task, files, output, **options), "--neighbors", *map(str, neighbors)]
-    result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
+    result = subprocess.run([python or warm_python(), str(SCRIPT), *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return read_scores(output)
 
 
 def search(task, files, output, **options):
-    return subprocess.run(
-        [sys.executable, str(SEARCH), *command(task, files, output, **options)], capture_output=True, text=True
-    )
+    arguments = command(task, files, output, **options)
+    return subprocess.run([warm_python(), str(SEARCH), *arguments], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("task", ["clustering", "label_prediction", "cross_species"])
@@ -115,15 +115,15 @@ def test_what_cannot_be_scored_is_a_row_per_profile_with_its_reason(files, tmp_p
 
 
 def test_a_row_has_the_same_value_every_time(files, tmp_path):
-    given = [files()]
-    options = {"n_trees": 5, "seed": 7}
+    """In two new processes: forks of one process share the seed of its hashes."""
+    given, options = [files()], {"n_trees": 5, "seed": 7, "python": sys.executable}
     first, second = (run("label_prediction", given, tmp_path / "scores.tsv", **options) for _ in range(2))
     assert first == second
 
 
 def test_a_wrong_option_is_one_clear_sentence(files, tmp_path):
     arguments = command("clustering", [files()], tmp_path / "scores.tsv", metrics=["purity"])
-    result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
+    result = subprocess.run([warm_python(), str(SCRIPT), *arguments], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.strip() == "error: clustering: unknown metric 'purity'; there are ari, nmi, ami, silhouette"
     assert not (tmp_path / "scores.tsv").exists()
@@ -177,5 +177,5 @@ def test_a_wrong_search_is_one_clear_sentence(files, tmp_path):
         "--neighbors",
         str(kept),
     ]
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    done = subprocess.run([warm_python(), *arguments], capture_output=True, text=True)
     assert done.returncode == 1 and "these neighbors are for" in done.stderr and done.stderr.count("\n") == 1

@@ -101,6 +101,7 @@ def logs_of_jobs(project: Project) -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8", errors="replace") for file in files}
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     fault="a SLURM cluster without accounting",
     provoked="slurmctld and slurmd started with accounting_storage/none",
@@ -115,6 +116,7 @@ def test_a_run_without_accounting_ends_with_a_report(finished):
     assert "Complete log(s)" in said
 
 
+@pytest.mark.slow
 def test_jobs_of_seconds_share_a_slurm_job(finished, slurm):
     """Two splits, two embeddings and one that was tried again; neighbors, scores and pictures in one."""
     project, said = finished
@@ -131,6 +133,7 @@ def test_jobs_of_seconds_share_a_slurm_job(finished, slurm):
     }
 
 
+@pytest.mark.slow
 def test_a_job_builds_few_graphs_of_its_own_rules(finished):
     """The plugin starts Snakemake once a SLURM job, and once more a job of ours: 2 for one alone, 7 for a group of six."""
     for log in logs_of_jobs(finished[0]).values():
@@ -139,6 +142,7 @@ def test_a_job_builds_few_graphs_of_its_own_rules(finished):
         assert log.count("--allowed-rules") == jobs + 1
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     fault="a SLURM job over its memory limit",
     provoked="2.7 GB in a job that asked for 2 GB",
@@ -155,12 +159,14 @@ def test_a_job_that_met_its_memory_limit_asks_for_more_memory_and_time(finished,
     assert int(memory[1]) == 2 * int(memory[0])
 
 
+@pytest.mark.slow
 def test_two_jobs_at_once_have_a_gpu_each(finished):
     """They waited for each other, so they ran at once."""
     human, mouse = ((finished[0].folder / "gpus" / name).read_text().split()[0] for name in ("human", "mouse"))
     assert {human, mouse} == {"0", "1"}
 
 
+@pytest.mark.slow
 @pytest.mark.reliability(
     fault="kill -9 of Snakemake while a SLURM job runs",
     provoked="kill -9, then the same command",
@@ -210,6 +216,7 @@ rule layout:  # of the rules that the profile names the one with the least time
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.environ.get("CELLGAUGE_RELIABILITY") != "1", reason="three minutes of waiting: set CELLGAUGE_RELIABILITY=1"
 )

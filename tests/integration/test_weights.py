@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import yaml
-from project import CONFIG, make_project
+from project import CONFIG, TABLES, make_project
 
 from cellgauge.files.embedding import Embedding
 
@@ -30,7 +30,7 @@ GENEFORMER_FILES = (
         for name in ("token_dictionary", "gene_median_dictionary", "ensembl_mapping_dict")
     ),
 )
-TABLES = ("--", "results/tables/scores.csv")
+RESPONSES = "results/predictions/scgenept_tiny/tiny_screen/k562.h5ad"
 MODELS = ("scgpt_tiny", "uce_tiny", "uce_tiny_reference", "aido_tiny", "geneformer_tiny", "scvi_tiny", "tf_tiny")
 
 
@@ -210,8 +210,11 @@ def served(tmp_path_factory, baron, s3_server):
 @pytest.fixture(scope="module")
 def finished(served):
     project, hub, environment = served
+    project.run("--until", "download_weights", "split", *TABLES, **environment)
     # every family as users run it: a forked Python hides an import that is missing
-    project.run(*TABLES, real=True, **environment)
+    own = [*(f"results/embeddings/{model}/baron/human.h5ad" for model in MODELS), RESPONSES]
+    project.run("--", *own, real=True, **environment)
+    project.run(*TABLES, **environment)
     return project, hub
 
 

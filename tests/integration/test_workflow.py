@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from project import CONFIG, PUBLISHED, ROOT
+from project import CONFIG, PUBLISHED, ROOT, TABLES
 from warm_python import warm_python
 
 pytestmark = pytest.mark.xdist_group("workflow")
@@ -32,7 +32,6 @@ def of_model(paths, model):
     return all(f"/{model}/" in path for path in paths)
 
 
-TABLES = ("--", "results/tables/scores.csv")  # a run without report, exports and figures
 OF_A_SPLIT = 1 + 1 + 1 + 2  # embedding and picture, neighbors for clustering, scores of two tasks
 OF_BOTH = 1 + 1  # neighbors and scores of cross_species
 
@@ -439,15 +438,15 @@ def test_tables_of_a_failed_run_are_made_anew(project):
     config = project.config
     config["models"]["linear"]["description"] = described
     project.configure(config)
-    assert "3 of 20 scores are missing" in project.run("--keep-going", check=False).stdout
+    assert "3 of 20 scores are missing" in project.run("--keep-going", *TABLES, check=False).stdout
     assert descriptions()["linear"].strip() == described.strip() and "mine" in descriptions()
     config["run"]["models"].remove("mine")
     project.configure(config)
-    project.run()
+    project.run(*TABLES)
     assert set(project.table()["status"]) == {"ok", "not_applicable"}
     assert descriptions()["linear"].strip() == described.strip() and "mine" not in descriptions()
     assert (project.folder / "results/manifest.json").stat().st_size > 200_000
-    assert project.planned() == {}
+    assert project.planned(*TABLES) == {}
 
 
 # --- mistakes in the configuration -----------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cellgauge.plan.sources import SCRIPTS
 
 TESTS = """
@@ -19,6 +21,11 @@ def test_of_something(shared_data):
     pytest.skip("the moon is not full")
 
 def test_that_runs():
+    pass
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", range(2))
+def test_of_a_cluster(n):
     pass
 """
 
@@ -34,10 +41,18 @@ def run(folder, *arguments):
 
 def test_what_was_skipped_is_said_in_one_line(tmp_path):
     (tmp_path / "tests").mkdir()
+    skipped = "3 of task scib: `make setup-scib`; 1 of other kinds: see the reasons above"
     *_, line, result = run(tmp_path / "tests", "-ra", "-n", "2").splitlines()
-    assert line == "Not run: 3 of task scib: `make setup-scib`; 1 of other kinds: see the reasons above."
-    assert "4 skipped" in result
+    assert line == f"Not run: {skipped}." and "4 skipped" in result and "3 passed" in result
     assert "Not run" not in run(tmp_path / "tests", "-k", "runs")
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_slow_tests_that_were_left_out_are_said(tmp_path, processes):
+    (tmp_path / "tests").mkdir()
+    *_, line, result = run(tmp_path / "tests", "-n", processes, "-m", "not slow", "-k", "not scib").splitlines()
+    assert line == "Not run: 2 of the slow tests: `make test-all`; 1 of other kinds: see the reasons above."
+    assert "1 passed" in result and "1 skipped" in result
 
 
 def test_tests_of_a_group_share_a_worker(tmp_path):

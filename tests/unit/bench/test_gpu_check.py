@@ -240,6 +240,7 @@ def test_every_family_has_a_golden_case(load):
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_whole_check_is_rehearsed_on_the_cpu(load, tmp_path):
     """All steps, with one of the families, as `--rehearse` runs them."""
     gpu_bundle, gpu_check = load("gpu_bundle"), load("gpu_check")

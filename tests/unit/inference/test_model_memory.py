@@ -13,6 +13,7 @@ CELLS, GENES = (2500, 7500), 2000  # the fewer fill the window among which batch
 SLACK_MB = 25  # the cells that the larger split has more would be 38 as a dense matrix
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="peaks can be measured one by one on Linux alone"
 )

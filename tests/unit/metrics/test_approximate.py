@@ -7,7 +7,7 @@ from cellgauge.metrics.knn import approximate
 from cellgauge.metrics.knn.approximate import approximate_neighbors
 from cellgauge.metrics.knn.exact import nearest_neighbors
 
-pytestmark = pytest.mark.xdist_group("test_clustering")  # which compiles pynndescent too: 40 seconds of CPU
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("test_clustering")]  # both compile pynndescent: 40 s of CPU
 
 
 def points(n=900, dims=24, seed=0):

@@ -1,5 +1,7 @@
 """The neighbor graph and Leiden's communities: scanpy's, without scanpy."""
 
+from functools import cache
+
 import anndata
 import numpy as np
 import pytest
@@ -20,10 +22,16 @@ def graph_of(matrix):
     return fuzzy_edges(*nearest_neighbors(matrix, neighbor_count(len(matrix))))
 
 
-def scanpy_of(matrix):
-    data = anndata.AnnData(X=matrix)
+@cache
+def _neighbors_of_scanpy(n, dims):
+    data = anndata.AnnData(X=cells(n, dims))
     scanpy.pp.neighbors(data, use_rep="X", random_state=42)
     return data
+
+
+def scanpy_of(n, dims):
+    """Return some cells with the neighbors that scanpy finds."""
+    return _neighbors_of_scanpy(n, dims).copy()
 
 
 # fewer cells than neighbors, exactly as many, one more; one dimension; many
@@ -33,8 +41,7 @@ SIZES = [(2, 20), (3, 20), (9, 20), (15, 20), (16, 20), (200, 1), (600, 20), (90
 @pytest.mark.parametrize("n, dims", SIZES)
 @pytest.mark.filterwarnings("ignore")
 def test_graph_is_scanpys(n, dims):
-    matrix = cells(n, dims)
-    edges, expected = graph_of(matrix), scanpy_of(matrix).obsp["connectivities"].tocsr()
+    edges, expected = graph_of(cells(n, dims)), scanpy_of(n, dims).obsp["connectivities"].tocsr()
     expected.sort_indices()
     sources, targets = expected.nonzero()
     assert (edges.sources == sources).all()
@@ -48,20 +55,18 @@ def test_graph_is_scanpys(n, dims):
 @pytest.mark.parametrize("seed", [42, 7])
 @pytest.mark.filterwarnings("ignore")
 def test_communities_are_scanpys(n, dims, seed):
-    matrix = cells(n, dims)
-    data = scanpy_of(matrix)
+    data = scanpy_of(n, dims)
     scanpy.tl.leiden(data, flavor="igraph", n_iterations=2, random_state=seed, directed=False)
-    found = Leiden(graph_of(matrix)).communities(seed)
+    found = Leiden(graph_of(cells(n, dims))).communities(seed)
     assert found.tolist() == data.obs["leiden"].astype(int).tolist()
 
 
 @pytest.mark.parametrize("n, dims", SIZES[2:])
 @pytest.mark.filterwarnings("ignore")
 def test_communities_of_leidenalg_are_scanpys(n, dims):
-    matrix = cells(n, dims)
-    data = scanpy_of(matrix)
+    data = scanpy_of(n, dims)
     scanpy.tl.leiden(data, flavor="leidenalg", n_iterations=2, random_state=42)
-    found = Leiden(graph_of(matrix), flavor="leidenalg").communities(42)
+    found = Leiden(graph_of(cells(n, dims)), flavor="leidenalg").communities(42)
     assert found.tolist() == data.obs["leiden"].astype(int).tolist()
 
 

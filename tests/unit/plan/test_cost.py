@@ -3,7 +3,6 @@
 import math
 import re
 import subprocess
-import sys
 from collections import Counter
 from copy import deepcopy
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from made_up import inputs_of
+from warm_python import warm_python
 
 from cellgauge.plan import config as settings
 from cellgauge.plan.cost import STAGES, TERMS, downloads, evaluate, jobs, measured_speeds, read_costs, urls
@@ -261,7 +261,7 @@ def test_planted_weights_are_fitted(monkeypatch):
 
 def plan_run(folder, *arguments):
     """Run what `make plan` runs, in a folder."""
-    command = [sys.executable, str(ROOT / "workflow" / "scripts" / "plan_run.py"), *arguments]
+    command = [warm_python(), str(ROOT / "workflow" / "scripts" / "plan_run.py"), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 

@@ -22,7 +22,7 @@ BASE = json.dumps(
     {
         "models": {name: CATALOGUE["models"][name] for name in ("linear", "pca_joint")},
         "datasets": {},
-        "tasks": CATALOGUE["tasks"],
+        "tasks": {name: CATALOGUE["tasks"][name] for name in ("clustering", "cross_species")},
         "published": {},
         "run": CATALOGUE["run"] | {"published": [], "also": []},
     }

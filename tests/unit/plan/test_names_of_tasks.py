@@ -24,26 +24,22 @@ AGAIN = "_again"
 
 
 def _config() -> dict:
-    config = made_up.demo()
-    config["run"]["datasets"] = ["baron_pancreas", "planted_pancreas"]
-    of_screens = ["no_change", "no_change_median", "training_mean", "matching_mean", "linear_responses", "additive"]
-    config["run"]["models"] = ["linear", "random", "oracle", *of_screens, "ceiling"]
-    return config
+    of_screens = ("no_change", "no_change_median", "training_mean", "matching_mean", "linear_responses", "additive")
+    return made_up.few("linear", "random", "oracle", *of_screens, "ceiling")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> tuple[Path, Path]:
     """Folders of two runs of the demo's inputs: as it is, and with every task under another name."""
     config, folder = _config(), tmp_path_factory.mktemp("named")
-    made_up.write_tables(folder, config)
+    inputs = made_up.write_files(folder, config)
     renamed = tmp_path_factory.mktemp("renamed")
-    shutil.copytree(folder, renamed, dirs_exist_ok=True, ignore=shutil.ignore_patterns("tables"))
+    shutil.copytree(folder, renamed, dirs_exist_ok=True)
     for root in ("results/scores", "benchmarks/score"):
         for path in (renamed / root).iterdir():
             path.rename(path.with_name(path.name + AGAIN))
     for path in (renamed / "results/scores").rglob("*.tsv"):
         write_scores(path, [replace(score, task=score.task + AGAIN) for score in read_scores(path)])
-    inputs = inputs_of(config)
     about = catalogue(inputs.grid)
     about["tasks"] = {name + AGAIN: entry for name, entry in about["tasks"].items()}
     about["skipped"] = [[task + AGAIN, *rest] for task, *rest in about["skipped"]]

@@ -187,7 +187,7 @@ QUICK = settings(
 EMPTY = Run({}, {}, False, False)
 
 
-@settings(QUICK, max_examples=examples(15))
+@settings(QUICK, max_examples=examples(8))
 @given(runs())
 @example(EMPTY)
 def test_tables_report_and_exports_are_always_written(run):

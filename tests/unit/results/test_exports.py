@@ -23,14 +23,6 @@ from cellgauge.results.tables import collect
 from cellgauge.results.to_czbenchmarks import cz_results
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exports")
-    tables = made_up.write_tables(folder, made_up.demo(), failed={"harmony": "out of memory"})
-    export(tables, folder)
-    return tables
-
-
 @pytest.fixture
 def written(tmp_path):
     """Export the ARI of some models over eight donors, by {title: (value, by how much donors differ)}."""

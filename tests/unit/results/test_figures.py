@@ -16,13 +16,9 @@ EVIL = "cost $5 <b>\\frac{1}{2}"
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """The figures of a small run with two datasets, a strange name among the models."""
-    config = made_up.demo()
+    config = made_up.few("linear", "hvg", "oracle", "training_mean", "matching_mean")
     config["models"]["hvg"]["title"] = EVIL
-    config["run"] |= {
-        "models": ["linear", "hvg", "oracle", "training_mean", "matching_mean"],
-        "profiles": ["corrected"],
-    }
-    config["run"] |= {"datasets": ["baron_pancreas", "planted_pancreas"]}
+    config["run"]["profiles"] = ["corrected"]
     folder = tmp_path_factory.mktemp("figures")
     tables = made_up.write_tables(folder, config)
     return tables, {path.name: path for path in draw_figures(tables, folder / "figures")}

@@ -263,15 +263,14 @@ def as_exported(rows):
     return Counter(Score(**{**row, "seed": None, "fold": None, "reason": "", "source": ""}) for row in found)
 
 
-def test_our_exports_come_back_as_they_went(tmp_path):
-    tables = made_up.write_tables(tmp_path, made_up.demo(), failed={"harmony": "out of memory"})
-    export(tables, tmp_path)
-    rows = list(read(tables / "scores.csv", "scores"))
-    for name, format in (("tables/scores.parquet", "scores"), ("tables/scores.csv", "scores")):
-        import_published(tables.parent / name, tmp_path / "back.tsv", source="us", format=format)
+def test_our_exports_come_back_as_they_went(demo, tmp_path):
+    rows = list(read(demo / "scores.csv", "scores"))
+    for name in ("scores.parquet", "scores.csv"):
+        import_published(demo / name, tmp_path / "back.tsv", source="us", format="scores")
         back = read_scores(tmp_path / "back.tsv")
         assert [replace(row, source="") for row in back] == rows and {row.source for row in back} == {"us"}
-    import_published(tmp_path / "czbenchmarks.json", tmp_path / "back.tsv", source="us", format="czbenchmarks")
+    exported = demo.parents[1] / "czbenchmarks.json"
+    import_published(exported, tmp_path / "back.tsv", source="us", format="czbenchmarks")
     back = Counter(replace(row, source="") for row in read_scores(tmp_path / "back.tsv"))
     assert back == as_exported(rows) and len(back) > 300
 
@@ -413,10 +412,10 @@ def test_digits_that_nobody_prints_are_no_difference():
 
 
 def test_values_of_others_never_mix_into_ours(tmp_path):
-    tables = made_up.write_tables(tmp_path / "with", made_up.demo())
-    without = made_up.write_tables(
-        tmp_path / "without", made_up.configuration(made_up.demo(), {"run": {"published": []}})
-    )
+    config = made_up.few("linear", "pca_joint", "random", "additive", "ceiling")
+    tables = made_up.write_tables(tmp_path / "with", config)
+    config["run"]["published"] = []
+    without = made_up.write_tables(tmp_path / "without", config)
     first, second = (pd.read_parquet(folder / "scores.parquet") for folder in (tables, without))
     pd.testing.assert_frame_equal(first, second)  # their metadata tell what was published, too
     others = ("published", "anchors", "scores.parquet")

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -234,6 +235,13 @@ def test_where_nearly_nothing_is_embedded_nearly_nothing_is_known():
     assert max(found["ari"], found["ami"]) < 0.1 and found["nmi"] < 0.15
 
 
+@cache
+def overlapping(sizes, seed):
+    """Return cells whose labels overlap, and their scores."""
+    data = world(sizes, dims=8, apart=1.2, seed=seed)
+    return data, values(score(data, ["corrected"]), "corrected", seed=None)
+
+
 @pytest.mark.parametrize("sizes", [(80,) * 5, (200, 90, 60, 40, 20)], ids=["equal", "unequal"])
 @pytest.mark.parametrize("which", ["between labels", "small labels", "any"])
 def test_no_cells_are_worth_leaving_out(which, sizes):
@@ -243,7 +251,7 @@ def test_no_cells_are_worth_leaving_out(which, sizes):
     """
     full, cut = [], []
     for seed in range(6):
-        of = world(sizes, dims=8, apart=1.2, seed=seed)
+        of, scores_of_all = overlapping(sizes, seed)
         codes = np.unique(of.obs["label"], return_inverse=True)[1]
         centers = np.stack([of.matrix[codes == code].mean(axis=0) for code in range(5)])
         distances = np.sort(np.linalg.norm(of.matrix[:, None] - centers, axis=2), axis=1)
@@ -253,13 +261,13 @@ def test_no_cells_are_worth_leaving_out(which, sizes):
             "any": np.random.default_rng(seed).permutation(len(codes)),
         }[which]
         gone = np.isin(np.arange(len(codes)), order[: len(codes) * (seed + 1) // 14])
-        for scores, data in ((full, of), (cut, without(of, gone))):
-            scores.append(values(score(data, ["corrected"]), "corrected", seed=None))
+        full.append(scores_of_all)
+        cut.append(values(score(without(of, gone), ["corrected"]), "corrected", seed=None))
     for name in ("ari", "nmi", "ami"):
         assert np.mean([c[name] for c in cut]) < np.mean([f[name] for f in full]), name
 
 
-# --- large splits ----------------------------------------------------------------------------------------------------
+# --- large splits: slow where approximate neighbors are searched, which takes 40 seconds of CPU to compile -------------
 
 
 def test_up_to_the_limit_and_beside_the_reference_scores_are_exact():
@@ -270,6 +278,7 @@ def test_up_to_the_limit_and_beside_the_reference_scores_are_exact():
     assert both == score(data, BOTH) and not any("approximate" in row.reason for row in both)
 
 
+@pytest.mark.slow
 def test_beyond_the_limit_corrected_alone_is_estimated_and_says_so():
     data = cells(800, types=4)
     data.obs["donor"] = np.asarray([f"donor {row % 5}" for row in range(800)], dtype=object)
@@ -287,6 +296,7 @@ def test_beyond_the_limit_corrected_alone_is_estimated_and_says_so():
     assert 0 < abs(silhouette.value - expected["silhouette"]) < 4 * error < 0.1
 
 
+@pytest.mark.slow
 def test_what_was_searched_before_scores_the_same():
     data = cells(500)
     params = {"metrics": clustering.METRICS, "n_neighbors": 15, "exact_up_to": 200}
@@ -296,6 +306,7 @@ def test_what_was_searched_before_scores_the_same():
     assert score(searched, ["corrected"], exact_up_to=200) == score(data, ["corrected"], exact_up_to=200)
 
 
+@pytest.mark.slow
 def test_a_model_that_lacks_cells_is_estimated_as_the_others_are():
     """Else the exact scores of one would stand beside estimates of the others."""
     data = cells(600)
