@@ -22,7 +22,7 @@ class Golden:
         split, weights: the input and the checkpoint.
         options: of the adapter, which is in cellgauge/models, or in cellgauge/predictors where `conditions` are given.
         expected: the vectors of the official code, cell by cell; of predictors condition by condition.
-        rows: the cells that it holds.
+        rows: the cells that it holds; by default all.
         conditions: what a predictor predicts.
     """
 
@@ -30,7 +30,7 @@ class Golden:
     weights: Path
     options: Mapping[str, object]
     expected: np.ndarray
-    rows: Any = slice(None)
+    rows: Any = ...
     conditions: Sequence[str] = ()
 
 
