@@ -53,17 +53,22 @@ SLOW = pytest.StashKey[int]()
 """How many slow tests `-m "not slow"` left out, as each process counts them."""
 
 LONGEST_FIRST = (  # groups of tests that take half a minute and more; CONTRIBUTING.md names the slowest tests
-    "test_full_grid",
     "workflow",
-    "test_weights",
     "anchor",
-    "test_scgenept_workflow",
     "test_slurm",
-    "test_calibration",
-    "test_deployment",
-    "test_report_page",
-    "cell_eval",
+    "test_gpu_check",
     "scib",
+    "test_full_grid",
+    "test_weights",
+    "test_report_page",
+    "test_clustering",
+    "cell_eval",
+    "test_deployment",
+    "test_resume",
+    "documentation",
+    "test_scgenept_workflow",
+    "test_calibration",
+    "test_model_memory",
 )
 
 

@@ -8,7 +8,10 @@ from served_catalogue import SCREENS, serve
 
 from cellgauge.plan import config as settings
 
-pytestmark = pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning")  # the Baron file is as old as its data
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning"),  # the Baron file is as old as its data
+]
 
 MODELS, DATASETS = (
     yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))[name] for name in ("models", "datasets")
