@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cellgauge.plan.grid import Grid
-from cellgauge.results.uncertainty import is_beside
+from cellgauge.results.catalogue import is_beside
 
 KINDS = {
     "foundation": "Foundation models",

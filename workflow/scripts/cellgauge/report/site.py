@@ -10,8 +10,8 @@ from typing import Any
 
 from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.report import write_page
 from cellgauge.report.changes import render_changes
-from cellgauge.report.plain import write_page
 from cellgauge.results.changes import PublishedRun, compare_runs, scores_file
 from cellgauge.results.columns import headlines
 from cellgauge.results.numbers import number
