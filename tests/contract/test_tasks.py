@@ -13,7 +13,7 @@ from cellgauge.data.make_split import make_split
 from cellgauge.files.embedding import Embedding, write_embedding
 from cellgauge.files.split import Split
 from cellgauge.predictors.base import predict_files
-from cellgauge.results.uncertainty import facts_beside, is_beside
+from cellgauge.results.catalogue import facts_beside, is_beside
 from cellgauge.tasks.cells import gather
 from cellgauge.tasks.clustering import neighbors as neighbors_of_clustering
 from cellgauge.tasks.run import score_files

@@ -23,16 +23,16 @@ from cellgauge.files.score import Score, write_scores
 from cellgauge.plan.sources import SCRIPTS, code
 from cellgauge.report import HERE, render
 from cellgauge.report.charts import Dot, dot_plot, rank_diagram, scatter, strip
-from cellgauge.report.heat import Notes
+from cellgauge.report.heat import Cell, HeatTable, Row
 from cellgauge.report.pages import overview, splits
 from cellgauge.report.pages.gaps import by_task as gaps_by_task
+from cellgauge.report.ranking import cliques, letters_of
 from cellgauge.report.tradeoffs import frontier
 from cellgauge.results import colors as colors
 from cellgauge.results.compare import Result
 from cellgauge.results.entries import Entry, Metric, Missing, Task, Variant, slug
 from cellgauge.results.export import export
 from cellgauge.results.numbers import DASH, MINUS, alternatives, as_printed, number, size
-from cellgauge.results.ranking import cliques, letters_of
 from cellgauge.results.read import Tables
 from cellgauge.results.scales import Scale
 from cellgauge.results.tables import RUNTIME_COLUMNS, collect
@@ -696,10 +696,11 @@ def test_remarks_on_values_become_notes(tables):
 
 
 def test_notes_are_lettered_beyond_z():
-    notes = Notes()
-    marks = [notes.mark(Missing("failed", str(n))) for n in range(28)]
-    assert marks[:2] + marks[25:] == ["a", "b", "z", "aa", "ab"]
-    assert notes.mark(Missing("failed", "1")) == "b"
+    notes = [Missing("failed", str(n % 28)) for n in range(30)]
+    row = Row(Entry("m", "M"), [Cell("failed", note=note) for note in notes])
+    letters = HeatTable("", [], [row], {}).notes
+    marks = [letters[note] for note in notes]
+    assert marks[:2] + marks[25:] == ["a", "b", "z", "aa", "ab", "a", "b"]
 
 
 def test_what_files_say_of_themselves_is_on_the_page(tables, tmp_path):

@@ -76,6 +76,12 @@ def test_two_runs_of_one_name_are_refused(runs, tmp_path):
         build_site([runs[0], other], tmp_path / "site")
 
 
+def test_a_run_of_which_everything_failed_is_listed(tmp_path):
+    config = made_up.configuration({"run": {"models": ["linear"], "datasets": ["baron_pancreas"]}, "name": "lost run"})
+    made_up.write_tables(tmp_path, config, failed={"linear": "no disk"})
+    assert "lost run" in build_site([tmp_path / "results"], tmp_path / "site").read_text()
+
+
 def test_a_submission_is_two_files(runs, tmp_path):
     handed_in = tmp_path / "handed_in"
     handed_in.mkdir()

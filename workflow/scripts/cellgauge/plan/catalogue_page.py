@@ -6,7 +6,7 @@ from typing import Any
 from cellgauge.core.errors import one_line
 from cellgauge.plan import config as settings
 from cellgauge.plan.grid import Grid
-from cellgauge.results.uncertainty import is_beside
+from cellgauge.results.catalogue import is_beside
 
 KINDS = {
     "foundation": "Foundation models",

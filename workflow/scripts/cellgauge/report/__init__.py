@@ -10,15 +10,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellgauge.core.atomic import atomic_path
 from cellgauge.report.charts import marker
 from cellgauge.report.pages import catalogue, cost, gaps, guide, overview, provenance, published, splits, tasks
-from cellgauge.results import colors as colors
+from cellgauge.results import colors
 from cellgauge.results.numbers import DASH, alternatives, mebibytes, readable, seconds, size
 from cellgauge.results.provenance import headline
 from cellgauge.results.read import Tables
@@ -39,23 +39,27 @@ def render(tables_dir: str | Path, output: str | Path) -> None:
     The same tables give the same bytes. Raise CellgaugeError where a table is missing, unreadable or lacks a column.
     """
     tables = Tables.read(tables_dir)
-    style = colors.stylesheet() + asset("report.css")
-    script = asset("report.js")
     pages = [page for module in MODULES for page in module.pages(tables)]
-    text = environment().get_template("report.html").render(
-        tables=tables,
-        pages=pages,
-        label_colors=colors.LABELS,
-        style=style,
-        script=script,
-        policy=policy(style, script),
-    )  # fmt: skip
+    _write(output, "report.html", _asset("report.js"), tables=tables, pages=pages, label_colors=colors.LABELS)
+
+
+def write_page(
+    output: str | Path, title: str, template: str, context: Mapping[str, Any], links: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Write a page without a script, one HTML file around one template; `links` are (address, text) of its navigation."""
+    _write(output, "plain.html", "", title=title, template=template, context=context, links=links)
+
+
+def _write(output: str | Path, name: str, script: str, **context: Any) -> None:
+    style = colors.stylesheet() + _asset("report.css")
+    inside = {"style": style, "script": script, "policy": policy(style, script)}
+    text = _environment().get_template(name).render(**inside, **context)
     with atomic_path(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @cache  # it keeps the templates that it has compiled
-def environment() -> jinja2.Environment:
+def _environment() -> jinja2.Environment:
     """Return what the templates are rendered with: text is escaped, an unknown name is an error."""
     import jinja2
 
@@ -66,17 +70,10 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"dash": DASH}
-    filters = (alternatives, headline, linked, mebibytes, profile, readable, seconds, size)
-    environment.filters |= {"data": _data, "marker": _marker, **{function.__name__: function for function in filters}}
+    environment.globals |= {"dash": DASH, "marker": marker}
+    filters = (alternatives, headline, linked, mebibytes, profile, readable, safe_link, seconds, size)
+    environment.filters |= {function.__name__: function for function in filters}
     return environment
-
-
-def _data(about: Mapping[str, str]) -> Markup:
-    """Return attributes data-KEY="VALUE", escaped."""
-    from markupsafe import Markup
-
-    return Markup("").join(Markup(' data-{}="{}"').format(key, value) for key, value in about.items())
 
 
 LINK = re.compile(
@@ -99,14 +96,12 @@ def linked(text: str) -> Markup:
     return parts + text[end:]
 
 
-def _marker(kind: str, css: str = "") -> Markup:
-    from markupsafe import Markup
+def safe_link(address: str) -> str:
+    """Return an address of the web, "" for any other."""
+    return address if address.lower().startswith(("http://", "https://")) else ""
 
-    return Markup(marker(kind, 0, 0, css))
 
-
-def asset(name: str) -> str:
-    """Return the text of a file of report/assets."""
+def _asset(name: str) -> str:
     return (HERE / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -115,10 +110,10 @@ def policy(style: str, script: str) -> str:
 
     It holds the second line of defence: should a name ever get past the escaping, it cannot run.
     """
-    allowed = {kind: f"'sha256-{_digest(text)}'" for kind, text in (("script-src", script), ("style-src", style))}
-    rules = {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'", **allowed}
+    rules = {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'"}
+    rules |= {"script-src": _digest(script), "style-src": _digest(style)}
     return "; ".join(f"{kind} {source}" for kind, source in rules.items())
 
 
 def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

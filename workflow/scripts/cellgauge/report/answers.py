@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from cellgauge.report.charts import Dot, dot_plot
 from cellgauge.report.published import published_means
+from cellgauge.results import words
 from cellgauge.results.columns import headlines
 from cellgauge.results.compare import Result
 from cellgauge.results.entries import Task
 from cellgauge.results.numbers import number
 from cellgauge.results.read import Tables
 from cellgauge.results.scales import Scale
-from cellgauge.results.verdicts import verdict, warnings
+from cellgauge.results.verdicts import answer, standings, unbeaten, warnings
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -24,28 +25,44 @@ SEEN = {"known": "seen in training", "likely": "likely seen in training"}
 def answers(tables: Tables, dataset: str, profile: str) -> Iterator[dict[str, Any]]:
     """Yield an answer for each task that has values on a dataset, of each set of splits where the task spans splits.
 
-    It is the `verdict`, a `picture`, `warnings` on controls, and `units`, what the intervals are over.
+    It says of which score it is (`task`, `measure`), and has the `answer` and `sentences` on the other models, a
+    `picture`, `warnings` on controls, `units`, what the intervals are over, and `about`, what the page's filters look at.
     """
     for task in tables.tasks.values():
         for result in headlines(tables, task, dataset, profile):
-            answer = verdict(result, task)
-            if answer:
-                on_controls = [one.sentence for one in warnings(result) if one.control != answer.beaten_by]
-                about = {"picture": _picture(result, task), "warnings": on_controls, "units": result.units}
-                yield {"verdict": answer, **about}
+            if not result.means:
+                continue
+            metric, variant, noise = result.metric, result.variant, unbeaten(result)
+            remarks = [
+                words.part_of_cells(variant.subset),
+                tables.datasets[dataset].described(variant.set) if variant.set else "",
+                "" if metric.higher_is_better else "lower is better",
+            ]
+            yield {
+                "about": {"task": task.name, "dataset": dataset, "profile": variant.profile},
+                "task": task.title,
+                "measure": ", ".join(filter(None, [metric.title, *remarks])),
+                "units": result.units,
+                "picture": _picture(result, task),
+                "answer": answer(result),
+                "sentences": standings(result),
+                "warnings": [sentence for control, sentence in warnings(result) if control != noise],
+            }
 
 
 def _picture(result: Result, task: Task) -> Markup:
-    models, metric = result.tables.models, result.metric
-    rising = metric.higher_is_better is not False
+    metric = result.metric
     dots = [*(_dot(result, name, mean) for name, (mean, _) in result.means.items()), *_published(result)]
     dots.sort(
-        key=lambda dot: (dot.kind == "control", not dot.full and bool(dot.name), -dot.value if rising else dot.value)
+        key=lambda dot: (
+            dot.kind == "control",
+            not dot.full and bool(dot.name),
+            -dot.value if metric.rises else dot.value,
+        )
     )
     scale = Scale.of_most([dot.value for dot in dots], metric)
-    best = next((mean for name, mean in result.ranked.items() if models[name].kind == "baseline"), None)
     alt = f"{task.title}, {metric.title}, best first: {', '.join(f'{dot.title} {dot.text}' for dot in dots)}"
-    return dot_plot(dots, scale, result.bounds, best, alt=alt)
+    return dot_plot(dots, scale, result.bounds, result.ranked.get(result.best_baseline), alt=alt)
 
 
 def _dot(result: Result, name: str, mean: float) -> Dot:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellgauge.report.plain import write_page
+from cellgauge.report import write_page
 from cellgauge.results.changes import ALPHA, TINY, Change, Changes
-from cellgauge.results.words import classifier, profile, subset
+from cellgauge.results.words import classifier, part_of_cells, profile
 
 MOST = 500
 """How many scores are listed, those that changed first."""
@@ -35,8 +35,7 @@ def _row(change: Change, changes: Changes) -> dict[str, Any]:
     key, run = change.key, changes.after
     facts = run.about["config"].get("tasks", {}).get(key["task"], {}).get("metrics", {}).get(key["metric"], {})
     known = not math.isnan(change.low)
-    genes = subset(key["subset"]) if key["subset"] else ""
-    scheme = [genes, classifier(key["classifier"]), key["set"], profile(key["profile"])]
+    scheme = [part_of_cells(key["subset"]), classifier(key["classifier"]), key["set"], profile(key["profile"])]
     return {
         "model": run.title("models", key["model"]),
         "task": run.title("tasks", key["task"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
@@ -222,10 +222,11 @@ def scatter(
 
 
 def _label_places(
-    dots: Sequence[tuple[float, float]], widths: Sequence[float], edge: float, height: float = 12
+    dots: Sequence[tuple[float, float]], widths: Sequence[float], edge: float
 ) -> list[tuple[float, float] | None]:
     """Return the middle of each dot's label: the first place around it where it covers nothing; None where there is none."""
     places: list[tuple[float, float] | None] = []
+    height = 12
 
     def is_free(x: float, y: float, width: float) -> bool:
         taken = [(*place, other) for place, other in zip(places, widths, strict=False) if place]
@@ -265,8 +266,10 @@ def rank_diagram(points: Sequence[tuple[str, float]], bars: Sequence[tuple[str, 
     ends = [(across(points[places[0]][1]), across(points[places[-1]][1])) for _, places in bars]
     levels = _levels([(start - 18, end + 5) for start, end in ends])
     below = top + 14 + apart * (max(levels, default=-1) + 1)
-    parts = [f'<path class="axis" d="M{begin:g} {top}H{begin + reach:g}{_axis_ticks(n, across, top)}"/>']
-    parts += [f'<text x="{across(rank):g}" y="{top - 11}" class="mid">{rank}</text>' for rank in _axis_labels(n)]
+    labels = range(1, n + 1, max(ceil((n - 1) / 12), 1))  # at most 13 of the ranks
+    ticks = "".join(f"M{across(rank):g} {top}v-{8 if rank in labels else 4}" for rank in range(1, n + 1))
+    parts = [f'<path class="axis" d="M{begin:g} {top}H{begin + reach:g}{ticks}"/>']
+    parts += [f'<text x="{across(rank):g}" y="{top - 11}" class="mid">{rank}</text>' for rank in labels]
     lines, names = "", Markup("")
     for place, (name, rank) in enumerate(points):
         at_left = place < left
@@ -294,16 +297,6 @@ def _ranks_in_words(points: Sequence[tuple[str, float]], bars: Sequence[tuple[st
     groups = "; ".join(", ".join(points[place][0] for place in places) for _, places in bars)
     joined = f"Bars join models that do not differ significantly: {groups}." if groups else "All differ significantly."
     return f"Critical-difference diagram. Mean ranks, best first: {ranks}. {joined}"
-
-
-def _axis_labels(n: int) -> range:
-    """Return the ranks that are written at the axis: at most 13 of them."""
-    return range(1, n + 1, max(ceil((n - 1) / 12), 1))
-
-
-def _axis_ticks(n: int, across: Callable[[float], float], top: int) -> str:
-    labelled = _axis_labels(n)
-    return "".join(f"M{across(rank):g} {top}v-{8 if rank in labelled else 4}" for rank in range(1, n + 1))
 
 
 def _levels(spans: Sequence[tuple[float, float]]) -> list[int]:

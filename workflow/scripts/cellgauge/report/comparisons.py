@@ -10,66 +10,63 @@ from cellgauge.report.charts import strip
 from cellgauge.report.heat import Cell, HeatTable, Row
 from cellgauge.results.columns import Column
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Entry, Interval, Metric, Variant
 from cellgauge.results.numbers import number, readable
-from cellgauge.results.read import Tables
 from cellgauge.results.scales import Scale
 
 FEWEST_IN_A_PICTURE = 4
 """With fewer splits than this the numbers show their spread as well as a picture does."""
 
 
-def by_split(tables: Tables, task: str, dataset: str, variant: Variant, caption: str) -> HeatTable | None:
+def by_split(result: Result, caption: str) -> HeatTable | None:
     """Return models x splits for one variant of a metric; None when no model has a value."""
-    result = Result(tables, task, dataset, variant)
     if not result.values:
         return None
-    scale = Scale.of(result.values.values(), result.metric)
-    species = _species(tables.datasets[dataset].organisms)
-    splits = result.all_splits
-    columns = [Column(split, readable(split), result.metric, about=species.get(split, "")) for split in splits]
-    order = best_first(tables, result.means, result.metric)
-    rows = [_row_of_splits(result, tables.models[model], scale) for model in order]
+    metric, organisms = result.metric, result.tables.datasets[result.dataset].organisms
+    scale = Scale.of(result.values.values(), metric)
+    # the species, where the splits' own names do not tell it
+    named = len(set(organisms.values())) > 1
+    species = {s: readable(organism) for s, organism in organisms.items() if named and organism != s}
+    columns = [Column(split, readable(split), metric, about=species.get(split, "")) for split in result.all_splits]
+    rows = [_row_of_splits(result, model, scale) for model in best_first(result)]
     spreads = [result.spread_title] if result.spread_title else []
-    about = {**vars(variant), "dataset": dataset}
-    return HeatTable(caption, columns, rows, about, scale.ends(result.metric), spreads, result.units)
+    return HeatTable(caption, columns, rows, result.about, scale.ends(metric), spreads, result.units)
 
 
-def best_first(tables: Tables, means: Mapping[str, tuple[float, int]], metric: Metric | None) -> list[str]:
+def best_first(result: Result) -> list[str]:
     """Return all models, the best mean first, those without one after them, controls at the end."""
-    sign = 1 if metric and metric.higher_is_better is False else -1
+    models, means, sign = result.tables.models, result.means, -1 if result.metric.rises else 1
 
     def place(model: str) -> tuple[bool, bool, float]:
-        return tables.models[model].is_control, model not in means, sign * means.get(model, (0.0, 0))[0]
+        return models[model].is_control, model not in means, sign * means.get(model, (0.0, 0))[0]
 
-    return sorted(tables.models, key=place)
+    return sorted(models, key=place)
 
 
-def _row_of_splits(result: Result, model: Entry, scale: Scale) -> Row:
-    metric, splits = result.metric, result.all_splits
+def _row_of_splits(result: Result, model: str, scale: Scale) -> Row:
+    metric, splits, entry = result.metric, result.all_splits, result.tables.models[model]
     cells = []
     for split in splits:
-        value = result.values.get((model.name, split))
+        value = result.values.get((model, split))
         if value is None:
-            cells.append(Cell.gap(result.why(model.name, split)))
+            cells.append(Cell.gap(result.why(model, split)))
             continue
-        remark, spread = result.remark(model.name, [split]), result.spread(model.name, split)
-        short = result.split_shortfall(model.name, split)
-        beside = "; ".join(filter(None, (spread, short)))
-        cells.append(Cell(number(value, metric), None if short else scale.level(value), note=remark, extra=beside))
-    values = [result.values[model.name, split] for split in splits if (model.name, split) in result.values]
+        short = result.split_shortfall(model, split)
+        beside = "; ".join(filter(None, (result.spread(model, split), short)))
+        level = None if short else scale.level(value)
+        cells.append(Cell(number(value, metric), level, note=result.remark(model, [split]), extra=beside))
+    values = [result.values[model, split] for split in splits if (model, split) in result.values]
     if len(values) < 2:
-        return Row(model, cells)
+        return Row(entry, cells)
     if len(splits) < FEWEST_IN_A_PICTURE:
-        return Row(model, cells, mean_cell(result, model.name))
+        return Row(entry, cells, mean_cell(result, model))
     alt = f"splits {number(min(values), metric)} to {number(max(values), metric)}"
-    return Row(model, cells, mean_cell(result, model.name), picture(result, model.name, values, scale, alt=alt))
+    return Row(entry, cells, mean_cell(result, model), picture(result, model, values, scale, alt=alt))
 
 
 def mean_cell(result: Result, model: str) -> Cell:
     """Return a model's mean, its interval and what it lacks."""
-    interval = ends(result.interval(model), result.metric)
-    return Cell(number(result.means[model][0], result.metric), extra=result.shortfall(model), interval=interval)
+    mean = number(result.means[model][0], result.metric)
+    return Cell(mean, extra=result.shortfall(model), interval=result.interval_text(model))
 
 
 def picture(result: Result, model: str, values: Sequence[float], scale: Scale, **about: Any) -> Any:
@@ -79,32 +76,25 @@ def picture(result: Result, model: str, values: Sequence[float], scale: Scale, *
     return strip(values, result.means[model][0], scale.low, scale.high, reach, **about)
 
 
-def ends(interval: Interval | None, metric: Metric) -> str:
-    """Return the ends of an interval as text, "" for none."""
-    return interval.text(metric) if interval else ""
-
-
-def by_metric(
-    tables: Tables, dataset: str, columns: Sequence[tuple[str, Variant, Column]], caption: str, about: Mapping[str, str]
-) -> HeatTable | None:
+def by_metric(columns: Sequence[tuple[Result, Column]], caption: str, about: Mapping[str, str]) -> HeatTable | None:
     """Return models x metrics, each the mean over the splits of a dataset; None when no model has a value or failed.
 
     A model whose mean lacks splits, folds, cells, conditions or genes is neither ranked nor colored: it is of other cells than
     those of the others. Controls are not ranked; they bracket the others.
-
-    Args:
-        columns: (task, variant, column) of each.
     """
-    results = [Result(tables, task, dataset, variant) for task, variant, _ in columns]
+    if not columns:
+        return None
+    results = [result for result, _ in columns]
     of_columns = [_column_of_means(result) for result in results]
-    order = best_first(tables, results[0].means if results else {}, results[0].metric if results else None)
-    rows = [Row(tables.models[name], [cells[name] for cells in of_columns]) for name in order]
+    models = results[0].tables.models
+    rows = [Row(models[name], [cells[name] for cells in of_columns]) for name in best_first(results[0])]
     if not any(row.applies for row in rows):
         return None
-    headed = [replace(column, note=result.without()) for (_, _, column), result in zip(columns, results, strict=True)]
+    headed = [replace(column, note=result.without()) for result, column in columns]
     spreads = dict.fromkeys(r.spread_title for r in results if r.spread_title and len(r.all_splits) == 1)
     units = dict.fromkeys(unit for r in results if r.metric.is_score for unit in r.units)
-    return HeatTable(caption, headed, rows, {**about, "dataset": dataset}, spreads=list(spreads), units=list(units))
+    about = {**about, "dataset": results[0].dataset}
+    return HeatTable(caption, headed, rows, about, spreads=list(spreads), units=list(units))
 
 
 def _column_of_means(result: Result) -> dict[str, Cell]:
@@ -114,26 +104,19 @@ def _column_of_means(result: Result) -> dict[str, Cell]:
     cells = {}
     for model in result.tables.models:
         mean, n = result.means.get(model, (0.0, 0))
-        short = result.shortfall(model)
+        text, remark = number(mean, metric), result.remark(model, result.splits)
         if not n:
             cells[model] = Cell.gap(result.gap(model))
-        elif short and metric.is_score:
-            lacks_splits = n < len(result.splits)
-            note = result.gap(model) if lacks_splits else result.remark(model, result.splits)
-            cells[model] = Cell(number(mean, metric), note=note, extra=short, scaled=result.scaled(mean))
+        elif not metric.is_score:
+            cells[model] = Cell(text, note=remark, extra=_spread(result, model))
+        elif short := result.shortfall(model):
+            note = result.gap(model) if n < len(result.splits) else remark
+            cells[model] = Cell(text, note=note, extra=short, scaled=result.scaled(mean))
         else:
-            spread = result.spread(model, result.splits[0]) if len(result.all_splits) == 1 else ""
-            level = scale.level(mean) if scale and model in result.comparable else None
-            remark = result.remark(model, result.splits)
-            interval = ends(result.interval(model), metric) if metric.is_score else ""
-            rank = result.rank(model) if metric.is_score else None
-            scaled = result.scaled(mean) if metric.is_score else ""
-            cells[model] = Cell(number(mean, metric), level, rank, remark, spread, interval, scaled)
+            level, rank, interval = scale.level(mean), result.rank(model), result.interval_text(model)
+            cells[model] = Cell(text, level, rank, remark, _spread(result, model), interval, result.scaled(mean))
     return cells
 
 
-def _species(organisms: Mapping[str, str]) -> dict[str, str]:
-    """Return the species of each split, where the splits' own names do not tell it."""
-    if len(set(organisms.values())) < 2:
-        return {}
-    return {split: readable(organism) for split, organism in organisms.items() if organism != split}
+def _spread(result: Result, model: str) -> str:
+    return result.spread(model, result.splits[0]) if len(result.all_splits) == 1 else ""

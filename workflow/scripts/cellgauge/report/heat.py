@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
@@ -50,22 +50,6 @@ class Row:
         return self.mean is not None or any(cell.text != "n/a" for cell in self.cells)
 
 
-@dataclass
-class Notes:
-    """The notes below a table, lettered as they come up."""
-
-    letters: dict[Missing, str] = field(default_factory=dict)
-
-    def mark(self, note: Missing) -> str:
-        """Return the letter of a note: a to z, then aa, ab, ..."""
-        place = len(self.letters)
-        letter = ascii_lowercase[place // 26 - 1] * (place >= 26) + ascii_lowercase[place % 26]
-        return self.letters.setdefault(note, letter)
-
-    def __iter__(self) -> Iterator[tuple[str, Missing]]:
-        return ((letter, note) for note, letter in self.letters.items())
-
-
 @dataclass(frozen=True)
 class HeatTable:
     """Models x columns."""
@@ -97,13 +81,13 @@ class HeatTable:
         return titles
 
     @property
-    def notes(self) -> Notes:
-        """What the columns and cells say, from the top left to the bottom right."""
-        notes = Notes()
-        for part in (*self.columns, *(cell for row in self.visible for cell in row.cells)):
-            if part.note:
-                notes.mark(part.note)
-        return notes
+    def notes(self) -> dict[Missing, str]:
+        """What columns and cells say, from the top left to the bottom right, with its letter: a to z, then aa, ab, ..."""
+        parts = (*self.columns, *(cell for row in self.visible for cell in row.cells))
+        notes = dict.fromkeys(part.note for part in parts if part.note)
+        return {
+            note: ascii_lowercase[n // 26 - 1] * (n >= 26) + ascii_lowercase[n % 26] for n, note in enumerate(notes)
+        }
 
     @property
     def groups(self) -> list[tuple[str, str, int]]:
@@ -117,11 +101,6 @@ class HeatTable:
     def narrow(self) -> bool:
         """Whether the headings are turned by 90 degrees, for many splits."""
         return len(self.columns) > 9 and not self.groups
-
-    @property
-    def best_first(self) -> str:
-        """How the means are sorted so that the best stands first: "desc" or "asc"."""
-        return "desc" if self.columns and self.columns[0].metric.higher_is_better else "asc"
 
     @property
     def has_intervals(self) -> bool:

@@ -18,8 +18,6 @@ from cellgauge.results.uncertainty import VARIANT
 if TYPE_CHECKING:
     import pandas as pd
 
-BLOCK = "{dataset}: {splits}"
-
 
 @dataclass(frozen=True)
 class Record:
@@ -66,33 +64,28 @@ def published_means(result: Result) -> Iterator[tuple[Entry, str, float]]:
 
 
 def _tables(tables: Tables, source: str, rows: pd.DataFrame, known: Mapping[str, Mapping[str, Any]]) -> Tables:
-    """Return the tables of one source; what a run has beside scores is empty."""
+    """Return the tables of one source; what a run has beside scores stays that of the run, and is not shown."""
     import pandas as pd
 
     names = ("published_summary", "published_comparisons", "published_ranks")
     of_source = [part[part["source"] == source] for part in map(tables.published.get, names)]
     places = dict.fromkeys(of_source[0][["dataset", "splits"]].itertuples(index=False, name=None))
-    keys = {place: BLOCK.format(dataset=place[0], splits=place[1]) for place in places}
+    keys = {place: ": ".join(place) for place in places}
     parts = [_of_block(rows, of_source[0], place).assign(dataset=key) for place, key in keys.items()]
     summary, pairs, ranked = (
         part.assign(dataset=[keys[place] for place in part[["dataset", "splits"]].itertuples(index=False, name=None)])
         for part in of_source
     )
-    tasks = _tasks(known["tasks"])
-    return Tables(
+    return replace(
+        tables,
         scores=pd.concat(parts, ignore_index=True) if parts else rows[:0],
         summary=summary,
-        runtime=tables.runtime[:0],
         pairs=pairs,
         ranked=ranked,
-        layouts=tables.layouts[:0],
-        anchors=tables.anchors[:0],
-        of_conditions=tables.of_conditions[:0],
         models=_models(rows, known["models"], keys),
         datasets={key: Entry(key, _title(place, known["datasets"])) for place, key in keys.items()},
-        tasks={
-            name: tasks.get(name, Task(name, readable(name), {}, slug(name))) for name in dict.fromkeys(rows["task"])
-        },
+        tasks={name: _task(name, known["tasks"].get(name, {})) for name in dict.fromkeys(rows["task"])},
+        published={},
     )
 
 
@@ -124,19 +117,16 @@ def _models(
     for name in dict.fromkeys(rows["model"]):
         facts = dict(known.get(name, {}))
         seen = facts.get("leakage", {})
-        facts["leakage"] = json.dumps({key: seen[place[0]] for place, key in keys.items() if place[0] in seen})
+        facts["leakage"] = {key: seen[place[0]] for place, key in keys.items() if place[0] in seen}
         entries[name] = Entry(name, facts.get("title") or name, facts.get("kind", ""), facts)
     places = {kind: place for place, kind in enumerate(KINDS)}
     return dict(sorted(entries.items(), key=lambda item: places.get(item[1].kind, len(KINDS))))
 
 
-def _tasks(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
-    tasks = {}
-    for name, entry in known.items():
-        metrics = {metric: Metric.of(metric, facts) for metric, facts in entry.get("metrics", {}).items()}
-        title, about = entry.get("title") or readable(name), entry.get("description", "")
-        tasks[name] = Task(name, title, metrics, slug(name), about, headline=entry.get("headline", ""))
-    return tasks
+def _task(name: str, entry: Mapping[str, Any]) -> Task:
+    metrics = {metric: Metric.of(metric, facts) for metric, facts in entry.get("metrics", {}).items()}
+    title, about = entry.get("title") or readable(name), entry.get("description", "")
+    return Task(name, title, metrics, slug(name), about, headline=entry.get("headline", ""))
 
 
 def _left_out(rows: pd.DataFrame, tables: Tables) -> Iterator[dict[str, Any]]:

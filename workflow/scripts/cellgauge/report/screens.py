@@ -5,16 +5,16 @@ The tables are those of any task that scores screens (`Task.of_screens`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cellgauge.report.comparisons import best_first, ends, mean_cell, picture
+from cellgauge.report.comparisons import best_first, mean_cell, picture
 from cellgauge.report.heat import Cell, HeatTable, Row
 from cellgauge.report.matrices import LabelTable, label_table
 from cellgauge.results import words
 from cellgauge.results.columns import Column
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Metric, Task, Variant
+from cellgauge.results.entries import Task
 from cellgauge.results.numbers import number
 from cellgauge.results.read import Tables
 from cellgauge.results.scales import Scale
@@ -28,31 +28,31 @@ def strata_tables(tables: Tables, task: Task) -> Iterator[HeatTable]:
     for dataset, entry in tables.datasets.items():
         variants = tables.variants(task.name, dataset)
         for variant in variants:
-            metric = tables.metric(task.name, variant.metric)
-            if "/" in variant.subset or not metric.is_score:
+            whole = Result(tables, task.name, dataset, variant)
+            if "/" in variant.subset or not whole.metric.is_score:
                 continue
             strata = [
-                v
+                replace(whole, variant=v)
                 for v in variants
                 if v.subset.startswith(f"{variant.subset}/")
                 and (v.profile, v.metric) == (variant.profile, variant.metric)
             ]
-            what = f"{entry.title}: {metric.title}, {words.subset(variant.subset)}, {words.profile(variant.profile)} scores"
-            yield _table(Result(tables, task.name, dataset, variant), strata, what)
+            about = f"{words.subset(variant.subset)}, {words.profile(variant.profile)} scores"
+            yield _table(whole, strata, f"{entry.title}: {whole.metric.title}, {about}")
 
 
-def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:
-    tables, metric, about = whole.tables, whole.metric, {**vars(whole.variant), "dataset": whole.dataset}
-    parts = [replace(whole, variant=stratum) for stratum in strata] or [whole]
+def _table(whole: Result, strata: Sequence[Result], caption: str) -> HeatTable:
+    tables, metric, parts = whole.tables, whole.metric, strata or [whole]
     means = {model: mean for model, (mean, _) in whole.means.items()}
     scale = Scale.of_most([*means.values(), *(m for part in parts for m, _ in part.means.values())], metric)
     marks = [means[name] for name in tables.models if name in means and tables.models[name].is_control]
     values = tables.single_conditions.get((whole.task, whole.dataset, whole.variant), {})
-    columns = [_column(part.variant, metric) for part in parts]
+    names = [part.variant.subset.partition("/")[2] for part in parts]
+    columns = [Column(name or "all", words.STRATA.get(name, name), metric) for name in names]
     rows = []
-    for model in best_first(tables, whole.means, metric):
+    for model in best_first(whole):
         entry = tables.models[model]
-        cells = [_cell(part, model, metric, scale) for part in parts]
+        cells = [_cell(part, model, scale) for part in parts]
         if model not in means:
             rows.append(Row(entry, cells))
             continue
@@ -63,19 +63,14 @@ def _table(whole: Result, strata: Sequence[Variant], caption: str) -> HeatTable:
             rows.append(Row(entry, cells, mean_cell(whole, model), drawing))
         else:  # the only column is the mean
             rows.append(Row(entry, [replace(cells[0], extra=whole.shortfall(model))], None, drawing))
-    return HeatTable(caption, columns, rows, about, scale.ends(metric), units=whole.units, marked=bool(marks))
+    return HeatTable(caption, columns, rows, whole.about, scale.ends(metric), units=whole.units, marked=bool(marks))
 
 
-def _cell(part: Result, model: str, metric: Metric, scale: Scale) -> Cell:
-    mean, n = part.means.get(model, (0.0, 0))
-    if not n:
+def _cell(part: Result, model: str, scale: Scale) -> Cell:
+    if model not in part.means:
         return Cell.gap(part.gap(model))
-    return Cell(number(mean, metric), scale.level(mean), interval=ends(part.interval(model), metric))
-
-
-def _column(variant: Variant, metric: Metric) -> Column:
-    stratum = variant.subset.partition("/")[2]
-    return Column(stratum or "all", words.STRATA.get(stratum, stratum), metric)
+    mean = part.means[model][0]
+    return Cell(number(mean, part.metric), scale.level(mean), interval=part.interval_text(model))
 
 
 def condition_tables(tables: Tables, task: Task) -> Iterator[LabelTable]:
@@ -86,7 +81,7 @@ def condition_tables(tables: Tables, task: Task) -> Iterator[LabelTable]:
             entry = tables.datasets[dataset]
             what = f"{metric.title} of each condition, {words.subset(variant.subset)}"
             caption = f"{entry.title}: {what}, {words.profile(variant.profile)} scores"
-            about: Mapping[str, str] = {"profile": variant.profile, "dataset": dataset}
+            about = {"profile": variant.profile, "dataset": dataset}
             table = label_table(caption, tables.models, values, metric, {}, about, heading="Condition")
             if table:
                 yield table

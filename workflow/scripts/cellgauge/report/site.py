@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from cellgauge.core.atomic import atomic_path
 from cellgauge.core.errors import CellgaugeError
+from cellgauge.report import write_page
 from cellgauge.report.changes import render_changes
-from cellgauge.report.plain import write_page
 from cellgauge.results.changes import PublishedRun, compare_runs, scores_file
 from cellgauge.results.columns import headlines
 from cellgauge.results.numbers import number
@@ -72,9 +73,8 @@ def _best(run: PublishedRun) -> Iterator[tuple[str, str, str, str]]:
         tables = Tables.read(run.folder / "tables")
     except CellgaugeError:
         return
-    for task in tables.tasks.values():
-        for dataset in tables.datasets.values():
-            for result in headlines(tables, task, dataset.name, *tables.profiles[:1]):
-                for model, mean in list(result.ranked.items())[:1]:
-                    score = f"{result.metric.title} {number(mean, result.metric)}"
-                    yield task.title, dataset.title, tables.models[model].title, score
+    for task, dataset, profile in product(tables.tasks.values(), tables.datasets.values(), tables.profiles[:1]):
+        for result in headlines(tables, task, dataset.name, profile):
+            for model, mean in list(result.ranked.items())[:1]:
+                score = f"{result.metric.title} {number(mean, result.metric)}"
+                yield task.title, dataset.title, tables.models[model].title, score

@@ -27,12 +27,9 @@ def bargains(tables: Tables) -> Iterator[dict[str, Any]]:
     """
     timed = tables.runtime[tables.runtime["stage"].isin(["embed", "predict"])].dropna(subset=["seconds"])
     for name, dataset in tables.datasets.items():
-        cost = {
-            model: (float(jobs["seconds"].sum()), peak(jobs["max_rss_mb"]), devices(jobs), peak(jobs["max_gpu_mb"]))
-            for model, jobs in timed[timed["dataset"] == name].groupby("model", sort=False)
-        }
-        n_cells = {m: n for m, n in _cells(tables, name).items() if m in cost and not tables.models[m].is_precomputed}
-        speed = {m: n / max(cost[m][0], 0.01) for m, n in n_cells.items() if n > 0}
+        jobs = dict(list(timed[timed["dataset"] == name].groupby("model", sort=False)))
+        n_cells = {m: n for m, n in _cells(tables, name).items() if m in jobs and not tables.models[m].is_precomputed}
+        speed = {m: n / max(float(jobs[m]["seconds"].sum()), 0.01) for m, n in n_cells.items() if n > 0}
         results = list(_scores(tables, name))
         models = [entry for key, entry in tables.models.items() if key in speed]
         if len(models) < 2 or not results:
@@ -54,10 +51,10 @@ def bargains(tables: Tables) -> Iterator[dict[str, Any]]:
             {
                 "model": entry,
                 "speed": f"{speed[entry.name]:,.0f}" if speed[entry.name] >= 10 else f"{speed[entry.name]:.2g}",
-                "seconds": seconds(cost[entry.name][0]),
-                "memory": mebibytes(cost[entry.name][1]),
-                "devices": cost[entry.name][2] or DASH,
-                "gpu_memory": mebibytes(cost[entry.name][3]),
+                "seconds": seconds(jobs[entry.name]["seconds"].sum()),
+                "memory": mebibytes(or_none(jobs[entry.name]["max_rss_mb"].max())),
+                "devices": devices(jobs[entry.name]) or DASH,
+                "gpu_memory": mebibytes(or_none(jobs[entry.name]["max_gpu_mb"].max())),
                 "scores": [_mean(result, entry.name) for result in results],
             }
             for entry in models
@@ -73,10 +70,9 @@ def _mean(result: Result, model: str) -> str:
     return number(result.means[model][0], result.metric) + (f" ({short})" if short else "")
 
 
-def peak(memory: pd.Series) -> float | None:
-    """Return the highest peak of several jobs, None where none was measured."""
-    highest = memory.max()
-    return float(highest) if highest == highest else None
+def or_none(value: float) -> float | None:
+    """Return a sum or a peak over jobs, None for the NaN of what was not measured."""
+    return float(value) if value == value else None
 
 
 def devices(jobs: pd.DataFrame) -> str:
@@ -112,10 +108,6 @@ def _scores(tables: Tables, dataset: str) -> Iterator[Result]:
 
 def _cells(tables: Tables, dataset: str) -> dict[str, float]:
     """Return how many cells each model was given, over the splits of a dataset."""
-    counts: dict[str, dict[str, float]] = {}
-    for (_, name, variant), values in tables.values.items():
-        if name == dataset and variant.metric == "n_cells" and not variant.set:
-            for (model, split), n in values.items():
-                of_model = counts.setdefault(model, {})
-                of_model[split] = max(n, of_model.get(split, 0))
-    return {model: sum(of_model.values()) for model, of_model in counts.items()}
+    rows = tables.best[(tables.best["dataset"] == dataset) & (tables.best["set"] == "")]
+    n_cells = rows[rows["metric"] == "n_cells"].groupby(["model", "split"])["value"].max()
+    return n_cells.groupby("model").sum().to_dict()

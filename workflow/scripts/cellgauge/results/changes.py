@@ -11,21 +11,30 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellgauge.core.errors import CellgaugeError, one_line
+from cellgauge.core.errors import CellgaugeError, reading
 from cellgauge.files.score import SCORE_COLUMNS
 from cellgauge.files.spreadsheets import read_csv
 from cellgauge.metrics.intervals import FEWEST, Estimates, interval, p_values
 from cellgauge.results import provenance
-from cellgauge.results.coverage import directions, metrics_of, screen_tasks
-from cellgauge.results.tables import headline, of_species_pairs, with_set
-from cellgauge.results.uncertainty import SHEET, Sheet, estimated, sheets, within_splits
+from cellgauge.results.catalogue import Tasks, directions, metrics_of, screen_tasks
+from cellgauge.results.tables import headline, without_conditions
+from cellgauge.results.uncertainty import (
+    OF_CONDITIONS,
+    SHEET,
+    Sheet,
+    estimated,
+    row_means,
+    sheets,
+    singles,
+    within_splits,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,16 +71,13 @@ class PublishedRun:
         folder = Path(folder)
         about = provenance.read(folder / provenance.FILE)
         scores = read_scores_table(scores_file(folder))
-        conditions = folder / "tables" / "conditions.csv"
-        parts = [scores]
-        if conditions.is_file():
-            of_conditions = read_csv(conditions)
-            strata = ("/" + of_conditions["stratum"]).where(of_conditions["stratum"] != "", "")
-            texts = dict.fromkeys([c for c in SCORE_COLUMNS if c not in of_conditions], "")
-            value = of_conditions["value"].replace("", "nan").astype(float)  # exact, as Python reads numbers
-            parts.append(of_conditions.assign(**texts).assign(subset=of_conditions["genes"] + strata, value=value))
-            parts[1] = parts[1].assign(seed=pd.NA, fold=pd.NA).astype({"seed": "Int64", "fold": "Int64"})
-        rows = pd.concat([part[list(SCORE_COLUMNS)] for part in parts if len(part)] or [scores], ignore_index=True)
+        rows, conditions = scores[list(SCORE_COLUMNS)], folder / "tables" / "conditions.csv"
+        if conditions.is_file() and len(table := read_csv(conditions)):
+            subset = (table["genes"] + "/" + table["stratum"]).str.removesuffix("/")
+            value = table["value"].replace("", "nan").astype(float)  # exact, as Python reads numbers
+            table = table.assign(classifier="", subset=subset, value=value, source="", seed=pd.NA, fold=pd.NA)
+            table = table[list(SCORE_COLUMNS)].astype({"seed": "Int64", "fold": "Int64"})
+            rows = pd.concat([rows, table], ignore_index=True) if len(rows) else table
         return cls(folder, about, scores, rows)
 
     @property
@@ -80,11 +86,10 @@ class PublishedRun:
         return str(self.about["name"])
 
     @cached_property
-    def n_cells(self) -> dict[str, dict[str, float]]:
-        """How many cells each split has, by dataset: the most that any model was scored on."""
+    def n_cells(self) -> dict[tuple[str, str], float]:
+        """How many cells each split has, by dataset and split: the most that any model was scored on."""
         rows = self.scores[(self.scores["metric"] == "n_cells") & (self.scores["condition"] == "")]
-        largest = rows.groupby(["dataset", "split"])["value"].max()
-        return {dataset: part.droplevel(0).to_dict() for dataset, part in largest.groupby(level=0)}
+        return rows.groupby(["dataset", "split"])["value"].max().to_dict()
 
     def title(self, kind: str, name: str) -> str:
         """Return the title of an entry of the catalogue ("models", "datasets", "tasks"); of a replicate with its seed."""
@@ -105,10 +110,8 @@ def read_scores_table(path: Path) -> pd.DataFrame:
     """Return the rows of a scores.parquet; raise CellgaugeError where it lacks a column or cannot be read."""
     import pandas as pd
 
-    try:
+    with reading(f"{path}: not a readable Parquet file"):
         table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are these
-        raise CellgaugeError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
     if missing := [column for column in SCORE_COLUMNS if column not in table]:
         raise CellgaugeError(f"{path}: it lacks the columns {', '.join(missing)}")
     return table
@@ -144,21 +147,16 @@ class Changes:
     scores: Sequence[Change]  # the scores that both have and that are not the same to the last digit
     n_identical: int  # how many are
     # added, gone: how many scores one of them alone has, by (task, dataset, model)
-    added: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    gone: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    identical: bool = False  # whether all rows of both are the same to the last digit
-
-    @property
-    def counts(self) -> Counter[str]:
-        """How many scores have each verdict."""
-        return Counter(change.verdict for change in self.scores)
+    added: Mapping[tuple[str, str, str], int]
+    gone: Mapping[tuple[str, str, str], int]
+    identical: bool  # whether all rows of both are the same to the last digit
 
     @property
     def summary(self) -> str:
         """What changed, in one sentence."""
         if self.identical:
             return f"All {len(self.after.rows):,} rows of scores are identical to the last digit."
-        counts, n = self.counts, len(self.scores) + self.n_identical
+        counts, n = Counter(change.verdict for change in self.scores), len(self.scores) + self.n_identical
         called = [f"{counts[kind]:,} for the {kind}" for kind in ("worse", "better") if counts[kind]]
         rest = [f"{counts[kind]:,} {kind}" for kind in ("not significant", "not tested") if counts[kind]]
         same = self.n_identical + counts["alike"]
@@ -190,7 +188,7 @@ def compare_runs(before: PublishedRun, after: PublishedRun) -> Changes:
                 added[key] += int(new.any())
                 gone[key] += int(old.any())
         changes += _tested(sheet, pairs, before, after)
-    different = _judged([change for change in changes if change.verdict != IDENTICAL], _ranges(before, after))
+    different = _judged([change for change in changes if change.verdict != IDENTICAL], _tasks(before, after))
     different.sort(key=lambda change: (ORDER.index(change.verdict), -abs(change.difference)))
     return Changes(
         before,
@@ -204,9 +202,6 @@ def compare_runs(before: PublishedRun, after: PublishedRun) -> Changes:
     )
 
 
-# --- scores ------------------------------------------------------------------------------------------------------------
-
-
 def _sheets(before: PublishedRun, after: PublishedRun) -> Iterator[Sheet]:
     """Yield the scores of both runs in one sheet for each variant of a metric, models named by their run."""
     import pandas as pd
@@ -214,19 +209,17 @@ def _sheets(before: PublishedRun, after: PublishedRun) -> Iterator[Sheet]:
     tasks = _tasks(before, after)
     sides = [(BEFORE, before.rows), (AFTER, after.rows)]
     table = pd.concat([rows.assign(model=side + rows["model"]) for side, rows in sides], ignore_index=True)
-    screens = screen_tasks(tasks)
-    whole = table[~(table["task"].isin(screens) & (table["condition"] != ""))]
-    best = with_set(headline(whole), [name for name, task in tasks.items() if task.get("scope") == "dataset"])
+    best = headline(without_conditions(table, tasks))
     rising = directions(tasks)
     best = best[[key in rising for key in zip(best["task"], best["metric"], strict=True)]]
     best = best[~best["subset"].str.contains("/", regex=False)]
-    several = {tuple(key) for key in best.loc[best["classifier"] == "mean", OF_CLASSIFIERS].itertuples(index=False)}
-    single = ~best["classifier"].isin(["", "mean"])
-    covered = np.array([tuple(key) in several for key in best[OF_CLASSIFIERS].itertuples(index=False)], dtype=bool)
-    yield from sheets(table[~of_species_pairs(table, tasks)], best[~(single & covered)], screens)
+    keys = best.set_index(OF_CLASSIFIERS).index
+    has_mean = keys.isin(keys[(best["classifier"] == "mean").to_numpy()])
+    best = best[best["classifier"].isin(["", "mean"]) | ~has_mean]
+    yield from sheets(singles(table, tasks), best, screen_tasks(tasks))
 
 
-def _tasks(before: PublishedRun, after: PublishedRun) -> dict[str, Mapping[str, Any]]:
+def _tasks(before: PublishedRun, after: PublishedRun) -> Tasks:
     """Return what both runs say of their tasks; where they differ, the later one."""
     return {
         name: {**run.about["config"].get("tasks", {}).get(name, {}), **entry}
@@ -242,7 +235,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
     place = {name: number for number, name in enumerate(sheet.models)}
     first, second = (np.array([place[side + name] for name in names]) for side in (BEFORE, AFTER))
     same_folds = before.about["seeds"][:1] == after.about["seeds"][:1]  # the seed and the data decide about them
-    kinds = ("donors", "folds", "conditions") if same_folds else ("donors", "conditions")
+    kinds = ("donors", "folds", *OF_CONDITIONS) if same_folds else ("donors", *OF_CONDITIONS)
     differences, units = estimated(sheet, lambda matrix: matrix[second] - matrix[first], kinds)
     over_splits = np.array([named.startswith("splits") for named in units])
     luck = [_of_both(sheet, "seeds", first, second), _of_replicates(sheet, names)]
@@ -258,7 +251,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
     differences = _with(differences, luck, ~over_splits)
     (low, high), p = interval(differences), p_values(differences)
     shared = ~np.isnan(sheet.values[first]) & ~np.isnan(sheet.values[second])
-    means = [np.nanmean(np.where(shared, sheet.values[side], np.nan), axis=1) for side in (first, second)]
+    means = [row_means(np.where(shared, sheet.values[side], np.nan)) for side in (first, second)]
     cells = _other_cells(sheet, before, after)
     draws = {n: any(run.about["models"].get(n, {}).get("draws") for run in (before, after)) for n in names}
     for row, name in enumerate(names):
@@ -287,7 +280,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
 
 def _of_both(sheet: Sheet, kind: str, first: np.ndarray, second: np.ndarray) -> Estimates:
     """Return the variance that one kind of units gives the difference of two scores, units of one run being not the other's."""
-    of_models, _ = within_splits(sheet, lambda matrix: matrix, sheet.values.copy(), (kind,))
+    of_models, _ = within_splits(sheet, lambda matrix: matrix, (kind,))
     one, other = (Estimates(*(value[side] for value in vars(of_models).values())) for side in (first, second))
     n_free = np.minimum(one.n_free, other.n_free)
     both = replace(other, value=other.value - one.value, n_units=np.minimum(one.n_units, other.n_units), n_free=n_free)
@@ -297,8 +290,7 @@ def _of_both(sheet: Sheet, kind: str, first: np.ndarray, second: np.ndarray) -> 
 def _of_replicates(sheet: Sheet, names: Sequence[str]) -> Estimates:
     """Return the variance that the seed of a model gives the difference: from `model@7` and its like, in both runs."""
     variance, df = np.zeros((2, len(names)))
-    with np.errstate(invalid="ignore"):
-        means = np.array([np.nanmean(row) if (~np.isnan(row)).any() else np.nan for row in sheet.values])
+    means = row_means(sheet.values)
     for row, name in enumerate(names):
         squares = 0.0
         for side in (BEFORE, AFTER):
@@ -324,25 +316,30 @@ def _with(differences: Estimates, luck: Sequence[Estimates], rows: np.ndarray) -
     return replace(differences, variance=variance, df=df)
 
 
-def _judged(changes: Sequence[Change], ranges: Mapping[tuple[str, str], tuple[bool, float]]) -> list[Change]:
+def _judged(changes: Sequence[Change], tasks: Tasks) -> list[Change]:
     """Return the changes with p values that are adjusted within each task, and what follows from them."""
     from scipy.stats import false_discovery_control
 
+    facts = {(task, metric): about for task, metric, about in metrics_of(tasks)}
     adjusted: dict[int, float] = {}
     for task in dict.fromkeys(change.key["task"] for change in changes):
         tested = [n for n, change in enumerate(changes) if change.key["task"] == task and not np.isnan(change.p)]
         if tested:
             adjusted |= zip(tested, false_discovery_control([changes[n].p for n in tested]), strict=True)
-    return [_verdict(change, adjusted.get(n, np.nan), ranges) for n, change in enumerate(changes)]
+    return [
+        _verdict(change, adjusted.get(n, np.nan), facts[change.key["task"], change.key["metric"]])
+        for n, change in enumerate(changes)
+    ]
 
 
-def _verdict(change: Change, p_adjusted: float, ranges: Mapping[tuple[str, str], tuple[bool, float]]) -> Change:
-    rising, size = ranges[change.key["task"], change.key["metric"]]
+def _verdict(change: Change, p_adjusted: float, facts: Mapping[str, Any]) -> Change:
+    low, high = facts.get("range") or (None, None)
+    size = 0.0 if low is None or high is None else high - low
     change = replace(change, p_adjusted=float(p_adjusted))
     if abs(change.difference) < TINY * (size or max(abs(change.before), abs(change.after))):
         return replace(change, verdict="alike")
     if p_adjusted < ALPHA and not change.low <= 0 <= change.high:
-        return replace(change, verdict="better" if (change.difference > 0) == rising else "worse")
+        return replace(change, verdict="better" if (change.difference > 0) == facts["higher_is_better"] else "worse")
     return change
 
 
@@ -353,20 +350,11 @@ def _other_cells(sheet: Sheet, before: PublishedRun, after: PublishedRun) -> str
         sums = {about.get("sha256", "") for about in (before.about["data"].get(name, {}), entry)}
         if name.partition("/")[0] == dataset and len(sums) > 1 and "" not in sums:
             return f"the data of {name} are other ones"
-    sizes = [run.n_cells.get(dataset, {}) for run in (before, after)]
     for split in sheet.splits:
-        if split in sizes[0] and split in sizes[1] and sizes[0][split] != sizes[1][split]:
+        sizes = {run.n_cells.get((dataset, split)) for run in (before, after)} - {None}
+        if len(sizes) > 1:
             return f"{dataset}/{split} has other cells"
     return ""
-
-
-def _ranges(before: PublishedRun, after: PublishedRun) -> dict[tuple[str, str], tuple[bool, float]]:
-    """Return by task and metric whether higher is better, and how wide its range is, 0 where it has none."""
-    ranges: dict[tuple[str, str], tuple[Any, float]] = {}
-    for task, metric, facts in metrics_of(_tasks(before, after)):
-        low, high = facts.get("range") or (None, None)
-        ranges[task, metric] = facts.get("higher_is_better"), 0.0 if low is None or high is None else high - low
-    return ranges
 
 
 # --- what was recorded -------------------------------------------------------------------------------------------------
@@ -390,17 +378,15 @@ def _weights(about: Mapping[str, Any]) -> dict[str, str]:
     return {each["url"]: each["sha256"] for each in files}
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Return the values of a configuration by their keys joined by dots; of entries of the catalogue what changes numbers."""
-    return {key: value for key, value in _leaves(config) if key.rpartition(".")[2] not in TEXTS}
-
-
-def _leaves(value: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, Any]]:
-    for name, each in value.items():
-        if isinstance(each, Mapping) and each:
-            yield from _leaves(each, f"{key}{name}.")
-        else:
-            yield f"{key}{name}", each
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            values |= _flat(value, f"{above}{key}.")
+        elif key not in TEXTS:
+            values[f"{above}{key}"] = value
+    return values
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -22,12 +22,12 @@ INK, PAPER = "#000000", "#ffffff"
 """The only pair of which one is legible (4.5 to 1) on any color."""
 
 
-def ramp(anchors: Sequence[str], steps: int = STEPS) -> list[str]:
-    """Return `steps` colors (#rrggbb) evenly spaced on the line through the anchors, in sRGB."""
+def ramp(anchors: Sequence[str]) -> list[str]:
+    """Return STEPS colors (#rrggbb) evenly spaced on the line through the anchors, in sRGB."""
     points = [_rgb(anchor) for anchor in anchors]
     colors = []
-    for step in range(steps):
-        place = step * (len(points) - 1) / (steps - 1)
+    for step in range(STEPS):
+        place = step * (len(points) - 1) / (STEPS - 1)
         first = min(int(place), len(points) - 2)
         part = place - first
         pairs = zip(points[first], points[first + 1], strict=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cellgauge.results import words
 from cellgauge.results.compare import Result
 from cellgauge.results.entries import Metric, Missing, Task, Variant
 from cellgauge.results.read import Tables
-from cellgauge.results.words import subset, usual
 
 
 @dataclass(frozen=True)
@@ -27,26 +27,32 @@ class Column:
     note: Missing | None = None
 
 
-def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[str, Variant, Column]]:
-    """Yield a column for each score of a task, of the classifier that stands for the score."""
-    variants = [v for v in tables.variants(task.name, dataset) if v.profile == profile]
-    scores = [v for v in variants if tables.metric(task.name, v.metric).is_score]
+def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[tuple[Result, Column]]:
+    """Yield the result and the column of each score of a task, of the classifier that stands for the score.
+
+    The subset is one that applies to at least half as many splits as the one that applies to most of them.
+    """
+    scores = [v for v in tables.scored(task.name, dataset) if v.profile == profile]
     missing = tables.missing
     missing = missing[(missing["task"] == task.name) & (missing["dataset"] == dataset)]
-    if not variants and (missing["status"] == "failed").any():
+    if (
+        not any(v.profile == profile for v in tables.variants(task.name, dataset))
+        and (missing["status"] == "failed").any()
+    ):
         known = [metric.name for metric in task.metrics.values() if metric.is_score]
         scores = [
             Variant(profile, name, "", "", split_set) for split_set in tables.sets(task.name, dataset) for name in known
         ]
     for split_set, name in dict.fromkeys((v.set, v.metric) for v in scores):
         fitting = [v for v in scores if (v.set, v.metric) == (split_set, name)]
-        variant = usual(_widespread(tables, task, dataset, fitting))
-        metric = tables.metric(task.name, name)
-        about = subset(variant.subset) if variant.subset else ""
+        n_splits = {v: len(Result(tables, task.name, dataset, v).splits) for v in fitting}
+        widespread = [v for v in fitting if 2 * n_splits[v] >= max(n_splits.values())]
+        result = Result(tables, task.name, dataset, words.usual(widespread))
         key, group = f"{task.slug}.{name}", task.title
         if len(tables.sets(task.name, dataset)) > 1:
             key, group = f"{key}.{split_set}", f"{group} ({tables.datasets[dataset].described(split_set, most=4)})"
-        yield task.name, variant, Column(key, metric.title, metric, group, task.name, about)
+        about = words.part_of_cells(result.variant.subset)
+        yield result, Column(key, result.metric.title, result.metric, group, task.name, about)
 
 
 def headlines(tables: Tables, task: Task, dataset: str, profile: str) -> list[Result]:
@@ -55,14 +61,8 @@ def headlines(tables: Tables, task: Task, dataset: str, profile: str) -> list[Re
     It is the one that the catalogue names (`headline` in config/tasks.yaml), else the first: verdicts, warnings, figures
     and the page of costs take this one.
     """
-    variants = [variant for _, variant, _ in columns(tables, task, dataset, profile)]
-    first: dict[str, Variant] = {}
-    for variant in sorted(variants, key=lambda variant: variant.metric != task.headline):
-        first.setdefault(variant.set, variant)
-    return [Result(tables, task.name, dataset, first[name]) for name in dict.fromkeys(v.set for v in variants)]
-
-
-def _widespread(tables: Tables, task: Task, dataset: str, variants: Sequence[Variant]) -> list[Variant]:
-    """Return the variants that apply to at least half as many splits as the one that applies to most of them."""
-    counts = [len(Result(tables, task.name, dataset, variant).splits) for variant in variants]
-    return [variant for variant, n in zip(variants, counts, strict=True) if 2 * n >= max(counts)]
+    results = [result for result, _ in columns(tables, task, dataset, profile)]
+    first: dict[str, Result] = {}
+    for result in sorted(results, key=lambda result: result.variant.metric != task.headline):
+        first.setdefault(result.variant.set, result)
+    return [first[name] for name in dict.fromkeys(result.variant.set for result in results)]

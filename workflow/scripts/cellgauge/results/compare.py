@@ -27,6 +27,11 @@ class Result:
         return by_score.get((self.task, self.dataset, self.variant), {})
 
     @property
+    def about(self) -> Mapping[str, str]:
+        """The variant and the dataset, by which the page's controls choose."""
+        return {**vars(self.variant), "dataset": self.dataset}
+
+    @property
     def metric(self) -> Metric:
         """The metric of the variant."""
         return self.tables.metric(self.task, self.variant.metric)
@@ -84,23 +89,27 @@ class Result:
     @cached_property
     def comparable(self) -> Mapping[str, float]:
         """The means of all models, controls among them, that are over all that there is, the best first."""
-        rising = self.metric.higher_is_better is not False
         whole = {model: mean for model, (mean, _) in self.means.items() if not self.shortfall(model)}
-        return dict(sorted(whole.items(), key=lambda item: item[1], reverse=rising))
+        return dict(sorted(whole.items(), key=lambda item: item[1], reverse=self.metric.rises))
 
     @cached_property
     def ranked(self) -> Mapping[str, float]:
         """The means of the models that may be ranked, best first: controls are not."""
         return {m: mean for m, mean in self.comparable.items() if not self.tables.models[m].is_control}
 
+    @property
+    def best_baseline(self) -> str | None:
+        """The best baseline among the models that may be ranked."""
+        return next((m for m in self.ranked if self.tables.models[m].kind == "baseline"), None)
+
     @cached_property
     def bounds(self) -> tuple[float, float] | None:
         """The means of the best negative and the best positive control; None without both, or where noise is as good."""
-        models, rising = self.tables.models, self.metric.higher_is_better is not False
+        models = self.tables.models
         controls = [(models[m].is_uninformed, mean) for m, mean in self.comparable.items() if models[m].is_control]
         low = next((mean for uninformed, mean in controls if uninformed), None)
         high = next((mean for uninformed, mean in controls if not uninformed), None)
-        if low is None or high is None or low == high or (low < high) != rising:
+        if low is None or high is None or low == high or (low < high) != self.metric.rises:
             return None
         return low, high
 
@@ -133,6 +142,11 @@ class Result:
     def interval(self, model: str) -> Interval | None:
         """Return the interval of a model's mean over splits, None where there is none."""
         return self._of(self.tables.mean_intervals).get(model)
+
+    def interval_text(self, model: str) -> str:
+        """Return the ends of this interval as text, "" where there is none."""
+        interval = self.interval(model)
+        return f"{number(interval.low, self.metric)} to {number(interval.high, self.metric)}" if interval else ""
 
     @property
     def units(self) -> list[str]:

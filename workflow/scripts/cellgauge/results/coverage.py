@@ -8,10 +8,11 @@ unless the metric counts what is missing as wrong (`counts_missing` in config/ta
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
-from cellgauge.results.uncertainty import SCORE_KEY, is_beside
+from cellgauge.results.catalogue import Tasks, metrics_of
+from cellgauge.results.uncertainty import SHEET, Singles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,7 @@ LEAST = 0.99
 OF_FEW = ("folds", "pairs of species")
 COUNTS = {"cells": ("n_cells", "n_unembedded", ""), "genes": ("n_genes", "n_genes_unpredicted", "all")}
 """What may be missing: the metrics that count what is scored and what is not, and their subset."""
+NAMES = {name for *pair, _ in COUNTS.values() for name in pair}
 COUNTS_IN = "corrected"
 """The profile in which metrics may count what is missing as wrong: cz-benchmarks does not."""
 
@@ -31,48 +33,29 @@ class Coverage:
     Args:
         scores: all score rows, those of single conditions among them.
         headline: the row that stands for each score.
+        singles: what they are the means of (`cellgauge.results.uncertainty.singles`).
         tasks: what the catalogue says of the tasks.
     """
 
-    def __init__(self, scores: pd.DataFrame, headline: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, scores: pd.DataFrame, headline: pd.DataFrame, singles: Singles, tasks: Tasks) -> None:
         self._counted = {(task, metric): facts.get("counts_missing") for task, metric, facts in metrics_of(tasks)}
-        self._screens, self._pairs = screen_tasks(tasks), species_pairs(tasks)
+        self._singles = singles
         whole = scores[(scores["status"] == "ok") & (scores["condition"] == "")]
-        names = {name for *pair, _ in COUNTS.values() for name in pair}
         columns = ["task", "dataset", "split", "model", "profile", "metric", "subset", "value"]
-        rows = whole.loc[whole["metric"].isin(names), columns]
+        rows = whole.loc[whole["metric"].isin(NAMES), columns]
         self._counts = {tuple(key): value for *key, value in rows.itertuples(index=False, name=None)}
-        metrics = {*headline.loc[headline["condition"] == "", "metric"]} - names
-        self._units = self._units_of(scores[(scores["status"] == "ok") & scores["metric"].isin(metrics)])
         self._splits: dict[tuple, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
-        columns = ["task", "dataset", "set", "classifier", "metric", "subset", "profile", "model", "split"]
-        rows = headline[headline["condition"] == ""]
-        for *key, model, split in rows[columns].itertuples(index=False, name=None):
+        rows = headline.loc[headline["condition"] == "", [*SHEET, "model", "split"]]
+        for *key, model, split in rows.itertuples(index=False, name=None):
             self._splits[tuple(key)][model][split] = None
-
-    def _units_of(self, scores: pd.DataFrame) -> Mapping[tuple, Mapping[str, set[Any]]]:
-        """Return the single folds, conditions, pairs and labels of each score, by score and kind, then by model."""
-        units: dict[tuple, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
-        rows = scores.loc[scores["fold"].notna() | (scores["condition"] != ""), [*SCORE_KEY, "fold"]]
-        for task, model, *place, classifier, metric, subset, condition, profile, fold in rows.itertuples(False, None):
-            score = (task, *place, metric, profile)
-            if condition:
-                of_pairs = (task, metric) in self._pairs
-                kind = "conditions" if task in self._screens else "pairs of species" if of_pairs else "labels"
-                for name in {subset, subset.partition("/")[0]}:  # the mean over all strata is of these too
-                    units[(*score, classifier, name, kind)][model].add(condition)
-                continue
-            for name in {classifier, "mean"} if classifier else {""}:  # the mean over classifiers is of all their folds
-                units[(*score, name, subset, "folds")][model].add((classifier, fold))
-        return units
 
     def parts(self, key: tuple[str, ...], model: str, split: str) -> Iterator[tuple[str, int, int]]:
         """Yield what may be missing in a score of one split, how much of it is scored, and how much there is.
 
         Args:
-            key: task, dataset, set, classifier, metric, subset, profile.
+            key: the fields SHEET of the score.
         """
-        task, dataset, _, classifier, metric, subset, profile = key
+        task, dataset, _, _, metric, _, profile = key
         for what, (scored, left_out, of) in COUNTS.items():
             if profile == COUNTS_IN and self._counted.get((task, metric)) == what:
                 continue
@@ -80,8 +63,9 @@ class Coverage:
             counts = [self._counts.get((*place, name, of), 0.0) for name in (scored, left_out)]
             if sum(counts):
                 yield what, int(counts[0]), int(sum(counts))
+        of_kinds = {} if metric in NAMES else self._singles.get((task, dataset, split, *key[3:]), {})
         for kind in ("conditions", "labels", *OF_FEW):
-            of_models = self._units.get((task, dataset, split, metric, profile, classifier, subset, kind), {})
+            of_models = of_kinds.get(kind, {})
             if model in of_models or (of_models and kind == "conditions"):
                 yield kind, len(of_models.get(model, ())), len(set().union(*of_models.values()))
 
@@ -114,25 +98,3 @@ class Coverage:
             parts += [part for part in self.parts(key, model, split) if part[0] == "conditions"]
             n_scored, n_total = n_scored + sum(part[1] for part in parts), n_total + sum(part[2] for part in parts)
         return (n_scored, n_total) if n_total else (None, None)
-
-
-def metrics_of(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield each metric of the catalogue's tasks: the task, the metric, and what is said of it."""
-    for task, entry in tasks.items():
-        yield from ((task, metric, facts) for metric, facts in entry.get("metrics", {}).items())
-
-
-def directions(tasks: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], bool]:
-    """Return whether higher is better, by task and metric, of each metric that is a score."""
-    scores = ((task, name, facts.get("higher_is_better")) for task, name, facts in metrics_of(tasks))
-    return {(task, name): rising for task, name, rising in scores if rising is not None and not is_beside(name)}
-
-
-def species_pairs(tasks: Mapping[str, Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """Return the tasks and metrics whose conditions are ordered pairs of species."""
-    return {(task, metric) for task, metric, facts in metrics_of(tasks) if facts.get("of_pairs") == "species"}
-
-
-def screen_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the names of the catalogue's tasks that score predicted responses to perturbations."""
-    return {name for name, entry in tasks.items() if entry.get("modality") == "perturbation"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellgauge.results.numbers import number, readable, short
-from cellgauge.results.uncertainty import is_beside
+from cellgauge.results.catalogue import is_beside
+from cellgauge.results.numbers import readable, short
 
 KINDS = ("foundation", "precomputed", "baseline", "control")
 """The kinds of models, in the order of the rows of every table."""
@@ -52,18 +51,11 @@ class Metric:
     @classmethod
     def of(cls, name: str, facts: Mapping[str, Any]) -> Metric:
         """Return the metric that an entry of the catalogue describes; keys that are absent or empty have their defaults."""
-        ends = facts.get("range")
-        low, high = ends if isinstance(ends, list | tuple) and len(ends) == 2 else (None, None)
-        names = facts.get("also_known_as")
-        names = tuple(map(str, names)) if isinstance(names, list) else ()
+        low, high = facts.get("range") or (None, None)
+        names = tuple(facts.get("also_known_as") or ())
         keys = ("description", "source", "higher_is_better", "in_full", "of_pairs", "czbenchmarks", "counts_missing")
         others = {key: facts[key] for key in keys if facts.get(key) is not None}
         return cls(name, facts.get("title") or name, low=low, high=high, also_known_as=names, **others)
-
-    @property
-    def search_text(self) -> str:
-        """What the page's search looks at."""
-        return " / ".join([self.title, self.name, *self.also_known_as, self.description])
 
     @property
     def is_spread(self) -> bool:
@@ -76,14 +68,14 @@ class Metric:
         return self.higher_is_better is not None and not self.is_spread
 
     @property
+    def rises(self) -> bool:
+        """Whether the higher of two values is the better one, also where nothing says so."""
+        return self.higher_is_better is not False
+
+    @property
     def is_closed(self) -> bool:
         """Whether both ends of the range are known."""
         return self.low is not None and self.high is not None
-
-    @property
-    def arrow(self) -> str:
-        """The direction as a sign."""
-        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
     @property
     def range(self) -> str:
@@ -102,10 +94,6 @@ class Interval:
     high: float
     units: str
 
-    def text(self, metric: Metric) -> str:
-        """Return both ends as text."""
-        return f"{number(self.low, metric)} to {number(self.high, metric)}"
-
 
 @dataclass(frozen=True)
 class Task:
@@ -117,14 +105,9 @@ class Task:
     slug: str = ""
     description: str = ""
     spans: bool = False
-    also_known_as: tuple[str, ...] = ()
+    also_known_as: Sequence[str] = ()
     modality: str = ""  # the data that it scores, "" where unknown
     headline: str = ""  # the metric that stands for the task, "" where the catalogue names none
-
-    @property
-    def search_text(self) -> str:
-        """What the page's search looks at, of each of the task's metrics."""
-        return " / ".join([self.title, self.name, *self.also_known_as])
 
     @property
     def of_screens(self) -> bool:
@@ -134,12 +117,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model or a dataset: its key, the title that the page shows, and what else the catalogue says of it."""
+    """A model or a dataset: its key, the title that the page shows, and what else the catalogue says of it (JSON as values)."""
 
     name: str
     title: str
     kind: str = ""
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_control(self) -> bool:
@@ -162,61 +145,40 @@ class Entry:
         return self.facts.get("fitted_on_split") == "True"
 
     @property
-    def url(self) -> str:
-        """The link, "" when it is not one that a page may offer to click."""
-        return safe_link(self.facts.get("url", ""))
-
-    @property
-    def card(self) -> str:
-        """The address of the model or data card, "" when it is not one that a page may offer to click."""
-        return safe_link(self.facts.get("card", ""))
-
-    @property
     def size(self) -> str:
         """The cells and donors of a dataset in words, "" where the catalogue does not say."""
         counts = {what: self.facts.get(f"n_{what}", "") for what in ("cells", "donors")}
         return ", ".join(f"{int(count):,} {what}" for what, count in counts.items() if count.isdecimal())
 
     @property
-    def also_known_as(self) -> tuple[str, ...]:
+    def also_known_as(self) -> Sequence[str]:
         """Its names elsewhere, by which it is found too."""
-        return parsed_names(self.facts.get("also_known_as", ""))
+        return self.facts.get("also_known_as") or ()
 
     @property
-    def search_text(self) -> str:
-        """What the page's search looks at."""
-        return " / ".join([self.title, self.name, self.kind, *self.also_known_as, self.facts.get("description", "")])
-
-    @property
-    def files(self) -> list[dict[str, Any]]:
+    def files(self) -> Sequence[Mapping[str, Any]]:
         """The files that a model needs beside the cells: url, and where they were ever fetched size and sha256."""
-        files = parsed(self.facts.get("files", ""))
-        return [file for file in files if isinstance(file, dict)] if isinstance(files, list) else []
-
-    def _mapping(self, key: str) -> dict[str, Any]:
-        """Return what the catalogue says under a key as a mapping, empty where it says anything else."""
-        value = parsed(self.facts.get(key, ""))
-        return value if isinstance(value, dict) else {}
+        return self.facts.get("files") or ()
 
     @property
-    def leakage(self) -> dict[str, dict[str, str]]:
+    def leakage(self) -> Mapping[str, Mapping[str, str]]:
         """Per dataset whether a model has seen it in training: state (clean, likely, known, unknown) and where that is said."""
-        return {dataset: state for dataset, state in self._mapping("leakage").items() if isinstance(state, dict)}
+        return self.facts.get("leakage") or {}
 
     @property
-    def notes(self) -> dict[str, str]:
+    def notes(self) -> Mapping[str, str]:
         """What its files say of how they were read or what they lack, by split, of a model by "dataset/split"."""
-        return {place: str(note) for place, note in self._mapping("notes").items()}
+        return self.facts.get("notes") or {}
 
     @property
-    def organisms(self) -> dict[str, str]:
+    def organisms(self) -> Mapping[str, str]:
         """The species of each split, of a dataset whose catalogue entry names them."""
-        return {split: str(species) for split, species in self._mapping("splits").items()}
+        return self.facts.get("splits") or {}
 
     @property
-    def sets(self) -> dict[str, list[str]]:
+    def sets(self) -> Mapping[str, Sequence[str]]:
         """The splits of each set that tasks which span splits are scored on."""
-        return {name: list(map(str, splits)) for name, splits in self._mapping("sets").items()}
+        return self.facts.get("sets") or {}
 
     def described(self, split_set: str, most: int | None = None) -> str:
         """Return a set in words, with its species: "common: human, mouse"; of more than `most` species their number."""
@@ -240,25 +202,6 @@ class Missing:
 
 
 NO_ROW = Missing("not_applicable", "the score file holds no such value")
-
-
-def safe_link(address: str) -> str:
-    """Return an address of the web, "" for any other."""
-    return address if address.lower().startswith(("http://", "https://")) else ""
-
-
-def parsed_names(text: str) -> tuple[str, ...]:
-    """Return the names of a list in JSON, none where it is no list."""
-    names = parsed(text)
-    return tuple(map(str, names)) if isinstance(names, list) else ()
-
-
-def parsed(text: str) -> Any:
-    """Return the value of a text in JSON, None where it is none."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
 
 
 def slug(name: str, taken: Iterable[str] = ()) -> str:

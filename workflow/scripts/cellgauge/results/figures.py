@@ -58,12 +58,12 @@ def _figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
             summary = summary_table(tables, dataset, profile)
             if summary:
                 yield f"summary.{name}", summary
-            results = [result for task in tables.tasks.values() for result in headlines(tables, task, dataset, profile)]
-            results = [result for result in results if result.means]
+            headed = [(task, headlines(tables, task, dataset, profile)) for task in tables.tasks.values()]
+            results = [result for _, of_task in headed for result in of_task if result.means]
             if results:
                 yield f"scores.{name}", dot_plots(results)
-            for task in tables.tasks.values():
-                for result in headlines(tables, task, dataset, profile)[:1]:
+            for task, of_task in headed:
+                for result in of_task[:1]:
                     if len(result.splits) > 1 and result.values:
                         yield f"heatmap.{task.slug}.{name}", heatmap(result)
 
@@ -75,30 +75,25 @@ def summary_table(tables: Tables, dataset: str, profile: str) -> Figure | None:
     from matplotlib.colors import to_hex
     from plottable import ColumnDefinition, Table
 
-    results = {}
-    for task in tables.tasks.values():
-        for _, variant, column in columns(tables, task, dataset, profile):
-            group = task.title if column.group == task.title else f"{task.title} ({variant.set})"
-            about = [column.about, "lower is better" if column.metric.higher_is_better is False else ""]
-            title = column.title + (f" ({', '.join(filter(None, about))})" if any(about) else "")
-            results[column.key] = (group, title, Result(tables, task.name, dataset, variant))
-    means = {
-        key: {m: mean for m, (mean, _) in r.means.items() if not r.shortfall(m)} for key, (_, _, r) in results.items()
-    }
-    means = {key: of_models for key, of_models in means.items() if of_models}
-    models = [m for m in tables.models if any(m in of_models for of_models in means.values())]
+    chosen = [
+        (task, result, column)
+        for task in tables.tasks.values()
+        for result, column in columns(tables, task, dataset, profile)
+        if result.comparable
+    ]
+    models = [m for m in tables.models if any(m in result.comparable for _, result, _ in chosen)]
     if not models:
         return None
-    data = pd.DataFrame({key: {m: of_models.get(m) for m in models} for key, of_models in means.items()}, index=models)
-    data.insert(0, "model", [_plain(tables.models[m].title) for m in models])
+    means = {column.key: [result.comparable.get(m) for m in models] for _, result, column in chosen}
+    data = pd.DataFrame({"model": [_plain(tables.models[m].title) for m in models], **means}, index=models)
     definitions = [ColumnDefinition("model", title="", width=2.6, textprops={"ha": "left"})]
-    for key, of_models in means.items():
-        heading, title, result = results[key]
-        paint = _painter(Scale.of(of_models.values(), result.metric))
+    for task, result, column in chosen:
+        about = ", ".join(filter(None, (column.about, "" if result.metric.rises else "lower is better")))
+        paint = _painter(Scale.of(result.comparable.values(), result.metric))
         definition = ColumnDefinition(
-            key,
-            title=textwrap.fill(title, 12, break_long_words=False),
-            group=heading,
+            column.key,
+            title=textwrap.fill(f"{column.title} ({about})" if about else column.title, 12, break_long_words=False),
+            group=task.title if column.group == task.title else f"{task.title} ({result.variant.set})",
             formatter=lambda value, metric=result.metric: "n/a" if value != value else number(value, metric),
             cmap=paint,
             text_cmap=lambda value, paint=paint: text_on(to_hex(paint(value))),
@@ -150,9 +145,8 @@ def dot_plots(results: Sequence[Result]) -> Figure:
         axes.set_xlim(*sorted((scale.low - room, scale.high + room), reverse=not scale.rising))
         if result.bounds:
             axes.axvspan(*result.bounds, color="#d9dfe6", alpha=0.55, linewidth=0)
-        best = next((mean for name, mean in result.ranked.items() if models[name].kind == "baseline"), None)
-        if best is not None:
-            axes.axvline(best, color=KINDS["baseline"][0], linestyle="--", linewidth=1)
+        if result.best_baseline:
+            axes.axvline(result.ranked[result.best_baseline], color=KINDS["baseline"][0], linestyle="--", linewidth=1)
         for row, name in enumerate(names):
             color, mark = KINDS.get(models[name].kind, ("#3d7a3a", "v"))
             mean, interval = min(max(result.means[name][0], scale.low), scale.high), result.interval(name)
@@ -166,16 +160,18 @@ def dot_plots(results: Sequence[Result]) -> Figure:
         axes.tick_params(axis="x", labelsize=8)
         axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        about = [words.subset(result.variant.subset)] if result.variant.subset else []
-        about += [result.variant.set] if result.variant.set else []
-        about += [f"intervals over {alternatives(result.units)}"] if result.units else []
-        about += ["lower is better"] if metric.higher_is_better is False else []
-        task = result.tables.tasks[result.task].title
-        _title(axes, ", ".join([f"{task}: {metric.title}", *about]), 9)
+        about = [
+            f"{result.tables.tasks[result.task].title}: {metric.title}",
+            words.part_of_cells(result.variant.subset),
+            result.variant.set,
+            f"intervals over {alternatives(result.units)}" if result.units else "",
+            "" if metric.rises else "lower is better",
+        ]
+        _title(axes, ", ".join(filter(None, about)), 9)
     result = results[0]
     title = f"{result.tables.datasets[result.dataset].title}, {words.profile(result.variant.profile)} scores"
     figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=10)
-    kinds = {results[0].tables.models[name].kind for names in rows for name in names}
+    kinds = {result.tables.models[name].kind for names in rows for name in names}
     legend: list[Any] = [
         Line2D([], [], color=c, marker=m, linestyle="", label=kind) for kind, (c, m) in KINDS.items() if kind in kinds
     ]
@@ -190,7 +186,7 @@ def dot_plots(results: Sequence[Result]) -> Figure:
 
 def _order_of(result: Result) -> list[str]:
     """Return the models that have a mean: the ranked ones, the best first, then those that lack something, then controls."""
-    models, sign = result.tables.models, 1 if result.metric.higher_is_better is False else -1
+    models, sign = result.tables.models, -1 if result.metric.rises else 1
 
     def place(name: str) -> tuple[bool, bool, float]:
         return models[name].is_control, bool(result.shortfall(name)), sign * result.means[name][0]
@@ -227,9 +223,11 @@ def heatmap(result: Result) -> Figure:
     if partial:
         axes.set_xlabel("* of part of the cells, conditions, genes or folds", fontsize=7, loc="left")
     axes.spines[:].set_visible(False)
-    scheme = f", {words.subset(result.variant.subset)}" if result.variant.subset else ""
-    data = tables.datasets[result.dataset].title
-    _title(axes, f"{data}: {metric.title}{scheme}, {words.profile(result.variant.profile)} scores", 10)
+    data, subset = tables.datasets[result.dataset].title, words.part_of_cells(result.variant.subset)
+    about = ", ".join(
+        filter(None, (f"{data}: {metric.title}", subset, f"{words.profile(result.variant.profile)} scores"))
+    )
+    _title(axes, about, 10)
     return figure
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cellgauge.results import words
-from cellgauge.results.columns import columns
+from cellgauge.results.columns import Column, columns
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Metric, Variant
+from cellgauge.results.entries import Metric
 from cellgauge.results.numbers import MINUS, number
 from cellgauge.results.read import Tables
 
@@ -25,11 +25,6 @@ class Place:
     interval: str
     rank: int | None
     coverage: str
-
-    @property
-    def best(self) -> bool:
-        """Whether a test puts no model ahead of it."""
-        return self.rank == 1
 
 
 @dataclass(frozen=True)
@@ -50,21 +45,20 @@ def leaderboards(tables: Tables) -> Iterator[Leaderboard]:
         for profile in tables.profiles:
             for task in tables.tasks.values():
                 chosen = list(columns(tables, task, dataset, profile))
-                results = [Result(tables, task.name, dataset, variant) for _, variant, _ in chosen]
-                places = [_places(result) for result in results]
+                places = [_places(result) for result, _ in chosen]
                 rows = [
                     (model.title, model.kind, [column.get(name) for column in places])
                     for name, model in tables.models.items()
                     if any(name in column for column in places)
                 ]
                 if rows:
-                    headings = [(_heading(column.title, variant), column.metric) for _, variant, column in chosen]
+                    headings = [(_heading(result, column), column.metric) for result, column in chosen]
                     yield Leaderboard(f"{task.title}, {entry.title}, {words.profile(profile)} scores", headings, rows)
 
 
-def _heading(title: str, variant: Variant) -> str:
-    about = [words.subset(variant.subset) if variant.subset else "", variant.set]
-    return f"{title} ({', '.join(filter(None, about))})" if any(about) else title
+def _heading(result: Result, column: Column) -> str:
+    about = ", ".join(filter(None, (column.about, result.variant.set)))
+    return f"{column.title} ({about})" if about else column.title
 
 
 def _places(result: Result) -> dict[str, Place]:
@@ -72,11 +66,13 @@ def _places(result: Result) -> dict[str, Place]:
     places = {}
     for model, (mean, _) in result.means.items():
         interval = result.interval(model)
-        ends = f"{interval.text(metric)}, {interval.units}" if interval else ""
+        ends = f"{result.interval_text(model)}, {interval.units}" if interval else ""
         places[model] = Place(number(mean, metric), ends, result.rank(model), result.shortfall(model))
     return places
 
 
+ARROWS: dict[bool | None, tuple[str, str]] = {True: ("↑", r"$\uparrow$"), False: ("↓", r"$\downarrow$")}
+"""By whether higher is better: the direction in Markdown and in LaTeX."""
 BOLD = (
     "Bold: no paired test puts another model ahead; if nothing can be tested, nothing is "
     "bold. In {}: 95 % confidence intervals and what they are over (over seeds they say nothing about other data). A mean "
@@ -89,12 +85,12 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
     parts = ["# Leaderboards\n", f"{BOLD.format('parentheses')}\n"]
     for board in boards:
         parts.append(f"## {_md(board.title)}\n")
-        heads = [f"{_md(title)} {metric.arrow}" for title, metric in board.columns]
+        heads = [f"{_md(title)} {ARROWS[metric.higher_is_better][0]}" for title, metric in board.columns]
         parts.append(_row(["model", *heads]) + "\n" + _row(["---", *["---:"] * len(heads)]))
         for title, kind, places in board.rows:
             cells = [f"{_md(title)} ({kind})" if kind in ("control", "baseline") else _md(title)]
             for place in places:
-                text = "" if place is None else f"**{place.text}**" if place.best else place.text
+                text = "" if place is None else f"**{place.text}**" if place.rank == 1 else place.text
                 if place and place.interval:
                     text += f" ({place.interval})"
                 cells.append(text + (f" over {place.coverage}" if place and place.coverage else ""))
@@ -128,21 +124,18 @@ def _md(text: str) -> str:
     return " ".join(escaped.split())
 
 
-ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
-
-
 def latex(boards: Sequence[Leaderboard]) -> str:
     """Return the leaderboards as LaTeX tables for the package booktabs; names are escaped."""
     parts = ["% Needs \\usepackage{booktabs}. " + BOLD.format("brackets")]
     for board in boards:
-        heads = [f"{_tex(title)} {ARROWS[metric.higher_is_better]}".strip() for title, metric in board.columns]
+        heads = [f"{_tex(title)} {ARROWS[metric.higher_is_better][1]}" for title, metric in board.columns]
         parts += ["\\begin{table}", f"\\caption{{{_tex(board.title)}. Means with 95\\,\\% intervals.}}"]
         parts += [f"\\begin{{tabular}}{{l{'r' * len(heads)}}}", "\\toprule"]
         parts += [" & ".join(["Model", *heads]) + r" \\", "\\midrule"]
         for title, kind, places in board.rows:
             cells = [f"\\emph{{{_tex(title)}}}" if kind == "control" else _tex(title)]
             for place in places:
-                text = "" if place is None else f"\\textbf{{{place.text}}}" if place.best else place.text
+                text = "" if place is None else f"\\textbf{{{place.text}}}" if place.rank == 1 else place.text
                 ends = f" {{\\scriptsize [{place.interval.replace(' to ', ', ')}]}}" if place and place.interval else ""
                 lacks = f" {{\\scriptsize over {_tex(place.coverage)}}}" if place and place.coverage else ""
                 cells.append((text + ends + lacks).replace(MINUS, "$-$"))

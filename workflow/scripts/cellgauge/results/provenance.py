@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cellgauge.core.atomic import atomic_path
-from cellgauge.core.errors import CellgaugeError, ContractError, one_line
+from cellgauge.core.errors import CellgaugeError, ContractError, DamagedError, one_line
 from cellgauge.core.version import VERSION
 from cellgauge.fetch.ledger import SHIPPED, Entry, identity
 from cellgauge.fetch.ledger import read as read_ledger
@@ -52,7 +52,7 @@ def record(
     """
 
     def facts_of(paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        return {name: _scalars(Path(results, path.removeprefix("results/"))) for name, path in paths.items()}
+        return {name: scalars(Path(results, path.removeprefix("results/"))) for name, path in paths.items()}
 
     known = {key: value for key, value in planned.items() if key not in ("splits", "embeddings", "urls")}
     config = public(known.get("config", {}))
@@ -108,16 +108,15 @@ def faults(provenance: Any) -> Iterator[str]:
         return
     if provenance.get("format") != FORMAT:
         yield f"format {provenance.get('format')!r}, not {FORMAT}"
-    of_texts = ("cellgauge", "code", "sources", "packages", "environments", "made")
-    of_parts = ("config", "differences", "models", "tasks", "data")
-    for key in (*of_texts, *of_parts):
+    entries = ("models", "tasks", "data")
+    for key in ("cellgauge", "code", "sources", "packages", "environments", "made", "config", "differences", *entries):
         if not isinstance(provenance.get(key), dict):
             yield f"'{key}' is missing or not an object"
             return
     for key in ("name", "config_digest", "python"):
         if not isinstance(provenance.get(key), str):
             yield f"'{key}' is missing or not text"
-    for key in ("models", "tasks", "data"):
+    for key in entries:
         if not all(isinstance(entry, dict) for entry in provenance[key].values()):
             yield f"'{key}' contains something that is not an object"
     if config_digest(provenance["config"]) != provenance.get("config_digest"):
@@ -228,13 +227,18 @@ def _gpus() -> list[str]:
     return [one_line(line) for line in lines if line.strip()]
 
 
-def _scalars(path: str | Path) -> dict[str, Any]:
-    """Return what a split or an embedding says of itself; nothing where it is not there (any more)."""
+def scalars(path: str | Path) -> dict[str, Any]:
+    """Return what a split or an embedding says of itself; nothing where it is not there (any more) or cannot be read.
+
+    Raise DamagedError where it is not what was written.
+    """
     from cellgauge.files.h5ad import open_stage, read_scalars  # numpy, which planning does without
 
     try:
         with open_stage(path) as file:
             return read_scalars(file)
+    except DamagedError:
+        raise
     except ContractError:
         return {}
 
@@ -249,12 +253,16 @@ class Sums:
         """Return `url` and `sha256` of each file, "" where the sum is not known."""
         return [{"url": public(url), "sha256": self._sum(url)} for url in urls]
 
-    def entry(self, url: str) -> Entry:
-        """Return what the ledgers say of a file."""
+    def described(self, urls: Iterable[str]) -> list[dict[str, Any]]:
+        """Return `url`, `size` and `sha256` of each file, None where the ledgers do not say."""
+        entries = ((url, self._entry(url)) for url in urls)
+        return [{"url": url, "size": entry.size, "sha256": entry.sha256} for url, entry in entries]
+
+    def _entry(self, url: str) -> Entry:
         return self._shipped.get(url) or self._of_run.get(identity(url)) or Entry()
 
     def _sum(self, url: str) -> str:
-        entry = self.entry(url)
+        entry = self._entry(url)
         path = Path(url.removeprefix("file://")).expanduser()
         if entry.sha256 or not path.is_file():
             return entry.sha256 or ""

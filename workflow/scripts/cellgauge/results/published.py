@@ -10,11 +10,11 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cellgauge.core.errors import CellgaugeError, ContractError, one_line
+from cellgauge.core.errors import CellgaugeError, ContractError, one_line, reading
 from cellgauge.data.sets import name_of
 from cellgauge.files.score import LATER_COLUMNS, SCORE_COLUMNS, TABLE_COLUMNS, Score, read_scores, write_scores
 from cellgauge.results.czbenchmarks import CLASSIFIERS, METRICS, PROFILE, TASKS
@@ -58,8 +58,7 @@ def import_published(
         rows = [_score({"profile": PROFILE, **value}, f"value {number}") for number, value in enumerate(values, 1)]
     else:
         rows = list(read(path, format))
-    names = _Names(models, datasets)
-    rows = [replace(row, source=source, **names.translated(row)) for row in rows]
+    rows = [replace(row, source=source, **_in_our_names(row, models, datasets)) for row in rows]
     rows = list(_without_repeats(_without(rows, left_out)))
     if not rows:
         raise PublishedError(f"{path or source}: there is no value in it")
@@ -144,10 +143,8 @@ def _read_json(path: Path) -> Any:
             raise PublishedError(f"{path}: the key '{twice}' stands twice in one object")
         return dict(pairs)
 
-    try:
+    with reading(f"{path}: not a readable JSON file", PublishedError):
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
-        raise PublishedError(f"{path}: not a readable JSON file ({one_line(error)})") from None
 
 
 def _read_vcp(document: Any, path: str) -> Iterator[Score]:
@@ -261,28 +258,19 @@ def _kind(value: Any) -> str:
 # --- our names, and what is left out ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Names:
-    """What an entry says of a file's names; None where they are ours already."""
-
-    models: Mapping[str, str] | None
-    datasets: Mapping[str, str] | None
-
-    def translated(self, row: Score) -> dict[str, Any]:
-        """Return model, dataset and split of a row in our names."""
-        model, data = row.model, "/".join(filter(None, (row.dataset, row.split)))
-        if self.models is not None and model not in self.models:
-            raise PublishedError(f"the model '{model}' is not among the entry's `models`; add it with our name for it")
-        places = (_filled(*names, data) for names in (self.datasets or {}).items())
-        place = data if self.datasets is None else next(filter(None, places), "")
-        if not place:
-            raise PublishedError(f"the data '{data}' are not among the entry's `datasets`; add them as dataset/split")
-        dataset, _, split = place.partition("/")
-        if not dataset or not split:
-            raise PublishedError(
-                f"the data '{data}' are not of the form dataset/split; say in `datasets` what they are"
-            )
-        return {"model": self.models[model] if self.models else model, "dataset": dataset, "split": split}
+def _in_our_names(row: Score, models: Mapping[str, str] | None, datasets: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return model, dataset and split of a row in our names; `models` or `datasets` is None where they are ours already."""
+    model, data = row.model, "/".join(filter(None, (row.dataset, row.split)))
+    if models is not None and model not in models:
+        raise PublishedError(f"the model '{model}' is not among the entry's `models`; add it with our name for it")
+    places = (_filled(*names, data) for names in (datasets or {}).items())
+    place = data if datasets is None else next(filter(None, places), "")
+    if not place:
+        raise PublishedError(f"the data '{data}' are not among the entry's `datasets`; add them as dataset/split")
+    dataset, _, split = place.partition("/")
+    if not dataset or not split:
+        raise PublishedError(f"the data '{data}' are not of the form dataset/split; say in `datasets` what they are")
+    return {"model": models[model] if models else model, "dataset": dataset, "split": split}
 
 
 def _filled(pattern: str, our_name: str, name: str) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,43 +15,39 @@ from cellgauge.files.score import LATER_COLUMNS, SCORE_COLUMNS
 from cellgauge.files.spreadsheets import read_csv
 from cellgauge.results import provenance
 from cellgauge.results.coverage import Coverage
-from cellgauge.results.entries import (
-    KINDS,
-    NO_ROW,
-    Entry,
-    Interval,
-    Metric,
-    Missing,
-    Task,
-    Variant,
-    parsed,
-    parsed_names,
-    slug,
-)
+from cellgauge.results.entries import KINDS, NO_ROW, Entry, Interval, Metric, Missing, Task, Variant, slug
 from cellgauge.results.reproduction import COLUMNS
-from cellgauge.results.tables import BLOCK, LAYOUT_COLUMNS, RUNTIME_COLUMNS, SOURCE_COLUMNS, headline, with_set
-from cellgauge.results.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, SUMMARY_KEY
+from cellgauge.results.tables import (
+    BLOCK,
+    CONDITION_COLUMNS,
+    LAYOUT_COLUMNS,
+    OF_NETWORKS,
+    RUNTIME_COLUMNS,
+    SOURCE_COLUMNS,
+    headline,
+    with_set,
+)
+from cellgauge.results.uncertainty import COMPARISON_COLUMNS, RANK_COLUMNS, SUMMARY_KEY, singles
+from cellgauge.results.words import PROFILES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PROFILES = ("corrected", "reference")
-"""The profiles of the metrics, the one shown first at the front."""
 SUMMARY_COLUMNS = [*SUMMARY_KEY, "mean", "sd", "n_splits", "low", "high", "resampled", "n_resampled", "coverage"]
-CONDITION_COLUMNS = ["task", "model", "dataset", "split", "metric", "genes", "stratum", "condition", "profile"]
-CONDITION_COLUMNS += ["value", "status"]
-OF_SCORES = ["value", "seed", "fold"]
-OF_SUMMARY = ["mean", "sd", "n_splits", "low", "high", "n_resampled"]
-OF_PAIRS = ["n_units", "difference", "low", "high", "p", "p_holm"]
-OF_RANKS = ["rank", "mean_rank", "n_units", "n_models"]
+NUMBERS = {"value", "seed", "fold", "mean", "sd", "n_splits", "low", "high", "n_resampled", "difference", "p", "p_holm"}
+NUMBERS |= {"n_units", "n_models", "rank", "mean_rank", "published", "ours", "allowed"}
+NUMBERS |= {"seconds", "cpu_seconds", "max_rss_mb", *OF_NETWORKS}
+"""The columns of any table that hold numbers."""
 PUBLISHED = {
-    "published": (SCORE_COLUMNS, OF_SCORES),
-    "published_summary": ([*BLOCK, *SUMMARY_COLUMNS], OF_SUMMARY),
-    "published_comparisons": ([*BLOCK, *COMPARISON_COLUMNS], OF_PAIRS),
-    "published_ranks": ([*BLOCK, *RANK_COLUMNS], OF_RANKS),
-    "published_sources": (SOURCE_COLUMNS, []),
+    "published": SCORE_COLUMNS,
+    "published_summary": [*BLOCK, *SUMMARY_COLUMNS],
+    "published_comparisons": [*BLOCK, *COMPARISON_COLUMNS],
+    "published_ranks": [*BLOCK, *RANK_COLUMNS],
+    "published_sources": SOURCE_COLUMNS,
 }
-"""The tables of what others published, each with its columns and those that hold numbers."""
+"""The tables of what others published, each with its columns."""
+OF_JSON = ("also_known_as", "files", "leakage", "notes", "sets", "splits")
+"""The columns of models.csv and datasets.csv that hold JSON."""
 VARIANT = ["profile", "metric", "classifier", "subset", "set"]
 """The columns of a `Variant`."""
 BySplit = Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], Any]]
@@ -77,36 +74,32 @@ class Tables:
     datasets: Mapping[str, Entry]
     tasks: Mapping[str, Task]
     # the tables of what others published, by name (PUBLISHED)
-    published: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    published: Mapping[str, pd.DataFrame]
     # provenance.json beside the folder of the tables, empty where it is not there
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any]
 
     @classmethod
     def read(cls, folder: str | Path) -> Tables:
         """Read the tables of `folder`; raise CellgaugeError when one is missing or lacks a column."""
         folder = Path(folder)
-        present = [column for column in SCORE_COLUMNS if column not in LATER_COLUMNS]
-        scores = _read(folder / "scores.csv", present, numbers=OF_SCORES)
+        scores = _read(folder / "scores.csv", [column for column in SCORE_COLUMNS if column not in LATER_COLUMNS])
         ranks = {kind: place for place, kind in enumerate(KINDS)}  # of other kinds before the last one
-        models = _entries(_read(folder / "models.csv", ["model"]), "model", _order(scores, "model"))
-        of_jobs = [column for column in RUNTIME_COLUMNS[5:] if column not in ("device", "precision")]
+        models = _entries(_read(folder / "models.csv", ["model"]), "model", scores)
         return cls(
             scores=scores,
-            summary=_read(folder / "summary.csv", SUMMARY_COLUMNS, numbers=OF_SUMMARY),
-            runtime=_read(folder / "runtime.csv", RUNTIME_COLUMNS, numbers=of_jobs),
-            pairs=_read(folder / "comparisons.csv", COMPARISON_COLUMNS, numbers=OF_PAIRS),
-            ranked=_read(folder / "ranks.csv", RANK_COLUMNS, numbers=OF_RANKS),
+            summary=_read(folder / "summary.csv", SUMMARY_COLUMNS),
+            runtime=_read(folder / "runtime.csv", RUNTIME_COLUMNS),
+            pairs=_read(folder / "comparisons.csv", COMPARISON_COLUMNS),
+            ranked=_read(folder / "ranks.csv", RANK_COLUMNS),
             layouts=_read(folder / "layouts.parquet", LAYOUT_COLUMNS),
-            of_conditions=_read(folder / "conditions.csv", CONDITION_COLUMNS, numbers=["value"]),
-            anchors=_read(folder / "anchors.csv", COLUMNS, numbers=["published", "ours", "difference", "allowed"]),
-            published={name: _read(folder / f"{name}.csv", *about) for name, about in PUBLISHED.items()},
+            of_conditions=_read(folder / "conditions.csv", CONDITION_COLUMNS),
+            anchors=_read(folder / "anchors.csv", COLUMNS),
+            published={name: _read(folder / f"{name}.csv", columns) for name, columns in PUBLISHED.items()},
             models=dict(sorted(models.items(), key=lambda item: ranks.get(item[1].kind, len(KINDS) - 1.5))),
-            datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", _order(scores, "dataset")),
+            datasets=_entries(_read(folder / "datasets.csv", ["dataset"]), "dataset", scores),
             tasks=_tasks(_read(folder / "tasks.csv", ["task", "task_title", "metric"]), scores),
             provenance=provenance.read(about) if (about := folder.parent / provenance.FILE).exists() else {},
         )
-
-    # --- scores ------------------------------------------------------------------------------------------------------
 
     @cached_property
     def best(self) -> pd.DataFrame:
@@ -121,8 +114,7 @@ class Tables:
     @cached_property
     def profiles(self) -> list[str]:
         """The profiles that have values, the one to be shown first at the front."""
-        profiles = _order(self.best, "profile")
-        return [p for p in PROFILES if p in profiles] + [p for p in profiles if p not in PROFILES]
+        return sorted(self.best["profile"].unique(), key=lambda profile: [*PROFILES, profile].index(profile))
 
     @cached_property
     def values(self) -> BySplit:
@@ -168,14 +160,9 @@ class Tables:
     def coverage(self) -> Coverage:
         """What single scores are of."""
         tasks = {
-            name: {
-                "metrics": {
-                    m: {"counts_missing": f.counts_missing, "of_pairs": f.of_pairs} for m, f in t.metrics.items()
-                }
-            }
-            for name, t in self.tasks.items()
+            name: {"metrics": {m: vars(facts) for m, facts in t.metrics.items()}} for name, t in self.tasks.items()
         }
-        return Coverage(self.scores, self._headline, tasks)
+        return Coverage(self.scores, self._headline, singles(self.scores, tasks), tasks)
 
     @cached_property
     def contests(self) -> ByModel:
@@ -197,7 +184,7 @@ class Tables:
     @cached_property
     def _splits(self) -> Mapping[tuple[str, str], list[str]]:
         groups = self.scores.groupby(["task", "dataset"], sort=False)
-        return {key: _order(rows, "split") for key, rows in groups}
+        return {key: rows["split"].unique().tolist() for key, rows in groups}
 
     def splits(self, task: str, dataset: str) -> list[str]:
         """Return the splits of a dataset that a task scores, of a task that spans splits the sets of them."""
@@ -211,11 +198,13 @@ class Tables:
         """Return what a task has values of (for one dataset), in the order of the score files."""
         return list(dict.fromkeys(v for (t, d, v) in self.values if t == task and dataset in (None, d)))
 
+    def scored(self, task: str, dataset: str | None = None) -> list[Variant]:
+        """Return those of the variants by which models may be compared."""
+        return [variant for variant in self.variants(task, dataset) if self.metric(task, variant.metric).is_score]
+
     def metric(self, task: str, name: str) -> Metric:
         """Return what is known of a metric; one that the catalogue does not describe counts as a count."""
         return self.tasks[task].metrics.get(name) or Metric(name, name)
-
-    # --- what is missing ---------------------------------------------------------------------------------------------
 
     @cached_property
     def missing(self) -> pd.DataFrame:
@@ -230,10 +219,10 @@ class Tables:
             rows[row["task"], row["dataset"], row["model"]].append(row)
         return rows
 
-    def why(self, task: str, dataset: str, model: str, split: str, variant: Variant | None = None) -> Missing:
+    def why(self, task: str, dataset: str, model: str, split: str, variant: Variant) -> Missing:
         """Return why a score is missing: what the most specific row says that covers it, a failure before all else."""
-        score = {"split": split, **(vars(variant) if variant else {})}
-        score.pop("set", None)  # the split is the set
+        score = {**vars(variant), "split": split}
+        del score["set"]  # the split is the set
         rows = self._missing.get((task, dataset, model), ())
         fitting = [row for row in rows if all(row[key] in ("", value) for key, value in score.items())]
         if not fitting:
@@ -257,7 +246,7 @@ def _nested(
     return nested
 
 
-def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd.DataFrame:
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a table; text of a CSV stays text (a model may be called NA), an empty number is NaN."""
     import pandas as pd
 
@@ -271,7 +260,7 @@ def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd
     if missing := [column for column in columns if column not in table]:
         present = ", ".join(table.columns) or "none"
         raise CellgaugeError(f"{path}: the table has no column {', '.join(missing)} (found: {present})")
-    for column in numbers:
+    for column in [column for column in columns if column in NUMBERS]:
         try:
             table[column] = table[column].replace("", None).astype("float64")  # to_numeric drops digits
         except ValueError as error:
@@ -279,14 +268,12 @@ def _read(path: Path, columns: Sequence[str], numbers: Iterable[str] = ()) -> pd
     return table
 
 
-def _order(table: pd.DataFrame, column: str) -> list[str]:
-    return list(dict.fromkeys(table[column]))
-
-
-def _entries(table: pd.DataFrame, key: str, in_scores: Sequence[str]) -> dict[str, Entry]:
+def _entries(table: pd.DataFrame, key: str, scores: pd.DataFrame) -> dict[str, Entry]:
     """Return the catalogue's entries, in the order of the scores; titles that several share are told apart by the key."""
     rows = {row.pop(key): row for row in table.to_dict("records")}
-    names = [*in_scores, *(name for name in rows if name not in in_scores)]
+    for row in rows.values():
+        row |= {name: _parsed(row[name]) for name in OF_JSON if name in row}
+    names = list(dict.fromkeys([*scores[key], *rows]))
     titles = {name: rows.get(name, {}).get("title") or name for name in names}
     shared = {title for title in titles.values() if list(titles.values()).count(title) > 1}
     unique = {n: f"{title} ({n})" if title in shared and title != n else title for n, title in titles.items()}
@@ -299,7 +286,7 @@ def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
         rows[row["task"]].append(row)
     slugs: dict[str, str] = {}
     tasks = {}
-    for name in dict.fromkeys([*_order(scores, "task"), *rows]):
+    for name in dict.fromkeys([*scores["task"], *rows]):
         slugs[name] = slug(name, taken=slugs.values())
         facts = rows[name][0] if rows[name] else {}
         tasks[name] = Task(
@@ -309,7 +296,7 @@ def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
             slugs[name],
             facts.get("task_description", ""),
             facts.get("scope") == "dataset",
-            parsed_names(facts.get("task_also_known_as", "")),
+            _parsed(facts.get("task_also_known_as", "")) or (),
             facts.get("modality", ""),
             facts.get("headline", ""),
         )
@@ -317,6 +304,14 @@ def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
 
 
 def _metric(row: Mapping[str, str]) -> Metric:
-    of_json = {key: parsed(row.get(key, "")) for key in ("range", "in_full", "czbenchmarks", "also_known_as")}
+    of_json = {key: _parsed(row.get(key, "")) for key in ("range", "in_full", "czbenchmarks", "also_known_as")}
     rising = {"true": True, "false": False}.get(row.get("higher_is_better", "").lower())
     return Metric.of(row["metric"], {**row, **of_json, "higher_is_better": rising})
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of a text in JSON, None where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -13,22 +13,22 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from cellgauge.core.atomic import atomic_path
-from cellgauge.core.errors import CellgaugeError, ContractError, DamagedError
+from cellgauge.core.errors import CellgaugeError
 from cellgauge.files.checked import open_checked
-from cellgauge.files.h5ad import open_stage, read_scalars
 from cellgauge.files.score import SCORE_COLUMNS, Score, read_scores
 from cellgauge.files.spreadsheets import write_csv
 from cellgauge.results.blocks import blocks
-from cellgauge.results.coverage import Coverage, directions, metrics_of, screen_tasks, species_pairs
-from cellgauge.results.provenance import PARQUET_KEY, Sums, repeatable
+from cellgauge.results.catalogue import Tasks, directions, facts_beside, metrics_of, screen_tasks
+from cellgauge.results.coverage import Coverage
+from cellgauge.results.provenance import PARQUET_KEY, Sums, repeatable, scalars
 from cellgauge.results.reproduction import compare_with_published
 from cellgauge.results.uncertainty import (
     SCORE_KEY,
     SUMMARY_KEY,
     compare,
-    facts_beside,
     intervals,
     sheets,
+    singles,
     summary_intervals,
 )
 
@@ -46,6 +46,8 @@ RUNTIME_COLUMNS = ["stage", "task", "model", "dataset", "split", "seconds", "cpu
 RUNTIME_COLUMNS += ["device", "precision", *OF_NETWORKS]
 SCORES_COLUMNS = [*SCORE_COLUMNS[:4], "species", *SCORE_COLUMNS[4:]]
 """The columns of scores.csv: those of a score file, and the species of the split or set, joined by "+"."""
+CONDITION_COLUMNS = ["task", "model", "dataset", "split", "metric", "genes", "stratum", "condition", "profile"]
+CONDITION_COLUMNS += ["value", "status", "reason"]
 MADE_BY = {"embed": "embeddings", "predict": "predictions"}
 """The folder, beside that of the scores, of what the jobs of a stage write."""
 
@@ -85,27 +87,29 @@ def collect(
     ]
     table, species, tasks = _as_table(rows), Species(catalogue.get("datasets", {})), catalogue.get("tasks", {})
     table = table.assign(species=list(map(species.of, table["dataset"], table["split"])))[SCORES_COLUMNS]
-    of_condition = table["task"].isin(screen_tasks(tasks)) & (table["condition"] != "")
-    _write(conditions(table[of_condition]), output / "conditions.csv")
-    concluded = conclude(table, catalogue)
-    table = table[~of_condition]
-    best = headline(table)
-    _write(table, output / "scores.csv")
-    _write(table, output / "scores.parquet", provenance)
-    for name, rows in concluded.items():
-        _write(rows, output / f"{name}.csv")
+    of_condition = of_conditions(table, tasks)
+    whole = table[~of_condition]
     of_others = _as_table([score for path in published for score in _published_rows(Path(path))])
     sources = catalogue.get("published", {})
-    _write(compare_with_published(best, of_others, sources), output / "anchors.csv")
-    for name, rows in _published(of_others, sources).items():
-        _write(rows, output / f"{name}.csv")
-    _write(_layouts(map(Path, layouts)), output / "layouts.parquet")
-    _write(_runtime(paths, Path(benchmarks), species), output / "runtime.csv")
     of_models, of_datasets = _facts_of_files(paths, species)
-    models = _with_checksums(catalogue.get("models", {}), ledger)
-    _write(_entries(_completed(models, of_models), "model"), output / "models.csv")
-    _write(_entries(_completed(catalogue.get("datasets", {}), of_datasets), "dataset"), output / "datasets.csv")
-    _write(_metrics(tasks, table), output / "tasks.csv")
+    sums, models = Sums(ledger), catalogue.get("models", {})
+    for name, entry in models.items():
+        of_models[name]["files"] = sums.described(entry.get("files", ()))
+    tables = {
+        "scores": whole,
+        "conditions": _by_stratum(table[of_condition]),
+        **conclude(table, catalogue),
+        "anchors": compare_with_published(headline(whole), of_others, sources),
+        **_published(of_others, sources),
+        "runtime": _runtime(paths, Path(benchmarks), species),
+        "models": _entries(_completed(models, of_models), "model"),
+        "datasets": _entries(_completed(catalogue.get("datasets", {}), of_datasets), "dataset"),
+        "tasks": _metrics(tasks, whole),
+    }
+    for name, rows_of_table in tables.items():
+        write_csv(rows_of_table, output / f"{name}.csv")
+    _write_parquet(whole, output / "scores.parquet", provenance)
+    _write_parquet(_layouts(map(Path, layouts)), output / "layouts.parquet")
 
 
 def _as_table(rows: Sequence[Score]) -> pd.DataFrame:
@@ -137,10 +141,16 @@ def with_set(table: pd.DataFrame, spanning: Sequence[str]) -> pd.DataFrame:
     return table.assign(set=table["split"].where(table["task"].isin(spanning), ""))
 
 
-def of_species_pairs(table: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd.Series:
-    """Return which rows are of one pair of species: pairs share cells, so they are no units of an interval."""
-    of_metric = table.set_index(["task", "metric"]).index.isin(species_pairs(tasks))
-    return of_metric & (table["condition"] != "")
+def of_conditions(table: pd.DataFrame, tasks: Tasks) -> pd.Series:
+    """Return which rows are of one condition of a perturbation screen."""
+    return table["task"].isin(screen_tasks(tasks)) & (table["condition"] != "")
+
+
+def without_conditions(table: pd.DataFrame, tasks: Tasks) -> pd.DataFrame:
+    """Return the other rows, with the column `set`."""
+    return with_set(
+        table[~of_conditions(table, tasks)], [name for name, task in tasks.items() if task.get("scope") == "dataset"]
+    )
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
@@ -161,15 +171,14 @@ def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.
         catalogue: what is known of the tasks and models that they name.
     """
     tasks = catalogue.get("tasks", {})
-    spanning = [name for name, task in tasks.items() if task.get("scope") == "dataset"]
-    screens = screen_tasks(tasks)
-    whole = table[~(table["task"].isin(screens) & (table["condition"] != ""))]
-    best = with_set(headline(whole), spanning)
+    whole = without_conditions(table, tasks)
+    best = headline(whole)
     ranges = {(task, name): tuple(facts["range"]) for task, name, facts in metrics_of(tasks) if facts.get("range")}
     controls = [name for name, entry in catalogue.get("models", {}).items() if entry.get("kind") == "control"]
-    every = list(sheets(table[~of_species_pairs(table, tasks)], best, screens))
-    coverage = Coverage(table, best, tasks)
-    summary = summary_intervals(summarise(whole, spanning), every, ranges)
+    of_scores = singles(table, tasks)
+    every = list(sheets(of_scores, best, screen_tasks(tasks)))
+    coverage = Coverage(table, best, of_scores, tasks)
+    summary = summary_intervals(_summary(whole, best), every, ranges)
     keys = [((task, *rest), model) for task, model, *rest in summary[SUMMARY_KEY].itertuples(index=False, name=None)]
     numbers = [coverage.numbers(*key) for key in keys]
     summary["n_scored"], summary["n_total"] = zip(*numbers, strict=True) if numbers else ((), ())
@@ -179,17 +188,12 @@ def conclude(table: pd.DataFrame, catalogue: Mapping[str, Any]) -> dict[str, pd.
     return {"summary": summary, "intervals": intervals(every, ranges), "comparisons": pairs, "ranks": ranks}
 
 
-def summarise(table: pd.DataFrame, spanning: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the mean and standard deviation over splits of every headline score, with the number of splits.
+def _summary(table: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean and standard deviation over splits of every score, with the number of splits; of each set by itself.
 
     `n_splits` counts the splits that have a value; `n_failed` and `n_not_applicable` those that have none, for the job as a
     whole or for this metric, subset and profile.
-
-    Args:
-        spanning: the tasks that span the splits of a set: each set has a row of its own, since sets share cells.
     """
-    table = with_set(table, spanning)
-    best = headline(table)
     best = best[best["condition"] == ""]
     summary = best.groupby(SUMMARY_KEY, sort=False)["value"].agg(mean="mean", sd="std", n_splits="size").reset_index()
     for status in ("failed", "not_applicable"):
@@ -200,13 +204,9 @@ def summarise(table: pd.DataFrame, spanning: Sequence[str] = ()) -> pd.DataFrame
     return summary
 
 
-def conditions(table: pd.DataFrame) -> pd.DataFrame:
+def _by_stratum(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of single conditions with what `subset` says in two columns: the genes scored and the stratum."""
-    parts = table["subset"].str.partition("/")
-    first = ["task", "model", "dataset", "split", "metric"]
-    last = ["condition", "profile", "value", "status", "reason"]
-    table = table[[*first, *last]].assign(genes=parts[0] if len(table) else "", stratum=parts[2] if len(table) else "")
-    return table[[*first, "genes", "stratum", *last]]
+    return table.join(table["subset"].str.extract("(?P<genes>[^/]*)/?(?P<stratum>.*)"))[CONDITION_COLUMNS]
 
 
 def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
@@ -220,39 +220,36 @@ def _splits_without(lacking: pd.DataFrame | None, row: Any) -> int:
 
 # --- what others published -------------------------------------------------------------------------------------------
 
-PUBLISHED_TABLES = tuple(f"published{name}" for name in ("", "_summary", "_comparisons", "_ranks", "_sources"))
 BLOCK = ["source", "splits"]
 """The columns by which the tables of others tell apart what a row is over: whose values, of which splits."""
 SOURCE_COLUMNS = ["source", "title", "description", "url", "version", "date", "licence", "citation"]
 SOURCE_COLUMNS += ["n_values", "n_left_out", "models", "datasets", "tasks"]
 
 
-def _published_rows(path: Path) -> Iterator[Score]:
+def _published_rows(path: Path) -> list[Score]:
     if path.is_file():
-        yield from read_scores(path)
-    else:
-        reason = f"the import left no file; see logs/import_published/{path.stem}.log"
-        yield Score(source=path.stem, status="failed", reason=reason)
+        return read_scores(path)
+    reason = f"the import left no file; see logs/import_published/{path.stem}.log"
+    return [Score(source=path.stem, status="failed", reason=reason)]
 
 
 def _published(table: pd.DataFrame, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
-    """Return PUBLISHED_TABLES: the rows of others, and what is made of ours, over the blocks of splits that models share."""
+    """Return the rows of others, what is made of ours too, over the blocks of splits that models share, and the sources."""
     import pandas as pd
 
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in PUBLISHED_TABLES[1:4]}
+    empty = conclude(_as_table([]), {})
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ("summary", "comparisons", "ranks")}
     of_sources = list(table.groupby("source", sort=False))
     for source, rows in of_sources:
-        for block in blocks(rows):
-            concluded = conclude(block.rows, sources.get(source, {}))
+        for splits, of_block in blocks(rows):
+            concluded = conclude(of_block, sources.get(source, {}))
             for name, of_blocks in parts.items():
-                of_blocks.append(concluded[name.partition("_")[2]].assign(source=source, splits=block.name))
-    empty = conclude(_as_table([]), {})
+                of_blocks.append(concluded[name].assign(source=source, splits=" ".join(splits)))
     tables = {"published": table}
     for name, of_blocks in parts.items():
-        columns = empty[name.partition("_")[2]]
         filled = [part for part in of_blocks if len(part)]
-        whole = pd.concat(filled, ignore_index=True) if filled else columns.assign(source="", splits="")
-        tables[name] = whole[[*BLOCK, *columns.columns]]
+        whole = pd.concat(filled, ignore_index=True) if filled else empty[name].assign(source="", splits="")
+        tables[f"published_{name}"] = whole[[*BLOCK, *empty[name].columns]]
     about = [_source(source, rows, sources.get(source, {})) for source, rows in of_sources]
     return {**tables, "published_sources": pd.DataFrame(about, columns=SOURCE_COLUMNS)}
 
@@ -268,16 +265,12 @@ def _source(name: str, rows: pd.DataFrame, entry: Mapping[str, Any]) -> dict[str
     return {"source": name, **texts, **counts, **known}
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _rows_of(path: Path, reason: str) -> Iterator[Score]:
+def _rows_of(path: Path, reason: str) -> list[Score]:
     if path.is_file() and not reason:
-        yield from read_scores(path)
-        return
+        return read_scores(path)
     task, model, dataset, split = _tail(path)
     reason = reason or "there is no score file"
-    yield Score(task=task, model=model, dataset=dataset, split=split, status="failed", reason=reason)
+    return [Score(task=task, model=model, dataset=dataset, split=split, status="failed", reason=reason)]
 
 
 def _tail(path: PurePath) -> tuple[str, str, str, str]:
@@ -314,7 +307,7 @@ def _runtime(scores: Sequence[Path], folder: Path, species: Species) -> pd.DataF
 
 def _on_device(path: Path) -> tuple[str | float | None, ...]:
     """Return what an embedding or prediction says of its device: the device, the precision, and `OF_NETWORKS`."""
-    facts = _facts(path)
+    facts = scalars(path)
     device, precision = str(facts.get("device", "")).partition(":")[0], str(facts.get("precision", ""))
     return device, precision, *(float(facts.get(key, 0)) or None for key in OF_NETWORKS.values())
 
@@ -324,22 +317,22 @@ def _results_folder(scores: Sequence[Path]) -> Path:
     return next((path.parents[4] for path in scores if len(path.parts) > 5), Path())
 
 
-def _facts_of_files(scores: Sequence[Path], species: Species) -> tuple[dict[str, dict], dict[str, dict]]:
+def _facts_of_files(scores: Sequence[Path], species: Species) -> tuple[defaultdict[str, dict], dict[str, dict]]:
     """Return what embeddings, predictions and splits say of themselves, by model and by dataset.
 
     `notes` are on what was left out or read in another way than one might think, by "dataset/split" and by split; `n_dims`
     are the dimensions of a model's embeddings. Files that are gone say nothing.
     """
     results = _results_folder(scores)
-    models: dict[str, dict[str, Any]] = defaultdict(lambda: {"notes": {}, "n_dims": {}})
+    models: defaultdict[str, dict[str, Any]] = defaultdict(lambda: {"notes": {}, "n_dims": {}})
     datasets: dict[str, dict[str, Any]] = defaultdict(lambda: {"notes": {}})
     parts = {(m, d, part) for _, m, d, split in map(_tail, scores) for part in (split, *species.splits(d, split))}
     for dataset, split in sorted({key[1:] for key in parts}):
-        if note := _facts(results / "splits" / dataset / f"{split}.h5ad").get("notes"):
+        if note := scalars(results / "splits" / dataset / f"{split}.h5ad").get("notes"):
             datasets[dataset]["notes"][split] = str(note)
     for model, dataset, split in sorted(parts):
         for folder in MADE_BY.values():
-            facts = _facts(results / folder / model / dataset / f"{split}.h5ad")
+            facts = scalars(results / folder / model / dataset / f"{split}.h5ad")
             if note := facts.get("notes"):
                 models[model]["notes"][f"{dataset}/{split}"] = str(note)
             if (n_dims := facts.get("n_dims")) and not facts.get("not_applicable"):
@@ -347,17 +340,6 @@ def _facts_of_files(scores: Sequence[Path], species: Species) -> tuple[dict[str,
     for entry in models.values():
         entry["n_dims"] = " or ".join(f"{n:,}" for n in sorted(entry["n_dims"]))
     return models, datasets
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    """Return the scalars that a file says of itself; none of one that is not there (any more) or cannot be read."""
-    try:
-        with open_stage(path) as file:
-            return read_scalars(file)
-    except DamagedError:
-        raise
-    except ContractError:
-        return {}
 
 
 def _completed(entries: Mapping[str, Mapping[str, Any]], more: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
@@ -372,13 +354,10 @@ def _layouts(paths: Iterable[Path]) -> pd.DataFrame:
     import pandas as pd
 
     parts = []
-    for path in paths:
-        if path.is_file():
-            with open_checked(path) as file:
-                texts = dict.fromkeys(TEXTS, str)
-                part = pd.read_csv(file, sep="\t", dtype=texts, keep_default_na=False, na_filter=False)
-            if part.empty:  # a model that applies to none of the cells
-                continue
+    for path in filter(Path.is_file, paths):
+        with open_checked(path) as file:
+            part = pd.read_csv(file, sep="\t", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_filter=False)
+        if len(part):  # none of a model that applies to none of the cells
             model, dataset, embedded = *path.parts[-3:-1], path.stem
             of_set = ["" if split == embedded else embedded for split in part["split"]]
             parts.append(part.assign(model=model, dataset=dataset, set=of_set))
@@ -387,29 +366,15 @@ def _layouts(paths: Iterable[Path]) -> pd.DataFrame:
     return table[LAYOUT_COLUMNS].astype(types)
 
 
-def _with_checksums(models: Mapping[str, Any], ledger: str | Path | None) -> dict[str, dict[str, Any]]:
-    """Return the models with the size and sha256 of each of their files, where they were ever fetched."""
-    sums = Sums(ledger)
-
-    def described(url: str) -> dict[str, Any]:
-        entry = sums.entry(url)
-        return {"url": url, "size": entry.size, "sha256": entry.sha256}
-
-    return {
-        name: {**entry, "files": [described(url) for url in entry["files"]]} if entry.get("files") else dict(entry)
-        for name, entry in models.items()
-    }
-
-
 def _entries(entries: Mapping[str, Mapping[str, Any]], kind: str) -> pd.DataFrame:
     import pandas as pd
 
     rows = [{kind: name, **{key: _cell(value) for key, value in entry.items()}} for name, entry in entries.items()]
-    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=[kind])
+    table = pd.DataFrame(rows or {kind: []})
     return table.astype({column: "Int64" for column in ("n_cells", "n_donors") if column in table})
 
 
-def _metrics(tasks: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame) -> pd.DataFrame:
+def _metrics(tasks: Tasks, scores: pd.DataFrame) -> pd.DataFrame:
     """Return what the catalogue says of each metric, followed by those that stand beside it in `scores`."""
     import pandas as pd
 
@@ -443,9 +408,7 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if isinstance(value, Mapping | list) else value
 
 
-def _write(table: pd.DataFrame, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
-    if path.suffix == ".csv":
-        return write_csv(table, path)
+def _write_parquet(table: pd.DataFrame, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
     import pyarrow
     import pyarrow.parquet
 

@@ -28,6 +28,7 @@ from cellgauge.metrics.intervals import (
     p_values,
     pseudo_values,
 )
+from cellgauge.results.catalogue import Tasks, is_beside, screen_tasks, species_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,43 +44,18 @@ COMPARISON_COLUMNS = [*SHEET, "first", "second", "units", "n_units", "difference
 COMPARISON_COLUMNS += ["better"]
 RANK_COLUMNS = [*SHEET, "model", "rank", "mean_rank", "units", "n_units", "n_models"]
 
-KINDS = ("donors", "folds", "conditions", "seeds")
+KINDS = ("donors", "folds", "conditions", "labels", "seeds")
 """What a score may be the mean of, the first that is known counts (a perfect score is the mean of folds and of labels).
 
 Seeds are of a model alone: no two models share them.
 """
+OF_CONDITIONS = ("conditions", "labels")
+"""What the column `condition` may hold."""
 
+Singles = Mapping[tuple[str, ...], Mapping[str, Mapping[str, Mapping[Any, float]]]]
+"""Values by score (SHEET, with a split in the place of the set), kind of unit, model and unit."""
 Rows = Callable[[np.ndarray], np.ndarray]
 """Takes one row per model and returns the rows to be estimated: the same, or the differences of pairs."""
-
-
-def is_beside(metric: str) -> bool:
-    """Return whether a metric is the spread of another one, or the other one without a donor."""
-    return metric.endswith(("_sd", "_without"))
-
-
-def facts_beside(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what is to say of the metrics that stand beside one, by the end of their name.
-
-    Args:
-        facts: what is said of the metric itself, as in config/tasks.yaml: its title, its range where it has one.
-    """
-    return {
-        "_without": {
-            "title": f"{facts['title']} without a donor",
-            "description": "The score over all donors except the one in `condition`.",
-            "source": "this project; values of the jackknife (Tukey 1958) for the interval over donors",
-            "higher_is_better": None,
-            "range": facts.get("range", [None, None]),
-        },
-        "_sd": {
-            "title": f"{facts['title']}, standard deviation over seeds",
-            "description": "Variation by the random seed; smaller differences between models mean nothing.",
-            "source": "sample standard deviation (n - 1) over the seeds",
-            "higher_is_better": False,
-            "range": [0, None],
-        },
-    }
 
 
 # --- from score rows to units ----------------------------------------------------------------------------------------
@@ -91,7 +67,6 @@ class Units:
 
     names: Sequence[str]
     values: np.ndarray
-    n_dealt: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,15 +82,6 @@ class Sheet:
     units: Mapping[str, Mapping[str, Units]] = field(default_factory=dict)
     # whether the task scores conditions, which then are the units however many splits there are
     of_conditions: bool = False
-
-    def named(self, kind: str) -> str:
-        """Return what a kind of units is called."""
-        return "labels" if kind == "conditions" and not self.of_conditions else kind
-
-    def at(self, split: str) -> Sheet:
-        """Return the sheet of one split alone."""
-        place = self.splits.index(split)
-        return replace(self, splits=[split], values=self.values[:, [place]])
 
     def has_donors_enough(self, units: Units) -> bool:
         """Return whether each species has FEWEST donors, where they are of species/donor: one of two may take labels along.
@@ -146,15 +112,14 @@ class Sheet:
         return {donor: place for place, group in enumerate(groups) for donor in group}
 
 
-def sheets(table: pd.DataFrame, headline: pd.DataFrame, screens: Collection[str] = ()) -> Iterator[Sheet]:
+def sheets(of_scores: Singles, headline: pd.DataFrame, screens: Collection[str]) -> Iterator[Sheet]:
     """Yield the scores of each variant of a metric with what they are the means of.
 
     Args:
-        table: all score rows.
+        of_scores: what `singles` returns.
         headline: the row that stands for each score (`cellgauge.results.tables.headline`), with the column `set`.
-        screens: the tasks whose conditions are perturbations; those of the others are labels.
+        screens: the tasks whose conditions are perturbations.
     """
-    singles = _singles(table[table["status"] == "ok"])
     scores: dict[tuple, dict[tuple[str, str], float]] = defaultdict(dict)
     rows = headline[(headline["condition"] == "")]
     for *key, model, split, value in rows[[*SHEET, "model", "split", "value"]].itertuples(index=False, name=None):
@@ -164,17 +129,21 @@ def sheets(table: pd.DataFrame, headline: pd.DataFrame, screens: Collection[str]
         models, splits = (list(dict.fromkeys(names)) for names in zip(*scores_of, strict=True))
         values = np.array([[scores_of.get((model, split), np.nan) for split in splits] for model in models])
         units = {
-            split: _units(singles.get((*key[:2], split, *key[3:]), {}), models, values[:, column])
+            split: _units(of_scores.get((*key[:2], split, *key[3:]), {}), models, values[:, column])
             for column, split in enumerate(splits)
         }
         yield Sheet(key, models, splits, values, units, key[0] in screens)
 
 
-def _singles(ok: pd.DataFrame) -> dict[tuple, dict[str, dict[str, dict[Any, float]]]]:
-    """Return the values of single donors left out, conditions, folds and seeds: by score, kind, model and unit."""
-    singles: dict[tuple, dict[str, dict[str, dict[Any, float]]]] = defaultdict(
-        lambda: {kind: defaultdict(dict) for kind in KINDS}
-    )
+def singles(table: pd.DataFrame, tasks: Tasks) -> Singles:
+    """Return the values that scores are the means of, and those without one donor.
+
+    Kinds are KINDS and "pairs of species", which share cells: they are no units of an interval. The mean over classifiers is of
+    the folds of each, and the mean over all strata of a screen of the conditions of each.
+    """
+    screens, pairs = screen_tasks(tasks), species_pairs(tasks)
+    values: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    ok = table[table["status"] == "ok"]
     rows = ok[ok["fold"].notna() | ok["seed"].notna() | (ok["condition"] != "")].astype({"seed": float, "fold": float})
     rows = rows[[*SCORE_KEY, "seed", "fold", "value"]]
     for task, model, *place, classifier, metric, subset, condition, profile, seed, fold, value in rows.itertuples(
@@ -182,16 +151,17 @@ def _singles(ok: pd.DataFrame) -> dict[tuple, dict[str, dict[str, dict[Any, floa
     ):
         key = (task, *place, classifier, metric, subset, profile)
         if metric.endswith("_without"):
-            singles[(*key[:4], metric.removesuffix("_without"), *key[5:])]["donors"][model][condition] = value
+            values[(*key[:4], metric.removesuffix("_without"), *key[5:])]["donors"][model][condition] = value
         elif not np.isnan(fold):
             for name in {classifier, "mean"} if classifier else {""}:
-                singles[(*key[:3], name, *key[4:])]["folds"][model][fold, classifier] = value
+                values[(*key[:3], name, *key[4:])]["folds"][model][fold, classifier] = value
         elif condition:
-            for name in {subset, subset.partition("/")[0]}:  # the mean over all strata is of these too
-                singles[(*key[:5], name, profile)]["conditions"][model][condition] = value
+            kind = "conditions" if task in screens else "pairs of species" if (task, metric) in pairs else "labels"
+            for name in {subset, subset.partition("/")[0]}:
+                values[(*key[:5], name, profile)][kind][model][condition] = value
         elif not np.isnan(seed):
-            singles[key]["seeds"][model][seed] = value
-    return singles
+            values[key]["seeds"][model][seed] = value
+    return values
 
 
 def _units(
@@ -199,19 +169,18 @@ def _units(
 ) -> dict[str, Units]:
     """Return the units of one split by kind; conditions only of models whose score is their mean."""
     units = {}
-    for kind, of_models in kinds.items():
+    for kind in KINDS:
+        of_models = kinds.get(kind, {})
         by_model = {model: _folds(values) if kind == "folds" else values for model, values in of_models.items()}
         names = list(dict.fromkeys(name for values in by_model.values() for name in values))
         if len(names) < 2:
             continue
         matrix = np.array([[by_model.get(model, {}).get(name, np.nan) for name in names] for model in models])
-        if kind == "conditions":
-            n = (~np.isnan(matrix)).sum(axis=1)
-            means = np.nansum(matrix, axis=1) / np.maximum(n, 1)
-            matrix[~np.isclose(means, whole, rtol=0, atol=1e-9)] = np.nan
+        if kind in OF_CONDITIONS:
+            matrix[~np.isclose(row_means(matrix), whole, rtol=0, atol=1e-9)] = np.nan
         if kind == "donors":
             matrix = pseudo_values(whole, matrix)
-        units[kind] = Units([str(name) for name in names], matrix, len(names) if kind == "folds" else 0)
+        units[kind] = Units([str(name) for name in names], matrix)
     return units
 
 
@@ -240,7 +209,7 @@ def estimated(
         kinds: the kinds of units to look for within splits.
     """
     values = rows(sheet.values)
-    within, named = within_splits(sheet, rows, values.copy(), kinds)
+    within, named = within_splits(sheet, rows, kinds)
     over_splits = (~np.isnan(values)).sum(axis=1) >= FEWEST
     if sheet.of_conditions or not over_splits.any():
         return within, named
@@ -249,13 +218,15 @@ def estimated(
     return Estimates(**fields), [b if many else a for a, b, many in zip(named, named_across, over_splits, strict=True)]
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def row_means(values: np.ndarray) -> np.ndarray:
+    """Return the mean of the values of each row that are not NaN, NaN where there are none; shape (n_rows,)."""
     n = (~np.isnan(values)).sum(axis=1)
     return np.divide(np.nansum(values, axis=1), n, out=np.full(len(values), np.nan), where=n > 0)
 
 
-def within_splits(sheet: Sheet, rows: Rows, values: np.ndarray, kinds: Sequence[str]) -> tuple[Estimates, list[str]]:
+def within_splits(sheet: Sheet, rows: Rows, kinds: Sequence[str]) -> tuple[Estimates, list[str]]:
     """Return the estimates from what the scores of each split are the means of."""
+    values = rows(sheet.values).copy()
     n_splits = np.maximum((~np.isnan(values)).sum(axis=1, keepdims=True), 1)
     columns: dict[tuple[str, str, str], np.ndarray] = {}
     strata: dict[tuple[str, str, str], tuple[str, Any]] = {}
@@ -272,23 +243,23 @@ def within_splits(sheet: Sheet, rows: Rows, values: np.ndarray, kinds: Sequence[
             if not usable.any():
                 continue
             matrix = np.where(usable[:, None], matrix, np.nan)
-            added = (of_folds(matrix, units.n_dealt) if kind == "folds" else contributions(matrix)) / n_splits
-            if kind == "conditions":  # a difference is over the conditions that both models have
-                values[usable, place] = _mean(matrix[usable])
+            added = (of_folds(matrix, len(units.names)) if kind == "folds" else contributions(matrix)) / n_splits
+            if kind in OF_CONDITIONS:  # a difference is over the conditions that both models have
+                values[usable, place] = row_means(matrix[usable])
             for name, column in zip(units.names, added.T, strict=True):
                 key = ("donors", "", name) if kind == "donors" else (kind, split, name)
                 old = columns.get(key, np.full(len(column), np.nan))
                 columns[key] = np.where(np.isnan(old), column, old + np.nan_to_num(column))
                 strata[key] = (kind, sheet.donor_groups[name] if kind == "donors" else split)
             for row in np.flatnonzero(usable):
-                named[row][sheet.named(kind)] = None
+                named[row][kind] = None
             todo &= ~usable
         complete &= ~todo
     codes = {stratum: place for place, stratum in enumerate(dict.fromkeys(strata.values()))}
     matrix = np.array(list(columns.values())).T if columns else np.full((len(values), 0), np.nan)
     matrix = np.where(complete[:, None], matrix, np.nan)
     of_units = np.array([codes[stratum] for stratum in strata.values()], dtype=int)
-    return estimates(_mean(values), matrix, of_units), [", ".join(names) for names in named]
+    return estimates(row_means(values), matrix, of_units), [", ".join(names) for names in named]
 
 
 def _over_splits(sheet: Sheet, rows: Rows, values: np.ndarray) -> tuple[Estimates, list[str]]:
@@ -296,10 +267,9 @@ def _over_splits(sheet: Sheet, rows: Rows, values: np.ndarray) -> tuple[Estimate
 
     Source: Cameron, Gelbach & Miller (2011), Journal of Business & Economic Statistics 29, 238-249.
     """
-    of_splits = estimates(_mean(values), contributions(values), np.zeros(values.shape[1], dtype=int))
+    of_splits = estimates(row_means(values), contributions(values), np.zeros(values.shape[1], dtype=int))
     names = [name for donors in sheet.donors_by_split.values() for name in donors]
-    shared = sorted(name for name in set(names) if names.count(name) > 1)
-    if not shared:
+    if len(set(names)) == len(names):  # no split shares any
         return of_splits, ["splits"] * len(values)
     n_splits = np.maximum((~np.isnan(values)).sum(axis=1, keepdims=True), 1)
     of_donors = {name: np.zeros(len(values)) for name in names}
@@ -318,12 +288,10 @@ def _over_splits(sheet: Sheet, rows: Rows, values: np.ndarray) -> tuple[Estimate
     return replace(of_splits, variance=of_splits.variance + more, df=df), kinds
 
 
-# --- intervals -------------------------------------------------------------------------------------------------------
-
 Range = tuple[float | None, float | None]
 
 
-def intervals(all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Range] | None = None) -> pd.DataFrame:
+def intervals(all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Range]) -> pd.DataFrame:
     """Return the 95 % interval of every headline score that has one, INTERVAL_COLUMNS.
 
     Args:
@@ -335,7 +303,8 @@ def intervals(all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Rang
     for sheet in all_sheets:
         task, dataset, _, classifier, metric, subset, profile = sheet.key
         for place, split in enumerate(sheet.splits):
-            columns = _ends(*estimated(sheet.at(split)), sheet, ranges)
+            of_split = replace(sheet, splits=[split], values=sheet.values[:, [place]])
+            columns = _ends(*estimated(of_split), sheet, ranges)
             for model, value, *ends in zip(sheet.models, sheet.values[:, place], *columns, strict=True):
                 if ends[2]:
                     rows.append((task, model, dataset, split, classifier, metric, subset, "", profile, value, *ends))
@@ -343,7 +312,7 @@ def intervals(all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Rang
 
 
 def summary_intervals(
-    summary: pd.DataFrame, all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Range] | None = None
+    summary: pd.DataFrame, all_sheets: Iterable[Sheet], ranges: Mapping[tuple[str, str], Range]
 ) -> pd.DataFrame:
     """Return `summary` with the columns low, high, resampled and n_resampled: the interval of each mean over splits."""
     intervals_of = {
@@ -358,10 +327,10 @@ def summary_intervals(
 
 
 def _ends(
-    of: Estimates, named: Sequence[str], sheet: Sheet, ranges: Mapping[tuple[str, str], Range] | None
+    of: Estimates, named: Sequence[str], sheet: Sheet, ranges: Mapping[tuple[str, str], Range]
 ) -> tuple[list[float], list[float], list[str], list[int]]:
     """Return low, high, the units and their number of each row, "" and 0 where there is no interval."""
-    low, high = interval(of, *(ranges or {}).get((sheet.key[0], sheet.key[4]), (None, None)))
+    low, high = interval(of, *ranges.get((sheet.key[0], sheet.key[4]), (None, None)))
     units = [names if known else "" for names, known in zip(named, of.known, strict=True)]
     return low.tolist(), high.tolist(), units, np.where(of.known, of.n_units, 0).astype(int).tolist()
 
@@ -372,9 +341,9 @@ def _ends(
 def compare(
     all_sheets: Iterable[Sheet],
     higher_is_better: Mapping[tuple[str, str], bool],
-    controls: Collection[str] = (),
-    incomplete: Callable[[tuple[str, ...], str], object] = lambda key, model: False,
-    unlike: Callable[[tuple[str, ...], str], object] = lambda key, model: False,
+    controls: Collection[str],
+    incomplete: Callable[[tuple[str, ...], str], object],
+    unlike: Callable[[tuple[str, ...], str], object],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compare models in pairs by Student's test of their differences over the units that they share, and rank them.
 
@@ -449,7 +418,7 @@ def _mean_ranks(sheet: Sheet, places: Sequence[int], rising: bool) -> list[float
 
     values = sheet.values[places]
     if len(sheet.splits) == 1 or sheet.of_conditions:
-        units = [kinds[kind] for kinds in sheet.units.values() for kind in ("folds", "conditions") if kind in kinds]
+        units = [kinds[kind] for kinds in sheet.units.values() for kind in ("folds", *OF_CONDITIONS) if kind in kinds]
         parts = [part for part in (of_kind.values[places] for of_kind in units) if not np.isnan(part).any()]
         values = np.hstack(parts[:1] if not sheet.of_conditions else parts) if parts else values
     return pd.DataFrame(values).rank(ascending=not rising).mean(axis=1).tolist()

@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Entry, Task
 from cellgauge.results.numbers import as_printed, number
-from cellgauge.results.words import subset
 
 MOST_NAMES = 4
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What one task says of the models on one dataset, in sentences."""
-
-    task: Task
-    dataset: Entry
-    about: Mapping[str, str]  # task, dataset and profile, for the page's filters
-    # measure, remarks: the score that it is about, and what must be known of it
-    measure: str
-    remarks: str
-    answer: str  # the model with the best mean and how sure that is, or why there is none
-    sentences: Sequence[str]  # how the others stand to the best baseline, and what else must be known
-    beaten_by: str = ""  # the negative control that no model beats, "" where there is none
-
-
-def verdict(result: Result, task: Task) -> Verdict | None:
-    """Return what a task's headline score says on one dataset; None where no model has a value."""
-    tables, metric, variant = result.tables, result.metric, result.variant
-    if not result.means:
-        return None
-    about = {"task": task.name, "dataset": result.dataset, "profile": variant.profile}
-    scheme = [subset(variant.subset)] if variant.subset else []
-    scheme += [tables.datasets[result.dataset].described(variant.set)] if variant.set else []
-    remarks = ", ".join([*scheme, *([] if metric.higher_is_better else ["lower is better"])])
-    noise = _unbeaten(result)
-    sentences = [*_standings(result), *_standings_on_few(result), *_not_ranked(result)]
-    dataset = tables.datasets[result.dataset]
-    return Verdict(task, dataset, about, metric.title, remarks, _answer(result, noise), sentences, noise)
-
-
-def _answer(result: Result, noise: str) -> str:
+def answer(result: Result) -> str:
+    """Return the model with the best mean and how sure that is, or why there is none, in a sentence."""
     if len(result.ranked) < 2:
         return "Fewer than two models can be compared."
     models, best = result.tables.models, next(iter(result.ranked))
     value = number(result.ranked[best], result.metric)
-    if noise:
+    if noise := unbeaten(result):
         control = f"{models[noise].title} ({number(result.comparable[noise], result.metric)})"
         return f"No model beats {control}; the best is {models[best].title} ({value})."
     alike = _few([models[m].title for m in result.ranked if m != best and result.ahead(best, m) != best])
@@ -60,21 +28,26 @@ def _answer(result: Result, noise: str) -> str:
     return f"{best}, significantly better than every other model over {result.over}."
 
 
-def _unbeaten(result: Result) -> str:
+def unbeaten(result: Result) -> str:
     """Return the negative control that the best model does not beat, "" where there is none."""
     models, means = result.tables.models, result.comparable
     best = next(iter(result.ranked), None)
     noise = next((m for m in means if models[m].is_control and models[m].is_uninformed), None)
-    if best is None or noise is None:
+    if best is None or noise is None or _first_by_numbers(result, means, best, noise) == best:
         return ""
-    return "" if _first_by_numbers(result, means, best, noise) == best else noise
+    return noise
+
+
+def standings(result: Result) -> list[str]:
+    """Return how the other models stand to the best baseline, and which are not ranked or failed, in sentences."""
+    return [*_standings(result), *_standings_on_few(result), *_not_ranked(result)]
 
 
 def _standings(result: Result) -> Iterator[str]:
     """Say of every model that is neither a baseline nor a control how it stands to the best baseline."""
     tables, metric = result.tables, result.metric
     models = [m for m in result.ranked if tables.models[m].kind != "baseline"]
-    baseline = next((m for m in result.ranked if tables.models[m].kind == "baseline"), None)
+    baseline = result.best_baseline
     if baseline is None:
         if models:
             yield "There is no baseline to compare with."
@@ -82,8 +55,7 @@ def _standings(result: Result) -> Iterator[str]:
     value = number(result.ranked[baseline], metric)
     groups: dict[tuple[str, str], list[str]] = {}
     for model in models:
-        untested = "" if result.ahead(model, baseline) is not None else "; not tested"
-        groups.setdefault((_standing(result, model, baseline, result.ranked), untested), []).append(model)
+        groups.setdefault(_standing(result, model, baseline, result.ranked), []).append(model)
     for (standing, untested), members in groups.items():
         values = [number(result.ranked[model], metric) for model in members]
         compared = f"the best baseline, {tables.models[baseline].title} ({value}{untested})"
@@ -94,24 +66,29 @@ def _standings(result: Result) -> Iterator[str]:
             yield f"{standing[0].upper()}{standing[1:]} {compared}: {named}."
 
 
-def _standing(result: Result, model: str, baseline: str, means: Mapping[str, float]) -> str:
-    ahead = result.ahead(model, baseline)
-    if ahead is None:
-        ahead = _first_by_numbers(result, means, model, baseline)
-    return {model: "above", baseline: "below"}.get(ahead, "not significantly different from")
+def _standing(result: Result, model: str, baseline: str, means: Mapping[str, float]) -> tuple[str, str]:
+    """Return how a model stands to a baseline, and the remark that no test says so, "" where one does."""
+    words = {model: "above", baseline: "below", "": "not significantly different from"}[
+        _ahead(result, means, model, baseline)
+    ]
+    return words, "" if result.ahead(model, baseline) is not None else "; not tested"
+
+
+def _ahead(result: Result, means: Mapping[str, float], one: str, other: str) -> str:
+    """Return the better one of two models by the test of their differences, without a test by `means`; "" for neither."""
+    ahead = result.ahead(one, other)
+    return _first_by_numbers(result, means, one, other) if ahead is None else ahead
 
 
 def _first_by_numbers(result: Result, means: Mapping[str, float], one: str, other: str) -> str:
     """Return the better one of two models by their means as they are printed, "" where these are equal."""
     first, second = (as_printed(means[name], result.metric) for name in (one, other))
-    return (
-        "" if first == second else one if (first > second) == (result.metric.higher_is_better is not False) else other
-    )
+    return "" if first == second else one if (first > second) == result.metric.rises else other
 
 
 def _standings_on_few(result: Result) -> Iterator[str]:
     """Say of every such model whose mean lacks splits how it stands to the best baseline on those that it has."""
-    tables, metric, rising = result.tables, result.metric, result.metric.higher_is_better is not False
+    tables, metric = result.tables, result.metric
     baselines = [m for m in result.ranked if tables.models[m].kind == "baseline"]
     for model, (mean, _) in result.means.items():
         entry, splits = tables.models[model], [split for name, split in result.values if name == model]
@@ -120,9 +97,8 @@ def _standings_on_few(result: Result) -> Iterator[str]:
         sentence = f"{entry.title}: {number(mean, metric)} over {result.shortfall(model)}"
         means = {b: sum(result.values[b, s] for s in splits) / len(splits) for b in baselines}
         if means:
-            best = (max if rising else min)(means, key=lambda baseline: means[baseline])
-            standing = _standing(result, model, best, {model: mean, **means})
-            untested = "" if result.ahead(model, best) is not None else "; not tested"
+            best = (max if metric.rises else min)(means, key=lambda baseline: means[baseline])
+            standing, untested = _standing(result, model, best, {model: mean, **means})
             of = f"the best baseline there, {tables.models[best].title} ({number(means[best], metric)}{untested})"
             sentence = f"{sentence}, {standing} {of}"
         yield f"{sentence}."
@@ -155,43 +131,21 @@ def _list(titles: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(titles[:-1]), titles[-1])))
 
 
-# --- controls --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ControlWarning:
-    """One sentence on a control that does not do what a control should; `about` holds dataset and profile."""
-
-    control: str
-    measure: str
-    dataset: Entry
-    about: Mapping[str, str]
-    sentence: str
-
-
-def warnings(result: Result) -> Iterator[ControlWarning]:
-    """Yield a warning for each positive control that a model beats, and for each negative control that beats a model.
+def warnings(result: Result) -> Iterator[tuple[str, str]]:
+    """Yield a sentence for each positive control that a model beats, and for each negative control that beats a model, after
+    the control's name.
 
     The test of paired differences decides where there is one, else the numbers as they are printed.
     """
     models, metric = result.tables.models, result.metric
-    about = {"dataset": result.dataset, "profile": result.variant.profile}
     for control in (name for name in result.comparable if models[name].is_control):
-        negative = models[control].is_uninformed
-        wrong = [m for m in result.ranked if _is_ahead(result, *((control, m) if negative else (m, control)))]
+        negative, means = models[control].is_uninformed, result.comparable
+        wrong = [m for m in result.ranked if _ahead(result, means, control, m) == (control if negative else m)]
         if not wrong:
             continue
         named = _list([f"{models[m].title} ({number(result.ranked[m], metric)})" for m in wrong])
-        whole = f"{models[control].title} ({number(result.comparable[control], metric)})"
-        text = (
-            f"{whole}, which knows nothing about the cells, beats {named}."
-            if negative
-            else f"{whole}, which knows the answer, is beaten by {named}."
+        whole = f"{models[control].title} ({number(means[control], metric)})"
+        fault = (
+            f"knows nothing about the cells, beats {named}" if negative else f"knows the answer, is beaten by {named}"
         )
-        sentence = f"{text} Do not choose a model by this score alone."
-        yield ControlWarning(control, metric.title, result.tables.datasets[result.dataset], about, sentence)
-
-
-def _is_ahead(result: Result, first: str, second: str) -> bool:
-    ahead = result.ahead(first, second)
-    return (_first_by_numbers(result, result.comparable, first, second) if ahead is None else ahead) == first
+        yield control, f"{whole}, which {fault}. Do not choose a model by this score alone."

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from cellgauge.core.errors import one_line
 from cellgauge.files.score import STATUSES
+from cellgauge.results.catalogue import metrics_of
 from cellgauge.results.changes import PublishedRun, scores_file
-from cellgauge.results.coverage import metrics_of
 from cellgauge.results.provenance import PARQUET_KEY, repeatable
 from cellgauge.results.uncertainty import SCORE_KEY
 

@@ -44,6 +44,11 @@ def subset(name: str) -> str:
     return SUBSETS.get(genes, readable(genes)) + (f", {STRATA.get(stratum, readable(stratum))}" if stratum else "")
 
 
+def part_of_cells(name: str) -> str:
+    """Return the cells or folds that a score is over, in words; "" where it is over all cells."""
+    return subset(name) if name else ""
+
+
 def place_of_classifier(name: str) -> int:
     """Return where a classifier stands in a choice: the usual ones first."""
     return [*USUAL_CLASSIFIERS, name].index(name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cellgauge.report.pages import Page
+from cellgauge.results.catalogue import is_beside
 from cellgauge.results.entries import Metric
 from cellgauge.results.read import Tables
-from cellgauge.results.uncertainty import is_beside
 
 
 def pages(tables: Tables) -> Iterator[Page]:

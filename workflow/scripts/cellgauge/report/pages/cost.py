@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellgauge.report.charts import bar
 from cellgauge.report.pages import Page
-from cellgauge.report.tradeoffs import bargains, devices, peak
+from cellgauge.report.tradeoffs import bargains, devices, or_none
 from cellgauge.results.entries import Entry
 from cellgauge.results.numbers import seconds
 from cellgauge.results.read import Tables
@@ -35,7 +35,7 @@ def _costs(tables: Tables) -> Iterator[dict[str, Any]]:
     and `host_share` are the shares of the network's seconds in which the GPU computed, and in which it waited for cells.
     """
     groups = tables.runtime.groupby(["model", "stage", "task", "dataset"], sort=False)
-    totals = [(key, rows, _or_none(rows["cpu_seconds"].sum(min_count=1))) for key, rows in groups]
+    totals = [(key, rows, or_none(rows["cpu_seconds"].sum(min_count=1))) for key, rows in groups]
     highest = {
         stage: max((cpu for (_, s, _, _), _, cpu in totals if s == stage and cpu is not None), default=0.0)
         for stage in dict.fromkeys(tables.runtime["stage"])
@@ -48,12 +48,12 @@ def _costs(tables: Tables) -> Iterator[dict[str, Any]]:
             stage=STAGES.get(stage, stage),
             task=task,
             jobs=len(rows),
-            seconds=_or_none(rows["seconds"].sum(min_count=1)),
+            seconds=or_none(rows["seconds"].sum(min_count=1)),
             cpu_seconds=cpu,
-            memory=peak(rows["max_rss_mb"]),
+            memory=or_none(rows["max_rss_mb"].max()),
             devices=devices(rows),
-            gpu_seconds=_or_none(rows["gpu_seconds"].sum(min_count=1)),
-            gpu_memory=peak(rows["max_gpu_mb"]),
+            gpu_seconds=or_none(rows["gpu_seconds"].sum(min_count=1)),
+            gpu_memory=or_none(rows["max_gpu_mb"].max()),
             precisions=", ".join(dict.fromkeys(filter(None, rows["precision"]))),
             **_rates(rows),
             picture=bar(cpu, highest[stage], alt=f"{seconds(cpu)} CPU seconds") if cpu is not None else "",
@@ -71,7 +71,3 @@ def _rates(rows: pd.DataFrame) -> dict[str, float | None]:
         "host_share": timed["host_wait_seconds"].fillna(0),
     }
     return {name: float(total.sum() / seconds.sum()) if len(timed) else None for name, total in totals.items()}
-
-
-def _or_none(value: float | pd.NA) -> float | None:
-    return float(value) if value == value else None

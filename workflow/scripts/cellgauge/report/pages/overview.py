@@ -13,12 +13,11 @@ from cellgauge.report.heat import Cell, HeatTable, Row
 from cellgauge.report.pages import Page
 from cellgauge.report.published import published_means
 from cellgauge.results import words
-from cellgauge.results.columns import Column, columns, headlines
+from cellgauge.results.columns import Column, columns
 from cellgauge.results.compare import Result
-from cellgauge.results.entries import Entry, Metric, Task, Variant
+from cellgauge.results.entries import Entry, Metric
 from cellgauge.results.numbers import DASH, number
 from cellgauge.results.read import Tables
-from cellgauge.results.verdicts import ControlWarning, warnings
 
 MANY = 8
 """With fewer splits than this in all, the page says that the run is too small to rank models."""
@@ -56,19 +55,16 @@ def _table(tables: Tables, dataset: str, profile: str) -> HeatTable | None:
     n = max((len(tables.splits(name, dataset)) for name, task in tables.tasks.items() if not task.spans), default=0)
     over = f"means over {n} splits" if n > 1 else "one split"
     caption = f"{tables.datasets[dataset].title}: {over}, {words.profile(profile)} scores"
-    table = by_metric(tables, dataset, chosen, caption, {"profile": profile})
-    return _with_facts(_with_published(table, tables, chosen, dataset)) if table else None
+    table = by_metric(chosen, caption, {"profile": profile})
+    return _with_facts(_with_published(table, [result for result, _ in chosen])) if table else None
 
 
-def _with_published(
-    table: HeatTable, tables: Tables, columns: Sequence[tuple[str, Variant, Column]], dataset: str
-) -> HeatTable:
+def _with_published(table: HeatTable, results: Sequence[Result]) -> HeatTable:
     """Return the table with a row below each model for what others published of it; those not run here stand last."""
     added: dict[tuple[str, str], Row] = {}
-    for place, (task, variant, _) in enumerate(columns):
-        result = Result(tables, task, dataset, variant)
+    for place, result in enumerate(results):
         for model, source, mean in published_means(result):
-            row = added.setdefault((model.name, source), Row(model, [Cell(DASH)] * len(columns)))
+            row = added.setdefault((model.name, source), Row(model, [Cell(DASH)] * len(results)))
             cell = Cell(number(mean, result.metric), scaled=result.scaled(mean))
             added[model.name, source] = replace(row, cells=[*row.cells[:place], cell, *row.cells[place + 1 :]])
     rows = []
@@ -89,13 +85,6 @@ def _with_facts(table: HeatTable) -> HeatTable:
 def _fact(model: Entry, key: str) -> str:
     text = model.facts.get(key) or DASH
     return f"{int(text):,}" if text.isdecimal() else text
-
-
-def warnings_of(tables: Tables, task: Task) -> Iterator[ControlWarning]:
-    """Yield what a task's headline scores say of the controls that do not do what controls should."""
-    for profile, dataset in product(tables.profiles, tables.datasets):
-        for result in headlines(tables, task, dataset, profile):
-            yield from warnings(result)
 
 
 def _metrics(tables: Tables, heats: Sequence[HeatTable]) -> dict[str, list[Metric]]:
@@ -126,13 +115,11 @@ def facts(tables: Tables) -> list[tuple[str, str, str]]:
 
 def _cells_of(tables: Tables) -> dict[str, dict[str, float]]:
     """Return how many cells each split has, by dataset: the most that any model was scored on."""
-    sizes: dict[str, dict[str, float]] = {}
-    spanned: dict[str, dict[str, float]] = {}
-    for (_, dataset, variant), values in tables.values.items():
-        of_dataset = (spanned if variant.set else sizes).setdefault(dataset, {})
-        for (_, split), value in values.items():
-            of_dataset[split] = max(of_dataset.get(split, 0.0), value if variant.metric == "n_cells" else 0.0)
-    for dataset, of_sets in spanned.items():  # sets share cells: only the largest, and only without splits
-        largest = max(of_sets, key=of_sets.__getitem__)
-        sizes.setdefault(dataset, {largest: of_sets[largest]})
+    sizes = {}
+    n_cells = tables.best["value"].where(tables.best["metric"] == "n_cells", 0.0)
+    for dataset, rows in tables.best.assign(value=n_cells).groupby("dataset", sort=False):
+        whole = rows[rows["set"] == ""].groupby("split")["value"].max()
+        if whole.empty:  # sets share cells: only the largest, and only without splits
+            whole = rows.groupby("split")["value"].max().nlargest(1)
+        sizes[dataset] = whole.to_dict()
     return {dataset: sizes[dataset] for dataset in tables.datasets if dataset in sizes}

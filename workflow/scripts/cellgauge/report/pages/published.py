@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cellgauge.report.answers import answers
@@ -13,7 +13,8 @@ from cellgauge.report.pages.tasks import choices
 from cellgauge.report.published import Record, records
 from cellgauge.report.ranking import contest
 from cellgauge.results.columns import Column, columns
-from cellgauge.results.entries import Variant
+from cellgauge.results.compare import Result
+from cellgauge.results.entries import Metric, Variant
 from cellgauge.results.numbers import DASH, MINUS, readable
 from cellgauge.results.read import Tables
 from cellgauge.results.reproduction import VERDICTS
@@ -37,7 +38,7 @@ def pages(tables: Tables) -> Iterator[Page]:
         "counts": {verdict: sum(anchor["verdict"] == verdict for anchor in anchors) for verdict in VERDICTS},
         "n_used": sum(record.n_used for record in sources),
         "records": [{"record": record, "blocks": list(_blocks(record))} for record in sources],
-        "choices": _choices(sources),
+        "choices": choices([score for record in sources for score in _scores(record)]),
         "panels": [panel for record in sources for panel in _panels(record)],
     }
     yield Page("published", "Published", "published.html", context, ("model",))
@@ -51,7 +52,7 @@ def _blocks(record: Record) -> Iterator[dict[str, Any]]:
         chosen = [column for task in tables.tasks.values() for column in columns(tables, task, key, profile)]
         splits = list(dict.fromkeys(tables.scores.loc[tables.scores["dataset"] == key, "split"]))
         over = f"means over {len(splits)} splits" if len(splits) > 1 else "one split"
-        means = by_metric(tables, key, chosen, f"{entry.title}: {over}", {})
+        means = by_metric(chosen, f"{entry.title}: {over}", {})
         if means:
             names = ", ".join(map(readable, splits)) if 1 < len(splits) <= MANY else ""
             parts = {"answers": list(answers(tables, key, profile)), "by_classifier": list(_by_classifier(tables, key))}
@@ -61,19 +62,16 @@ def _blocks(record: Record) -> Iterator[dict[str, Any]]:
 def _by_classifier(tables: Tables, key: str) -> Iterator[HeatTable]:
     """Yield models x classifiers of the first score that has several: a mean over them hides what each does."""
     for task in tables.tasks.values():
-        variants = [v for v in tables.variants(task.name, key) if tables.metric(task.name, v.metric).is_score]
+        variants = tables.scored(task.name, key)
         for name in ("f1", *dict.fromkeys(v.metric for v in variants)):
             of_metric = sorted(
                 (v for v in variants if v.metric == name), key=lambda v: place_of_classifier(v.classifier)
             )
             if len({v.classifier for v in of_metric}) > 1:
-                metric = tables.metric(task.name, name)
-                chosen = [
-                    (task.name, v, Column(f"{name}.{v.classifier}", classifier(v.classifier), metric, metric.title))
-                    for v in of_metric
-                ]
-                caption = f"{tables.datasets[key].title}: {metric.title} by classifier"
-                table = by_metric(tables, key, chosen, caption, {})
+                results = [(v.classifier, Result(tables, task.name, key, v)) for v in of_metric]
+                chosen = [(r, Column(f"{name}.{c}", classifier(c), r.metric, r.metric.title)) for c, r in results]
+                caption = f"{tables.datasets[key].title}: {tables.metric(task.name, name).title} by classifier"
+                table = by_metric(chosen, caption, {})
                 if table:
                     yield table
                 break
@@ -83,37 +81,20 @@ def _panels(record: Record) -> Iterator[tuple[HeatTable | None, dict[str, Any] |
     """Yield for each score of each block models x splits, and who can be told apart; one is shown at a time."""
     tables = record.tables
     for task in tables.tasks.values():
-        for variant in tables.variants(task.name):
-            if not tables.metric(task.name, variant.metric).is_score:
-                continue
-            for key in tables.datasets:
-                caption = _caption(tables, task.name, key, variant)
-                several = len(tables.splits(task.name, key)) > 1
-                table = by_split(tables, task.name, key, variant, caption) if several else None
-                ranks = contest(tables, task.name, key, variant, f"{caption}, ranks")
+        for variant in tables.scored(task.name):
+            for key, entry in tables.datasets.items():
+                result = Result(tables, task.name, key, variant)
+                score = f"{entry.title}: {result.metric.title}"
+                caption = ", ".join(filter(None, (score, classifier(variant.classifier))))
+                table = by_split(result, caption) if len(result.all_splits) > 1 else None
+                ranks = contest(result, f"{caption}, ranks")
                 if table or ranks:
                     yield table, ranks
 
 
-def _caption(tables: Tables, task: str, key: str, variant: Variant) -> str:
-    title = f"{tables.datasets[key].title}: {tables.metric(task, variant.metric).title}"
-    return ", ".join(filter(None, (title, classifier(variant.classifier))))
-
-
-def _choices(sources: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return the controls that choose the score of which splits and ranks are shown."""
-    scores = {
-        (variant.classifier, metric.name, metric.title): None
-        for record in sources
-        for task in record.tables.tasks
-        for variant in record.tables.variants(task)
-        if (metric := record.tables.metric(task, variant.metric)).is_score
-    }
-    classifiers = sorted(dict.fromkeys(name for name, _, _ in scores), key=place_of_classifier)
-    return choices(
-        ("metric", "Metric", dict(about for _, *about in scores).items()),
-        ("classifier", "Classifier", [(name, classifier(name) or "none") for name in classifiers]),
-    )
+def _scores(record: Record) -> Iterator[tuple[Variant, Metric]]:
+    for task in record.tables.tasks:
+        yield from ((variant, record.tables.metric(task, variant.metric)) for variant in record.tables.scored(task))
 
 
 def _anchor(tables: Tables, titles: Mapping[str, str], row: dict[str, Any]) -> dict[str, Any]:

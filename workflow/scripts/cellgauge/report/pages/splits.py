@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,13 +26,17 @@ BYTES_PER_CELL = 8 / 3
 LEAST_SHARE = 0.005
 """Mistakes of a smaller share of a label's cells are left out of the table of mistakes."""
 ABSENT = 255
+OfLabels = Mapping[tuple[str, Variant], Mapping[tuple[str, str], float]]
+"""The values of single labels of a split, by task and variant, then by model and label."""
 
 
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield the page, unless nothing is known of any split."""
     splits = [facts for facts in _splits(tables) if facts["labels"] or facts["pictures"]]
     if splits:
-        yield Page("splits", "Splits", "splits.html", {"splits": splits}, ("dataset", "model"))
+        options = [(each["key"], f"{each['dataset'].title}: {readable(each['split'])}") for each in splits]
+        context = {"splits": splits, "choices": [{"key": "split", "title": "Split", "options": options}]}
+        yield Page("splits", "Splits", "splits.html", context, ("dataset", "model"))
 
 
 def _splits(tables: Tables) -> Iterator[dict[str, Any]]:
@@ -45,113 +47,92 @@ def _splits(tables: Tables) -> Iterator[dict[str, Any]]:
     for name, dataset in tables.datasets.items():
         of_splits = [task for task, entry in tables.tasks.items() if not entry.spans]
         for split in dict.fromkeys(split for task in of_splits for split in tables.splits(task, name)):
-            known = _Known(tables, name, split)
+            of_labels = {
+                (task, v): rows for (task, *place, v), rows in tables.conditions.items() if place == [name, split]
+            }
+            sizes = _sizes(of_labels)
             pictures, n_pictured = _pictures(tables, layouts.get((name, split)), n_cells)
             yield {
                 "dataset": dataset,
                 "split": split,
                 "key": f"{name}/{split}",  # names it in permalinks
                 "organism": readable(dataset.organisms.get(split, "")),
-                "facts": known.facts,
-                "labels": known.label_table,
+                "facts": _facts(tables, name, split),
+                "labels": _label_table(tables, of_labels, sizes, split),
                 "pictures": pictures,
-                "mistakes": known.mistakes,
+                "mistakes": _mistakes(tables, of_labels, sizes),
                 "n_drawn": n_pictured,
             }
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What the score files say of a split beside its scores."""
+def _facts(tables: Tables, dataset: str, split: str) -> list[tuple[str, str]]:
+    """Return the counts of a split: (number, what), the most that any model was scored on."""
+    rows = tables.best[(tables.best["dataset"] == dataset) & (tables.best["split"] == split)]
+    most = rows.groupby("metric")["value"].max()
+    counts = [
+        ("n_cells", "cell", "cells"),
+        ("n_donors", "donor", "donors"),
+        ("n_batches", "batch", "batches"),
+        ("n_classes", "label predicted", "labels predicted"),
+        ("n_classes_dropped", "label with too few cells to predict", "labels with too few cells to predict"),
+        ("n_cells_dropped", "cell of such labels", "cells of such labels"),
+    ]
+    return [(f"{most[name]:,.0f}", one if most[name] == 1 else many) for name, one, many in counts if name in most]
 
-    tables: Tables
-    dataset: str
-    split: str
 
-    @cached_property
-    def of_labels(self) -> dict[tuple[str, Variant], Mapping[tuple[str, str], float]]:
-        """The values of single labels, by task and variant, then by model and label."""
-        return {
-            (task, variant): values
-            for (task, dataset, split, variant), values in self.tables.conditions.items()
-            if (dataset, split) == (self.dataset, self.split)
-        }
+def _sizes(of_labels: OfLabels) -> dict[str, float]:
+    """Return how many cells carry each label: the most that any model was scored on."""
+    sizes: dict[str, float] = {}
+    for (_, variant), values in of_labels.items():
+        if variant.metric == "n_cells":
+            for (_, label), n in values.items():
+                sizes[label] = max(n, sizes.get(label, 0))
+    return sizes
 
-    @cached_property
-    def sizes(self) -> dict[str, float]:
-        """How many cells carry each label: the most that any model was scored on."""
-        sizes: dict[str, float] = {}
-        for (_, variant), values in self.of_labels.items():
-            if variant.metric == "n_cells":
-                for (_, label), n in values.items():
-                    sizes[label] = max(n, sizes.get(label, 0))
-        return sizes
 
-    def _most(self, metric: str) -> float | None:
-        values = (
-            value
-            for (_, dataset, variant), of_variant in self.tables.values.items()
-            if dataset == self.dataset and variant.metric == metric
-            for (_, split), value in of_variant.items()
-            if split == self.split
-        )
-        return max(values, default=None)
+def _usual(tables: Tables, of_labels: OfLabels, fits: Callable[[Metric, str], bool]) -> tuple[str, Variant] | None:
+    """Return of the tasks and variants that fit, by metric and subset, the usual one: held-out donors first."""
+    fitting = [
+        (task, variant) for task, variant in of_labels if fits(tables.metric(task, variant.metric), variant.subset)
+    ]
+    variants = [variant for _, variant in fitting]
+    return fitting[variants.index(usual(variants))] if fitting else None
 
-    @property
-    def facts(self) -> list[tuple[str, str]]:
-        """The counts of the split: (number, what)."""
-        counts = [
-            ("n_cells", "cell", "cells"),
-            ("n_donors", "donor", "donors"),
-            ("n_batches", "batch", "batches"),
-            ("n_classes", "label predicted", "labels predicted"),
-            ("n_classes_dropped", "label with too few cells to predict", "labels with too few cells to predict"),
-            ("n_cells_dropped", "cell of such labels", "cells of such labels"),
+
+def _label_table(tables: Tables, of_labels: OfLabels, sizes: Mapping[str, float], split: str) -> LabelTable | None:
+    """Return the cells of each label, and the score of each model on it."""
+    key = _usual(tables, of_labels, lambda metric, subset: metric.is_score and subset in metric.in_full)
+    if key is None:
+        return None
+    task, variant = key
+    metric = tables.metric(task, variant.metric)
+    title = f"{metric.title} of each model ({subset(variant.subset)})"
+    caption = f"Labels of {readable(split)}: cells, and {title}"
+    return label_table(caption, tables.models, of_labels[key], metric, sizes, {}, "left out")
+
+
+def _mistakes(tables: Tables, of_labels: OfLabels, sizes: Mapping[str, float]) -> str:
+    """Return the shares of each label's cells that were given each label, as JSON: [true, predicted, share] by model."""
+    key = _usual(tables, of_labels, lambda metric, subset: metric.of_pairs == "labels")
+    if key is None:
+        return ""
+    pairs = {(model, *json.loads(pair)): n for (model, pair), n in of_labels[key].items()}
+    labels = {label for _, *both in pairs for label in both}
+    labels = sorted(labels, key=lambda label: (-sizes.get(label, 0), label))
+    place = {label: n for n, label in enumerate(labels)}
+    totals: dict[tuple[str, str], float] = {}
+    for (model, true, _), n in pairs.items():
+        totals[model, true] = totals.get((model, true), 0) + n
+    models = []
+    for name, entry in tables.models.items():
+        shares = [
+            [place[true], place[predicted], round(n / totals[name, true], 3)]
+            for (model, true, predicted), n in pairs.items()
+            if model == name and n > 0 and n >= LEAST_SHARE * totals[name, true]
         ]
-        numbers = [(self._most(metric), one, many) for metric, one, many in counts]
-        return [(f"{n:,.0f}", one if n == 1 else many) for n, one, many in numbers if n is not None]
-
-    def _usual(self, fits: Callable[[Metric, str], bool]) -> tuple[str, Variant] | None:
-        """Return of the tasks and variants that fit, by metric and subset, the usual one: held-out donors first."""
-        fitting = [(t, v) for t, v in self.of_labels if fits(self.tables.metric(t, v.metric), v.subset)]
-        variants = [variant for _, variant in fitting]
-        return fitting[variants.index(usual(variants))] if fitting else None
-
-    @property
-    def label_table(self) -> LabelTable | None:
-        """The cells of each label, and the score of each model on it."""
-        key = self._usual(lambda metric, subset: metric.is_score and subset in metric.in_full)
-        if key is None:
-            return None
-        task, variant = key
-        metric = self.tables.metric(task, variant.metric)
-        title = f"{metric.title} of each model ({subset(variant.subset)})"
-        caption = f"Labels of {readable(self.split)}: cells, and {title}"
-        return label_table(caption, self.tables.models, self.of_labels[key], metric, self.sizes, {}, "left out")
-
-    @property
-    def mistakes(self) -> str:
-        """The shares of each label's cells that were given each label, as JSON: [true, predicted, share] by model."""
-        key = self._usual(lambda metric, subset: metric.of_pairs == "labels")
-        if key is None:
-            return ""
-        pairs = {(model, *json.loads(pair)): n for (model, pair), n in self.of_labels[key].items()}
-        labels = {label for _, *both in pairs for label in both}
-        labels = sorted(labels, key=lambda label: (-self.sizes.get(label, 0), label))
-        place = {label: n for n, label in enumerate(labels)}
-        totals: dict[tuple[str, str], float] = {}
-        for (model, true, _), n in pairs.items():
-            totals[model, true] = totals.get((model, true), 0) + n
-        models = []
-        for name, entry in self.tables.models.items():
-            shares = [
-                [place[true], place[predicted], round(n / totals[name, true], 3)]
-                for (model, true, predicted), n in pairs.items()
-                if model == name and n > 0 and n >= LEAST_SHARE * totals[name, true]
-            ]
-            if shares:
-                models.append([name, entry.title, shares])
-        return _json({"labels": labels, "models": models, "scheme": subset(key[1].subset)}) if models else ""
+        if shares:
+            models.append([name, entry.title, shares])
+    return _json({"labels": labels, "models": models, "scheme": subset(key[1].subset)}) if models else ""
 
 
 def _pictures(tables: Tables, rows: pd.DataFrame | None, n_cells: int) -> tuple[str, int]:

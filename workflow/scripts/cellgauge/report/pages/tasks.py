@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -10,127 +10,124 @@ from cellgauge.report.comparisons import by_metric, by_split
 from cellgauge.report.heat import Cell, HeatTable
 from cellgauge.report.matrices import LabelRow, LabelTable, label_table
 from cellgauge.report.pages import Page
-from cellgauge.report.pages.overview import warnings_of
 from cellgauge.report.ranking import contest
 from cellgauge.report.screens import condition_tables, strata_tables
 from cellgauge.results import words
-from cellgauge.results.columns import Column
+from cellgauge.results.columns import Column, headlines
+from cellgauge.results.compare import Result
 from cellgauge.results.entries import Entry, Metric, Task, Variant
 from cellgauge.results.numbers import DASH, number, readable
 from cellgauge.results.read import Tables
+from cellgauge.results.verdicts import warnings
 
 
 def pages(tables: Tables) -> Iterator[Page]:
     """Yield a page for each task that has values."""
     for task in tables.tasks.values():
-        variants = tables.variants(task.name)
         labels = [*_labels(tables, task), *(condition_tables(tables, task) if task.of_screens else ())]
-        if not variants and not labels:
+        if not tables.variants(task.name) and not labels:
             continue
-        metrics = dict.fromkeys(v.metric for v in variants)
-        described = [metric for name in metrics if (metric := tables.metric(task.name, name)).is_score]
+        metrics = dict.fromkeys(v.metric for v in tables.scored(task.name))
         strata = strata_tables(tables, task) if task.of_screens else ()
         summaries, heats = list(_summaries(tables, task)), [*_heats(tables, task), *strata]
         context = {
-            "warnings": list(warnings_of(tables, task)),
+            "warnings": list(_warnings(tables, task)),
             "summaries": summaries,
             "heats": heats,
             "contests": list(_contests(tables, task)),
             "labels": labels,
             "screen": task.of_screens,
             "counts": list(_counts(tables, task)),
-            "choices": _choices(tables, task, variants, [*heats, *summaries]),
-            "metrics": described,
+            "choices": _choices(tables, task, [*heats, *summaries]),
+            "metrics": [tables.metric(task.name, name) for name in metrics],
             "description": task.description,
         }
         yield Page(f"task-{task.slug}", task.title, "task.html", context, ("profile", "dataset", "model"))
 
 
-def choices(*controls: tuple[str, str, Iterable[tuple[str, str]]]) -> list[dict[str, Any]]:
-    """Return the controls (key, title, options as pairs of value and label) that have something to choose from."""
-    listed = [{"key": key, "title": title, "options": list(options)} for key, title, options in controls]
-    return [control for control in listed if len(control["options"]) > 1]
+def _warnings(tables: Tables, task: Task) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield what a task's headline scores say of controls that do not do what they should, after what the filters look at."""
+    for profile, (dataset, entry) in product(tables.profiles, tables.datasets.items()):
+        for result in headlines(tables, task, dataset, profile):
+            about = {"dataset": dataset, "profile": profile}
+            for _, sentence in warnings(result):
+                yield about, f"{entry.title}, {result.metric.title}: {sentence}"
 
 
-def _choices(
-    tables: Tables, task: Task, variants: Sequence[Variant], heats: Sequence[HeatTable]
+def choices(
+    scores: Sequence[tuple[Variant, Metric]], *others: tuple[str, str, list[tuple[str, str]]]
 ) -> list[dict[str, Any]]:
-    """Return the controls by which the tables can be told apart, each with its options in the order of preference."""
+    """Return the controls that choose among scores, each with its options in the order of preference.
+
+    They are metric, classifier and `others` (key, title, options as pairs of value and label), where there is a choice.
+    """
+    metrics = {metric.name: metric.title for _, metric in scores}
+    classifiers = sorted(dict.fromkeys(v.classifier for v, _ in scores), key=words.place_of_classifier)
+    of_classifiers = [(name, words.classifier(name) or "none") for name in classifiers]
+    controls = [("metric", "Metric", list(metrics.items())), ("classifier", "Classifier", of_classifiers), *others]
+    return [{"key": key, "title": title, "options": options} for key, title, options in controls if len(options) > 1]
+
+
+def _choices(tables: Tables, task: Task, heats: Sequence[HeatTable]) -> list[dict[str, Any]]:
+    """Return the controls by which the tables can be told apart."""
     used = {key for table in heats for key in table.about}
-    scores = [v for v in variants if tables.metric(task.name, v.metric).is_score]
-    scores.sort(key=lambda variant: variant.metric != task.headline)
-    metrics = dict.fromkeys(v.metric for v in scores)
-    classifiers = sorted(dict.fromkeys(v.classifier for v in scores), key=words.place_of_classifier)
-    subsets = sorted(dict.fromkeys(v.subset for v in scores), key=words.place_of_subset)
-    controls = choices(
-        ("metric", "Metric", [(name, tables.metric(task.name, name).title) for name in metrics]),
-        ("classifier", "Classifier", [(name, words.classifier(name) or "none") for name in classifiers]),
-        ("subset", "Genes" if task.of_screens else "Cells", [(name, words.subset(name)) for name in subsets]),
-    )
+    scores = [(v, tables.metric(task.name, v.metric)) for v in tables.scored(task.name)]
+    scores.sort(key=lambda score: score[1].name != task.headline)
+    subsets = sorted(dict.fromkeys(v.subset for v, _ in scores), key=words.place_of_subset)
+    of_subsets = [(name, words.subset(name)) for name in subsets]
+    controls = choices(scores, ("subset", "Genes" if task.of_screens else "Cells", of_subsets))
     return [control for control in controls if control["key"] in used]
 
 
 def _summaries(tables: Tables, task: Task) -> Iterator[HeatTable]:
     """Yield models x metrics for each dataset, profile and classifier; with one split also what is no score."""
     for dataset, entry in tables.datasets.items():
-        single = task.spans or len(tables.splits(task.name, dataset)) == 1
-        variants = tables.variants(task.name, dataset)
+        n_splits, variants = len(tables.splits(task.name, dataset)), tables.variants(task.name, dataset)
+        single = task.spans or n_splits == 1
         for profile, part in product(tables.profiles, tables.sets(task.name, dataset)):
             whole = [v for v in variants if (v.profile, v.set) == (profile, part)]
-            scores = (v.classifier for v in whole if tables.metric(task.name, v.metric).is_score)
-            for name in dict.fromkeys(scores):
+            scored = [v for v in tables.scored(task.name, dataset) if (v.profile, v.set) == (profile, part)]
+            for name in dict.fromkeys(v.classifier for v in scored):
                 fitting = [v for v in whole if v.classifier == name or (single and v.classifier == "")]
                 fitting = [v for v in fitting if "/" not in v.subset]  # strata have a table of their own
-                columns = [_column(tables, task, variant) for variant in fitting]
-                columns = [c for c in columns if c[2].metric.is_score or (single and not c[2].metric.is_spread)]
-                columns.sort(key=lambda column: (not column[2].metric.is_score, column[1].subset))
-                about = {"profile": profile, "classifier": name}
-                n_splits = len(tables.splits(task.name, dataset))
+                columns = [_column(Result(tables, task.name, dataset, variant)) for variant in fitting]
+                columns = [c for c in columns if c[1].metric.is_score or (single and not c[1].metric.is_spread)]
+                columns.sort(key=lambda column: (not column[1].metric.is_score, column[0].variant.subset))
                 over = "one value per model" if single else f"means over {n_splits} splits"
                 over = entry.described(part) if part else over
-                table = by_metric(tables, dataset, columns, _caption(entry.title, over, profile, name), about)
+                about = {"profile": profile, "classifier": name}
+                table = by_metric(columns, _caption(entry.title, over, profile, name), about)
                 if table:
                     yield table
 
 
-def _column(tables: Tables, task: Task, variant: Variant) -> tuple[str, Variant, Column]:
-    metric = tables.metric(task.name, variant.metric)
-    key = ".".join(part for part in (variant.metric, variant.subset) if part)
-    subset = words.subset(variant.subset) if variant.subset else ""
+def _column(result: Result) -> tuple[Result, Column]:
+    metric, variant = result.metric, result.variant
+    key = ".".join(filter(None, (variant.metric, variant.subset)))
     if metric.is_score:
-        return task.name, variant, Column(key, metric.title, metric, words.subset(variant.subset))
-    return task.name, variant, Column(key, metric.title, metric, "diagnostics", about=subset)
+        return result, Column(key, metric.title, metric, words.subset(variant.subset))
+    return result, Column(key, metric.title, metric, "diagnostics", about=words.part_of_cells(variant.subset))
 
 
 def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:
     """Yield models x splits of each score; by single classifiers of the headline alone, so that the page stays small."""
-    for variant in tables.variants(task.name):
-        metric = tables.metric(task.name, variant.metric)
-        single = variant.classifier not in words.USUAL_CLASSIFIERS
-        if not metric.is_score or (single and variant.metric != (task.headline or variant.metric)):
-            continue
-        for dataset, entry in tables.datasets.items():
-            if task.spans or len(tables.splits(task.name, dataset)) < 2:
-                continue
-            table = by_split(tables, task.name, dataset, variant, _about(entry, metric, variant))
-            if table:
-                yield table
+    several = [dataset for dataset in tables.datasets if not task.spans and len(tables.splits(task.name, dataset)) > 1]
+    for variant in tables.scored(task.name):
+        if variant.classifier in words.USUAL_CLASSIFIERS or variant.metric == (task.headline or variant.metric):
+            results = [Result(tables, task.name, dataset, variant) for dataset in several]
+            yield from filter(None, (by_split(result, _about(result)) for result in results))
 
 
-def _about(entry: Entry, metric: Metric, variant: Variant, over: str = "") -> str:
-    return _caption(f"{entry.title}: {metric.title}", over, variant.profile, variant.classifier, variant.subset)
+def _about(result: Result, over: str = "") -> str:
+    what = f"{result.tables.datasets[result.dataset].title}: {result.metric.title}"
+    return _caption(what, over, result.variant.profile, result.variant.classifier, result.variant.subset)
 
 
 def _contests(tables: Tables, task: Task) -> Iterator[dict[str, Any]]:
     """Yield who can be told apart by each score; of several classifiers by their mean, so that the page stays small."""
-    for variant in tables.variants(task.name):
-        if variant.classifier not in words.USUAL_CLASSIFIERS:
-            continue
-        metric = tables.metric(task.name, variant.metric)
-        for dataset, entry in tables.datasets.items():
-            ranks = contest(tables, task.name, dataset, variant, _about(entry, metric, variant, "ranks"))
-            if ranks:
-                yield ranks
+    variants = [v for v in tables.variants(task.name) if v.classifier in words.USUAL_CLASSIFIERS]
+    results = [Result(tables, task.name, dataset, v) for v, dataset in product(variants, tables.datasets)]
+    yield from filter(None, (contest(result, _about(result, "ranks")) for result in results))
 
 
 def _labels(tables: Tables, task: Task) -> Iterator[LabelTable]:
@@ -177,7 +174,7 @@ def _cells_by_species(dataset: str, title: str, sizes: Mapping[tuple[str, str], 
 
 
 def _caption(what: str, over: str, profile: str, classifier: str = "", subset: str = "") -> str:
-    scheme = words.classifier(classifier), words.subset(subset) if subset else ""
+    scheme = words.classifier(classifier), words.part_of_cells(subset)
     return ", ".join(filter(None, (what, over, *scheme, f"{words.profile(profile)} scores")))
 
 
@@ -190,8 +187,8 @@ def _counts(tables: Tables, task: Task) -> Iterator[dict[str, Any]]:
         splits = tables.splits(task.name, dataset)
         variants = tables.variants(task.name, dataset)
         for profile in tables.profiles:
-            scores = any(v.profile == profile and tables.metric(task.name, v.metric).is_score for v in variants)
-            if scores and (task.spans or len(splits) < 2):
+            scored = any(v.profile == profile for v in tables.scored(task.name, dataset))
+            if scored and (task.spans or len(splits) < 2):
                 continue
             rows = []
             for variant in variants:
@@ -199,8 +196,7 @@ def _counts(tables: Tables, task: Task) -> Iterator[dict[str, Any]]:
                 if variant.profile != profile or metric.is_score or metric.is_spread:
                     continue
                 values = tables.values[task.name, dataset, variant]
-                subset = words.subset(variant.subset) if variant.subset else ""
-                what = [metric.title, words.classifier(variant.classifier), subset]
+                what = [metric.title, words.classifier(variant.classifier), words.part_of_cells(variant.subset)]
                 for models, numbers in _agreeing(tables, values, splits):
                     texts = [DASH if n is None else number(n, metric) for n in numbers]
                     rows.append((", ".join(filter(None, what)), models, texts))
