@@ -45,7 +45,7 @@ values = st.lists(st.floats(-1, 1, allow_nan=False), min_size=1, max_size=5).map
 @pytest.mark.parametrize(("task", "name"), HERE)
 def test_the_better_model_wins_the_headline(task, name):
     params = WIDE if name == "ten_to_two_thousand_dimensions" else FAST
-    scores = collect(score_world(WORLDS[name], [task], 0, profiles=["corrected"], **params.get(task, {})))
+    scores = collect(score_world(WORLDS[name], [task], 0, **params.get(task, {})))
     assert not [calibrate.sentence(fault) for fault in faults_of_headline(scores[task, name])]
 
 
