@@ -179,6 +179,13 @@ def test_intervals_over_tissues_cover_where_they_share_donors():
     }
 
 
+def test_donors_keep_their_order_so_that_sums_are_the_same_in_every_process():
+    names = [f"d{n}" for n in range(20)]
+    units = {split: {"donors": Units(names, np.zeros((1, 20)))} for split in "st"}
+    sheet = Sheet(("",) * 7, ["m"], list("st"), np.zeros((1, 2)), units)
+    assert {split: list(donors) for split, donors in sheet.donors_by_split.items()} == {"s": names, "t": names}
+
+
 # --- comparisons -----------------------------------------------------------------------------------------------------
 
 

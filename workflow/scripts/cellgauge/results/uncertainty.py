@@ -93,9 +93,9 @@ class Sheet:
         return min(Counter(name.partition("/")[0] for name in units.names).values()) >= FEWEST
 
     @cached_property
-    def donors_by_split(self) -> dict[str, set[str]]:
-        """The donors of each split where they are known."""
-        return {split: set(kinds["donors"].names) for split, kinds in self.units.items() if "donors" in kinds}
+    def donors_by_split(self) -> dict[str, Sequence[str]]:
+        """The donors of each split where they are known, in the same order in every process (sums are rounded)."""
+        return {split: kinds["donors"].names for split, kinds in self.units.items() if "donors" in kinds}
 
     @cached_property
     def donor_groups(self) -> dict[str, int]:
