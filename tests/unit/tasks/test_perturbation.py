@@ -39,6 +39,15 @@ def screen(folder):
     return make_screen(folder, tiny.screen(n_cells=600, n_genes=N_GENES))
 
 
+def test_the_truth_of_a_screen_with_genes_that_never_vary_is_the_same_twice(tmp_path):
+    """More components are asked for than vary, so ARPACK draws the others at random."""
+    components = []
+    for _ in range(2):
+        make_screen(tmp_path, tiny.screen())
+        components.append(Truth.read(tmp_path / "truth.h5ad").components)
+    np.testing.assert_array_equal(*components)
+
+
 def write(screen, path, response, genes=None, **uns):
     """Write a prediction file: `response(condition)` gives the arguments of `Reducer.add`."""
     reducer = Reducer(screen, screen.genes if genes is None else genes)

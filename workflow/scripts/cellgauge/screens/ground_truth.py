@@ -133,7 +133,8 @@ def _components(samples: Sequence[csr_matrix]) -> np.ndarray:
         return by_gene @ (cells @ x) - n_cells * center * (center @ x)
 
     operator = LinearOperator((n_genes, n_genes), matvec=scatter, dtype=np.float64)
-    _, loadings = eigsh(operator, k=n_components, v0=np.ones(n_genes))  # a start that no order of them changes
+    # A start that no order of genes changes. Where fewer components vary than are asked for, ARPACK draws others at random.
+    _, loadings = eigsh(operator, k=n_components, v0=np.ones(n_genes), rng=0)
     return np.ascontiguousarray(loadings, dtype=np.float32)
 
 
