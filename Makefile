@@ -81,7 +81,7 @@ demo-all: setup-models  ## every model and task that needs no checkpoint, on rea
 resume: setup  ## continue after an interruption: the same command again (ARGS="--configfile mine.yaml")
 	$(SNAKEMAKE) $(ARGS) --keep-going --show-failed-logs
 
-test: .venv/.installed-dev  ## run the tests but for the slow ones, which test-all has
+test: .venv/.installed-dev  ## run all tests but the slow ones (test-all runs those too)
 	$(BIN)/python -m pytest -n $(CORES) --dist loadgroup -m "not slow" $(ARGS)
 
 test-all: .venv/.installed-dev  ## run every test, as CI does (ARGS=--durations=20: and name the slowest)

@@ -232,7 +232,7 @@ def make(family: str, folder: Path, symbols: Sequence[str], ids: Sequence[str]) 
     """Write a checkpoint of a family for human genes of these symbols and Ensembl ids."""
     genes = {
         "uce": {"human": symbols},
-        "aido_cell": symbols[:60],  # every gene of its list is a token: more are slow and no other case
+        "aido_cell": symbols[:60],  # every gene of its list is a token: more would be slow and test nothing else
         "geneformer": {gene: gene for gene in ids},
         "transcriptformer": {"homo_sapiens": ids},
         "scvi": ids,

@@ -212,8 +212,8 @@ def finished(served):
     project, hub, environment = served
     project.run("--until", "download_weights", "split", *TABLES, **environment)
     # every family as users run it: a forked Python hides an import that is missing
-    own = [*(f"results/embeddings/{model}/baron/human.h5ad" for model in MODELS), RESPONSES]
-    project.run("--", *own, real=True, **environment)
+    of_all_families = [*(f"results/embeddings/{model}/baron/human.h5ad" for model in MODELS), RESPONSES]
+    project.run("--", *of_all_families, real=True, **environment)
     project.run(*TABLES, **environment)
     return project, hub
 

@@ -62,3 +62,14 @@ def test_the_table_names_the_rules_and_the_scripts():
     scripts = {path.name for path in SCRIPTS.glob("*.py")}
     assert {name for row in ROWS for name in re.findall(r"`(\w+)`", row[2])} == rules
     assert {name for row in ROWS for name in re.findall(r"`([\w.]+)`", row[3])} == scripts
+
+
+def test_a_rule_that_inherits_from_a_local_rule_says_that_it_is_local():
+    """Snakemake hands everything down but `localrule`."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    blocks = re.split(r"^(?=rule \w+:|use rule )", text, flags=re.MULTILINE)
+    rules = {match[1]: block for block in blocks if (match := re.match(r"rule (\w+):", block))}
+    heirs = [(match[1], block) for block in blocks if (match := re.match(r"use rule (\w+) as", block))]
+    assert len(heirs) >= 3
+    for parent, block in heirs:
+        assert ("localrule: True" in block) == ("localrule: True" in rules[parent]), block

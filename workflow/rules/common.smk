@@ -182,7 +182,8 @@ def sizes_mb(files):
 def memory(base_mb, times, held_mb=lambda wildcards, input: sum(sizes_mb(input))):
     """Return a function that gives the memory of a job: a base and a multiple of what it holds, more at each attempt.
 
-    `held_mb` gives the size of the input that is in memory at once, by default of all of it.
+    `held_mb` says what it holds, by default its whole input. Where the multiple itself depends on the job, `held_mb`
+    applies it and `times` is 1.
     """
 
     @with_parameters
@@ -199,20 +200,24 @@ def mb_of(input, *names):
 
 
 def score_mb(wildcards, input):
+    """Return the size of the input of a scoring job, as many times as its task holds it."""
     return inputs.task_memory_times(wildcards) * sum(sizes_mb(input))
 
 
 def embed_mb(wildcards, input):
-    times = 2 if input.get("weights", []) else 20  # with a checkpoint the cells are streamed
+    """Return the size of the input of an embedding job, as many times as it is held: with a checkpoint cells are streamed."""
+    times = 2 if input.get("weights", []) else 20
     return times * sum(sizes_mb(input))
 
 
 def shard_mb(wildcards, input):
+    """Return the size of the checkpoint and of a shard's share of the split."""
     splits, weights = mb_of(input, "splits", "weights")
     return sum(splits) / int(wildcards.n_shards) + sum(weights)
 
 
 def largest_split_mb(wildcards, input):
+    """Return the size of the checkpoint and of the largest split: splits are read one after the other."""
     splits, weights = mb_of(input, "splits", "weights")
     return max(splits) + sum(weights)
 

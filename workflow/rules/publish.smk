@@ -146,6 +146,7 @@ use rule report as exports with:
         ),
     log:
         "logs/exports.log",
+    localrule: True  # `use rule` does not inherit it
     params:
         code=code("export_results"),
         output=lambda wildcards, output: str(Path(output[0]).parent),
@@ -168,6 +169,7 @@ use rule report as figures with:
         ),
     log:
         "logs/figures.log",
+    localrule: True  # `use rule` does not inherit it
     params:
         code=code("draw_figures"),
     message:

@@ -6,6 +6,7 @@ use rule download as download_published with:
         paths.PUBLISHED_OBJECT,
     log:
         paths.log("download_published", paths.PUBLISHED_OBJECT),
+    localrule: True  # `use rule` does not inherit it
     params:
         url=inputs.published_url,
     message:

@@ -6,6 +6,7 @@ use rule download as download_weights with:
         paths.WEIGHTS_FILE,
     log:
         paths.log("download_weights", paths.WEIGHTS_FILE),
+    localrule: True  # `use rule` does not inherit it
     params:
         url=inputs.weights_url,
     message:

@@ -76,6 +76,14 @@ def test_distances_are_gone_through_once(monkeypatch):
         score(cells(), metrics=metrics)
         assert calls == [expected]
 
+    # One pass is for the CPU, and for sums that fit into memory. A device named "cpu" goes through PyTorch.
+    for device, fit in (("cpu", True), (None, False)):
+        calls.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(neighbors, "sums_fit", lambda *_, fit=fit: fit)
+            score(replace(cells(), device=device), metrics=("ari", "silhouette"))
+        assert sorted(calls) == ["nearest_neighbors", "silhouette_widths"]
+
 
 def test_single_metrics_are_the_same_as_among_all():
     everything = values(score(cells()), "reference")

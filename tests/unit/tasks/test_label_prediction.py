@@ -593,7 +593,7 @@ def test_beyond_the_limit_a_sample_is_asked_about_and_every_row_says_so(monkeypa
     assert trained["knn"][:10] == trained["knn"][10:]  # all training cells
     for name in ("logistic_regression", "random_forest"):
         assert sum(trained[name][:10]) == 2 * 4 * 300
-    note = "of a sample of 300 of 900 cells; nearest neighbors are of all training cells"
+    note = "tested and trained on a sample of 300 of 900 cells; nearest neighbors are searched among all training cells"
     assert len(of_folds) == 10 * n and all(row.reason == note for row in of_folds)
     for subset in ("random_folds", "donor_folds"):
         for name in CLASSIFIERS:
@@ -603,6 +603,13 @@ def test_beyond_the_limit_a_sample_is_asked_about_and_every_row_says_so(monkeypa
                 and note in rows[0].reason
                 and not rows[1].reason
             )
+
+
+def test_a_fold_without_a_sampled_cell_to_train_on_is_a_row_with_the_reason():
+    rows = score(cells(), ["corrected"], exact_up_to=1)
+    reasons = {row.reason for row in rows if row.fold is not None and row.metric == "accuracy"}
+    assert any("has 0 training and 1 test cells" in reason for reason in reasons)
+    assert not any(row.value is not None for row in rows if row.classifier and row.metric == "accuracy")
 
 
 def test_neighbors_of_the_sampled_cells_are_those_without_a_limit(monkeypatch):

@@ -43,7 +43,12 @@ class Published:
     def __init__(
         self, path: Path, obs: pd.DataFrame, genes: Callable[[str], pd.DataFrame], parts: dict[str, Any]
     ) -> None:
-        """Take the matrices and (as "obsm/<name>") the embeddings: stored, or in memory; and what returns var or raw/var."""
+        """Take an open file.
+
+        Args:
+            genes: returns the table "var" or "raw/var".
+            parts: the matrices by name, and as "obsm/<name>" the embeddings; each an HDF5 object or an array in memory.
+        """
         self.path, self.obs, self._table, self._parts = path, obs, genes, parts
         self.matrices = [name for name in parts if not name.startswith("obsm/")]
         self.embeddings = [name.removeprefix("obsm/") for name in parts if name.startswith("obsm/")]

@@ -190,7 +190,7 @@ class Split:
             return h5ad.read_csr(item, self.path) if rows is None else h5ad.read_rows(item, rows, self.path)
 
     def expression_blocks(self) -> Iterator[tuple[int, csr_matrix]]:
-        """Yield (position of the first cell, log-normalized expression) of some thousand cells at a time, CSR float32."""
+        """Yield (position of the first cell, log-normalized expression) of 8,192 cells at a time, CSR float32."""
         with self._open_expression() as item:
             yield from h5ad.read_row_blocks(item, 8192, self.path)
 

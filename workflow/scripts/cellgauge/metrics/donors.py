@@ -1,4 +1,6 @@
-"""Scores without one donor after the other: what they vary by says how much the donors differ (the jackknife).
+"""Scores of predictions from counts by donor: of all cells, and without one donor after the other.
+
+What the scores without one donor vary by says how much the donors differ (the jackknife).
 
 Nothing is clustered or predicted anew. A fold's score without a donor is that of the others whom it holds out; folds are
 averaged with the share of their donors that remains, so that the score of all donors is the mean over folds.
@@ -88,12 +90,14 @@ class DonorCounts:
         """Return accuracy, balanced_accuracy, f1, f1_rare, precision, auroc, brier and calibration_error of every choice of
         donors, shape (n_choices,); NaN where undefined.
 
-        Classes that no chosen donor has are left out of the means, and of the AUROC also those that were not trained. What is
-        0 / 0 of a class is 0, as in scikit-learn.
+        Classes that no chosen donor has are left out of the means, and of the AUROC also those that were not trained. A class's
+        0 / 0 counts as 0. Of all cells they are scikit-learn's `accuracy_score`, `f1_score`, `precision_score`, `recall_score`
+        (its mean is the balanced accuracy), `roc_auc_score` (each class against the rest: Mann-Whitney, ties at half) and
+        `brier_score_loss(scale_by_half=False)`, and the calibration error of Guo et al. (2017).
 
         Args:
             weights: 1 for each donor of the fold that is chosen, else 0; shape (n_choices, n_donors).
-            classes: those that means over classes are of; None is all.
+            classes: codes of the classes that means are taken over; None is all of them.
         """
         right, true, claimed = (weights @ counts for counts in (self.right, self.true, self.claimed))
         n_cells = true.sum(axis=1)

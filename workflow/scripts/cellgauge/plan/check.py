@@ -212,7 +212,7 @@ class FileCheck:
             cell = Cell("", model, dataset, split)
             if not self._is_due(*self._inputs.results(cell)):
                 continue
-            folder = local(entry["weights"], "") if isinstance(entry.get("weights"), str) else ""
+            folder = run.weights_folder(model) if isinstance(entry.get("weights"), str) else ""
             if folder and name not in checked and Path(folder).exists():
                 checked.add(name)
                 with self._noting_faults(f"models.{name}.weights", folder):

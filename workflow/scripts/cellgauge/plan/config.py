@@ -59,7 +59,7 @@ def _fill_in_defaults(config: MutableMapping[str, Any]) -> None:
     for key, rule in _parsed(SCHEMA)["properties"]["run"]["properties"].items():
         if "default" in rule:
             config["run"].setdefault(key, deepcopy(rule["default"]))
-    for model in config["models"].values():  # what the report compares one with depends on its kind
+    for model in config["models"].values():  # what the report compares a model with depends on its kind
         kind = "foundation" if "weights" in model else "baseline"
         model.setdefault("kind", "precomputed" if model["adapter"].startswith("precomputed") else kind)
     config.setdefault("published", {})

@@ -133,4 +133,5 @@ class Grid:
 
 
 def spans(task: str) -> bool:
+    """Return whether a task spans the splits of a set."""
     return task_traits(task).scope == "dataset"

@@ -353,6 +353,7 @@ class Inputs:
         return [self.weights_folder(w)]
 
     def weights_folder(self, w: Cell | Wildcards) -> str:
+        """Return where a job finds the folder of a model's checkpoint."""
         return self.at(self.run.weights_folder(w.model))
 
     def species_inputs(self, w: Wildcards) -> list[str]:
@@ -371,6 +372,7 @@ class Inputs:
         return json.dumps({**options, **files}, sort_keys=True)
 
     def species_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that make the files of an added species."""
         return code("build_species", f"cellgauge.models.{self.adapter(w)}")
 
     # --- scores ------------------------------------------------------------------------------------------------------
@@ -417,6 +419,7 @@ class Inputs:
         return json.dumps({name: value for name, value in options.items() if name in chosen}, sort_keys=True)
 
     def neighbor_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a search of neighbors runs."""
         return code("find_neighbors", f"cellgauge.tasks.{w.task}.neighbors")
 
     def task_options(self, w: Wildcards) -> str:
@@ -453,6 +456,7 @@ class Inputs:
         return f"../envs/{self.run.task_env(w.task)}{'' if self._score_device(w.task) == 'cpu' else '_gpu'}.yaml"
 
     def image(self, environment: str) -> str:
+        """Return the container image of an environment file."""
         return str(self.run.options["images"]).replace("{env}", PurePath(environment).stem)
 
     def check_images(self, with_conda: bool) -> None:
@@ -476,6 +480,7 @@ class Inputs:
             require(self.run.model_env(model), f"model {model}")
 
     def task_code(self, w: Wildcards) -> dict[str, str]:
+        """Return the digests of our files that a task's job runs."""
         return code("score_task", f"cellgauge.tasks.{w.task}.scores")
 
     # --- what others published ---------------------------------------------------------------------------------------

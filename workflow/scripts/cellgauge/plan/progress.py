@@ -62,7 +62,11 @@ def is_news(record: logging.LogRecord) -> bool:
 
 
 def expected_seconds(inputs: Inputs, outputs: Mapping[int, Collection[str]]) -> dict[int, float]:
-    """Return what each job, of which `outputs` holds the paths by its number, is expected to take by config/costs.yaml."""
+    """Return the seconds that each job is expected to take by config/costs.yaml, by its number.
+
+    Args:
+        outputs: the paths that each job makes, by its number.
+    """
     hours = {job.result: job.gpu_hours or job.cpu_hours for job in jobs(inputs, read_costs(), CELLS)}
     known = {path: 3600 * value for path, value in hours.items() if not math.isnan(value)}
     return {job: LEAST_SECONDS + sum(known.get(path, 0) for path in paths) for job, paths in outputs.items()}

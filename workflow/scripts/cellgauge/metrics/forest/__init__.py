@@ -2,7 +2,7 @@
 
 A tree asks of a feature only in which order the cells come. That order is found once, for all trees and folds; scikit-learn
 sorts the values of every node anew. Everything that decides is computed as it does it: the same random stream, the same
-candidates, the same arithmetic (`forest_kernel`); a test compares the probabilities bit by bit.
+candidates, the same arithmetic (`forest.kernel`); a test compares the probabilities bit by bit.
 """
 
 from __future__ import annotations

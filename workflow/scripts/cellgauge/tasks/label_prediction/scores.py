@@ -73,7 +73,8 @@ def score(
         max_iterations: of logistic regression in profile corrected; reference stops at 100, converged or not.
         max_dense_gb: largest dense matrix of expression, in GB (1e9 bytes); beyond it the sparse one is used.
         exact_up_to: number of cells beyond which a run in profile corrected alone draws so many of them at random: classifiers
-            are tested on these, and trained on those of them in other folds; nearest neighbors are searched among all cells.
+            are tested on these, and trained on those of them that are in other folds. Nearest neighbors are searched among
+            all training cells.
 
     Raises:
         CellgaugeError: an unknown classifier, or classes allowed that are smaller than the number of folds.
@@ -185,7 +186,8 @@ class _Classes:
         """What the reader of a score must know of the sample, "" where it holds all cells."""
         if self.sampled.all():
             return ""
-        return f"of a sample of {self.sampled.sum()} of {len(self.cells)} cells; nearest neighbors are of all training cells"
+        sample = f"a sample of {self.sampled.sum()} of {len(self.cells)} cells"
+        return f"tested and trained on {sample}; nearest neighbors are searched among all training cells"
 
     @property
     def n(self) -> int:
@@ -307,9 +309,8 @@ class _Fold:
     number: int
     train: np.ndarray
     codes: np.ndarray
-    sampled: (
-        np.ndarray
-    )  # which of the training cells all but nearest neighbors are trained on, bool, shape (len(train),)
+    # which of the training cells all but nearest neighbors are trained on, bool, shape (len(train),)
+    sampled: np.ndarray
     in_sample: np.ndarray  # the place of each row among those that forests see, shape (n_rows,)
     test: np.ndarray
     truth: np.ndarray
@@ -389,7 +390,8 @@ def _fit_folds(
     """Fit classifiers on some of the folds, all of them on one fold before the next."""
     results = []
     for fold in (_Fold.of(scheme, number, classes) for number in numbers):
-        n_train, n_test = len(fold.train), len(fold.test) + len(fold.left_out[0])
+        # Of the sample: without a training cell there, no classifier is asked.
+        n_train, n_test = int(fold.sampled.sum()), len(fold.test) + len(fold.left_out[0])
         if not n_train or not n_test:
             reason = f"fold {fold.number} has {n_train} training and {n_test} test cells"
             results += [_Result(name, fold.number, profile, reason) for name in fits for profile in scheme.profiles]
@@ -416,8 +418,8 @@ def _inputs(
         groups = [([name], rows) for name, rows in trained_on.items() if name in names]
     as_they_are = [profile for profile in profiles if profile == "corrected" and features.common_units]
     scaled = [profile for profile in profiles if profile not in as_they_are]
-    for others, seen in groups:
-        train, codes = fold.train[seen], fold.codes[seen]
+    for others, chosen in groups:
+        train, codes = fold.train[chosen], fold.codes[chosen]
         if others and scaled:
             yield others, scaled, codes, features.scaled(train, fold.test)
         if others and as_they_are:
@@ -443,12 +445,17 @@ def _fit(
         reason = f"fold {fold.number}: {one_line(error)}"
         yield from (_Result(name, fold.number, profile, reason) for profile in profiles)
         return
+    counted: dict[int, tuple[DonorCounts, np.ndarray]] = {}  # by prediction, which the profiles may share
     for profile in profiles:
-        predicted, probabilities, iterations, converged = predictions[0 if profile == "reference" else -1]
-        of_test = fold.truth, predicted, probabilities, fold.donors
-        counts = DonorCounts.of(*of_test, fold.trained, classes.rare, fold.left_out)
-        confusion = np.bincount(fold.truth * classes.n + predicted, minlength=classes.n**2).reshape(classes.n, -1)
-        yield _Result(name, fold.number, profile, "", counts, confusion, iterations, converged)
+        prediction = predictions[0 if profile == "reference" else -1]
+        if id(prediction) not in counted:
+            predicted = prediction.classes
+            of_test = fold.truth, predicted, prediction.probabilities, fold.donors
+            counts = DonorCounts.of(*of_test, fold.trained, classes.rare, fold.left_out)
+            confusion = np.bincount(fold.truth * classes.n + predicted, minlength=classes.n**2).reshape(classes.n, -1)
+            counted[id(prediction)] = counts, confusion
+        counts, confusion = counted[id(prediction)]
+        yield _Result(name, fold.number, profile, "", counts, confusion, prediction.iterations, prediction.converged)
 
 
 # --- from results to rows --------------------------------------------------------------------------------------------

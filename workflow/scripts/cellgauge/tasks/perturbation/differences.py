@@ -1,4 +1,5 @@
-"""How far a predicted change of expression is from the measured one, and how well the two correlate over genes."""
+"""How far a predicted change of expression is from the measured one, how well the two correlate over genes, and how far
+predicted cells are from measured ones."""
 
 from __future__ import annotations
 
