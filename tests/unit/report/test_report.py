@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -33,7 +34,7 @@ from cellgauge.results.compare import Result
 from cellgauge.results.entries import Entry, Metric, Missing, Task, Variant, slug
 from cellgauge.results.export import export
 from cellgauge.results.numbers import DASH, MINUS, alternatives, as_printed, number, size
-from cellgauge.results.read import Tables
+from cellgauge.results.read import OF_JSON, OF_METRICS, Tables
 from cellgauge.results.scales import Scale
 from cellgauge.results.tables import RUNTIME_COLUMNS, collect
 from cellgauge.results.words import usual
@@ -1520,3 +1521,20 @@ def test_the_reports_modules_are_found_by_the_import_closure():
     found = {path.rpartition("report/")[2] for path in code(*scripts)}
     own = {str(path.relative_to(HERE)) for path in HERE.rglob("*.py")}
     assert own <= found
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "null", "3", '"known"', "[0]", '["a"]', '{"a": 1}', "[[1], {}]", '{"a": ["b"], "c": {"d": {}}}']
+)
+def test_json_of_another_type_is_as_if_the_catalogue_said_nothing(demo, tmp_path, text):
+    """Tables of a run that others handed in may hold anything."""
+    folder = shutil.copytree(demo, tmp_path / "tables")
+    for name in ("models", "datasets", "tasks"):
+        table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+        columns = [*OF_JSON, "task_also_known_as", *(OF_METRICS if name == "tasks" else ())]
+        table.assign(**dict.fromkeys(columns, text)).to_csv(folder / f"{name}.csv", index=False)
+    tables = Tables.read(folder)
+    for entry in (*tables.models.values(), *tables.datasets.values()):
+        assert all(isinstance(name, str) for name in entry.also_known_as)
+        assert all(isinstance(each, dict) for each in [*entry.files, *entry.leakage.values()])
+    render(folder, tmp_path / "report.html")

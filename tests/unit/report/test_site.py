@@ -76,10 +76,14 @@ def test_two_runs_of_one_name_are_refused(runs, tmp_path):
         build_site([runs[0], other], tmp_path / "site")
 
 
-def test_a_run_of_which_everything_failed_is_listed(tmp_path):
-    config = made_up.configuration({"run": {"models": ["linear"], "datasets": ["baron_pancreas"]}, "name": "lost run"})
-    made_up.write_tables(tmp_path, config, failed={"linear": "no disk"})
-    assert "lost run" in build_site([tmp_path / "results"], tmp_path / "site").read_text()
+def test_runs_of_which_everything_failed_are_listed(tmp_path):
+    folders = []
+    for name in ("lost run", "second lost run"):
+        config = made_up.configuration({"run": {"models": ["linear"], "datasets": ["baron_pancreas"]}, "name": name})
+        made_up.write_tables(tmp_path / name, config, failed={"linear": "no disk"})
+        folders.append((tmp_path / name / "results").rename(tmp_path / name / name))  # folders of a site differ in name
+    page = build_site(folders, tmp_path / "site").read_text()
+    assert all(f">{name}<" in page for name in ("lost run", "second lost run"))
 
 
 def test_a_submission_is_two_files(runs, tmp_path):

@@ -259,8 +259,8 @@ def as_exported(rows):
     known = {(TASKS.get(task, task), metric) for task, names in METRICS.items() for metric in names}
     best = headline(pd.DataFrame([vars(row) for row in rows]).astype({"seed": "Int64", "fold": "Int64"}))
     best = best[(best["profile"] == "reference") & (best["condition"] == "") & ~best["subset"].str.contains("/")]
-    found = [row for row in best.to_dict("records") if (row["task"], row["metric"]) in known]
-    return Counter(Score(**{**row, "seed": None, "fold": None, "reason": "", "source": ""}) for row in found)
+    exported = [row for row in best.to_dict("records") if (row["task"], row["metric"]) in known]
+    return Counter(Score(**{**row, "seed": None, "fold": None, "reason": "", "source": ""}) for row in exported)
 
 
 def test_our_exports_come_back_as_they_went(demo, tmp_path):
@@ -345,8 +345,8 @@ def table_of(covered, metric="ari"):
 
 
 def test_models_are_compared_on_what_they_share():
-    found = list(blocks(table_of({"a": "rstuv", "b": "vutsr", "c": "ts", "d": "r"})))
-    assert [("".join(splits), set(rows["model"])) for splits, rows in found] == [
+    by_splits = list(blocks(table_of({"a": "rstuv", "b": "vutsr", "c": "ts", "d": "r"})))
+    assert [("".join(splits), set(rows["model"])) for splits, rows in by_splits] == [
         ("rstuv", {"a", "b"}), ("st", {"a", "b", "c"}), ("r", {"a", "b", "d"}),
     ]  # fmt: skip
 

@@ -97,7 +97,7 @@ def linked(text: str) -> Markup:
 
 
 def safe_link(address: str) -> str:
-    """Return an address of the web, "" for any other."""
+    """Return `address` where it is http or https, else "": a page may offer no other link to click."""
     return address if address.lower().startswith(("http://", "https://")) else ""
 
 

@@ -25,8 +25,9 @@ SEEN = {"known": "seen in training", "likely": "likely seen in training"}
 def answers(tables: Tables, dataset: str, profile: str) -> Iterator[dict[str, Any]]:
     """Yield an answer for each task that has values on a dataset, of each set of splits where the task spans splits.
 
-    It says of which score it is (`task`, `measure`), and has the `answer` and `sentences` on the other models, a
-    `picture`, `warnings` on controls, `units`, what the intervals are over, and `about`, what the page's filters look at.
+    Each has `task` and `measure` (the score it is about), `answer` and `sentences` (which model is best, and how the others
+    compare), `picture`, `warnings` (on controls), `units` (what the intervals are over) and `about` (what the page's filters
+    read).
     """
     for task in tables.tasks.values():
         for result in headlines(tables, task, dataset, profile):
@@ -34,7 +35,7 @@ def answers(tables: Tables, dataset: str, profile: str) -> Iterator[dict[str, An
                 continue
             metric, variant, noise = result.metric, result.variant, unbeaten(result)
             remarks = [
-                words.part_of_cells(variant.subset),
+                words.subset_if_any(variant.subset),
                 tables.datasets[dataset].described(variant.set) if variant.set else "",
                 "" if metric.higher_is_better else "lower is better",
             ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from cellgauge.report import write_page
 from cellgauge.results.changes import ALPHA, TINY, Change, Changes
-from cellgauge.results.words import classifier, part_of_cells, profile
+from cellgauge.results.words import classifier, profile, subset_if_any
 
 MOST = 500
 """How many scores are listed, those that changed first."""
@@ -35,7 +35,7 @@ def _row(change: Change, changes: Changes) -> dict[str, Any]:
     key, run = change.key, changes.after
     facts = run.about["config"].get("tasks", {}).get(key["task"], {}).get("metrics", {}).get(key["metric"], {})
     known = not math.isnan(change.low)
-    scheme = [part_of_cells(key["subset"]), classifier(key["classifier"]), key["set"], profile(key["profile"])]
+    scheme = [subset_if_any(key["subset"]), classifier(key["classifier"]), key["set"], profile(key["profile"])]
     return {
         "model": run.title("models", key["model"]),
         "task": run.title("tasks", key["task"]),

@@ -64,7 +64,7 @@ def published_means(result: Result) -> Iterator[tuple[Entry, str, float]]:
 
 
 def _tables(tables: Tables, source: str, rows: pd.DataFrame, known: Mapping[str, Mapping[str, Any]]) -> Tables:
-    """Return the tables of one source; what a run has beside scores stays that of the run, and is not shown."""
+    """Return the tables of one source. Others than those of scores (runtime, layouts, anchors) are the run's, and not shown."""
     import pandas as pd
 
     names = ("published_summary", "published_comparisons", "published_ranks")

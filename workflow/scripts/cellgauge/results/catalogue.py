@@ -37,7 +37,7 @@ def is_beside(metric: str) -> bool:
 
 
 def facts_beside(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what is to say of the metrics that stand beside one, by the end of their name.
+    """Return what the catalogue would say of the metrics beside one, its spread and itself without a donor, by their suffix.
 
     Args:
         facts: what is said of the metric itself, as in config/tasks.yaml: its title, its range where it has one.

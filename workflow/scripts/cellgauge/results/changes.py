@@ -26,7 +26,7 @@ from cellgauge.results import provenance
 from cellgauge.results.catalogue import Tasks, directions, metrics_of, screen_tasks
 from cellgauge.results.tables import headline, without_conditions
 from cellgauge.results.uncertainty import (
-    OF_CONDITIONS,
+    CONDITION_KINDS,
     SHEET,
     Sheet,
     estimated,
@@ -211,7 +211,8 @@ def _sheets(before: PublishedRun, after: PublishedRun) -> Iterator[Sheet]:
     table = pd.concat([rows.assign(model=side + rows["model"]) for side, rows in sides], ignore_index=True)
     best = headline(without_conditions(table, tasks))
     rising = directions(tasks)
-    best = best[[key in rising for key in zip(best["task"], best["metric"], strict=True)]]
+    directed = [key in rising for key in zip(best["task"], best["metric"], strict=True)]
+    best = best[np.array(directed, dtype=bool)]  # of no rows too: an empty list would choose columns
     best = best[~best["subset"].str.contains("/", regex=False)]
     keys = best.set_index(OF_CLASSIFIERS).index
     has_mean = keys.isin(keys[(best["classifier"] == "mean").to_numpy()])
@@ -235,7 +236,7 @@ def _tested(sheet: Sheet, names: Sequence[str], before: PublishedRun, after: Pub
     place = {name: number for number, name in enumerate(sheet.models)}
     first, second = (np.array([place[side + name] for name in names]) for side in (BEFORE, AFTER))
     same_folds = before.about["seeds"][:1] == after.about["seeds"][:1]  # the seed and the data decide about them
-    kinds = ("donors", "folds", *OF_CONDITIONS) if same_folds else ("donors", *OF_CONDITIONS)
+    kinds = ("donors", "folds", *CONDITION_KINDS) if same_folds else ("donors", *CONDITION_KINDS)
     differences, units = estimated(sheet, lambda matrix: matrix[second] - matrix[first], kinds)
     over_splits = np.array([named.startswith("splits") for named in units])
     luck = [_of_both(sheet, "seeds", first, second), _of_replicates(sheet, names)]

@@ -51,7 +51,7 @@ def columns(tables: Tables, task: Task, dataset: str, profile: str) -> Iterator[
         key, group = f"{task.slug}.{name}", task.title
         if len(tables.sets(task.name, dataset)) > 1:
             key, group = f"{key}.{split_set}", f"{group} ({tables.datasets[dataset].described(split_set, most=4)})"
-        about = words.part_of_cells(result.variant.subset)
+        about = words.subset_if_any(result.variant.subset)
         yield result, Column(key, result.metric.title, result.metric, group, task.name, about)
 
 

@@ -99,7 +99,7 @@ class Result:
 
     @property
     def best_baseline(self) -> str | None:
-        """The best baseline among the models that may be ranked."""
+        """The best baseline among the models that may be ranked, None where there is none."""
         return next((m for m in self.ranked if self.tables.models[m].kind == "baseline"), None)
 
     @cached_property

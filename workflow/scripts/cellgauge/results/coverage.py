@@ -22,7 +22,8 @@ LEAST = 0.99
 OF_FEW = ("folds", "pairs of species")
 COUNTS = {"cells": ("n_cells", "n_unembedded", ""), "genes": ("n_genes", "n_genes_unpredicted", "all")}
 """What may be missing: the metrics that count what is scored and what is not, and their subset."""
-NAMES = {name for *pair, _ in COUNTS.values() for name in pair}
+COUNT_METRICS = {name for *pair, _ in COUNTS.values() for name in pair}
+"""The metrics of COUNTS; they are themselves of all cells or genes."""
 COUNTS_IN = "corrected"
 """The profile in which metrics may count what is missing as wrong: cz-benchmarks does not."""
 
@@ -42,7 +43,7 @@ class Coverage:
         self._singles = singles
         whole = scores[(scores["status"] == "ok") & (scores["condition"] == "")]
         columns = ["task", "dataset", "split", "model", "profile", "metric", "subset", "value"]
-        rows = whole.loc[whole["metric"].isin(NAMES), columns]
+        rows = whole.loc[whole["metric"].isin(COUNT_METRICS), columns]
         self._counts = {tuple(key): value for *key, value in rows.itertuples(index=False, name=None)}
         self._splits: dict[tuple, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
         rows = headline.loc[headline["condition"] == "", [*SHEET, "model", "split"]]
@@ -63,7 +64,7 @@ class Coverage:
             counts = [self._counts.get((*place, name, of), 0.0) for name in (scored, left_out)]
             if sum(counts):
                 yield what, int(counts[0]), int(sum(counts))
-        of_kinds = {} if metric in NAMES else self._singles.get((task, dataset, split, *key[3:]), {})
+        of_kinds = {} if metric in COUNT_METRICS else self._singles.get((task, dataset, split, *key[3:]), {})
         for kind in ("conditions", "labels", *OF_FEW):
             of_models = of_kinds.get(kind, {})
             if model in of_models or (of_models and kind == "conditions"):

@@ -51,7 +51,8 @@ class Metric:
     @classmethod
     def of(cls, name: str, facts: Mapping[str, Any]) -> Metric:
         """Return the metric that an entry of the catalogue describes; keys that are absent or empty have their defaults."""
-        low, high = facts.get("range") or (None, None)
+        ends: Sequence[Any] = facts.get("range") or ()
+        low, high = ends if len(ends) == 2 else (None, None)
         names = tuple(facts.get("also_known_as") or ())
         keys = ("description", "source", "higher_is_better", "in_full", "of_pairs", "czbenchmarks", "counts_missing")
         others = {key: facts[key] for key in keys if facts.get(key) is not None}
@@ -69,7 +70,7 @@ class Metric:
 
     @property
     def rises(self) -> bool:
-        """Whether the higher of two values is the better one, also where nothing says so."""
+        """Whether the higher of two values is the better one; also true where the catalogue does not say."""
         return self.higher_is_better is not False
 
     @property
@@ -117,7 +118,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model or a dataset: its key, the title that the page shows, and what else the catalogue says of it (JSON as values)."""
+    """A model or a dataset: its key, the title that the page shows, and what else the catalogue says of it.
+
+    `facts` holds text, and lists and dictionaries under the keys of `cellgauge.results.read.OF_JSON`.
+    """
 
     name: str
     title: str
@@ -158,7 +162,7 @@ class Entry:
     @property
     def files(self) -> Sequence[Mapping[str, Any]]:
         """The files that a model needs beside the cells: url, and where they were ever fetched size and sha256."""
-        return self.facts.get("files") or ()
+        return [file for file in self.facts.get("files") or () if "url" in file]
 
     @property
     def leakage(self) -> Mapping[str, Mapping[str, str]]:

@@ -162,7 +162,7 @@ def dot_plots(results: Sequence[Result]) -> Figure:
         axes.spines[["top", "right", "left"]].set_visible(False)
         about = [
             f"{result.tables.tasks[result.task].title}: {metric.title}",
-            words.part_of_cells(result.variant.subset),
+            words.subset_if_any(result.variant.subset),
             result.variant.set,
             f"intervals over {alternatives(result.units)}" if result.units else "",
             "" if metric.rises else "lower is better",
@@ -223,7 +223,7 @@ def heatmap(result: Result) -> Figure:
     if partial:
         axes.set_xlabel("* of part of the cells, conditions, genes or folds", fontsize=7, loc="left")
     axes.spines[:].set_visible(False)
-    data, subset = tables.datasets[result.dataset].title, words.part_of_cells(result.variant.subset)
+    data, subset = tables.datasets[result.dataset].title, words.subset_if_any(result.variant.subset)
     about = ", ".join(
         filter(None, (f"{data}: {metric.title}", subset, f"{words.profile(result.variant.profile)} scores"))
     )

@@ -71,7 +71,7 @@ def _places(result: Result) -> dict[str, Place]:
     return places
 
 
-ARROWS: dict[bool | None, tuple[str, str]] = {True: ("↑", r"$\uparrow$"), False: ("↓", r"$\downarrow$")}
+ARROWS = {True: ("↑", r"$\uparrow$"), False: ("↓", r"$\downarrow$")}
 """By whether higher is better: the direction in Markdown and in LaTeX."""
 BOLD = (
     "Bold: no paired test puts another model ahead; if nothing can be tested, nothing is "
@@ -85,7 +85,7 @@ def markdown(boards: Sequence[Leaderboard]) -> str:
     parts = ["# Leaderboards\n", f"{BOLD.format('parentheses')}\n"]
     for board in boards:
         parts.append(f"## {_md(board.title)}\n")
-        heads = [f"{_md(title)} {ARROWS[metric.higher_is_better][0]}" for title, metric in board.columns]
+        heads = [f"{_md(title)} {ARROWS[metric.rises][0]}" for title, metric in board.columns]
         parts.append(_row(["model", *heads]) + "\n" + _row(["---", *["---:"] * len(heads)]))
         for title, kind, places in board.rows:
             cells = [f"{_md(title)} ({kind})" if kind in ("control", "baseline") else _md(title)]
@@ -128,7 +128,7 @@ def latex(boards: Sequence[Leaderboard]) -> str:
     """Return the leaderboards as LaTeX tables for the package booktabs; names are escaped."""
     parts = ["% Needs \\usepackage{booktabs}. " + BOLD.format("brackets")]
     for board in boards:
-        heads = [f"{_tex(title)} {ARROWS[metric.higher_is_better][1]}" for title, metric in board.columns]
+        heads = [f"{_tex(title)} {ARROWS[metric.rises][1]}" for title, metric in board.columns]
         parts += ["\\begin{table}", f"\\caption{{{_tex(board.title)}. Means with 95\\,\\% intervals.}}"]
         parts += [f"\\begin{{tabular}}{{l{'r' * len(heads)}}}", "\\toprule"]
         parts += [" & ".join(["Model", *heads]) + r" \\", "\\midrule"]

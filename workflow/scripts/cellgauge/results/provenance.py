@@ -254,7 +254,7 @@ class Sums:
         return [{"url": public(url), "sha256": self._sum(url)} for url in urls]
 
     def described(self, urls: Iterable[str]) -> list[dict[str, Any]]:
-        """Return `url`, `size` and `sha256` of each file, None where the ledgers do not say."""
+        """Return `url`, `size` in bytes and `sha256` of each file; size and sum are None where no ledger has them."""
         entries = ((url, self._entry(url)) for url in urls)
         return [{"url": url, "size": entry.size, "sha256": entry.sha256} for url, entry in entries]
 

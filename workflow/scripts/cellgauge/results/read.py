@@ -46,8 +46,22 @@ PUBLISHED = {
     "published_sources": SOURCE_COLUMNS,
 }
 """The tables of what others published, each with its columns."""
-OF_JSON = ("also_known_as", "files", "leakage", "notes", "sets", "splits")
-"""The columns of models.csv and datasets.csv that hold JSON."""
+OF_JSON: dict[str, tuple[type, Any]] = {
+    "also_known_as": (list, str),
+    "files": (list, dict),
+    "leakage": (dict, dict),
+    "notes": (dict, str),
+    "sets": (dict, list),
+    "splits": (dict, str),
+}
+"""The columns of models.csv and datasets.csv that hold JSON, each with the type of its values and of what these hold."""
+OF_METRICS: dict[str, tuple[type, Any]] = {
+    "range": (list, int | float | None),
+    "in_full": (list, str),
+    "czbenchmarks": (dict, str),
+    "also_known_as": (list, str),
+}
+"""The same of tasks.csv."""
 VARIANT = ["profile", "metric", "classifier", "subset", "set"]
 """The columns of a `Variant`."""
 BySplit = Mapping[tuple[str, str, Variant], Mapping[tuple[str, str], Any]]
@@ -272,7 +286,7 @@ def _entries(table: pd.DataFrame, key: str, scores: pd.DataFrame) -> dict[str, E
     """Return the catalogue's entries, in the order of the scores; titles that several share are told apart by the key."""
     rows = {row.pop(key): row for row in table.to_dict("records")}
     for row in rows.values():
-        row |= {name: _parsed(row[name]) for name in OF_JSON if name in row}
+        row |= {name: _parsed(row[name], *types) for name, types in OF_JSON.items() if name in row}
     names = list(dict.fromkeys([*scores[key], *rows]))
     titles = {name: rows.get(name, {}).get("title") or name for name in names}
     shared = {title for title in titles.values() if list(titles.values()).count(title) > 1}
@@ -296,7 +310,7 @@ def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
             slugs[name],
             facts.get("task_description", ""),
             facts.get("scope") == "dataset",
-            _parsed(facts.get("task_also_known_as", "")) or (),
+            _parsed(facts.get("task_also_known_as", ""), *OF_METRICS["also_known_as"]),
             facts.get("modality", ""),
             facts.get("headline", ""),
         )
@@ -304,14 +318,19 @@ def _tasks(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Task]:
 
 
 def _metric(row: Mapping[str, str]) -> Metric:
-    of_json = {key: _parsed(row.get(key, "")) for key in ("range", "in_full", "czbenchmarks", "also_known_as")}
+    of_json = {key: _parsed(row.get(key, ""), *types) for key, types in OF_METRICS.items()}
     rising = {"true": True, "false": False}.get(row.get("higher_is_better", "").lower())
     return Metric.of(row["metric"], {**row, **of_json, "higher_is_better": rising})
 
 
-def _parsed(text: str) -> Any:
-    """Return the value of a text in JSON, None where it is none."""
+def _parsed(text: str, kind: Any, of: Any) -> Any:
+    """Return the list or dictionary in a text in JSON without what is not `of` a type, empty where the text holds none."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
-        return None
+        return kind()
+    if not isinstance(value, kind):
+        return kind()
+    if isinstance(value, dict):
+        return {key: each for key, each in value.items() if isinstance(each, of)}
+    return [each for each in value if isinstance(each, of)]

@@ -147,7 +147,7 @@ def of_conditions(table: pd.DataFrame, tasks: Tasks) -> pd.Series:
 
 
 def without_conditions(table: pd.DataFrame, tasks: Tasks) -> pd.DataFrame:
-    """Return the other rows, with the column `set`."""
+    """Return the rows that are not of one condition of a perturbation screen, with the column `set`."""
     return with_set(
         table[~of_conditions(table, tasks)], [name for name, task in tasks.items() if task.get("scope") == "dataset"]
     )

@@ -49,8 +49,8 @@ KINDS = ("donors", "folds", "conditions", "labels", "seeds")
 
 Seeds are of a model alone: no two models share them.
 """
-OF_CONDITIONS = ("conditions", "labels")
-"""What the column `condition` may hold."""
+CONDITION_KINDS = ("conditions", "labels")
+"""The kinds of units that are rows of a single condition: perturbations of a screen, labels elsewhere."""
 
 Singles = Mapping[tuple[str, ...], Mapping[str, Mapping[str, Mapping[Any, float]]]]
 """Values by score (SHEET, with a split in the place of the set), kind of unit, model and unit."""
@@ -136,10 +136,14 @@ def sheets(of_scores: Singles, headline: pd.DataFrame, screens: Collection[str])
 
 
 def singles(table: pd.DataFrame, tasks: Tasks) -> Singles:
-    """Return the values that scores are the means of, and those without one donor.
+    """Return the values that scores are the means of, and the scores without one donor.
 
-    Kinds are KINDS and "pairs of species", which share cells: they are no units of an interval. The mean over classifiers is of
-    the folds of each, and the mean over all strata of a screen of the conditions of each.
+    The kinds of units are KINDS and "pairs of species"; such pairs share cells, so no interval is over them. The mean over
+    classifiers has the folds of each classifier, and the mean over all strata of a screen the conditions of each stratum.
+
+    Args:
+        table: all score rows, those of single conditions among them.
+        tasks: what the catalogue says of the tasks.
     """
     screens, pairs = screen_tasks(tasks), species_pairs(tasks)
     values: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
@@ -176,7 +180,7 @@ def _units(
         if len(names) < 2:
             continue
         matrix = np.array([[by_model.get(model, {}).get(name, np.nan) for name in names] for model in models])
-        if kind in OF_CONDITIONS:
+        if kind in CONDITION_KINDS:
             matrix[~np.isclose(row_means(matrix), whole, rtol=0, atol=1e-9)] = np.nan
         if kind == "donors":
             matrix = pseudo_values(whole, matrix)
@@ -225,7 +229,15 @@ def row_means(values: np.ndarray) -> np.ndarray:
 
 
 def within_splits(sheet: Sheet, rows: Rows, kinds: Sequence[str]) -> tuple[Estimates, list[str]]:
-    """Return the estimates from what the scores of each split are the means of."""
+    """Return estimates from what the scores of each split are the means of.
+
+    Args:
+        rows: what is estimated of the rows of models, n_rows of them.
+        kinds: the kinds of units to look for; of each split the first that it has.
+
+    Returns:
+        the estimates of the n_rows rows, and for each row its kinds of units, joined by ", ".
+    """
     values = rows(sheet.values).copy()
     n_splits = np.maximum((~np.isnan(values)).sum(axis=1, keepdims=True), 1)
     columns: dict[tuple[str, str, str], np.ndarray] = {}
@@ -244,7 +256,7 @@ def within_splits(sheet: Sheet, rows: Rows, kinds: Sequence[str]) -> tuple[Estim
                 continue
             matrix = np.where(usable[:, None], matrix, np.nan)
             added = (of_folds(matrix, len(units.names)) if kind == "folds" else contributions(matrix)) / n_splits
-            if kind in OF_CONDITIONS:  # a difference is over the conditions that both models have
+            if kind in CONDITION_KINDS:  # a difference is over the conditions that both models have
                 values[usable, place] = row_means(matrix[usable])
             for name, column in zip(units.names, added.T, strict=True):
                 key = ("donors", "", name) if kind == "donors" else (kind, split, name)
@@ -418,7 +430,7 @@ def _mean_ranks(sheet: Sheet, places: Sequence[int], rising: bool) -> list[float
 
     values = sheet.values[places]
     if len(sheet.splits) == 1 or sheet.of_conditions:
-        units = [kinds[kind] for kinds in sheet.units.values() for kind in ("folds", *OF_CONDITIONS) if kind in kinds]
+        units = [kinds[kind] for kinds in sheet.units.values() for kind in ("folds", *CONDITION_KINDS) if kind in kinds]
         parts = [part for part in (of_kind.values[places] for of_kind in units) if not np.isnan(part).any()]
         values = np.hstack(parts[:1] if not sheet.of_conditions else parts) if parts else values
     return pd.DataFrame(values).rank(ascending=not rising).mean(axis=1).tolist()

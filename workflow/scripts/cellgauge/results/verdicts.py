@@ -67,15 +67,14 @@ def _standings(result: Result) -> Iterator[str]:
 
 
 def _standing(result: Result, model: str, baseline: str, means: Mapping[str, float]) -> tuple[str, str]:
-    """Return how a model stands to a baseline, and the remark that no test says so, "" where one does."""
-    words = {model: "above", baseline: "below", "": "not significantly different from"}[
-        _ahead(result, means, model, baseline)
-    ]
-    return words, "" if result.ahead(model, baseline) is not None else "; not tested"
+    """Return how a model compares with a baseline, and "; not tested" where no test says so, else ""."""
+    better = _ahead(result, means, model, baseline)
+    standing = {model: "above", baseline: "below"}.get(better, "not significantly different from")
+    return standing, "; not tested" if result.ahead(model, baseline) is None else ""
 
 
 def _ahead(result: Result, means: Mapping[str, float], one: str, other: str) -> str:
-    """Return the better one of two models by the test of their differences, without a test by `means`; "" for neither."""
+    """Return the better of two models, "" for neither: by the test of their differences, else by `means` as printed."""
     ahead = result.ahead(one, other)
     return _first_by_numbers(result, means, one, other) if ahead is None else ahead
 
@@ -132,8 +131,7 @@ def _list(titles: Sequence[str]) -> str:
 
 
 def warnings(result: Result) -> Iterator[tuple[str, str]]:
-    """Yield a sentence for each positive control that a model beats, and for each negative control that beats a model, after
-    the control's name.
+    """Yield (control, sentence) for each positive control that a model beats and each negative control that beats a model.
 
     The test of paired differences decides where there is one, else the numbers as they are printed.
     """

@@ -20,6 +20,7 @@ STRATA = {
     "no_effect": "no significant gene except the targets",
 }
 PROFILES = {"corrected": "recommended", "reference": "cz-benchmarks"}
+"""The profiles in words, the one shown first at the front."""
 USUAL_CLASSIFIERS = ("mean", "")
 USUAL_SUBSETS = ("", "donor_folds", "all")
 """What stands for a metric where it exists, in this order; held-out donors say what to expect of cells to come.
@@ -39,13 +40,13 @@ def classifier(name: str) -> str:
 
 
 def subset(name: str) -> str:
-    """Return the cells or folds that a score is over, in words."""
+    """Return the cells, folds or genes that a score is over, in words."""
     genes, _, stratum = name.partition("/")
     return SUBSETS.get(genes, readable(genes)) + (f", {STRATA.get(stratum, readable(stratum))}" if stratum else "")
 
 
-def part_of_cells(name: str) -> str:
-    """Return the cells or folds that a score is over, in words; "" where it is over all cells."""
+def subset_if_any(name: str) -> str:
+    """Return the cells, folds or genes that a score is over, in words; "" where the score names no subset."""
     return subset(name) if name else ""
 
 

@@ -26,7 +26,7 @@ BYTES_PER_CELL = 8 / 3
 LEAST_SHARE = 0.005
 """Mistakes of a smaller share of a label's cells are left out of the table of mistakes."""
 ABSENT = 255
-OfLabels = Mapping[tuple[str, Variant], Mapping[tuple[str, str], float]]
+LabelValues = Mapping[tuple[str, Variant], Mapping[tuple[str, str], float]]
 """The values of single labels of a split, by task and variant, then by model and label."""
 
 
@@ -80,7 +80,7 @@ def _facts(tables: Tables, dataset: str, split: str) -> list[tuple[str, str]]:
     return [(f"{most[name]:,.0f}", one if most[name] == 1 else many) for name, one, many in counts if name in most]
 
 
-def _sizes(of_labels: OfLabels) -> dict[str, float]:
+def _sizes(of_labels: LabelValues) -> dict[str, float]:
     """Return how many cells carry each label: the most that any model was scored on."""
     sizes: dict[str, float] = {}
     for (_, variant), values in of_labels.items():
@@ -90,7 +90,7 @@ def _sizes(of_labels: OfLabels) -> dict[str, float]:
     return sizes
 
 
-def _usual(tables: Tables, of_labels: OfLabels, fits: Callable[[Metric, str], bool]) -> tuple[str, Variant] | None:
+def _usual(tables: Tables, of_labels: LabelValues, fits: Callable[[Metric, str], bool]) -> tuple[str, Variant] | None:
     """Return of the tasks and variants that fit, by metric and subset, the usual one: held-out donors first."""
     fitting = [
         (task, variant) for task, variant in of_labels if fits(tables.metric(task, variant.metric), variant.subset)
@@ -99,7 +99,7 @@ def _usual(tables: Tables, of_labels: OfLabels, fits: Callable[[Metric, str], bo
     return fitting[variants.index(usual(variants))] if fitting else None
 
 
-def _label_table(tables: Tables, of_labels: OfLabels, sizes: Mapping[str, float], split: str) -> LabelTable | None:
+def _label_table(tables: Tables, of_labels: LabelValues, sizes: Mapping[str, float], split: str) -> LabelTable | None:
     """Return the cells of each label, and the score of each model on it."""
     key = _usual(tables, of_labels, lambda metric, subset: metric.is_score and subset in metric.in_full)
     if key is None:
@@ -111,7 +111,7 @@ def _label_table(tables: Tables, of_labels: OfLabels, sizes: Mapping[str, float]
     return label_table(caption, tables.models, of_labels[key], metric, sizes, {}, "left out")
 
 
-def _mistakes(tables: Tables, of_labels: OfLabels, sizes: Mapping[str, float]) -> str:
+def _mistakes(tables: Tables, of_labels: LabelValues, sizes: Mapping[str, float]) -> str:
     """Return the shares of each label's cells that were given each label, as JSON: [true, predicted, share] by model."""
     key = _usual(tables, of_labels, lambda metric, subset: metric.of_pairs == "labels")
     if key is None:

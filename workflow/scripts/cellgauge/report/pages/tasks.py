@@ -46,7 +46,10 @@ def pages(tables: Tables) -> Iterator[Page]:
 
 
 def _warnings(tables: Tables, task: Task) -> Iterator[tuple[dict[str, str], str]]:
-    """Yield what a task's headline scores say of controls that do not do what they should, after what the filters look at."""
+    """Yield (about, sentence) for each control that a headline score of the task shows not to do what a control should.
+
+    `about` holds the dataset and the profile, which the page's filters read.
+    """
     for profile, (dataset, entry) in product(tables.profiles, tables.datasets.items()):
         for result in headlines(tables, task, dataset, profile):
             about = {"dataset": dataset, "profile": profile}
@@ -106,7 +109,7 @@ def _column(result: Result) -> tuple[Result, Column]:
     key = ".".join(filter(None, (variant.metric, variant.subset)))
     if metric.is_score:
         return result, Column(key, metric.title, metric, words.subset(variant.subset))
-    return result, Column(key, metric.title, metric, "diagnostics", about=words.part_of_cells(variant.subset))
+    return result, Column(key, metric.title, metric, "diagnostics", about=words.subset_if_any(variant.subset))
 
 
 def _heats(tables: Tables, task: Task) -> Iterator[HeatTable]:
@@ -174,7 +177,7 @@ def _cells_by_species(dataset: str, title: str, sizes: Mapping[tuple[str, str], 
 
 
 def _caption(what: str, over: str, profile: str, classifier: str = "", subset: str = "") -> str:
-    scheme = words.classifier(classifier), words.part_of_cells(subset)
+    scheme = words.classifier(classifier), words.subset_if_any(subset)
     return ", ".join(filter(None, (what, over, *scheme, f"{words.profile(profile)} scores")))
 
 
@@ -196,7 +199,7 @@ def _counts(tables: Tables, task: Task) -> Iterator[dict[str, Any]]:
                 if variant.profile != profile or metric.is_score or metric.is_spread:
                     continue
                 values = tables.values[task.name, dataset, variant]
-                what = [metric.title, words.classifier(variant.classifier), words.part_of_cells(variant.subset)]
+                what = [metric.title, words.classifier(variant.classifier), words.subset_if_any(variant.subset)]
                 for models, numbers in _agreeing(tables, values, splits):
                     texts = [DASH if n is None else number(n, metric) for n in numbers]
                     rows.append((", ".join(filter(None, what)), models, texts))
